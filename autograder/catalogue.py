@@ -1,0 +1,108 @@
+"""The grader proves itself: every wrong answer is caught and explained, no right one is punished.
+
+`wrong_answers/lesson_NN.py` holds both kinds as source text. An entry takes the place of its
+exercise in the solved notebook; the rest of the notebook is the reference.
+"""
+
+import ast
+import re
+import runpy
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from autograder import splice
+from autograder.grader import Result, grade
+from autograder.lesson import Lesson
+from autograder.process import Worker
+from autograder.solve import notebook_bytes, solved, student
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One answer: `right`, or wrong with a pattern that its message must match."""
+
+    exercise: str
+    name: str
+    code: str
+    right: bool
+    says: str = ""
+    also_breaks: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"{self.exercise}: {self.name} ({'right' if self.right else 'wrong'})"
+
+
+def entries(lesson: Lesson) -> list[Entry]:
+    """All entries of a lesson's catalogue."""
+    content = runpy.run_path(str(lesson.catalogue))
+    found = []
+    for right, listed in ((False, content["WRONG"]), (True, content["RIGHT"])):
+        for item in listed:
+            item = dict(item, also_breaks=tuple(item.get("also_breaks", ())))
+            found.append(Entry(right=right, **item))
+    return found
+
+
+def notebook_with(lesson: Lesson, entry: Entry) -> bytes:
+    """The solved notebook with the entry in the place of its exercise."""
+    notebook = solved(lesson)
+    for cell in notebook.cells:
+        if cell.metadata.get("nbgrader", {}).get("grade_id") == entry.exercise:
+            cell.source = _merged(cell.source, entry)
+    return notebook_bytes(notebook)
+
+
+def problems(lesson: Lesson, entry: Entry, worker: Worker) -> list[str]:
+    """What the grader got wrong about an entry; empty where it did well."""
+    notebook = notebook_with(lesson, entry)
+    if entry.right or entry.also_breaks:
+        return _judge(grade(notebook, lesson, worker=worker), entry)
+    return _judge(grade(notebook, lesson, only=entry.exercise, worker=worker), entry)
+
+
+def check(lesson: Lesson, worker: Worker) -> Iterator[tuple[str, list[str]]]:
+    """Run the whole catalogue: (label, what went wrong) for each notebook graded."""
+    yield "reference", _total(grade(notebook_bytes(solved(lesson)), lesson, worker=worker), 100)
+    yield "blank", _total(grade(notebook_bytes(student(lesson)), lesson, worker=worker), 0)
+    for entry in entries(lesson):
+        yield entry.label, problems(lesson, entry, worker)
+
+
+def _total(result: Result, expected: int) -> list[str]:
+    if result.score == expected:
+        return []
+    lines = [f"{e.name}: {e.message}" for e in result.exercises if e.status != "passed"]
+    return [f"scores {result.score} instead of {expected}", *lines]
+
+
+def _judge(result: Result, entry: Entry) -> list[str]:
+    found = []
+    for exercise in result.exercises:
+        if exercise.name == entry.exercise and not entry.right:
+            if exercise.points:
+                found.append("not caught")
+            elif not re.search(entry.says, exercise.message, re.IGNORECASE):
+                found.append(f"message does not match /{entry.says}/: {exercise.message}")
+        elif exercise.name not in entry.also_breaks and exercise.status != "passed":
+            found.append(f"{exercise.name} lost its points: {exercise.message}")
+    return found
+
+
+def _merged(cell: str, entry: Entry) -> str:
+    """The entry's source as a cell; bare methods go into the class that the cell holds."""
+    code = textwrap.dedent(entry.code).strip("\n") + "\n"
+    head = entry.exercise.partition(".")[0]
+    nodes = ast.parse(code).body
+    if any(isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == head for n in nodes):
+        return code
+    methods = [n for n in nodes if isinstance(n, ast.FunctionDef) and _is_method(n)]
+    for node in methods:
+        cell = splice.replace(cell, f"{head}.{node.name}", splice.definition(code, node.name))
+    others = [n for n in nodes if n not in methods]
+    return "\n\n".join([*(ast.get_source_segment(code, node) for node in others), cell])
+
+
+def _is_method(node: ast.FunctionDef) -> bool:
+    return bool(node.args.args) and node.args.args[0].arg == "self"

@@ -1,0 +1,93 @@
+"""What grading takes from a notebook, and what it leaves."""
+
+import json
+
+import pytest
+
+from autograder.extract import MAX_NOTEBOOK_BYTES, UnreadableNotebook, extract
+
+STUB = 'def snr(alphas_cumprod):\n    """Docstring."""\n    raise NotImplementedError("snr")'
+
+
+def taken(tiny, notebook: bytes) -> dict:
+    """The names that the extracted source defines when it runs."""
+    names: dict = {}
+    exec(extract(notebook, tiny).source(), names)
+    return names
+
+
+def test_takes_what_the_exercises_reach_and_runs_nothing_else(tiny, make_notebook, right):
+    notebook = make_notebook(
+        "import torch\nimport nowhere_to_be_found",
+        "START = 1e-4\nUNUSED = 3\nprint('side effect')\nraise SystemExit",
+        "def half(x):\n    return x / TWO",
+        "%time 1 + 1\n!rm -rf nothing\nTWO = 2.0; OTHER = 5",
+        "def linear_betas(n):\n    return half(torch.linspace(2 * START, 0.04, n))",
+        right["snr"],
+    )
+    names = taken(tiny, notebook)
+    assert names["linear_betas"](2).tolist() == pytest.approx([1e-4, 0.02])
+    assert "UNUSED" not in names and "OTHER" not in names and "nowhere_to_be_found" not in names
+
+
+def test_line_numbers_stay_those_of_the_cell(tiny, make_notebook, right):
+    notebook = make_notebook("x = 1\n\n# a comment\n" + right["snr"], right["linear_betas"])
+    piece = extract(notebook, tiny).pieces[0]
+    assert piece.label == "cell 1"
+    assert piece.source.splitlines()[3].startswith("def snr")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [("snr", STUB), "WRITTEN"],
+        ["WRITTEN", ("snr", STUB)],
+        [("snr", "WRITTEN"), STUB],
+        [("snr", "WRITTEN"), ("snr", STUB)],
+        [("renamed", "WRITTEN")],
+        [("snr", "BROKEN"), ("snr", "WRITTEN")],
+        [("snr", "WRITTEN"), "def snr(a):\n    return 'scratch'"],
+    ],
+)
+def test_copied_moved_and_retagged_cells_cost_nothing(tiny, make_notebook, right, cells):
+    put = {"WRITTEN": right["snr"], "BROKEN": "def snr(:"}
+    cells = [
+        (cell[0], put.get(cell[1], cell[1])) if isinstance(cell, tuple) else put.get(cell, cell)
+        for cell in cells
+    ]
+    submission = extract(make_notebook("import torch", right["linear_betas"], *cells), tiny)
+    names: dict = {}
+    exec(submission.source(), names)
+    assert names["snr"](0.5) == 1
+    assert "snr" not in submission.unwritten
+
+
+def test_says_what_is_unwritten_missing_and_broken(tiny, make_notebook):
+    submission = extract(make_notebook(("snr", STUB)), tiny)
+    assert submission.unwritten == {"snr"} and submission.missing == {"linear_betas"}
+    submission = extract(make_notebook("def snr(a):\n    return a +", STUB), tiny)
+    assert "line 2" in submission.broken["snr"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"PK\x03\x04", "JSON"),
+        (b'{"cells": [', "JSON"),
+        (b"[" * 100_000, "JSON"),
+        (b'{"worksheets": []}', "format 4"),
+        (b"[]", "format 4"),
+        (b" " * (MAX_NOTEBOOK_BYTES + 1), "larger"),
+    ],
+)
+def test_a_file_that_is_no_notebook_is_refused_with_the_reason(tiny, content, reason):
+    with pytest.raises(UnreadableNotebook, match=reason):
+        extract(content, tiny)
+
+
+def test_odd_cells_are_passed_over(tiny, right):
+    cells = [None, 3, {"cell_type": "code", "source": 5}, {"cell_type": "code", "metadata": []}]
+    good = {"cell_type": "code", "source": right["snr"].splitlines(True), "metadata": None}
+    content = json.dumps({"cells": [*cells, good]}).encode()
+    assert "snr" not in extract(content, tiny).missing

@@ -1,0 +1,259 @@
+"""One pure function computes every score: `grade(notebook, lesson, seed) -> Result`.
+
+The process that runs this holds the hidden tests and the references; the learner's code runs in
+a worker (see `remote`). `make grade` prints the result, nbgrader ingests it; nothing else scores.
+"""
+
+import hashlib
+import os
+import sys
+from dataclasses import asdict, dataclass, replace
+
+import pytest
+import torch
+
+from autograder.extract import Submission, UnreadableNotebook, extract
+from autograder.lesson import Exercise, Lesson, get_lesson
+from autograder.process import Worker
+from autograder.remote import RemoteCrash, RemoteError, RemoteTimeout, Student
+from autograder.testing import Teaching
+
+PUBLIC_SEED = 20201
+STATUSES = ("passed", "failed", "timeout", "crashed", "unreadable")
+
+
+@dataclass(frozen=True)
+class ExerciseResult:
+    """What became of one exercise."""
+
+    name: str
+    points: int
+    maximum: int
+    status: str  # one of STATUSES
+    message: str
+    seconds: float = 0.0
+    written: bool = True
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one notebook."""
+
+    lesson: int
+    score: int
+    maximum: int
+    suite_version: str
+    seed: int
+    sandbox: str
+    exercises: tuple[ExerciseResult, ...]
+    problem: str | None = None  # why the notebook could not be graded at all
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+    def scores(self) -> dict[str, int]:
+        return {exercise.name: exercise.points for exercise in self.exercises}
+
+
+def grade(
+    notebook: bytes,
+    lesson: int | Lesson,
+    seed: int | None = None,
+    only: str | None = None,
+    worker: Worker | None = None,
+) -> Result:
+    """Grade a notebook: the same bytes, tests and seed give the same scores.
+
+    Args:
+        notebook: the bytes of an .ipynb file.
+        lesson: number of the lesson, 1 to 10.
+        seed: where the tests' inputs come from; by default GRADER_SEED, else the public seed.
+        only: the name of one exercise, to grade nothing else.
+        worker: one to reuse; it must be of this lesson.
+
+    Returns:
+        a Result; an unreadable notebook has its reason in `problem` and 0 points.
+
+    Raises:
+        LessonError: no such lesson or exercise.
+        WorkerUnavailable: the worker cannot be started on this machine.
+    """
+    lesson = get_lesson(lesson) if isinstance(lesson, int) else lesson
+    seed = default_seed() if seed is None else seed
+    wanted = [lesson.exercise(only)] if only else list(lesson.exercises)
+    problem, submission = None, None
+    try:
+        submission = extract(notebook, lesson)
+    except UnreadableNotebook as error:
+        problem = str(error)
+    if submission is None:
+        results = [_zero(e, "unreadable", f"Not graded: {problem}.") for e in wanted]
+        mode = "not started"
+    else:
+        results, mode = _grade_exercises(submission, lesson, wanted, seed, worker)
+    return Result(
+        lesson=lesson.number,
+        score=sum(result.points for result in results),
+        maximum=sum(exercise.points for exercise in wanted),
+        suite_version=suite_version(lesson),
+        seed=seed,
+        sandbox=mode,
+        exercises=tuple(results),
+        problem=problem,
+    )
+
+
+def default_seed() -> int:
+    """The instructor's private GRADER_SEED, else the public seed."""
+    return int(os.environ.get("GRADER_SEED") or PUBLIC_SEED)
+
+
+def suite_version(lesson: Lesson) -> str:
+    """Changes whenever the lesson's hidden tests or its points do."""
+    digest = hashlib.sha256(lesson.hidden_tests.read_bytes())
+    digest.update(repr(lesson.exercises).encode())
+    return digest.hexdigest()[:12]
+
+
+def _grade_exercises(
+    submission: Submission,
+    lesson: Lesson,
+    wanted: list[Exercise],
+    seed: int,
+    worker: Worker | None,
+) -> tuple[list[ExerciseResult], str]:
+    settled = {exercise.name: _without_running(submission, exercise) for exercise in wanted}
+    open_names = [name for name, result in settled.items() if result is None]
+    if not open_names:
+        return list(settled.values()), "not needed"
+    own = worker is None
+    worker = worker or Worker(lesson)
+    try:
+        plugin = _Plugin(worker, submission, seed, open_names)
+        _run_pytest(lesson, plugin)
+        mode = worker.mode.name
+    finally:
+        if own:
+            worker.close()
+    by_name = {exercise.name: exercise for exercise in wanted}
+    for name in open_names:
+        settled[name] = plugin.result(by_name[name])
+    return [_mention_what_it_stands_on(settled[e.name], submission) for e in wanted], mode
+
+
+def _without_running(submission: Submission, exercise: Exercise) -> ExerciseResult | None:
+    """The result where no code needs to run to know it."""
+    if exercise.name in submission.unwritten:
+        result = _zero(exercise, "failed", "Not yet written.")
+        return replace(result, written=False)
+    if exercise.name in submission.missing:
+        head = exercise.name.partition(".")[0]
+        return _zero(exercise, "failed", f"Nothing called {head} is defined in the notebook.")
+    if exercise.name in submission.broken:
+        why = submission.broken[exercise.name]
+        return _zero(exercise, "failed", f"Python cannot read the cell: {why}.")
+    return None
+
+
+def _mention_what_it_stands_on(result: ExerciseResult, submission: Submission) -> ExerciseResult:
+    """Where an exercise failed because another is not written yet, say so."""
+    if result.status == "failed" and result.written and "NotImplementedError" in result.message:
+        needed = [name for name in sorted(submission.unwritten) if name in result.message]
+        if needed:
+            return replace(result, message=f"It uses {needed[0]}: write that exercise first.")
+    return result
+
+
+def _zero(exercise: Exercise, status: str, message: str) -> ExerciseResult:
+    return ExerciseResult(exercise.name, 0, exercise.points, status, message)
+
+
+def _run_pytest(lesson: Lesson, plugin: "_Plugin") -> None:
+    quiet = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:logging"]
+    quiet += ["-p", "no:warnings", "--capture=no", "--noconftest", "--import-mode=importlib"]
+    root = ["--rootdir", str(lesson.hidden_tests.parent), "-c", os.devnull]
+    before = set(sys.modules)
+    code = pytest.main([*quiet, *root, str(lesson.hidden_tests)], plugins=[plugin])
+    for name in set(sys.modules) - before:
+        if name.endswith(lesson.hidden_tests.stem):
+            del sys.modules[name]
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise RuntimeError(f"the hidden tests of lesson {lesson.number} do not run: {plugin.error}")
+
+
+class _Plugin:
+    """Runs the tests of some exercises against one submission and keeps what happened."""
+
+    def __init__(self, worker: Worker, submission: Submission, seed: int, names: list[str]):
+        self.worker, self.submission, self.seed = worker, submission, seed
+        self.failures: dict[str, tuple[str, str]] = {}
+        self.seconds = dict.fromkeys(names, 0.0)
+        self.passes = dict.fromkeys(names, 0)
+        self.error = "pytest collected nothing"
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.addinivalue_line("markers", "exercise(name): the exercise a test belongs to")
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.error = str(report.longrepr)[-2000:]
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [item for item in items if _exercise_of(item) in self.seconds]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        return True if _exercise_of(item) in self.failures else None  # one failure settles it
+
+    @pytest.fixture
+    def rng(self, request: pytest.FixtureRequest) -> torch.Generator:
+        text = f"{self.seed}:{request.node.name}".encode()
+        number = int.from_bytes(hashlib.sha256(text).digest()[:6], "big")
+        return torch.Generator().manual_seed(number)
+
+    @pytest.fixture
+    def student(self):
+        try:
+            yield Student(self.worker, self.submission)
+        finally:
+            self.worker.end_session()
+
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo) -> None:
+        name = _exercise_of(item)
+        self.seconds[name] += call.duration
+        if call.excinfo is not None and name not in self.failures:
+            self.failures[name] = _verdict(call.excinfo.value)
+        elif call.when == "call":
+            self.passes[name] += 1
+
+    def result(self, exercise: Exercise) -> ExerciseResult:
+        name, maximum = exercise.name, exercise.points
+        seconds = round(self.seconds[name], 3)
+        if name in self.failures:
+            status, message = self.failures[name]
+            return ExerciseResult(name, 0, maximum, status, message, seconds)
+        if not self.passes[name]:
+            raise RuntimeError(f"there is no hidden test of {name}")
+        return ExerciseResult(name, maximum, maximum, "passed", "Right.", seconds)
+
+
+def _verdict(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, Teaching | RemoteError):
+        return "failed", str(error)
+    if isinstance(error, RemoteTimeout):
+        return "timeout", str(error)
+    if isinstance(error, RemoteCrash):
+        return "crashed", str(error)
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        raise error
+    kind = type(error).__name__
+    if os.environ.get("T2I_DEBUG_GRADER"):
+        raise error
+    return "failed", f"What your code returned could not be used ({kind}). Check its type and shape."
+
+
+def _exercise_of(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("exercise")
+    if marker is None:
+        raise RuntimeError(f"{item.name}: mark the test with @exercise(...)")
+    return marker.args[0]

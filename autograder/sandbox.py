@@ -1,0 +1,143 @@
+"""Where the worker runs: shut in by bubblewrap if it is there, else a plain process with limits.
+
+Bubblewrap gives the worker its own namespaces (no network, own process table), an unprivileged
+user, a read-only view of the Python environment, and nothing else of the machine: not the
+repository, not the home folder, not the other submissions.
+"""
+
+import ast
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from autograder import splice
+from autograder.lesson import LESSONS, PACKAGE, Lesson
+
+HERE = Path(__file__).resolve().parent
+SYSTEM_FOLDERS = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
+_MODES = {
+    "bubblewrap": "bubblewrap (no network, read-only, own user)",
+    "plain": "plain process with limits, not a sandbox",
+}
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How learners' code is shut in."""
+
+    name: str  # "bubblewrap" or "plain"
+    reason: str = ""  # why it is not a sandbox, and how to get one
+
+    @property
+    def is_sandbox(self) -> bool:
+        return self.name != "plain"
+
+    def __str__(self) -> str:
+        return _MODES[self.name] + (f": {self.reason}" if self.reason else "")
+
+
+@functools.cache
+def detect() -> Mode:
+    """The safest mode that works here, tried for real once.
+
+    `T2I_SANDBOX=plain` asks for the plain mode (for tests of it, and where namespaces hang).
+    """
+    if os.environ.get("T2I_SANDBOX") == "plain":
+        return Mode("plain", "asked for by T2I_SANDBOX=plain")
+    program = shutil.which("bwrap")
+    if program is None:
+        return Mode("plain", "bubblewrap is not installed (Debian, Ubuntu: apt install bubblewrap)")
+    trial = [program, *_isolation(), *_system(), "/usr/bin/env", "true"]
+    try:
+        result = subprocess.run(trial, capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Mode("plain", f"bubblewrap does not start here ({error})")
+    if result.returncode:
+        lines = result.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        return Mode("plain", f"bubblewrap does not start here ({lines[-1][:120]})")
+    return Mode("bubblewrap")
+
+
+def command(mode: Mode, stage: Path, fork: bool = True) -> list[str]:
+    """The command line that starts a worker on a staged folder (see `stage`)."""
+    options = ["--quiet"] + ([] if fork else ["--no-fork"])
+    modules = [f"t2i.{path.stem}" for path in sorted((stage / "t2i").glob("*.py"))]
+    modules = [name for name in modules if name.split(".")[1] in {m.module for m in LESSONS}]
+    if mode.name == "plain":
+        return [sys.executable, "-I", str(stage / "worker.py"), *options, *modules]
+    inside = ["--ro-bind", str(stage), "/stage", "--chdir", "/tmp"]
+    python = [sys.executable, "-I", "/stage/worker.py", "--own-pids", *options, *modules]
+    return ["bwrap", *_isolation(), *_system(), *_environment(), *inside, *python]
+
+
+def environment(mode: Mode) -> dict[str, str]:
+    """The environment variables that the worker gets: none of the caller's secrets."""
+    kept = ("PATH", "LANG", "SYSTEMROOT", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE")
+    variables = {key: os.environ[key] for key in kept if key in os.environ}
+    home = "/tmp" if mode.is_sandbox else tempfile.gettempdir()
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return variables | threads | {"HOME": home, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def stage(lesson: Lesson, folder: Path) -> Path:
+    """Lay out what a worker may see: the worker, and the package without this lesson's answers.
+
+    Modules of earlier lessons are whole; in this lesson's module every exercise is a stub;
+    modules of later lessons, and whatever imports them, are absent.
+    """
+    for name in ("worker.py", "session.py", "wire.py"):
+        shutil.copy(HERE / name, folder / name)
+    package = folder / "t2i"
+    package.mkdir()
+    absent = {f"t2i.{other.module}" for other in LESSONS[lesson.number :]}
+    for path in sorted(PACKAGE.glob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        if f"t2i.{path.stem}" in absent or _imported(source) & absent:
+            continue
+        if path.stem == lesson.module:
+            for exercise in lesson.exercises:
+                head = exercise.name.partition(".")[0]
+                answer = splice.definition(source, head)
+                source = splice.replace(
+                    source, head, splice.stub(answer, exercise.name, mark=False)
+                )
+        (package / path.name).write_text(source, encoding="utf-8")
+    folder.chmod(0o755)
+    return folder
+
+
+def _imported(source: str) -> set[str]:
+    """Modules of the package that a module imports when it is itself imported."""
+    found = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def _isolation() -> list[str]:
+    return [
+        *("--unshare-all", "--die-with-parent", "--new-session"),
+        *("--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"),
+    ]
+
+
+def _system() -> list[str]:
+    binds = [part for folder in SYSTEM_FOLDERS for part in ("--ro-bind-try", folder, folder)]
+    return [*binds, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+
+
+def _environment() -> list[str]:
+    """Read-only binds of the Python that runs us and of its packages."""
+    paths = {sys.prefix, sys.base_prefix, sysconfig.get_path("purelib"), sys.exec_prefix}
+    paths |= {str(Path(sys.executable).resolve().parent.parent)}
+    wanted = sorted(path for path in paths if not path.startswith("/usr/") and path != "/usr")
+    return [part for path in wanted for part in ("--ro-bind", path, path)]
