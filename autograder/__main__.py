@@ -21,9 +21,6 @@ def grade(
     json_file: Annotated[str, typer.Option("--json", help="write the result here; -: stdout")] = "",
     only: Annotated[str, typer.Option(help="grade this exercise only")] = "",
     seed: Annotated[int | None, typer.Option(help="seed of the tests' inputs")] = None,
-    trust_submissions: Annotated[
-        bool, typer.Option(help="several people's notebooks without a sandbox: on your own risk")
-    ] = False,
 ) -> None:
     """Grade a lesson's notebook, say what is right and what to do next."""
     chosen = _lesson(lesson)

@@ -5,17 +5,23 @@ exercise in the solved notebook; the rest of the notebook is the reference.
 """
 
 import ast
+import functools
+import json
 import re
 import runpy
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import nbformat
+from nbformat import NotebookNode
+
 from autograder import splice
+from autograder.build import build, write
 from autograder.grader import Result, grade
 from autograder.lesson import Lesson
 from autograder.process import Worker
-from autograder.solve import notebook_bytes, solved, student
+from autograder.solve import solved
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,20 @@ def entries(lesson: Lesson) -> list[Entry]:
 
 def notebook_with(lesson: Lesson, entry: Entry) -> bytes:
     """The solved notebook with the entry in the place of its exercise."""
-    notebook = solved(lesson)
+    notebook = _solved(lesson)
     for cell in notebook.cells:
         if cell.metadata.get("nbgrader", {}).get("grade_id") == entry.exercise:
             cell.source = _merged(cell.source, entry)
-    return notebook_bytes(notebook)
+    return write(notebook).encode()
+
+
+def _solved(lesson: Lesson) -> NotebookNode:
+    return nbformat.from_dict(json.loads(_solved_text(lesson)))
+
+
+@functools.cache
+def _solved_text(lesson: Lesson) -> str:
+    return write(solved(lesson))
 
 
 def problems(lesson: Lesson, entry: Entry, worker: Worker) -> list[str]:
@@ -64,17 +79,20 @@ def problems(lesson: Lesson, entry: Entry, worker: Worker) -> list[str]:
 
 def check(lesson: Lesson, worker: Worker) -> Iterator[tuple[str, list[str]]]:
     """Run the whole catalogue: (label, what went wrong) for each notebook graded."""
-    yield "reference", _total(grade(notebook_bytes(solved(lesson)), lesson, worker=worker), 100)
-    yield "blank", _total(grade(notebook_bytes(student(lesson)), lesson, worker=worker), 0)
+    yield "reference", ends(lesson, worker, written=True)
+    yield "blank", ends(lesson, worker, written=False)
     for entry in entries(lesson):
         yield entry.label, problems(lesson, entry, worker)
 
 
-def _total(result: Result, expected: int) -> list[str]:
-    if result.score == expected:
+def ends(lesson: Lesson, worker: Worker, written: bool) -> list[str]:
+    """What went wrong with the solved notebook, or with the untouched one."""
+    notebook = solved(lesson) if written else build(lesson)[1]
+    result = grade(write(notebook).encode(), lesson, worker=worker)
+    if result.score == (100 if written else 0):
         return []
     lines = [f"{e.name}: {e.message}" for e in result.exercises if e.status != "passed"]
-    return [f"scores {result.score} instead of {expected}", *lines]
+    return [f"scores {result.score}", *lines]
 
 
 def _judge(result: Result, entry: Entry) -> list[str]:

@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -18,6 +19,7 @@ from autograder.lesson import Lesson
 from autograder.worker import DATA, ENDED, FRAME, KILL, MAX_FRAME, READY, RUN
 
 START_SECONDS = 60.0
+SESSION_SECONDS = 90.0  # where there is no fork; elsewhere the deadlines of `remote` hold
 
 
 class HungUp(OSError):
@@ -84,11 +86,16 @@ class Worker:
             self._await_ready()
         self._bytes.clear()
         self._ended: int | None = None
+        if not self.fork:  # no child to limit: the process itself gets a clock
+            self._alarm = threading.Timer(SESSION_SECONDS, self._process.kill)
+            self._alarm.daemon = True
+            self._alarm.start()
         self._send_frame(RUN, b"", None)
 
     def end_session(self) -> int | None:
         """End the child; its exit status where it is known."""
         if not self.fork:
+            self._alarm.cancel()
             self._stop()
             return None
         deadline = time.monotonic() + 5

@@ -84,7 +84,7 @@ class Student:
             raise RemoteTimeout(_ENDLESS.format(round(seconds))) from pending
         except (WireError, OSError) as error:
             status = self._worker.end_session()
-            if status == -signal.SIGXCPU:
+            if status is not None and status == -getattr(signal, "SIGXCPU", 0):
                 raise RemoteTimeout(_ENDLESS.format(CPU_SECONDS)) from pending
             raise RemoteCrash(_obituary(status, error)) from pending
         if pending is not None:

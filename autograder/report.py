@@ -28,7 +28,8 @@ def show(result: Result, lesson: Lesson, mode: Mode, console: Console | None = N
     console.print(table)
     console.print(f"[bold]{result.score} of {result.maximum} points[/]")
     console.print(next_step(result, lesson))
-    console.print(f"[dim]Your code ran in: {mode}. Seed {result.seed}.[/]", highlight=False)
+    if result.sandbox != "not needed":
+        console.print(f"[dim]Your code ran in: {mode}. Seed {result.seed}.[/]", highlight=False)
 
 
 def next_step(result: Result, lesson: Lesson) -> str:

@@ -1,0 +1,80 @@
+# `make` lists the targets. Every target that needs the environment sets it up by itself, once;
+# VENV=PATH on the command line uses an existing one as it is (VENV=system: the Python on the PATH).
+
+# The first Python 3.11 or newer; if there is none, python3, which then says what is wrong.
+CANDIDATES = $(if $(VENV),"$(VENV)/bin/python" "$(VENV)") python3 python3.13 python3.12 python3.11 \
+	python3.14 python .venv/bin/python
+PYTHON = $(shell for p in $(CANDIDATES); do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo "$$p"; exit; }; done; echo python3)
+RUN = "$(PYTHON)" autograder/setup_env.py run
+COURSE = $(RUN) -m autograder
+NEEDS_LESSON = @test -n "$(lesson)" || { echo "Which lesson? For example: make $@ lesson=1" >&2; exit 2; }
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.PHONY: help setup grade lab solve progress mine build test bench doctor course-check catalogue \
+	train-classifier format lint clean clean-venv
+
+help: ## list the targets
+	@echo "make TARGET; the environment in .venv is set up on first use. Targets:"
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS="$$(printf '\t')" read -r target what; do printf '  %-17s %s\n' "$$target" "$$what"; done
+
+setup: ## set up the environment and do nothing else
+	@"$(PYTHON)" autograder/setup_env.py
+
+grade: ## grade a lesson: lesson=1 [only=EXERCISE] [notebook=FILE] [json=FILE]
+	$(NEEDS_LESSON)
+	@$(COURSE) grade "$(lesson)" $(if $(notebook),--notebook "$(notebook)") \
+		$(if $(json),--json "$(json)") $(if $(only),--only "$(only)")
+
+lab: ## open JupyterLab on a lesson: lesson=1
+	$(NEEDS_LESSON)
+	@set -- lessons/$$(printf '%02d' "$(lesson)")_*/*.ipynb; test -e "$$1" || \
+		{ echo "Lesson $(lesson) is still in preparation, or there is no such lesson." >&2; exit 2; }; \
+		$(RUN) -m jupyterlab "$$1"
+
+solve: ## write a lesson's solved notebook, for instructors: lesson=1 out=FILE
+	$(NEEDS_LESSON)
+	@test -n "$(out)" || { echo "Where to? For example: make solve lesson=$(lesson) out=solved.ipynb" >&2; exit 2; }
+	@$(COURSE) solve "$(lesson)" --out "$(out)"
+
+progress: ## show all ten lessons with your points
+	@$(COURSE) progress
+
+mine: ## assemble your own t2i package from the definitions that passed
+	@$(COURSE) mine
+
+build: ## build the student notebooks from the lessons' text and the package
+	@$(COURSE) build
+
+test: ## run every test and check of the repository [jobs=2]
+	@$(RUN) -m autograder.selftest $(if $(jobs),--jobs "$(jobs)")
+
+bench: ## time the reference UNet beside the same model in diffusers
+	@$(RUN) -m t2i.bench
+
+doctor: ## check this machine's set-up and say how to mend it
+	@"$(PYTHON)" autograder/setup_env.py try autograder/doctor.py
+
+course-check: ## run nbgrader's whole cycle on a scratch course [lesson=1]
+	@$(COURSE) course-check $(lesson)
+
+catalogue: ## prove the grader on a lesson's wrong and right answers: lesson=1
+	$(NEEDS_LESSON)
+	@$(COURSE) catalogue "$(lesson)"
+
+format: ## format the code and notebooks
+	@$(RUN) -m ruff format .
+
+lint: ## check style and formatting, change nothing
+	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
+
+clean: ## remove caches and what was built; your work, data and .venv stay
+	@rm -rf build .pytest_cache .ruff_cache *.egg-info data/.mnist-*
+	@find . -path ./.venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) \
+		-type d -exec rm -rf {} +
+
+clean-venv: ## remove .venv; the next make sets it up anew
+	@rm -rf .venv .venv.lock

@@ -1,0 +1,51 @@
+"""The reference scores 100, the blank 0, wrong answers are caught, right variants are not."""
+
+import pytest
+
+from autograder.catalogue import Entry, ends, entries, problems
+from autograder.lesson import LESSONS, Lesson, get_lesson
+from autograder.process import Worker
+
+WRITTEN = [lesson for lesson in LESSONS if lesson.exists]
+ENTRIES = [
+    pytest.param(lesson.number, entry, id=f"{lesson.number}-{entry.label}")
+    for lesson in WRITTEN
+    for entry in entries(lesson)
+]
+
+
+@pytest.fixture(scope="session")
+def workers():
+    """One worker a lesson, started when first asked for."""
+    started: dict[int, Worker] = {}
+
+    def get(number: int) -> Worker:
+        if number not in started:
+            started[number] = Worker(get_lesson(number))
+        return started[number]
+
+    yield get
+    for worker in started.values():
+        worker.close()
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["reference", "blank"])
+@pytest.mark.parametrize("lesson", WRITTEN, ids=lambda lesson: lesson.slug)
+def test_the_reference_scores_100_and_the_blank_0(lesson: Lesson, written: bool, workers):
+    assert ends(lesson, workers(lesson.number), written) == []
+
+
+@pytest.mark.parametrize(("number", "entry"), ENTRIES)
+def test_the_grader_knows_right_from_wrong(number: int, entry: Entry, workers):
+    assert problems(get_lesson(number), entry, workers(number)) == []
+
+
+@pytest.mark.parametrize("lesson", WRITTEN, ids=lambda lesson: lesson.slug)
+def test_every_exercise_has_five_wrong_answers_and_three_right_variants(lesson: Lesson):
+    listed = entries(lesson)
+    for exercise in lesson.exercises:
+        own = [entry for entry in listed if entry.exercise == exercise.name]
+        assert sum(not entry.right for entry in own) >= 5, exercise.name
+        assert sum(entry.right for entry in own) >= 3, exercise.name
+        assert all(entry.says for entry in own if not entry.right), exercise.name
+    assert {entry.exercise for entry in listed} == {exercise.name for exercise in lesson.exercises}

@@ -1,0 +1,58 @@
+"""pyproject.toml, environment.yml and constraints.txt say the same."""
+
+import re
+import tomllib
+
+import yaml
+
+from autograder import setup_facts
+from autograder.lesson import REPOSITORY
+
+CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+NOT_PINNED = re.compile(r"nvidia-|cuda-|triton|^pip$|^t2i$")
+
+
+def _conda() -> dict[str, str]:
+    content = yaml.safe_load((REPOSITORY / "environment.yml").read_text(encoding="utf-8"))
+    pairs = dict((line + ">=").split(">=")[:2] for line in content["dependencies"])
+    return {CONDA_NAMES.get(name, name): version for name, version in pairs.items()}
+
+
+def test_conda_and_pip_install_the_same():
+    conda = _conda()
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f">={conda.pop('python')}" == project["requires-python"]
+    assert conda.pop("pip") == ""
+    assert conda == setup_facts.requirements()
+
+
+def test_every_requirement_is_pinned_within_its_range():
+    pins = setup_facts.pins()
+    for name, lowest in setup_facts.requirements().items():
+        assert name in pins, f"{name} has no pin in constraints.txt"
+        assert setup_facts.numbers(pins[name]) >= setup_facts.numbers(lowest), name
+
+
+def test_older_pairs_of_torch_are_admitted():
+    lowest = setup_facts.requirements()
+    assert setup_facts.numbers(lowest["torch"]) <= (2, 11)
+    assert setup_facts.numbers(lowest["torchvision"]) <= (0, 26)
+    assert setup_facts.numbers(lowest["transformers"]) <= (5, 17)
+
+
+def test_the_pins_of_torch_are_a_pair():
+    pins = setup_facts.pins()
+    torch, torchvision = (setup_facts.numbers(pins[name]) for name in ("torch", "torchvision"))
+    assert torch[1] + 15 == torchvision[1]
+
+
+def test_pins_hold_on_every_platform():
+    assert [name for name in setup_facts.pins() if NOT_PINNED.search(name)] == []
+
+
+def test_pins_are_sorted_exact_and_single():
+    lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", line) for line in lines)
+    names = [line.split("==")[0].lower().replace("_", "-") for line in lines]
+    assert len(set(names)) == len(names)

@@ -1,0 +1,80 @@
+"""Solved notebooks: the reference's bodies in the student's notebook, running from top to bottom."""
+
+import resource
+
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from autograder import build, solve, splice
+from autograder.checks import fake_lesson
+from autograder.lesson import LESSONS, PACKAGE
+from autograder.text import Text
+
+CPU_SECONDS = 60  # the budget of the smoke tier
+READY = [lesson for lesson in LESSONS if lesson.exists]
+
+
+@pytest.fixture(scope="module")
+def lesson(tmp_path_factory):
+    return fake_lesson.make(tmp_path_factory.mktemp("fake"))
+
+
+def test_the_solved_notebook_is_the_students_with_the_references_bodies(lesson):
+    student, solved = build.build(lesson)[1], solve.solved(lesson)
+    assert [cell.id for cell in solved.cells] == [cell.id for cell in student.cells]
+    changed = [
+        new.source for old, new in zip(student.cells, solved.cells, strict=True) if old != new
+    ]
+    schedules = PACKAGE.joinpath("schedules.py").read_text(encoding="utf-8")
+    assert len(changed) == 3
+    assert splice.definition(changed[0], "cosine_betas") == splice.definition(
+        schedules, "cosine_betas"
+    )
+    assert Text.read(changed[0]).has("_check_num_train_timesteps"), "what the reference leans on"
+    assert "return self.conv(x)" in changed[1] and changed[2] == 'quiz("chain", answer="b")'
+    text = build.write(solved)
+    assert "BEGIN SOLUTION" not in text and "NotImplementedError" not in text
+
+
+def test_it_runs_in_the_smoke_tier_and_says_so(lesson):
+    solved = solve.solved(lesson)
+    solve.execute(solved, "smoke", timeout=300, folder=lesson.folder)
+    printed = [_text(cell) for cell in solved.cells if cell.cell_type == "code"]
+    assert "Lesson 1 · Noise schedules" in printed[0] and "Tier: smoke" in printed[0]
+    assert "cosine_betas: grading is skipped in the smoke tier" in "".join(printed)
+    assert "✔ b) Right. So it is." in printed[-1]
+
+
+def test_a_cell_that_raises_and_one_that_hangs_are_reported(tmp_path):
+    notebook = new_notebook(cells=[new_code_cell("x = 1"), new_code_cell("assert x == 2, 'no'")])
+    with pytest.raises(solve.NotebookFailed, match="(?s)after 2 cells.*assert x == 2.*no"):
+        solve.execute(notebook, folder=tmp_path)
+    notebook = new_notebook(cells=[new_code_cell("import time; time.sleep(60)")])
+    with pytest.raises(solve.NotebookFailed, match="(?s)after 1 cells.*time.sleep"):
+        solve.execute(notebook, timeout=4, folder=tmp_path)
+
+
+def test_the_command_writes_the_notebook_and_says_whether_it_ran(lesson, tmp_path, capsys):
+    out = tmp_path / "new" / "solved.ipynb"
+    assert solve.main(lesson, out) == 0
+    assert out.read_text(encoding="utf-8") == build.write(solve.solved(lesson))
+    assert str(out) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lesson", READY, ids=lambda lesson: f"lesson_{lesson.number:02d}")
+def test_every_solved_lesson_runs_in_the_smoke_tier(lesson):
+    before = _children()
+    solve.execute(solve.solved(lesson), "smoke", timeout=300, folder=lesson.folder)
+    assert _children() - before <= CPU_SECONDS
+
+
+def _text(cell) -> str:
+    outputs = [
+        each.get("text") or each.get("data", {}).get("text/plain", "") for each in cell.outputs
+    ]
+    return "".join(outputs)
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

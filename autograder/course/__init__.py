@@ -1,0 +1,1 @@
+"""The lessons as an nbgrader course: make one, release, collect, autograde, feedback, export."""

@@ -1,0 +1,103 @@
+"""The instructor's commands: `python -m autograder.course make FOLDER 1 2 3`, and so on."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+Folder = Annotated[Path, typer.Argument(help="the course folder")]
+Number = Annotated[int, typer.Argument(metavar="LESSON", help="number of the lesson, 1 to 10")]
+Student = Annotated[str, typer.Option(help="only this student")]
+
+
+@app.command()
+def make(
+    folder: Folder,
+    lessons: Annotated[list[int], typer.Argument(metavar="LESSON...", help="their numbers")],
+    course_id: Annotated[str, typer.Option(help="nbgrader's name of the course")] = "text-to-image",
+    seed: Annotated[int | None, typer.Option(help="a private seed of the hidden inputs")] = None,
+    trust_submissions: Annotated[
+        bool, typer.Option(help="grade even where there is no sandbox: on your own risk")
+    ] = False,
+) -> None:
+    """Make a course folder, or add lessons to one."""
+    from autograder.course.folder import make_course
+
+    with _said():
+        course = make_course(folder, lessons, course_id, trust_submissions, seed)
+        print(f"{course.folder} holds the lessons {', '.join(map(str, lessons))}")
+
+
+@app.command()
+def release(folder: Folder, lesson: Number) -> None:
+    """Make the student notebook of a lesson (nbgrader generate_assignment)."""
+    with _said():
+        course = _course(folder)
+        course.release(lesson)
+        print(f"the student notebook lies in {course.folder / 'release'}")
+
+
+@app.command()
+def collect(
+    folder: Folder,
+    lesson: Number,
+    downloads: Annotated[Path, typer.Argument(help="a folder with one notebook for each student")],
+) -> None:
+    """Copy submissions into the course, one notebook or one folder for each student."""
+    with _said():
+        copies = _course(folder).collect(lesson, downloads)
+        print(f"{len(copies)} submissions: {', '.join(copies) or 'none'}")
+
+
+@app.command()
+def autograde(folder: Folder, lesson: Number, student: Student = "*") -> None:
+    """Grade the submissions of a lesson (nbgrader autograde)."""
+    with _said():
+        course = _course(folder)
+        course.autograde(lesson, student)
+        for name, scores in sorted(course.scores(lesson).items()):
+            print(f"{name:30} {sum(scores.values()):5g}")
+        for name, reason in sorted(course.flagged(lesson).items()):
+            print(f"look at {name}: {reason}")
+
+
+@app.command()
+def feedback(folder: Folder, lesson: Number, student: Student = "*") -> None:
+    """Make the feedback pages (nbgrader generate_feedback)."""
+    with _said():
+        course = _course(folder)
+        course.feedback(lesson, student)
+        print(f"the pages lie in {course.folder / 'feedback'}")
+
+
+@app.command()
+def export(folder: Folder, to: Annotated[Path, typer.Argument(help="a .csv file")]) -> None:
+    """Write all scores as a table (nbgrader export)."""
+    with _said():
+        print(f"wrote {_course(folder).export(to)}")
+
+
+def _course(folder: Path):
+    from autograder.course.folder import Course
+
+    return Course(folder)
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    """An error of the course as one message instead of a traceback."""
+    from autograder.course.folder import CourseError
+    from autograder.lesson import LessonError
+
+    try:
+        yield
+    except (CourseError, LessonError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m autograder.course")

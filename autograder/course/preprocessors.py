@@ -1,0 +1,230 @@
+"""nbgrader's own steps, with three exchanged: rebuild, grade in the sandbox, save.
+
+nbgrader runs a submission's own cells in an ordinary kernel and reads the score off their outputs.
+Here the submission is first rebuilt on the released notebook (`RebuildSubmission`), then the one
+function that computes every score takes the place of the kernel (`SandboxedGrade`). Its verdicts
+are written as outputs from which nbgrader computes the same points.
+"""
+
+import html
+import stat
+from pathlib import Path
+
+import nbformat
+from nbconvert.exporters import NotebookExporter
+from nbformat import NotebookNode
+from nbgrader.api import Gradebook
+from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
+from nbgrader.utils import is_grade, is_solution
+from traitlets import Bool, Integer
+
+from autograder import sandbox
+from autograder.course.rebuild import blank, exercise_of, rebuild, to_bytes
+from autograder.course.verdict import outputs, plain, readable
+from autograder.extract import MAX_NOTEBOOK_BYTES, UnreadableNotebook
+from autograder.grader import ExerciseResult, grade
+from autograder.lesson import LESSONS, Lesson
+
+NOTE = "t2i"  # the rebuilt notebook's metadata for what nbgrader has no place for
+NOT_JUDGED = "The grader failed ({}). Nothing is said about the work: autograde it again."
+
+
+class UntrustedMachine(RuntimeError):
+    """A class may not be graded here: there is no sandbox, and nobody said to go without."""
+
+
+class SubmissionExporter(NotebookExporter):
+    """nbgrader's way to read a notebook, which leaves a file from outside to RebuildSubmission.
+
+    nbgrader would stop at a file that is not a notebook; here nothing but the bytes is touched.
+    """
+
+    def from_filename(self, filename: str, resources: dict | None = None, **kwargs):
+        if not any(isinstance(step, RebuildSubmission) for step in self._preprocessors):
+            return super().from_filename(filename, resources, **kwargs)
+        resources = dict(resources or {})
+        resources["submitted_file"] = filename
+        return self.from_notebook_node(nbformat.v4.new_notebook(), resources, **kwargs)
+
+
+class RebuildSubmission(NbGraderPreprocessor):
+    """Puts the learner's sources into the released notebook; see `rebuild`.
+
+    What cannot be read becomes the released notebook with the reason in its metadata.
+    """
+
+    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        names = resources["nbgrader"]
+        lesson = lesson_named(names["notebook"])
+        released = self._released(names)
+        try:
+            if "submitted_file" in resources:
+                submitted = read_submission(Path(resources["submitted_file"]))
+            else:
+                submitted = nbformat.writes(nb).encode()
+            return rebuild(submitted, lesson, released), resources
+        except UnreadableNotebook as error:
+            reason = f"The submitted file could not be graded: {error}."
+        except Exception:
+            self.log.exception("%s of %s cannot be rebuilt", names["notebook"], names["student"])
+            reason = "The submitted notebook could not be taken apart."
+        return _with_problem(blank(released), reason), resources
+
+    def _released(self, names: dict) -> NotebookNode:
+        """The notebook as it was given out; without it, the graded cells the gradebook knows."""
+        with Gradebook(names["db_url"]) as gradebook:
+            known = _cells_in_gradebook(gradebook, names)
+        coursedir = getattr(getattr(self.parent, "parent", None), "coursedir", None)
+        if coursedir is not None:
+            folder = coursedir.format_path(coursedir.release_directory, ".", names["assignment"])
+            path = Path(folder, f"{names['notebook']}.ipynb")
+            if path.exists():
+                released = nbformat.read(path, as_version=4)
+                if _grade_ids(released.cells) == _grade_ids(known):
+                    return released
+        self.log.warning("the released %s is not there: its graded cells only", names["notebook"])
+        return nbformat.v4.new_notebook(cells=known)
+
+
+class SandboxedGrade(NbGraderPreprocessor):
+    """Stands where nbgrader executes a notebook: grades it, and writes verdicts as outputs."""
+
+    trust_submissions = Bool(
+        False, help="Grade even where no sandbox shuts the submitted code in."
+    ).tag(config=True)
+    seed = Integer(
+        None, allow_none=True, help="Where hidden inputs come from; by default GRADER_SEED."
+    ).tag(config=True)
+
+    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        mode = sandbox.detect()
+        if not (mode.is_sandbox or self.trust_submissions):
+            raise UntrustedMachine(
+                f"nothing was graded: {mode}. Submitted code would run with your rights. Set "
+                "c.SandboxedGrade.trust_submissions = True in nbgrader_config.py if you trust it."
+            )
+        lesson = lesson_named(resources["nbgrader"]["notebook"])
+        for cell in nb.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        results = {} if problem_of(nb) else self._results(nb, lesson)
+        for cell in nb.cells:
+            if cell.cell_type == "code" and is_grade(cell):
+                result = results.get(exercise_of(cell, lesson))
+                cell.outputs = outputs(result, cell.metadata.nbgrader.points, problem_of(nb))
+        return nb, resources
+
+    def _results(self, nb: NotebookNode, lesson: Lesson) -> dict[str, ExerciseResult]:
+        try:
+            result = grade(to_bytes(nb), lesson, seed=self.seed)
+        except Exception as error:
+            self.log.exception("lesson %d could not be graded", lesson.number)
+            _with_problem(nb, NOT_JUDGED.format(f"{type(error).__name__}: {error}"))
+            return {}
+        if result.problem is not None:
+            _with_problem(nb, f"The submitted file could not be graded: {result.problem}.")
+        nb.metadata.setdefault(NOTE, {}).update(
+            suite_version=result.suite_version, sandbox=result.sandbox
+        )
+        return {each.name: readable(each, nb) for each in result.exercises}
+
+
+class SaveGrades(SaveAutoGrades):
+    """nbgrader's own saving; a file that could not be graded is also flagged for a person."""
+
+    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        nb, resources = super().preprocess(nb, resources)
+        problem = problem_of(nb)
+        if problem:
+            names = resources["nbgrader"]
+            where = names["notebook"], names["assignment"], names["student"]
+            with Gradebook(names["db_url"]) as gradebook:
+                submission = gradebook.find_submission_notebook(*where)
+                for each in submission.grades:
+                    each.needs_manual_grade = True
+                first = next((c for c in nb.cells if is_solution(c)), None)
+                for comment in submission.comments:
+                    here = first is not None and comment.name == first.metadata.nbgrader.grade_id
+                    comment.auto_comment = html.escape(problem) if here else None
+                gradebook.db.commit()
+        return nb, resources
+
+
+def lesson_named(notebook: str) -> Lesson:
+    """The lesson whose notebook has that name.
+
+    Raises:
+        ValueError: none has.
+    """
+    for lesson in LESSONS:
+        if lesson.slug == notebook:
+            return lesson
+    known = ", ".join(lesson.slug for lesson in LESSONS)
+    raise ValueError(f"{notebook}.ipynb is the notebook of no lesson; there are: {known}")
+
+
+def read_submission(path: Path) -> bytes:
+    """The bytes of a submitted file, which may be anything.
+
+    Raises:
+        UnreadableNotebook: it is no ordinary file, or too large to be looked at.
+    """
+    try:
+        path = path if path.exists() else _only_notebook_beside(path)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableNotebook("it is not an ordinary file")
+        if status.st_size > MAX_NOTEBOOK_BYTES:
+            limit = MAX_NOTEBOOK_BYTES // 10**6
+            raise UnreadableNotebook(f"the notebook is larger than {limit} MB: clear its outputs")
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableNotebook(f"the file cannot be opened ({error.strerror})") from error
+
+
+def expect_notebook(assignment: str, student: str, notebooks: list[str]) -> None:
+    """nbgrader's hook before a submission: a renamed notebook is looked for under its name."""
+    slugs = {lesson.slug for lesson in LESSONS}
+    if notebooks and not any(Path(notebook).stem in slugs for notebook in notebooks):
+        folder = Path(notebooks[0]).parent
+        if folder.name in slugs:
+            notebooks[:] = [str(folder / f"{folder.name}.ipynb")]
+
+
+def problem_of(nb: NotebookNode) -> str | None:
+    """Why a rebuilt notebook could not be graded."""
+    return nb.metadata.get(NOTE, {}).get("problem")
+
+
+def _only_notebook_beside(path: Path) -> Path:
+    others = sorted(path.parent.glob("*.ipynb"))
+    if len(others) != 1:
+        raise UnreadableNotebook(f"there is no file {path.name} among those handed in")
+    return others[0]
+
+
+def _with_problem(nb: NotebookNode, reason: str) -> NotebookNode:
+    nb.metadata.setdefault(NOTE, NotebookNode())["problem"] = plain(reason)
+    return nb
+
+
+def _grade_ids(cells: list[NotebookNode]) -> set[tuple]:
+    """The graded cells by name and worth."""
+    tags = [c.metadata.nbgrader for c in cells if is_grade(c) or is_solution(c)]
+    return {(tag.grade_id, float(tag.get("points", 0))) for tag in tags}
+
+
+def _cells_in_gradebook(gradebook: Gradebook, names: dict) -> list[NotebookNode]:
+    notebook = gradebook.find_notebook(names["notebook"], names["assignment"])
+    points = {cell.name: cell.max_score for cell in notebook.grade_cells}
+    solutions = {cell.name for cell in notebook.solution_cells}
+    cells = []
+    for known in notebook.source_cells:
+        tag = {"grade_id": known.name, "schema_version": 3, "task": False, "locked": known.locked}
+        tag |= {"grade": known.name in points, "solution": known.name in solutions}
+        tag |= {"checksum": known.checksum, "cell_type": known.cell_type}
+        if known.name in points:
+            tag["points"] = points[known.name]
+        make = getattr(nbformat.v4, f"new_{known.cell_type}_cell")
+        cells.append(make(known.source, metadata={"nbgrader": tag}))
+    return cells

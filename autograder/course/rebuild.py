@@ -1,0 +1,216 @@
+"""A submission, built anew on the notebook that was released.
+
+Only sources travel: what the learner wrote for each exercise goes into that exercise's cell of the
+released notebook, and what it leans on (imports, helpers, constants) into one cell before them.
+Metadata, outputs, tags and the order of the submitted cells are left behind, so they can neither
+cost points nor gain any. Code cells that are not part of grading are left out.
+"""
+
+import ast
+import copy
+import json
+from collections import defaultdict
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.utils import is_grade, is_solution
+
+from autograder.extract import Submission, code_cells, extract
+from autograder.lesson import Exercise, Lesson
+
+GATHERED = "# Taken from the rest of the notebook: what the exercises below lean on."
+MISSING = "# The submitted notebook holds no definition of {name}."
+ABOVE = "# What was submitted for {name} stands in the cell that gathers the rest, above."
+
+Layout = tuple[str, dict[str, str]]  # the gathered cell, and each exercise's cell
+
+
+def rebuild(submitted: bytes, lesson: Lesson, released: NotebookNode) -> NotebookNode:
+    """The released notebook with the learner's sources in it, worth the same points.
+
+    Args:
+        submitted: the bytes of the notebook that was handed in.
+        lesson: whose notebook it is.
+        released: the notebook that was given out, or at least its graded cells.
+
+    Raises:
+        UnreadableNotebook: the submission is no notebook that can be graded.
+    """
+    submission = extract(submitted, lesson)
+    sources = {label: source for label, _, source in code_cells(submitted)}
+    neat = _neat(submission, sources, lesson)
+    notebook = _filled(released, lesson, *neat)
+    if signature(_extracted(notebook, lesson)) != signature(submission):
+        notebook = _filled(released, lesson, *_all_above(submission, neat[1], lesson))
+    return notebook
+
+
+def blank(released: NotebookNode) -> NotebookNode:
+    """The released notebook's own cells, for a submission that cannot be read."""
+    return _skeleton(released)
+
+
+def to_bytes(notebook: NotebookNode) -> bytes:
+    """A rebuilt notebook as it is graded: without its test cells, every cell at its number."""
+    left_out = {"cell_type": "markdown", "metadata": {}, "source": ""}
+    cells = [
+        cell if cell.cell_type == "code" and not is_grade(cell) else left_out
+        for cell in notebook.cells
+    ]
+    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
+
+
+def _neat(submission: Submission, sources: dict[str, str], lesson: Lesson) -> Layout:
+    """Each exercise's cell as the learner wrote it, the rest gathered."""
+    homes = _homes(submission, lesson)
+    shared = [label for label in homes.values() if list(homes.values()).count(label) > 1]
+    heads = {_head(exercise) for exercise in lesson.exercises}
+    cells = {}
+    for exercise in lesson.exercises:
+        label = homes.get(exercise.name)
+        if label is None:
+            cells[exercise.name] = _without_home(exercise, submission, sources, lesson)
+        elif label in shared:
+            piece = next(piece for piece in submission.pieces if piece.label == label)
+            cells[exercise.name] = _statements(piece.source, only={_head(exercise)})
+        else:
+            cells[exercise.name] = sources[label]
+    kept = {label for label in homes.values() if label not in shared}
+    rest = [
+        _statements(piece.source, without=heads) if piece.label in shared else piece.source
+        for piece in submission.pieces
+        if piece.label not in kept
+    ]
+    return _joined(rest), cells
+
+
+def _all_above(submission: Submission, neat: dict[str, str], lesson: Lesson) -> Layout:
+    """Everything in the gathered cell, in the order of the submission: for tangled notebooks."""
+    homes = _homes(submission, lesson)
+    cells = {
+        name: ABOVE.format(name=name) if name in homes else source for name, source in neat.items()
+    }
+    return _joined([piece.source for piece in submission.pieces]), cells
+
+
+def _homes(submission: Submission, lesson: Lesson) -> dict[str, str]:
+    """For each exercise that can be read, the label of the piece that defines it."""
+    homes = {}
+    for exercise in lesson.exercises:
+        for piece in submission.pieces:
+            defined = {getattr(node, "name", None) for node in ast.parse(piece.source).body}
+            if _head(exercise) in defined and exercise.name not in submission.broken:
+                homes[exercise.name] = piece.label
+    return homes
+
+
+def _without_home(
+    exercise: Exercise, submission: Submission, sources: dict[str, str], lesson: Lesson
+) -> str:
+    """The source of an exercise's cell that Python cannot read, or a note that there is none."""
+    reason = submission.broken.get(exercise.name)
+    for source in reversed(sources.values()):
+        if reason is None or _head(exercise) not in source:
+            continue
+        alone = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        if extract(to_bytes(alone), lesson).broken.get(exercise.name) == reason:
+            return source
+    return MISSING.format(name=exercise.name)
+
+
+def _filled(released: NotebookNode, lesson: Lesson, gathered: str, cells: dict) -> NotebookNode:
+    notebook = _skeleton(released)
+    solutions = [index for index, cell in enumerate(notebook.cells) if is_solution(cell)]
+    for index in solutions:
+        cell = notebook.cells[index]
+        name = exercise_of(cell, lesson)
+        if name is not None:
+            cell.source = cells[name]
+    if gathered:
+        cell = nbformat.v4.new_code_cell(f"{GATHERED}\n{gathered}", id="gathered")
+        notebook.cells.insert(solutions[0] if solutions else 0, cell)
+    return notebook
+
+
+def exercise_of(cell: NotebookNode, lesson: Lesson) -> str | None:
+    """The exercise that a cell of the released notebook belongs to: its own or its test cell."""
+    grade_id = cell.metadata.nbgrader.grade_id.removeprefix("check-")
+    for exercise in lesson.exercises:
+        if grade_id == exercise.grade_id:
+            return exercise.name
+    return None
+
+
+def _skeleton(released: NotebookNode) -> NotebookNode:
+    notebook = copy.deepcopy(released)
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type != "code" or is_grade(cell) or is_solution(cell)
+    ]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def _extracted(notebook: NotebookNode, lesson: Lesson) -> Submission:
+    return extract(to_bytes(notebook), lesson)
+
+
+def signature(submission: Submission) -> tuple:
+    """All that running a submission's pieces in order depends on, and nothing else.
+
+    Two submissions with the same signature bind the same names to the same things: the same
+    statements, the same binders of each name in the same order, and the same names known when a
+    statement reads them at once (a decorator, a default value, a base class).
+    """
+    bound: dict[str, list[str]] = defaultdict(list)
+    statements = []
+    for piece in submission.pieces:
+        for node in ast.parse(piece.source).body:
+            text = ast.dump(node)
+            known = tuple((name, tuple(bound[name])) for name in sorted(_read_at_once(node)))
+            statements.append((text, known))
+            for name in _binds(node):
+                bound[name].append(text)
+    binders = {name: tuple(texts) for name, texts in bound.items()}
+    verdicts = (submission.unwritten, submission.missing, frozenset(submission.broken.items()))
+    return sorted(statements), binders, verdicts
+
+
+def _read_at_once(node: ast.AST) -> set[str]:
+    """The names that a statement reads when it is run, not when its functions are called."""
+    inner = list(ast.iter_child_nodes(node))
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        later = node.body if isinstance(node.body, list) else [node.body]
+        inner = [child for child in inner if child not in later]
+    own = {node.id} if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) else set()
+    return own.union(*(_read_at_once(child) for child in inner))
+
+
+def _binds(node: ast.stmt) -> set[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    names = {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
+    aliases = [child for child in ast.walk(node) if isinstance(child, ast.alias)]
+    return names | {alias.asname or alias.name.partition(".")[0] for alias in aliases}
+
+
+def _statements(source: str, only: set[str] = frozenset(), without: set[str] = frozenset()) -> str:
+    """The statements that define one of `only`, or all those that define none of `without`."""
+    kept = []
+    for node in ast.parse(source).body:
+        name = getattr(node, "name", None)
+        if (name in only) if only else (name not in without):
+            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+            kept.append("\n".join(source.splitlines()[first - 1 : node.end_lineno]))
+    return "\n\n\n".join(kept)
+
+
+def _joined(sources: list[str]) -> str:
+    return "\n\n".join(source.strip("\n") for source in sources if source.strip())
+
+
+def _head(exercise: Exercise) -> str:
+    return exercise.name.partition(".")[0]

@@ -1,0 +1,60 @@
+"""What became of an exercise, as outputs of its test cell."""
+
+import re
+
+import nbformat
+from nbformat import NotebookNode
+
+from autograder.grader import ExerciseResult
+
+MAX_MESSAGE = 2000
+_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def outputs(
+    result: ExerciseResult | None, points: float, problem: str | None = None
+) -> list[NotebookNode]:
+    """Outputs of a test cell that nbgrader's `determine_grade` turns into the result's points.
+
+    Args:
+        result: what became of the exercise; None if it was not graded.
+        points: what the test cell is worth.
+        problem: why nothing was graded.
+    """
+    if problem or result is None:
+        return [_error("NotGraded", problem or "There is no verdict on this exercise.")]
+    share = result.points / result.maximum if result.maximum else 1.0
+    if share <= 0:
+        return [_error(result.status.capitalize(), result.message)]
+    text = plain(result.message) + "\n"
+    made = [nbformat.v4.new_output("stream", name="stdout", text=text)]
+    if share < 1:
+        data = {"text/plain": repr(round(share * points, 6))}
+        made.append(nbformat.v4.new_output("execute_result", data=data, execution_count=None))
+    return made
+
+
+def readable(result: ExerciseResult, nb: NotebookNode) -> ExerciseResult:
+    """The result with cells called by their exercise, since the rebuilt ones have new numbers."""
+
+    def name(match: re.Match) -> str:
+        index = int(match[1]) - 1
+        cell = nb.cells[index] if index < len(nb.cells) else None
+        if cell is None or cell.cell_type != "code":
+            return match[0]
+        tag = cell.metadata.get("nbgrader", {}).get("grade_id")
+        return f"the cell of {tag}" if tag else "the gathered cell"
+
+    fields = vars(result) | {"message": re.sub(r"\bcell (\d{1,6})\b", name, result.message)}
+    return ExerciseResult(**fields)
+
+
+def plain(text: str) -> str:
+    """Text without control characters, and not endless: some of it is the learner's own."""
+    text = _CONTROL.sub("", text)
+    return text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + " …"
+
+
+def _error(name: str, message: str) -> NotebookNode:
+    text = plain(message)
+    return nbformat.v4.new_output("error", ename=name, evalue=text, traceback=[text])

@@ -1,0 +1,56 @@
+"""`make test`: style, committed notebooks and every test, and how the time divides."""
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+
+from autograder import sandbox
+from autograder.lesson import REPOSITORY
+
+QUICK = (
+    ("style", ["-m", "ruff", "check", "."]),
+    ("format", ["-m", "ruff", "format", "--check", "."]),
+    ("build", ["-m", "autograder", "build", "--check"]),
+)
+PYTEST = ["-m", "pytest", "-q", "--durations=15", "-rs", "solutions/tests", "autograder/checks"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run everything, even after a failure; pytest last, so that its closing line ends it all."""
+    parser = argparse.ArgumentParser(prog="python -m autograder.selftest", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=2, help="tests at a time (default: 2)")
+    jobs = parser.parse_args(arguments).jobs
+    print(f"Sandbox: {sandbox.detect()}", flush=True)
+    seconds, failed = {}, []
+    for name, command in QUICK:
+        start = time.monotonic()
+        if run(command):
+            failed.append(name)
+        seconds[name] = time.monotonic() - start
+    print("Time: " + ", ".join(f"{name} {taken:.0f} s" for name, taken in seconds.items()))
+    print("Next: the tests, with the slowest fifteen named at the end.", flush=True)
+    status = run(PYTEST + parallel(jobs))
+    if failed:
+        print(f"FAILED before the tests: {', '.join(failed)} (see above).")
+    return 1 if failed else status
+
+
+def parallel(jobs: int) -> list[str]:
+    """pytest-xdist's options, or none where it is not installed or not wanted."""
+    if jobs < 2 or importlib.util.find_spec("xdist") is None:
+        return []
+    return ["-n", str(jobs), "--dist", "worksteal"]
+
+
+def run(command: list[str]) -> int:
+    """One step: a process with one thread, so that two at a time do not get in each other's way."""
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    variables = os.environ | threads
+    return subprocess.run([sys.executable, *command], env=variables, cwd=REPOSITORY).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,874 @@
+"""Hidden tests of lesson 2: the denoiser.
+
+Every block is compared with diffusers' block that holds the same weights. `UNet.forward` runs the
+learner's other blocks, so its wiring is judged by calling those same blocks from here, one by one,
+in the right order: a mistake in ResBlock costs the points of ResBlock and no others.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DModel
+from diffusers.models.attention_processor import Attention
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.upsampling import Upsample2D
+from torch import Tensor, nn
+
+from autograder.remote import Handle, RemoteError
+from autograder.testing import exercise, expect, expect_close, fail, matches
+from t2i import convert, unet
+
+CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+
+
+def normal(rng: torch.Generator, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=rng, dtype=torch.float64).to(dtype)
+
+
+def shuffled(state: dict[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
+    """Random weights everywhere, norms and biases too, so that none of them is idle."""
+    new = {}
+    for name, p in state.items():
+        scale = 0.7 / max(1, p[0].numel()) ** 0.5 if p.ndim > 1 else 0.4
+        middle = 1.0 if "norm" in name and "weight" in name else 0.0
+        new[name] = scale * normal(rng, *p.shape, dtype=p.dtype) + middle
+    return new
+
+
+def shuffle_weights(module: nn.Module, rng: torch.Generator) -> nn.Module:
+    module.load_state_dict(shuffled(module.state_dict(), rng))
+    return module.eval()
+
+
+def ask(call: Callable, hints: dict[str, str]):
+    """Run a call into the learner's code; where it raises, add what is known about such errors.
+
+    Args:
+        call: what to do.
+        hints: a word of the error's message (or "" for any) to the sentence that explains it.
+    """
+    try:
+        return call()
+    except RemoteError as error:
+        if error.type_name == "NotImplementedError":
+            raise
+        text = str(error)
+        found = [hint for word, hint in hints.items() if word in text]
+        fail(f"{text} {found[0] if found else ''}")
+
+
+def load(handle: Handle, state: dict[str, Tensor], advice: str = "") -> Handle:
+    """Give a learner's module our weights, or say which layers it should have."""
+    mine, theirs = {k: v.shape for k, v in state.items()}, handle.state()
+    for name, shape in mine.items():
+        if name not in theirs:
+            fail(f"Saved weights need a tensor called {name}, your module has none. {advice}")
+        if theirs[name].shape != shape:
+            fail(
+                f"{name} has shape {tuple(theirs[name].shape)}: another kind of layer or another "
+                f"kernel size than the text describes. {advice}"
+            )
+    extra = [name for name in theirs if name not in mine]
+    if extra:
+        fail(f"Your module has a weight that does not belong there: {extra[0]}. {advice}")
+    handle.load_state(state)
+    return handle
+
+
+def every_parameter_learns(gradients: dict, what: str) -> None:
+    for name, gradient in gradients["params"].items():
+        if gradient is None or not gradient.abs().sum() > 0:
+            fail(
+                f"No gradient reaches {name} in {what}, so it would never learn. Is that layer "
+                "left out, or is the path to it cut by detach(), .data or no_grad()?"
+            )
+
+
+# --- timestep_embedding ---------------------------------------------------------------------------
+
+
+def embedding(t: Tensor, dim: int, max_period: float = 1e4) -> Tensor:
+    return get_timestep_embedding(
+        t, dim, flip_sin_to_cos=True, downscale_freq_shift=0, max_period=max_period
+    )
+
+
+def embedding_mistakes(t: Tensor, dim: int, max_period: float = 1e4) -> dict[str, Callable]:
+    half = dim // 2
+    i = torch.arange(half, dtype=torch.float64)
+
+    def waves(frequencies: Tensor, steps: Tensor = t) -> tuple[Tensor, Tensor]:
+        angles = steps.double()[:, None] * frequencies
+        return angles.cos().float(), angles.sin().float()
+
+    def both(frequencies: Tensor, steps: Tensor = t) -> Tensor:
+        return torch.cat(waves(frequencies, steps), 1)
+
+    right = max_period ** (-i / half)
+    return {
+        "The sines stand before the cosines. The course (and diffusers' UNets) put all the cosines "
+        "first; saved weights expect that order.": lambda: torch.cat(waves(right)[::-1], 1),
+        "Cosines and sines alternate. Put them one after the other: first all cosines, then all "
+        "sines.": lambda: torch.stack(waves(right), -1).flatten(1),
+        "The frequencies are upside down: the exponent's sign is wrong, so each clock runs faster "
+        "than the one before instead of slower.": lambda: both(max_period ** (i / half)),
+        "The logarithm is missing: max_period^(-x) is exp(-log(max_period)·x), "
+        "not exp(-max_period·x).": lambda: both(torch.exp(-max_period * i / half)),
+        "The exponent divides i by dim, and should divide by the number of clocks, dim / 2 "
+        "(there are dim / 2 frequencies, from 1 down to almost 1/max_period).": lambda: both(
+            max_period ** (-i / dim)
+        ),
+        "The slowest clock is exactly 1/max_period: you divide by dim/2 - 1, as if both ends were "
+        "included. Here the last one stops just short of it.": lambda: both(
+            max_period ** (-i / (half - 1))
+        ),
+        "Every frequency is 2π times too large: ω is already in radians per step.": lambda: both(
+            right * 2 * torch.pi
+        ),
+        "max_period is not used: 10,000 is written into the formula.": lambda: both(
+            1e4 ** (-i / half)
+        ),
+        "The steps lose their fraction: t must not be turned into whole numbers.": lambda: both(
+            right, t.long()
+        ),
+        "t is divided by 1000 first. The equation takes t as it is, in steps.": lambda: both(
+            right, t / 1000
+        ),
+        "All clocks run at one speed: the exponents are all 0. Was i / (dim/2) rounded down to "
+        "whole numbers?": lambda: both(torch.ones(half, dtype=torch.float64)),
+        "The frequencies themselves are missing: all steps get the frequencies, "
+        "not t times them.": lambda: both(right, torch.ones_like(t)),
+    }
+
+
+def check_embedding(student, t: Tensor, dim: int, max_period: float, advice: str) -> None:
+    hints = {
+        "dtype": "Turn t into float before you multiply (t.float()).",
+        "must match the size": "Every step needs its own row: multiply a column (B, 1) by a row "
+        "(1, dim/2). `t[:, None]` makes the column.",
+        "": "t is (B,), the result (B, dim).",
+    }
+    actual = ask(lambda: student.timestep_embedding(t, dim, max_period), hints)
+    expect_close(
+        actual,
+        embedding(t, dim, max_period),
+        "the embedding of the steps",
+        causes=embedding_mistakes(t, dim, max_period),
+        otherwise=advice,
+        rtol=0,
+        atol=3e-3,
+    )
+
+
+@exercise("timestep_embedding")
+def test_embedding_of_whole_steps(student, rng):
+    t = torch.randint(3, 1000, (7,), generator=rng)
+    advice = "Compare with ω_i = max_period^(-2i/dim): cosines of t·ω_i first, then sines."
+    check_embedding(student, t, 34, 1e4, advice)
+    small = student.timestep_embedding(t, 8)
+    expect_close(small, embedding(t, 8), "an embedding of another length", rtol=0, atol=3e-3)
+    expect(small.dtype == torch.float32, "The embedding should be float32, whatever dtype t has.")
+
+
+@exercise("timestep_embedding")
+def test_embedding_of_other_steps(student, rng):
+    t = 100 * torch.rand(3, generator=rng) + 0.5
+    advice = "This t has fractions, and max_period is not 10,000: both must enter the formula."
+    check_embedding(student, t, 12, 500.0 + 100 * torch.rand((), generator=rng).item(), advice)
+    check_embedding(student, t[:1], 12, 1e4, "It went wrong with a batch of one.")
+
+
+@exercise("timestep_embedding")
+def test_embedding_refuses_an_odd_length(student, rng):
+    try:
+        student.timestep_embedding(torch.arange(3), 7)
+    except RemoteError as error:
+        if error.type_name in ("ValueError", "NotImplementedError"):
+            return
+        fail(f"An odd dim should raise a ValueError with a sentence; yours: {error}")
+    fail("An odd dim cannot be split into cosines and sines: the docstring promises a ValueError.")
+
+
+# --- ResBlock.forward -----------------------------------------------------------------------------
+
+
+def resblock(s: dict[str, Tensor], x: Tensor, emb: Tensor, groups: int, wrong: str = "") -> Tensor:
+    """The block from its weights; `wrong` makes one well-known mistake."""
+
+    def norm(h: Tensor, name: str) -> Tensor:
+        if wrong == "no " + name:
+            return h
+        return F.group_norm(h, groups, s[f"{name}.weight"], s[f"{name}.bias"])
+
+    def act(h: Tensor, name: str) -> Tensor:
+        if wrong == "relu" and name != "emb":
+            return F.relu(h)
+        return h if wrong == "no silu " + name else F.silu(h)
+
+    def conv(h: Tensor, name: str, padding: int = 1) -> Tensor:
+        return F.conv2d(h, s[f"{name}.weight"], s[f"{name}.bias"], padding=padding)
+
+    time = F.linear(act(emb, "emb"), s["time_proj.weight"], s["time_proj.bias"])[:, :, None, None]
+    time = 0 * time if wrong == "no time" else time[:1] if wrong == "time of one" else time
+    h = norm(x, "norm1")
+    if wrong == "conv first":
+        h = act(norm(conv(x, "conv1"), "norm1"), "1")
+    elif wrong == "silu first":
+        h = conv(norm(act(x, "1"), "norm1"), "conv1")
+    else:
+        h = conv(act(h, "1"), "conv1")
+    h = norm(h, "norm2") + time if wrong == "time late" else norm(h + time, "norm2")
+    if wrong == "time times":
+        h = norm(conv(act(norm(x, "norm1"), "1"), "conv1") * time, "norm2")
+    h = conv(act(h, "2"), "conv2")
+    if wrong == "time last":
+        h = conv(act(norm(conv(act(norm(x, "norm1"), "1"), "conv1"), "norm2"), "2"), "conv2") + time
+    shortcut = norm(x, "norm1") if wrong == "normed skip" else x
+    if "skip.weight" in s:
+        shortcut = conv(shortcut, "skip", 0)
+    if wrong == "skip silu":
+        return F.silu(h + shortcut)
+    return h if wrong == "no skip" else h + shortcut
+
+
+RESBLOCK_MISTAKES = {
+    "no skip": "What came in is not added at the end: skip(x) + … is missing (He et al.: the "
+    "block learns only the change).",
+    "no time": "The time vector is not used: h + time_proj(silu(emb)) comes after conv1.",
+    "no silu emb": "The activation on emb is missing: it is time_proj(silu(emb)).",
+    "no silu 1": "The first SiLU is missing: conv1 reads silu(norm1(x)).",
+    "no silu 2": "The second SiLU is missing: conv2 reads silu(norm2(h)).",
+    "no norm1": "norm1 is not used: conv1 reads silu(norm1(x)).",
+    "no norm2": "norm2 is not used: conv2 reads silu(norm2(h)).",
+    "relu": "The activation is ReLU where the text has SiLU.",
+    "conv first": "The order is turned round: normalise, activate, then convolve (not conv first).",
+    "silu first": "The activation comes before the normalisation: it is silu(norm(x)), "
+    "not norm(silu(x)).",
+    "time late": "The time is added after norm2; it must be added before: norm2 reads "
+    "conv1(…) + time.",
+    "time times": "The time is multiplied in; here it is added.",
+    "time last": "The time is added at the very end; it belongs between conv1 and norm2.",
+    "time of one": "Every picture got the time of the first: emb has one row a picture.",
+    "normed skip": "The skip carries norm1(x); it must carry x as it came in.",
+    "skip silu": "There is an activation after the sum; the sum is returned as it is.",
+}
+RESBLOCK_HINTS = {
+    "non-singleton dimension 1": "At the sum the channels differ. The skip must bring x to "
+    "out_channels: self.skip(x).",
+    "must match the size": "time_proj(…) is (B, C); to be added to (B, C, H, W) it needs two more "
+    "dimensions of size 1 at the end.",
+    "leaf Variable": "Do not change x in place (+=): it belongs to the caller.",
+    "inplace": "Do not change a tensor in place that is still needed.",
+    "": "Follow the equation from the inside out: norm, SiLU, convolution.",
+}
+
+
+def check_resblock(student, rng, c_in, c_out, groups, shape, dtype=torch.float32) -> None:
+    theirs = ResnetBlock2D(
+        in_channels=c_in, out_channels=c_out, temb_channels=10, groups=groups, eps=1e-5
+    )
+    shuffle_weights(theirs, rng).to(dtype)
+    state = convert.resnet_block_state_dict(theirs.state_dict())
+    block = student.new("ResBlock", c_in, c_out, emb_channels=10, norm_groups=groups)
+    block.eval()
+    if dtype is torch.float64:
+        block.call("double")
+    load(block, state)
+    batch, height, width = shape
+    x = 1.5 * normal(rng, batch, c_in, height, width, dtype=dtype) + 0.5
+    emb = 2 * normal(rng, batch, 10, dtype=dtype)
+    expect_close(
+        ask(lambda: block(x, emb), RESBLOCK_HINTS),
+        theirs(x, emb).detach(),
+        "the output of the block",
+        causes={
+            sentence: (lambda wrong=wrong: resblock(state, x, emb, groups, wrong))
+            for wrong, sentence in RESBLOCK_MISTAKES.items()
+        },
+        otherwise="Compare with h = conv1(silu(norm1(x))) + time; out = skip(x) + "
+        "conv2(silu(norm2(h))), one term after the other.",
+        **CLOSE,
+    )
+
+
+@exercise("ResBlock.forward")
+def test_block_with_equal_channels(student, rng):
+    check_resblock(student, rng, 12, 12, 4, (3, 7, 5))
+
+
+@exercise("ResBlock.forward")
+def test_block_that_changes_the_channels(student, rng):
+    check_resblock(student, rng, 6, 10, 2, (5, 4, 9))
+    check_resblock(student, rng, 16, 8, 4, (1, 6, 3), torch.float64)
+
+
+@exercise("ResBlock.forward")
+def test_block_drops_values_in_training_only(student, rng):
+    block = student.new("ResBlock", 4, 4, emb_channels=6, norm_groups=2, dropout=0.5)
+    reference = shuffle_weights(unet.ResBlock(4, 4, 6, norm_groups=2), rng)
+    x, emb = normal(rng, 3, 4, 9, 8), normal(rng, 3, 6)
+    expected = reference(x, emb).detach()
+    load(block, reference.state_dict())
+    block.eval()
+    expect(
+        matches(block(x, emb), expected, **CLOSE),
+        "In eval mode values are still dropped. Use the layer self.dropout: it knows whether the "
+        "model trains; F.dropout(h, p) does so always.",
+    )
+    block.train()
+    trained = block(x, emb)
+    expect(
+        not matches(trained, expected, **CLOSE),
+        "In training nothing is dropped: self.dropout belongs before conv2.",
+    )
+    untouched = ((trained - x).abs() < 1e-7).float().mean()
+    expect(untouched < 0.2, "Dropout comes after conv2; it belongs before it: conv2(dropout(…)).")
+    lost = (trained.abs() < 1e-7).float().mean()
+    expect(lost < 0.2, "Dropout falls on the sum and erases the skip; it belongs before conv2.")
+    silent = {name: torch.zeros_like(p) for name, p in reference.state_dict().items()}
+    silent["conv2.weight"][range(4), range(4), 1, 1] = 1.0
+    silent["norm2.weight"] += 1.0
+    silent["norm2.bias"] += 1.0
+    block.load_state(silent | {"conv1.bias": torch.tensor([1.0, 2.0, 3.0, 4.0])})
+    dropped = ((block(x, emb) - x).abs() < 1e-6).float().mean()
+    expect(
+        0.3 < dropped < 0.7,
+        "Dropout stands in another place than the equation has it: the values that go into conv2 "
+        "are dropped, after norm2 and SiLU.",
+    )
+
+
+@exercise("ResBlock.forward")
+def test_block_can_learn(student, rng):
+    reference = shuffle_weights(unet.ResBlock(6, 4, 8, norm_groups=2), rng).double()
+    block = student.new("ResBlock", 6, 4, emb_channels=8, norm_groups=2)
+    block.call("double")
+    load(block, reference.state_dict())
+    x, emb = normal(rng, 3, 6, 5, 4, dtype=torch.float64), normal(rng, 3, 8, dtype=torch.float64)
+    every_parameter_learns(ask(lambda: block.grad(x, emb), RESBLOCK_HINTS), "the block")
+
+
+# --- SelfAttention2d.forward ----------------------------------------------------------------------
+
+
+def attention(s: dict[str, Tensor], x: Tensor, heads: int, groups: int, wrong: str = "") -> Tensor:
+    """The layer from its weights; `wrong` makes one well-known mistake."""
+    b, c, height, width = x.shape
+    normed = F.group_norm(x, groups, s["norm.weight"], s["norm.bias"])
+    source = x if wrong == "no norm" else normed
+    pixels = source.flatten(2).transpose(1, 2)
+    if wrong == "reshape pixels":
+        pixels = source.reshape(b, height * width, c)
+    d = c // heads
+
+    def to(name: str) -> Tensor:
+        out = F.linear(pixels, s[f"{name}.weight"], s[f"{name}.bias"])
+        if wrong == "heads by reshape":
+            return out.reshape(b, heads, -1, d)
+        if wrong == "heads interleaved":
+            return out.unflatten(2, (d, heads)).permute(0, 3, 1, 2)
+        if wrong == "one head":
+            return out[:, None]
+        return out.unflatten(2, (heads, d)).transpose(1, 2)
+
+    q, k, v = to("to_q"), to("to_k"), to("to_v")
+    q, k = (k, q) if wrong == "q and k" else (q, k)
+    size = {"no scale": 1.0, "scale by C": c, "scale by d": d**2, "one head": c}.get(wrong, d)
+    scores = q @ k.transpose(-1, -2) / size**0.5
+    weights = scores.softmax(-2 if wrong == "softmax axis" else -1)
+    weights = scores.softmax(1) if wrong == "softmax heads" else weights
+    weights = scores if wrong == "no softmax" else weights
+    weights = weights.transpose(-1, -2) if wrong == "transposed" else weights
+    looked = weights @ v
+    merged = looked.transpose(1, 2).reshape(b, -1, c)
+    if wrong == "merge by reshape":
+        merged = looked.reshape(b, -1, c)
+    out = merged
+    if wrong != "no proj":
+        out = F.linear(merged, s["proj.weight"], s["proj.bias"])
+    if wrong == "back by reshape":
+        out = out.reshape(b, c, height, width)
+    elif wrong == "height and width":
+        out = out.transpose(1, 2).reshape(b, c, width, height).transpose(2, 3)
+    else:
+        out = out.transpose(1, 2).reshape(b, c, height, width)
+    if wrong == "no residual":
+        return out
+    return out + (normed if wrong == "normed residual" else x)
+
+
+ATTENTION_MISTAKES = {
+    "no residual": "The input is not added at the end: out = x + proj(…).",
+    "normed residual": "norm(x) is added at the end; it must be x as it came in.",
+    "no norm": "The normalisation is missing: q, k and v are read from norm(x).",
+    "no scale": "The scale is missing: the scores are divided by √d before the softmax.",
+    "scale by C": "The scale is √C with all the channels C; it must be √d, with the d = C / heads "
+    "channels of one head.",
+    "scale by d": "The scores are divided by d, not by its square root √d.",
+    "softmax axis": "The softmax runs over the wrong axis: each asking pixel's weights over all "
+    "answering pixels (the last axis of q·kᵀ) sum to 1.",
+    "softmax heads": "The softmax runs over the wrong axis: over the heads instead of over the "
+    "pixels that answer.",
+    "no softmax": "The softmax is missing: the scores are not yet weights that sum to 1.",
+    "transposed": "The weights are transposed: they must be (asking pixel, answering pixel) when "
+    "they meet v.",
+    "q and k": "q and k have changed places: the row of a pixel is made from its own q and "
+    "everybody's k.",
+    "heads by reshape": "The heads are mixed by a plain reshape: (B, N, C) must become "
+    "(B, N, heads, d) first, and then its axes are exchanged, so that a head keeps d "
+    "neighbouring channels of the same pixel.",
+    "heads interleaved": "The channels of the heads are interleaved (d heads): a head has d "
+    "neighbouring channels, '(heads d)'.",
+    "merge by reshape": "The heads come back mixed by a plain reshape: exchange the axes of heads "
+    "and pixels first.",
+    "one head": "num_heads is not used: there is one big head instead.",
+    "no proj": "The last layer, proj, is missing.",
+    "reshape pixels": "(B, C, H, W) became (B, H·W, C) by a plain reshape, which mixes channels "
+    "with places: the axes must be exchanged, not only renamed.",
+    "back by reshape": "On the way back (B, N, C) became (B, C, H, W) by a plain reshape, which "
+    "mixes channels with places: exchange the axes first.",
+    "height and width": "Height and width are exchanged on the way back: it only works for square "
+    "pictures.",
+}
+ATTENTION_HINTS = {
+    "contiguous": "view needs the values in order in memory: use reshape or rearrange.",
+    "must match the size": "Check the shapes: pixels are (B, N, C) with N = H·W, heads are "
+    "(B, heads, N, d); height and width can differ.",
+    "": "Check the shapes: pixels are (B, N, C) with N = H·W, heads are (B, heads, N, d).",
+}
+
+
+def check_attention(student, rng, channels, heads, groups, shape, dtype=torch.float32) -> None:
+    theirs = Attention(
+        channels,
+        heads=heads,
+        dim_head=channels // heads,
+        norm_num_groups=groups,
+        eps=1e-5,
+        bias=True,
+        residual_connection=True,
+        _from_deprecated_attn_block=True,
+    )
+    shuffle_weights(theirs, rng).to(dtype)
+    with torch.no_grad():
+        theirs.to_q.weight.mul_(3)  # so that pixels look at few others, and mistakes show
+    state = convert.attention_state_dict(theirs.state_dict())
+    layer = student.new("SelfAttention2d", channels, num_heads=heads, norm_groups=groups)
+    layer.eval()
+    if dtype is torch.float64:
+        layer.call("double")
+    load(layer, state)
+    batch, height, width = shape
+    x = 1.5 * normal(rng, batch, channels, height, width, dtype=dtype) - 0.5
+    expect_close(
+        ask(lambda: layer(x), ATTENTION_HINTS),
+        theirs(x).detach(),
+        "the output of the attention",
+        causes={
+            sentence: (lambda wrong=wrong: attention(state, x, heads, groups, wrong))
+            for wrong, sentence in ATTENTION_MISTAKES.items()
+        },
+        otherwise="Compare with x + proj(softmax(q·kᵀ / √d)·v), with q, k, v read from norm(x).",
+        **CLOSE,
+    )
+
+
+@exercise("SelfAttention2d.forward")
+def test_attention_with_one_head(student, rng):
+    check_attention(student, rng, 8, 1, 2, (3, 4, 3))
+
+
+@exercise("SelfAttention2d.forward")
+def test_attention_with_several_heads(student, rng):
+    check_attention(student, rng, 12, 3, 4, (3, 3, 5))
+    check_attention(student, rng, 8, 4, 2, (1, 2, 5), torch.float64)
+
+
+@exercise("SelfAttention2d.forward")
+def test_attention_can_learn(student, rng):
+    reference = shuffle_weights(unet.SelfAttention2d(6, 2, norm_groups=2), rng)
+    layer = load(student.new("SelfAttention2d", 6, 2, norm_groups=2), reference.state_dict())
+    gradients = ask(lambda: layer.grad(normal(rng, 2, 6, 3, 4)), ATTENTION_HINTS)
+    gradients["params"].pop("to_k.bias", None)  # the same for all answers: softmax ignores it
+    every_parameter_learns(gradients, "the attention")
+
+
+# --- Downsample and Upsample ----------------------------------------------------------------------
+
+ONE_CONV = (
+    "Both resizing layers hold one convolution with a 3×3 kernel and a bias, called self.conv."
+)
+
+
+def check_resize(student, rng, name: str, theirs: nn.Module, mistakes: dict, advice: str) -> None:
+    """Compare on even, odd and single-row sizes, in two dtypes.
+
+    Args:
+        mistakes: sentence to function of (x, weight, bias).
+    """
+    shuffle_weights(theirs, rng)
+    state = {f"conv.{key}": theirs.state_dict()[f"conv.{key}"] for key in ("weight", "bias")}
+    layer = load(student.new(name, 5), state, ONE_CONV)
+    for shape, dtype in (
+        ((3, 5, 8, 6), torch.float32),
+        ((1, 5, 7, 4), torch.float32),
+        ((2, 5, 3, 9), torch.float64),
+    ):
+        if dtype is torch.float64:
+            layer.call("double")
+            theirs.double()
+        x = normal(rng, *shape, dtype=dtype)
+        weight, bias = (tensor.to(dtype) for tensor in state.values())
+        expect_close(
+            ask(lambda x=x: layer(x), {"": "x is (B, C, H, W), of any height and width."}),
+            theirs(x).detach(),
+            f"the output of {name} for {'odd' if shape[-1] % 2 or shape[-2] % 2 else 'even'} sizes",
+            causes={
+                sentence: (lambda f=f, x=x, w=weight, b=bias: f(x, w, b))
+                for sentence, f in mistakes.items()
+            },
+            otherwise=advice,
+            **CLOSE,
+        )
+    every_parameter_learns(layer.grad(normal(rng, 2, 5, 4, 6, dtype=torch.float64)), name)
+
+
+@exercise("Downsample")
+def test_downsample(student, rng):
+    def conv(stride=2, padding=1):
+        return lambda x, w, b: F.conv2d(x, w, b, stride=stride, padding=padding)
+
+    def padded(sides, mode="constant"):
+        return lambda x, w, b: F.conv2d(F.pad(x, sides, mode=mode), w, b, stride=2)
+
+    mistakes = {
+        "The stride is missing: with stride 1 the convolution visits every pixel, and nothing "
+        "gets smaller.": conv(1),
+        "The padding is 0, so a row and a column are lost at the border: a 3×3 kernel needs a "
+        "border of 1.": conv(2, 0),
+        "The padding and the stride are both missing.": conv(1, 0),
+        "The padding is 2, one too many: a 3×3 kernel reaches one pixel beyond.": conv(2, 2),
+        "Only the right and lower border are padded; the text has padding=1 on all sides.": padded(
+            (0, 1, 0, 1)
+        ),
+        "The border is padded with the picture's own pixels; plain padding=1 pads "
+        "with zeros.": padded((1, 1, 1, 1), "replicate"),
+        "The border is padded with the mirrored picture; plain padding=1 pads with zeros.": padded(
+            (1, 1, 1, 1), "reflect"
+        ),
+        "The border is padded with the picture's other side; plain padding=1 pads "
+        "with zeros.": padded((1, 1, 1, 1), "circular"),
+        "The picture is averaged after the convolution; here the convolution itself takes "
+        "strides of 2.": lambda x, w, b: F.avg_pool2d(F.conv2d(x, w, b, padding=1), 2),
+        "The picture is averaged before the convolution; here the convolution itself takes "
+        "strides of 2.": lambda x, w, b: F.conv2d(F.avg_pool2d(x, 2), w, b, padding=1),
+        "The largest of each four pixels is taken (max pooling); here the convolution itself "
+        "takes strides of 2.": lambda x, w, b: F.max_pool2d(F.conv2d(x, w, b, padding=1), 2),
+        "The convolution reads a picture that lost every second pixel before it could be "
+        "seen: convolve with stride 2 instead.": lambda x, w, b: F.conv2d(
+            x[:, :, ::2, ::2], w, b, padding=1
+        ),
+        "Every second pixel is kept, but the wrong ones: begin with the first.": lambda x, w, b: (
+            F.conv2d(x, w, b, padding=1)[:, :, 1::2, 1::2]
+        ),
+        "The stride is 3: the kernel is 3 wide, but it moves by 2.": conv(3),
+        "There is an activation after the convolution; a resize has none.": lambda x, w, b: F.silu(
+            F.conv2d(x, w, b, stride=2, padding=1)
+        ),
+        "The input is added again; a resize has no skip.": lambda x, w, b: (
+            F.conv2d(x, w, b, stride=2, padding=1) + x[:, :, ::2, ::2]
+        ),
+    }
+    theirs = Downsample2D(5, use_conv=True, padding=1, name="op")
+    advice = "One 3×3 convolution: stride 2, padding 1, and nothing else."
+    check_resize(student, rng, "Downsample", theirs, mistakes, advice)
+
+
+@exercise("Upsample")
+def test_upsample(student, rng):
+    def conv(x, w, b):
+        return F.conv2d(x, w, b, padding=1)
+
+    def enlarged(**how):
+        return lambda x, w, b: conv(F.interpolate(x, scale_factor=2, **how), w, b)
+
+    def holes(x):
+        out = x.new_zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
+        out[:, :, ::2, ::2] = x
+        return out
+
+    def twice(x):
+        return F.interpolate(x, scale_factor=2, mode="nearest")
+
+    transposed = {"stride": 2, "padding": 1, "output_padding": 1}
+    mistakes = {
+        "The pixels are blended (bilinear); here every pixel is repeated: nearest.": enlarged(
+            mode="bilinear"
+        ),
+        "The pixels are blended (bilinear, align_corners); here every pixel is repeated: "
+        "nearest.": enlarged(mode="bilinear", align_corners=True),
+        "The pixels are blended (bicubic); here every pixel is repeated: nearest.": enlarged(
+            mode="bicubic"
+        ),
+        "The convolution comes before the repetition, so the blocks of equal pixels stay visible: "
+        "repeat first, then convolve.": lambda x, w, b: twice(conv(x, w, b)),
+        "The convolution is missing: its weights are never used.": lambda x, w, b: twice(x),
+        "The repetition is missing: the size stays as it was.": conv,
+        "The whole picture is tiled (x.repeat); every single pixel should be repeated in its "
+        "place.": lambda x, w, b: conv(x.repeat(1, 1, 2, 2), w, b),
+        "New pixels are filled with zeros; they should repeat their neighbour.": lambda x, w, b: (
+            conv(holes(x), w, b)
+        ),
+        "This is a transposed convolution, which leaves a checkerboard: repeat the pixels, then "
+        "use an ordinary convolution.": lambda x, w, b: F.conv_transpose2d(x, w, b, **transposed),
+        "The padding is missing: the convolution eats the border.": lambda x, w, b: F.conv2d(
+            twice(x), w, b
+        ),
+        "There is an activation after the convolution; a resize has none.": lambda x, w, b: F.silu(
+            conv(twice(x), w, b)
+        ),
+        "Only one direction is doubled.": lambda x, w, b: conv(x.repeat_interleave(2, 2), w, b),
+        "Only one direction is doubled: the width.": lambda x, w, b: conv(
+            x.repeat_interleave(2, 3), w, b
+        ),
+        "The input is added again; a resize has no skip.": lambda x, w, b: (
+            conv(twice(x), w, b) + twice(x)
+        ),
+    }
+    theirs = Upsample2D(5, use_conv=True)
+    advice = "Repeat every pixel twice in both directions, then one 3×3 convolution with padding 1."
+    check_resize(student, rng, "Upsample", theirs, mistakes, advice)
+
+
+# --- UNet.forward ---------------------------------------------------------------------------------
+
+BLOCK_STOPS = (
+    "UNet.forward runs that block, so it cannot be judged yet: mend the other exercise first."
+)
+OTHER_BLOCKS = "If the line is not in UNet.forward, mend that block first: UNet.forward runs it."
+UNET_HINTS = {
+    "pop from empty list": "More skips are taken than were kept. Keep one after conv_in, one after "
+    "every block on the way down, and one after every resize on the way down.",
+    "pop index out of range": "More skips are taken than were kept. Keep one after conv_in, one "
+    "after every block, and one after every resize on the way down.",
+    "same dtype": "The embedding is float32; bring it to x_t's dtype before the MLP.",
+    "mat1 and mat2 shapes": "The time must go through timestep_embedding (length "
+    "self.embedding_channels) and then through self.time_mlp; the blocks take what comes out.",
+    "Sizes of tensors must match": "Two pictures of different size meet in torch.cat: the skips "
+    "are consumed last in, first out, and a resize on the way down is a skip too.",
+    "weight of size": "A block got another number of channels than it was built for: every block "
+    "on the way up reads h and exactly one skip, concatenated (the last one kept first).",
+    "number of channels": "A block got another number of channels than it was built for: every "
+    "block on the way up reads h and exactly one skip, concatenated (the last one kept first).",
+    "to have": "A block got another number of channels than it was built for: every block on the "
+    "way up reads h and exactly one skip, concatenated (the last one kept first).",
+    "'NoneType' object is not callable": "stage.resize is None where a resolution is not followed "
+    "by a resize: ask `is not None` first.",
+    "": OTHER_BLOCKS,
+}
+
+
+class Parts:
+    """The learner's own layers, called one at a time from the grader."""
+
+    def __init__(self, student, net: Handle, config: dict):
+        self.net, self.config, self.student = net, config, student
+
+    def __call__(self, name: str, *args: Tensor) -> Tensor:
+        return self.net.call("get_submodule", name)(*args)
+
+    def forward(self, x: Tensor, t: Tensor, wrong: str = "") -> Tensor:
+        """UNet.forward; `wrong` makes one well-known mistake."""
+        levels = len(self.config["block_channels"])
+        steps = torch.zeros_like(t) if wrong == "no time" else t
+        steps = t[:1].expand_as(t) if wrong == "time of one" else steps
+        emb = self.student.timestep_embedding(steps, self.config["block_channels"][0])
+        emb = self("time_mlp", emb.to(x.dtype))
+        emb = F.silu(emb) if wrong == "silu emb" else emb
+        h = self("conv_in", x)
+        skips = [h]
+        for level in range(levels):
+            for i in range(self.config["layers_per_block"]):
+                h = self._block(f"down.{level}", i, h, emb, level, wrong, skips)
+                skips += [] if wrong == "skip early" else [h]
+            if level < levels - 1:
+                h = self(f"down.{level}.resize", h)
+                skips.append(h)
+        if wrong != "no mid":
+            h = self("mid.blocks.0", h, emb)
+            h = h if wrong in ("no attention", "no mid attention") else self("mid.attentions.0", h)
+            h = h if wrong == "half mid" else self("mid.blocks.1", h, emb)
+        for up, level in enumerate(reversed(range(levels))):
+            for i in range(self.config["layers_per_block"] + 1):
+                skip = skips.pop(0 if wrong == "first in" else -1)
+                skip = torch.zeros_like(skip) if wrong == "no skips" else skip
+                both = [skip, h] if wrong == "skip first" else [h, skip]
+                both = [h, h] if wrong == "h twice" else both
+                h = self._block(f"up.{up}", i, torch.cat(both, 1), emb, level, wrong, [])
+            h = self(f"up.{up}.resize", h) if level else h
+        return self._end(h, x, wrong)
+
+    def _block(self, stage, i, h, emb, level, wrong, skips) -> Tensor:
+        attention = self.config["attention_levels"][level] and wrong != "no attention"
+        if attention and wrong == "attention first":
+            return self(f"{stage}.blocks.{i}", self(f"{stage}.attentions.{i}", h), emb)
+        h = self(f"{stage}.blocks.{i}", h, emb)
+        skips += [h] if wrong == "skip early" and stage.startswith("down") else []
+        last = i == self.config["layers_per_block"] - (0 if stage.startswith("up") else 1)
+        if attention and (last or wrong != "one attention"):
+            h = self(f"{stage}.attentions.{i}", h)
+        return h
+
+    def _end(self, h: Tensor, x: Tensor, wrong: str) -> Tensor:
+        h = h if wrong == "no norm" else self("norm_out", h)
+        h = h if wrong == "no silu" else F.silu(h)
+        h = self("conv_out", h)
+        return x - h if wrong == "minus" else x + h if wrong == "plus" else h
+
+
+UNET_MISTAKES = {
+    "skip first": "The concatenation is the other way round: h first, then the skip "
+    "(saved weights expect that order).",
+    "first in": "The skips are consumed in the wrong order: the last one kept is the first to be "
+    "used, so that sizes and details match.",
+    "no skips": "The skips carry nothing.",
+    "h twice": "h is concatenated with itself: the second half must be a skip from the way down.",
+    "no silu": "The SiLU before conv_out is missing: conv_out(silu(norm_out(h))).",
+    "no norm": "norm_out is not used: conv_out(silu(norm_out(h))).",
+    "no time": "The time is not used: every t gives the same answer.",
+    "time of one": "Every picture got the time of the first one: embed the whole (B,) tensor t.",
+    "silu emb": "There is a SiLU on the time vector after time_mlp: each ResBlock does that "
+    "already.",
+    "no mid": "The middle stage is left out.",
+    "half mid": "The middle stage has two blocks; the second is left out.",
+    "no mid attention": "The attention of the middle stage is left out.",
+    "no attention": "The attentions are never called.",
+    "one attention": "Attention runs once a stage; it comes after every block.",
+    "skip early": "The skip is kept before the attention has run; keep what comes out of it.",
+    "attention first": "Attention runs before the block; it comes after it.",
+    "plus": "x_t is added at the end: the network should answer with the noise alone.",
+    "minus": "The noise is subtracted from x_t at the end: the network should answer with the "
+    "noise alone.",
+}
+ONE_LEVEL = {
+    "in_channels": 2,
+    "out_channels": 3,
+    "block_channels": (8,),
+    "layers_per_block": 2,
+    "attention_levels": (True,),
+    "head_channels": 4,
+    "norm_groups": 2,
+}
+TWO_LEVELS = {
+    "in_channels": 1,
+    "out_channels": 1,
+    "block_channels": (4, 8),
+    "layers_per_block": 1,
+    "attention_levels": (True, False),
+    "head_channels": 4,
+    "norm_groups": 2,
+}
+
+
+def new_unet(student, rng, config: dict, dtype: torch.dtype = torch.float32) -> Handle:
+    """The learner's UNet with random weights everywhere, whatever its blocks are like."""
+    net = ask(lambda: student.new("UNet", **config), {"": OTHER_BLOCKS})
+    if dtype is torch.float64:
+        net.call("double")
+    net.eval()
+    net.load_state(shuffled(net.state(), rng))
+    return net
+
+
+def check_wiring(student, rng, config: dict, shape: tuple, dtype=torch.float32) -> None:
+    net = new_unet(student, rng, config, dtype)
+    parts = Parts(student, net, config)
+    x = normal(rng, shape[0], config["in_channels"], *shape[1:], dtype=dtype)
+    t = torch.randperm(1000, generator=rng)[: shape[0]]
+    expected = ask(lambda: parts.forward(x, t), {"": BLOCK_STOPS})
+    expect_close(
+        ask(lambda: net(x, t), UNET_HINTS),
+        expected,
+        "the answer of the UNet (compared with your own blocks called in the right order)",
+        causes={
+            sentence: (lambda wrong=wrong: parts.forward(x, t, wrong))
+            for wrong, sentence in UNET_MISTAKES.items()
+        },
+        otherwise="The order in UNet.forward differs: conv_in, down (block, attention, keep; "
+        "resize, keep), mid, up (concatenate, block, attention; resize), then norm_out, SiLU, "
+        "conv_out.",
+        **CLOSE,
+    )
+
+
+@exercise("UNet.forward")
+def test_wiring_at_one_resolution(student, rng):
+    check_wiring(student, rng, ONE_LEVEL, (3, 5, 3))
+
+
+@exercise("UNet.forward")
+def test_wiring_at_two_resolutions(student, rng):
+    check_wiring(student, rng, TWO_LEVELS, (3, 6, 4), torch.float64)
+
+
+@exercise("UNet.forward")
+def test_the_time_reaches_every_block(student, rng):
+    net = new_unet(student, rng, TWO_LEVELS)
+    x, t = normal(rng, 2, 1, 4, 4), torch.tensor([11, 605])
+    gradients = ask(lambda: net.grad(x, t), UNET_HINTS)
+    gradients["params"] = {
+        name: gradient for name, gradient in gradients["params"].items() if "to_k.bias" not in name
+    }
+    every_parameter_learns(gradients, "the UNet (or in a block that it runs)")
+
+
+@exercise("UNet.forward")
+def test_same_as_diffusers(student, rng):
+    """Only where the learner's blocks are right: their mistakes are told in their own exercises."""
+    config = dict(TWO_LEVELS, attention_levels=(False, True), layers_per_block=2)
+    net = new_unet(student, rng, config)
+    if not _blocks_are_right(student, net, shuffle_weights(unet.UNet(**config), rng), rng):
+        return
+    theirs = UNet2DModel(
+        in_channels=1,
+        out_channels=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(4, 8),
+        layers_per_block=2,
+        attention_head_dim=4,
+        norm_num_groups=2,
+    )
+    shuffle_weights(theirs, rng)
+    load(net, convert.unet2d_state_dict(theirs.state_dict()))
+    x, t = normal(rng, 3, 1, 8, 6), torch.randperm(1000, generator=rng)[:3]
+    expect_close(
+        net(x, t),
+        theirs(x, t).sample.detach(),
+        "the answer of the UNet with the weights of diffusers' UNet2DModel",
+        otherwise="Every block is right by itself, so it is the wiring of UNet.forward.",
+        rtol=1e-4,
+        atol=5e-5,
+    )
+
+
+def _blocks_are_right(student, net: Handle, reference: unet.UNet, rng) -> bool:
+    state = reference.state_dict()
+    if {k: v.shape for k, v in net.state().items()} != {k: v.shape for k, v in state.items()}:
+        return False
+    net.load_state(state)
+    calls = {
+        "down.1.blocks.0": (normal(rng, 2, 4, 4, 6), normal(rng, 2, 16)),
+        "down.1.attentions.0": (normal(rng, 2, 8, 4, 6),),
+        "down.0.resize": (normal(rng, 2, 4, 4, 6),),
+        "up.0.resize": (normal(rng, 2, 8, 4, 6),),
+    }
+    t = torch.tensor([3, 500])
+    right = matches(student.timestep_embedding(t, 8), embedding(t, 8), rtol=0, atol=1e-3)
+    for name, args in calls.items():
+        actual = net.call("get_submodule", name)(*args)
+        right = right and matches(actual, reference.get_submodule(name)(*args).detach(), **CLOSE)
+    return right

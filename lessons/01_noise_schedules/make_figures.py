@@ -1,0 +1,120 @@
+"""Draw the figures of lesson 1: python lessons/01_noise_schedules/make_figures.py"""
+
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from t2i import show
+from t2i.data import mnist
+from t2i.schedules import (
+    add_noise,
+    alphas_cumprod,
+    cosine_betas,
+    linear_betas,
+    rescale_zero_terminal_snr,
+)
+
+FIGURES = Path(__file__).parent / "figures"
+STABLE_DIFFUSION = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+SCHEDULES = {
+    "linear": linear_betas(1000),
+    "cosine": cosine_betas(1000),
+    "Stable\nDiffusion,\nrepaired": rescale_zero_terminal_snr(STABLE_DIFFUSION),
+}
+STOPS = (
+    ("noise\nschedules", "the UNet", "DDPM:\nfirst digits"),
+    ("faster\nsamplers", "classes and\nguidance"),
+    ("cross-\nattention", "CLIP reads\nwords"),
+    ("VAE\nlatents", "UNet to\nDiT", "text to\nimage"),
+)
+STAGES = ("from noise to digits", "faster, on demand", "words", "pictures from words")
+
+
+def hero() -> tuple[Tensor, Tensor]:
+    """The digit of the lesson and a fixed picture of noise, both (1, 1, 28, 28)."""
+    images, labels = mnist("train")
+    noise = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    return images[labels == 3][:1], noise
+
+
+def strips(steps: list[int]) -> dict[str, Tensor]:
+    """The digit at these steps under each schedule, always with the same noise."""
+    x_0, noise = hero()
+    t, shape = torch.tensor(steps), (len(steps), -1, -1, -1)
+    return {
+        name: add_noise(x_0.expand(shape), noise.expand(shape), t, alphas_cumprod(betas))
+        for name, betas in SCHEDULES.items()
+    }
+
+
+def film(name: str, steps: list[int], width: float = 8.0) -> None:
+    titles = [f"t = {t}" for t in steps]
+    show.film_strip(strips(steps), titles, alt="", width=width).save(FIGURES / name)
+
+
+def ten_lessons() -> None:
+    """The map of the course: ten stops on one road, in four stages."""
+    figure, (axes,) = show.panels(1, 1, 8.0, 1.5)
+    x, number = 0.0, 1
+    for stage, stops in enumerate(STOPS):
+        colour = show.COLOURS[stage]
+        right = x + len(stops) - 1
+        axes.plot([x - 0.42, right + 0.42], [1, 1], color=colour, lw=6, solid_capstyle="round")
+        axes.text((x + right) / 2, 1.42, STAGES[stage], ha="center", weight="bold")
+        for stop in stops:
+            axes.plot(x, 1, "o", ms=19, color="white", mec=colour, mew=3, zorder=3)
+            axes.text(x, 0.985, number, ha="center", va="center", weight="bold", zorder=4)
+            axes.text(x, 0.66, stop, ha="center", va="top", fontsize=9)
+            x, number = x + 1, number + 1
+        x += 0.12
+    axes.set(xlim=(-0.6, x - 0.5), ylim=(0.2, 1.65))
+    axes.axis("off")
+    show.Picture(figure, alt="").save(FIGURES / "ten_lessons.png")
+
+
+def draw_image(axes: Axes, image: Tensor, title: str = "") -> None:
+    axes.imshow(show.to_array(image), cmap="gray", vmin=0, vmax=1)
+    axes.set_title(title)
+    axes.axis("off")
+
+
+def gaussian() -> None:
+    """The bell curve with its middle two thirds shaded, and a picture of noise."""
+    figure, axes = show.panels(1, 2, 7.0, 2.6)
+    x = torch.linspace(-4, 4, 401)
+    y = torch.exp(-(x**2) / 2) / (2 * torch.pi) ** 0.5
+    show.draw_curves(axes[0], x, {"N(0, 1)": y}, xlabel="value of a pixel", ylim=(0, 0.45))
+    axes[0].set(ylabel="how common", yticks=[])
+    middle = x.abs() <= 1
+    axes[0].fill_between(x[middle], 0, y[middle], color=show.SKY, alpha=0.6)
+    axes[0].text(0, 0.13, "68 %", ha="center")
+    draw_image(axes[1], hero()[1][0], "28 × 28 such values")
+    show.Picture(figure, alt="").save(FIGURES / "gaussian.png")
+
+
+def mix() -> None:
+    """One step of the forward process as an equation made of pictures."""
+    x_0, noise = hero()
+    beta = 0.1
+    figure = Figure(figsize=(8.0, 1.9))
+    axes = [figure.add_axes((left, 0.02, 0.19, 0.8)) for left in (0.14, 0.47, 0.75)]
+    images = (x_0[0], noise[0], ((1 - beta) ** 0.5 * x_0 + beta**0.5 * noise)[0])
+    signs = ("√(1−β)  ×", "+   √β  ×", "=")
+    for panel, image, title, sign in zip(
+        axes, images, ("the picture before", "fresh noise", "the picture after"), signs, strict=True
+    ):
+        draw_image(panel, image, title)
+        panel.text(-0.12, 0.5, sign, transform=panel.transAxes, ha="right", va="center", size=14)
+    show.Picture(figure, alt="").save(FIGURES / "mix.png")
+
+
+if __name__ == "__main__":
+    FIGURES.mkdir(exist_ok=True)
+    film("opening.png", [0, 100, 200, 300, 400, 500, 600, 700, 850, 999])
+    film("slider.png", [0, 200, 400, 600, 800, 999], width=6.5)
+    ten_lessons()
+    gaussian()
+    mix()

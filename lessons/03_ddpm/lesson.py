@@ -1,0 +1,676 @@
+# %% [markdown]
+r"""
+# Lesson 3 · DDPM: from noise to digits
+
+![Forty small grey pictures in four rows: digits from 0 to 9 in many different hands.](figures/samples.png)
+
+**Nobody ever wrote these digits.** A small network made them out of pure noise, after a few minutes of training on two processor cores. At the end of this lesson your own network will have made its own, with a loop of about ten lines that you wrote.
+
+The method is called DDPM, *denoising diffusion probabilistic model* (Ho et al. 2020). A long name for two short ideas:
+
+1. Train a network to say **which noise** is in a picture.
+2. Start from pure noise, and take away a little of the noise that the network sees. A thousand times.
+
+You bring `add_noise` from lesson 1 and the UNet from lesson 2. Plan about two hours, of which eight minutes are training, and you can read on meanwhile.
+"""
+
+# %%
+from t2i.lesson import start
+
+start(3)
+
+# %%
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from t2i import metrics, schedules, show, show_ddpm
+from t2i.data import mnist
+from t2i.lesson import pick, tier
+from t2i.recipes import recipe
+from t2i.schedules import add_noise, gather
+from t2i.training import Batches, train
+
+# %% [markdown]
+r"""
+## 1. Two roads
+
+![One digit in nine stages, from clean on the left to pure noise on the right. An arrow above points right: add noise, needs no learning. An arrow below points left: remove noise, must be learnt.](figures/two_roads.png)
+
+Lesson 1 walked the upper road: it drowned a digit in noise, step by step. That road needs no learning, since we mix in the noise ourselves.
+
+This lesson walks the lower road. Each step back is a guess: *given this noisy picture, what did it look like one step earlier?* Nobody can know for sure. A network that has seen many digits can guess well.
+
+Steps are counted from 0, the cleanest, to $T-1$, the noisiest. $\bar\alpha_t$ (in code `alphas_cumprod[t]`) is the share of the picture's variance that is left at step $t$: almost 1 at the start, almost 0 at the end.
+"""
+
+# %%
+images, labels = mnist("train")
+test_images, _ = mnist("test")
+T = pick(smoke=40, cpu=1000, gpu=1000)
+alphas_cumprod = schedules.alphas_cumprod(schedules.cosine_betas(T))
+device = "cuda" if torch.cuda.is_available() and tier() == "gpu" else "cpu"
+print(f"{len(images):,} training digits, {T} steps, on {device}")
+
+# %%
+stages = [round(share * (T - 1)) for share in (0, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1)]
+t = torch.tensor(stages)
+x_0 = test_images[:1].expand(len(t), -1, -1, -1)
+x_t = add_noise(x_0, torch.randn(x_0.shape), t, alphas_cumprod)
+show.show_images(
+    x_t,
+    [f"t = {step}" for step in stages],
+    alt="A digit under more and more noise; in the last picture nothing of it is left.",
+)
+
+# %% [markdown]
+r"""
+## 2. What to ask the network
+
+We could ask the network: *what did the clean picture look like?* Or: *which noise was mixed in?* Look at how a noisy picture is made, and you will see that these are one question.
+
+![An equation of three pictures: noisy digit equals 0.71 times clean digit plus 0.71 times noise. Below: know the noisy picture and one of the other two, and the third follows.](figures/two_of_three.png)
+
+Three pictures, one equation. The sampler always knows the noisy one. Whoever tells it the noise has told it the clean picture as well: **predicting the noise is enough.**
+
+Why ask for the noise, then, and not for the picture? Because noise always looks alike: each pixel is drawn from a standard Gaussian, whatever the digit and whatever the step. So the right answer has the same size at every step, and the error has a natural scale. The error is the mean square of the difference:
+
+$$\text{loss} = \text{mean}\big((\text{noise} - \text{model}(x_t, t))^2\big), \qquad x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\cdot\text{noise}$$
+
+This is equation 14 of the paper: the whole training of a diffusion model in one line.
+
+**Predict before you run.** Here are two lazy models. One always answers "no noise at all", zero everywhere. The other gives back the picture that it was shown. Which loss does the first get? And the second: at which end of the road is it nearly perfect, and where is it terrible? Write your three answers down.
+"""
+
+# %%
+def always_zero(x_t: Tensor, t: Tensor) -> Tensor:
+    return torch.zeros_like(x_t)
+
+
+def copy_input(x_t: Tensor, t: Tensor) -> Tensor:
+    return x_t
+
+
+# %%
+#| exercise: diffusion.ddpm_loss
+#| points: 20
+#| difficulty: 2
+#| minutes: 8
+#| hint: Two steps: make the noisy pictures, then compare the model's answer with the noise that you put in. Lesson 1's `add_noise` does the first.
+#| hint: The model sees `x_t` and `t`, never `x_0`. What it should answer is the argument `noise`, the very same that went into `x_t`.
+#| hint: First line: `x_t` is `add_noise` of `x_0`, `noise`, `t` and the schedule. Second line: return `F.mse_loss` of the model's answer to `(x_t, t)` and of the noise. It takes the mean over everything by itself.
+
+# %%
+#| check: ddpm_loss
+x_0, noise, t = test_images[:64], torch.randn(64, 1, 28, 28), torch.randint(T, (64,))
+loss = ddpm_loss(always_zero, x_0, t, noise, alphas_cumprod)
+assert loss.ndim == 0, "the loss should be one number (a tensor without dimensions)"
+assert abs(loss - 1) < 0.1, f"'always zero' should get a loss of about 1, not {loss:.3f}"
+assert ddpm_loss(lambda x_t, t: noise, x_0, t, noise, alphas_cumprod) == 0, (
+    "a model that gives exactly the right noise should get a loss of 0"
+)
+weight = torch.ones((), requires_grad=True)
+loss = ddpm_loss(lambda x_t, t: weight * x_t, x_0, t, noise, alphas_cumprod)
+assert loss.requires_grad, "the loss must stay connected to the model's weights: no .item(), no no_grad"
+
+# %% [markdown]
+r"""
+Now look at the two lazy models, step by step.
+"""
+
+# %%
+def loss_at(model: nn.Module, step: int) -> float:
+    t = torch.full((64,), step)
+    return ddpm_loss(model, x_0, t, noise, alphas_cumprod).item()
+
+
+steps = range(0, T, max(1, T // 40))
+lazy = {
+    "always zero": [loss_at(always_zero, step) for step in steps],
+    "copy the input": [loss_at(copy_input, step) for step in steps],
+}
+show.curves(
+    list(steps),
+    lazy,
+    xlabel="step t (0 is almost clean, the right end is pure noise)",
+    ylabel="loss",
+    ylim=(0, 2.2),
+    alt="Always zero stays at 1. Copying the input falls from about 2 at t = 0 to 0 at the last t.",
+)
+
+# %% [markdown]
+r"""
+*Always zero* gets 1 everywhere, since the mean square of standard Gaussian noise is 1. Remember that number: **1.0 is the ceiling**, and a network above it has learnt nothing.
+
+*Copy the input* shows something deeper. Near pure noise the question is trivial, as the picture *is* the noise. In an almost clean picture it is hard: the noise is faint, and the network must tell it from the pen strokes. Everything that the network has to learn about digits lies between these two ends.
+"""
+
+# %% [markdown]
+r"""
+## 3. A slow copy of the network
+
+Each training step looks at a handful of digits and pulls the weights a little their way. So the weights stagger. They get to the right region, but never stand still there.
+
+![A jagged path wanders round a target. A smooth path, its slow average, follows and comes to rest much closer to the target.](figures/slow_copy.png)
+
+The cure is simple: keep a second copy of the network that follows slowly, and use that one to make pictures. It is called an *exponential moving average*, EMA:
+
+$$\text{ema} \leftarrow \text{decay}\cdot\text{ema} + (1-\text{decay})\cdot\text{weights}$$
+
+A decay of 0.99 keeps 99 % of the slow copy at each step, so it remembers about the last hundred steps. A digit's shape is the work of a thousand steps in a row, and small errors of the weights add up along the way. So the slow copy matters more here than in most of deep learning.
+
+Besides weights, some layers hold *buffers*: numbers that are kept but not trained, such as running means. Those are simply copied.
+
+**Predict before you run.** Below, one jittery weight climbs from 0 to 1 in 300 steps, and three slow copies follow it, with decays 0.5, 0.95 and 0.998. Which one still jitters? Which one comes too late?
+"""
+
+# %%
+#| exercise: diffusion.ema_update
+#| points: 10
+#| difficulty: 2
+#| minutes: 8
+#| hint: Walk through the parameters of both models side by side, with `zip`. Then do the same with `buffers()`.
+#| hint: The slow copy must be changed *in place*. `slow = …` only gives a new meaning to the name; methods that end in an underscore (`mul_`, `add_`, `copy_`, `lerp_`) change the tensor itself.
+#| hint: For each pair of parameters: multiply the slow one by `decay`, then add `1 - decay` times the fast one (`slow.lerp_(fast, 1 - decay)` does both). For each pair of buffers: `slow.copy_(fast)`.
+
+# %%
+#| check: ema_update
+slow, fast = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+nn.init.constant_(fast.weight, 2.0)
+fast.running_mean.fill_(7.0)
+assert ema_update(slow, fast, 0.9) is None, "ema_update changes the slow copy and returns nothing"
+expected = torch.tensor([1.1, 1.1])
+assert torch.allclose(slow.weight, expected), "0.9 of the old weight 1, 0.1 of the new weight 2: 1.1"
+assert torch.equal(slow.running_mean, fast.running_mean), "buffers should be copied as they are"
+assert torch.equal(fast.weight, torch.full((2,), 2.0)), "the model itself must stay as it is"
+
+# %%
+walk = 1 - torch.exp(-torch.arange(300) / 60) + 0.15 * torch.randn(300)
+lines = {"the weight itself": walk.tolist()}
+for decay in (0.5, 0.95, 0.998):
+    slow, fast = nn.Linear(1, 1), nn.Linear(1, 1)
+    nn.init.zeros_(slow.weight)
+    lines[f"slow copy, decay {decay}"] = path = []
+    for value in walk:
+        nn.init.constant_(fast.weight, value)
+        ema_update(slow, fast, decay)
+        path.append(slow.weight.item())
+show.curves(
+    range(300),
+    lines,
+    xlabel="training step",
+    alt="The raw weight jitters; decay 0.5 still does; 0.95 is smooth; 0.998 lags far behind.",
+)
+
+# %% [markdown]
+r"""
+Too quick a copy jitters, too slow a copy still remembers the random weights of the beginning. Our training loop starts with a small decay and lets it grow: forget the start first, average later.
+"""
+
+# %% [markdown]
+r"""
+## 4. Train
+
+One trick makes training fit a small machine. We *fold* the picture: each block of 2×2 pixels becomes the four channels of one big pixel. Nothing is lost, and the UNet has four times fewer places to visit. Look at what the network is given:
+"""
+
+# %%
+folded = F.pixel_unshuffle(test_images[:1], 2)  # (1, 1, 28, 28) -> (1, 4, 14, 14)
+assert torch.equal(F.pixel_shuffle(folded, 2), test_images[:1])  # and back again, without loss
+show.show_images(
+    [test_images[0], *folded[0][:, None]],
+    ["1 × 28 × 28", "channel 0", "channel 1", "channel 2", "channel 3"],
+    alt="A digit, and the four coarse versions of it that hold every second pixel each.",
+)
+
+# %% [markdown]
+r"""
+The training loop is the one that you know from lesson 2: take a batch, ask for the loss, step, repeat. Each sample gets a step $t$ of its own, drawn by chance, and fresh noise. **Both functions in it are yours:** `ddpm_loss` says what is wrong, `ema_update` drags the slow copy along.
+
+The cell takes about eight minutes on two CPU cores. Stop it whenever you like. Run again, it goes on where it was, since it saves its state to `ddpm_cpu.safetensors` beside this notebook. To train anew (after a change to your loss, say), delete that file. Read on while it runs!
+"""
+
+# %%
+plan = recipe(tier())
+model = plan.build().to(device)
+size = sum(weights.numel() for weights in model.parameters())
+print(f"{size / 1e6:.2f} million weights, {plan.training.steps} steps of {plan.batch_size} digits")
+
+
+def loss_fn(model: nn.Module, x_0: Tensor) -> Tensor:
+    t = torch.randint(T, (len(x_0),), device=x_0.device)
+    return ddpm_loss(model, x_0, t, torch.randn_like(x_0), alphas_cumprod)
+
+
+# %%
+losses = {}
+batches = Batches(images, batch_size=plan.batch_size)
+checkpoint = f"ddpm_{tier()}.safetensors"
+for state in train(model, loss_fn, batches, plan.training, checkpoint, ema_update):
+    losses[state.step] = state.loss
+denoiser = state.ema_model.eval()
+
+# %% [markdown]
+r"""
+Is that good? A loss alone says little. So here it is between two lines: the ceiling at 1.0, and the band in which the same recipe ran when the course was made.
+
+![Loss against training step: it falls steeply from 1.0, then slowly, inside a narrow shaded band.](figures/loss.png)
+
+**Predict before you run.** After how many steps will the loss have fallen below 0.1: ten, a hundred, a thousand?
+"""
+
+# %%
+show_ddpm.loss_picture(losses, tier())
+
+# %% [markdown]
+r"""
+The loss falls fast, then hardly moves, and yet the digits keep getting better for a long time. That is normal for diffusion models. Most of the loss is noise that nobody could predict; what counts for the picture is in the last few thousandths.
+"""
+
+# %% [markdown]
+r"""
+## 5. What does the network think?
+
+The network says which noise it sees. Take that noise away, and what remains is its idea of the clean picture. It is the equation of section 2, solved for $x_0$ (equation 15):
+
+$$\hat x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\cdot\text{noise\_pred}}{\sqrt{\bar\alpha_t}}$$
+
+In words: remove the noise, then turn the brightness up again, since lesson 1 turned it down by $\sqrt{\bar\alpha_t}$.
+
+**Predict before you run.** We will hide digits under more and more noise and ask for $\hat x_0$. At the last step nothing of the digit is left. What will the network answer there: a wrong digit, grey noise, or something else?
+"""
+
+# %%
+#| exercise: diffusion.predict_x_0
+#| points: 15
+#| difficulty: 2
+#| minutes: 6
+#| hint: Write $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\cdot\text{noise}$ on paper and solve it for $x_0$.
+#| hint: Every sample has its own step, so $\bar\alpha_t$ must have the shape (B, 1, 1, 1) to multiply (B, C, H, W). `gather(alphas_cumprod, t, like=x_t)` from lesson 1 gives that.
+#| hint: Subtract `(1 - alpha_bar_t).sqrt() * noise_pred` from `x_t`, put brackets around the difference, divide all of it by `alpha_bar_t.sqrt()`.
+
+# %%
+#| check: predict_x_0
+x_0, noise, t = test_images[:8], torch.randn(8, 1, 28, 28), torch.randint(T // 2, (8,))
+x_t = add_noise(x_0, noise, t, alphas_cumprod)
+again = predict_x_0(x_t, noise, t, alphas_cumprod)
+assert again.shape == x_0.shape, "one clean picture for each noisy one, of the same shape"
+assert torch.allclose(again, x_0, atol=1e-3), "given the true noise, it must give back x_0"
+
+# %%
+t = torch.tensor(stages)
+x_0 = test_images[4:5].expand(len(t), -1, -1, -1)
+x_t = add_noise(x_0, torch.randn(x_0.shape), t, alphas_cumprod).to(device)
+with torch.no_grad():
+    noise_pred = denoiser(x_t, t.to(device))
+guess = predict_x_0(x_t, noise_pred, t.to(device), alphas_cumprod)
+show.film_strip(
+    {"shown": x_t, "guess": guess},
+    [f"t = {step}" for step in stages],
+    alt="Above a digit under more and more noise, below the guesses: sharp, then blurred, then fog.",
+)
+
+# %% [markdown]
+r"""
+As long as something of the digit is visible, the guess is sharp. Then it blurs. The network is not being lazy: if the picture might be a 4 or a 9, the answer with the smallest *mean* square error is the average of both, and an average is a blur.
+
+(At the very last step the guess may be wild. There we divide by $\sqrt{\bar\alpha_t}$, almost zero, so the tiniest error becomes huge. Keep that in mind for section 7.)
+
+This is why we cannot jump from noise to a digit in one go. We have to **decide a little at a time.** Go one small step towards the guess; look again; now some of the possibilities have dropped out, so the new guess is sharper; step again.
+"""
+
+# %% [markdown]
+r"""
+## 6. Between the clean guess and where we are
+
+How far is one small step? Suppose that for a moment somebody tells us the clean picture. Then we know both ends, $x_0$ and $x_t$, and ask only: where was the picture one step before $x_t$? Somewhere in between. The probability of where it was, now that we know the ends, is called the *posterior*: "posterior" just means *after having seen the facts*. Here it is for a single pixel:
+
+![Three panels, late, middle and early step. In each a dot for the clean value on the left, a dot for x_t on the right and a narrow bell between them. Late in the road back, at small t, the bell is near the clean value; at large t it sits right beside x_t.](figures/posterior.png)
+
+The bell sits near $x_t$ while the noise is strong, as one step cannot take us far. It slides towards $x_0$ as we come closer, and it gets narrower. Its centre is a weighted mean of both ends, and its width has a formula as well (equations 6 and 7):
+
+$$\text{mean} = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t, \qquad \text{variance} = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t$$
+
+with $\alpha_t = \bar\alpha_t/\bar\alpha_{t-1}$, what one step keeps, and $\beta_t = 1 - \alpha_t$, what it adds. Do not learn it by heart. Read it: *what $x_0$ weighs grows with* $\beta_t$, *what $x_t$ weighs grows with the noise still left,* $1-\bar\alpha_{t-1}$.
+
+What about $t = 0$, which has no step before it? There the step before is the clean picture itself, all signal and no noise: $\bar\alpha_{-1} = 1$. This helper puts that 1 in front:
+"""
+
+# %%
+#| given: diffusion.previous
+
+# %% [markdown]
+r"""
+**Predict before you run.** What do mean and variance become at $t = 0$? Put $\bar\alpha_{-1} = 1$ into both formulas. It takes one line on paper, and explains a famous bug.
+"""
+
+# %%
+#| exercise: diffusion.posterior_mean_variance
+#| points: 20
+#| difficulty: 3
+#| minutes: 15
+#| hint: Four numbers a sample are all you need: $\bar\alpha_t$, $\bar\alpha_{t-1}$, then $\alpha_t$ and $\beta_t$ made from those two. Give each the shape (B, 1, 1, 1).
+#| hint: `gather(alphas_cumprod, t, like=x_t)` is $\bar\alpha_t$. `gather(previous(alphas_cumprod), t, like=x_t)` is $\bar\alpha_{t-1}$; it is right at $t = 0$ too, while `alphas_cumprod[t - 1]` would wrap round to the last, noisiest step.
+#| hint: `alpha_t` is the first divided by the second, `beta_t` is `1 - alpha_t`. Then write the two weights and the variance down as they stand in the equation, and return a pair: the weighted sum of `x_0` and `x_t`, and the variance.
+
+# %%
+#| check: posterior_mean_variance
+x_0, x_t, t = test_images[:3], torch.randn(3, 1, 28, 28), torch.tensor([0, T // 2, T - 1])
+mean, variance = posterior_mean_variance(x_0, x_t, t, alphas_cumprod)
+assert mean.shape == x_t.shape, "the mean is a picture"
+assert variance.shape == (3, 1, 1, 1), "the variance is one number a sample: (B, 1, 1, 1)"
+assert torch.allclose(mean[0], x_0[0], atol=1e-3), "at t = 0 the mean is the clean picture"
+assert variance[0].abs() < 1e-6, "at t = 0 nothing is left to decide: variance 0"
+assert (variance[1:] > 0).all(), "at other steps the variance is above 0"
+
+# %% [markdown]
+r"""
+Here are your weights, read off by putting in $x_0 = 1, x_t = 0$ and the other way round.
+"""
+
+# %%
+t = torch.arange(T)
+one, zero = torch.ones(T, 1, 1, 1), torch.zeros(T, 1, 1, 1)
+weight_x_0, variance = posterior_mean_variance(one, zero, t, alphas_cumprod)
+weight_x_t, _ = posterior_mean_variance(zero, one, t, alphas_cumprod)
+values = {"weight of x_0": weight_x_0, "weight of x_t": weight_x_t, "√variance": variance.sqrt()}
+show.curves(
+    t,
+    {label: value.flatten() for label, value in values.items()},
+    xlabel="step t",
+    alt="The weight of x_t is near 1 except at small t, where that of x_0 rises to 1.",
+)
+
+# %% [markdown]
+r"""
+For most of the road a step hardly moves the picture: the guess weighs a few thousandths. Only in the last few steps does it take over completely, and at $t = 0$ the result *is* the guess.
+"""
+
+# %% [markdown]
+r"""
+## 7. One step back
+
+We do not know the clean picture. But we have a guess of it, $\hat x_0$, and we simply put that in its place:
+
+$$x_{t-1} = \text{mean}(\hat x_0, x_t) + \sqrt{\text{variance}}\cdot\text{noise}$$
+
+Three things in this line deserve a why.
+
+**Why add noise again, when we want to get rid of it?** Since the posterior is a bell and not a point. To land on its centre every time is to take the average every time, and averages are blurs. Look at a world with one pixel, where real data are the two grey bumps:
+
+![Paths of one pixel from noise at the left to data at the right. With fresh noise the paths end spread over both bumps, as the data do. Without it, all paths end in two narrow spikes.](figures/why_noise.png)
+
+There is a second reason. The network was trained on pictures with *exactly* the noise of step $t$. Leave the fresh noise out and our picture is too clean for its step: the network has never seen such a thing.
+
+**Why none at the last step?** Nobody would remove it again. At $t = 0$ the formula says so by itself, as you found: the variance is 0. Code that forgets this leaves a fine grain on every picture.
+
+**Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero, and a tiny error of the network becomes a huge one of the guess. Clipping stops that error before it spreads. (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
+
+**Predict before you run.** At the very last step, how far outside [-1, 1] will your network's unclipped guess be: 2, 20 or 2,000?
+"""
+
+# %%
+#| exercise: diffusion.ddpm_step
+#| points: 20
+#| difficulty: 2
+#| minutes: 10
+#| hint: You have written both parts. First `predict_x_0`, then (if `clip_sample`) clip, then `posterior_mean_variance`, then one line.
+#| hint: Clipping is `x_0_pred.clamp(-1, 1)`. The noise is scaled by the *root* of the variance. No `if t == 0` is needed: there the variance is 0.
+#| hint: `x_0_pred` from `predict_x_0`; clamp it if asked; `mean, variance = posterior_mean_variance(x_0_pred, x_t, t, alphas_cumprod)`; return the mean plus `variance.sqrt()` times `noise`.
+
+# %%
+#| check: ddpm_step
+x_0, noise, t = test_images[:4], torch.randn(4, 1, 28, 28), torch.tensor([0, 1, T // 2, T // 2])
+x_t = add_noise(x_0, noise, t, alphas_cumprod)
+fresh = torch.randn(4, 1, 28, 28)
+x_prev = ddpm_step(x_t, noise, t, fresh, alphas_cumprod)
+assert torch.allclose(x_prev[0], x_0[0], atol=1e-3), "at t = 0: the guess itself, without noise"
+again = ddpm_step(x_t, noise, t, -fresh, alphas_cumprod)
+assert not torch.allclose(x_prev[2:], again[2:]), "at other steps the fresh noise must matter"
+far = ddpm_step(x_t, 50 * noise, torch.zeros(4).long(), fresh, alphas_cumprod)
+assert far.abs().max() <= 1, "the guess should be clipped to [-1, 1]"
+
+# %%
+t = torch.full((16,), T - 1, device=device)
+x_t = torch.randn(16, 1, 28, 28, device=device)
+with torch.no_grad():
+    guess = predict_x_0(x_t, denoiser(x_t, t), t, alphas_cumprod)
+print(f"the guess at t = {T - 1} reaches from {guess.min():,.0f} to {guess.max():,.0f}")
+print(f"{(guess.abs() > 1).float().mean():.0%} of its pixels lie outside [-1, 1]")
+
+# %% [markdown]
+r"""
+## 8. The whole road
+
+Now only the loop is missing. This is algorithm 2 of the paper:
+
+> start from pure noise $x_T$<br>
+> for $t = T-1, \dots, 1, 0$: ask the model for the noise, draw fresh noise, take one step
+
+![Film of one digit. Upper row: x_t, from noise to a clean digit. Lower row: the network's guess at each of these moments, from grey fog to the same digit, sharp much earlier.](figures/film.png)
+
+`generator` is a source of random numbers with a seed: the same seed gives the same pictures again. `on_step` is a function that we call after each step, so that somebody can watch. The film above was recorded that way.
+
+**Predict before you run.** In the film, when can *you* first tell which digit it will be: from the upper row, and from the lower row?
+"""
+
+# %%
+#| exercise: diffusion.sample_ddpm
+#| points: 15
+#| difficulty: 3
+#| minutes: 12
+#| hint: One `for` loop over `reversed(range(len(alphas_cumprod)))`. Inside it: t, the model's answer, fresh noise, `ddpm_step`, `on_step`.
+#| hint: The model wants one step a sample. `torch.full((len(x),), step, dtype=torch.int64, device=x.device)` makes such a tensor. Draw the noise *inside* the loop, new at each step, with `torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)`.
+#| hint: Let `x = x_T`. In the loop: `noise_pred = model(x, t)`, then `x` becomes `ddpm_step` of `x`, `noise_pred`, `t`, the fresh noise, the schedule and `clip_sample`; then `on_step(step, x, noise_pred)` unless it is `None`. After the loop return `x`.
+
+# %%
+#| check: sample_ddpm
+def a_perfect_model(x_t: Tensor, t: Tensor) -> Tensor:
+    """Knows the noise exactly, for data that consist of one picture: a flat grey of 0.5."""
+    seen.append(t)
+    alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
+    return (x_t - 0.5 * alpha_bar_t.sqrt()) / (1 - alpha_bar_t).sqrt()
+
+
+seen = []
+grey = sample_ddpm(a_perfect_model, torch.randn(2, 1, 4, 4), alphas_cumprod)
+assert grey.shape == (2, 1, 4, 4), "as many pictures as there were in x_T, of the same shape"
+assert all(t.shape == (2,) for t in seen), "the model wants one step a sample: t of shape (B,)"
+assert [t[0] for t in seen] == list(reversed(range(T))), "every t once, from T - 1 down to 0"
+assert torch.allclose(grey, torch.full_like(grey, 0.5), atol=1e-2), "this should be flat grey"
+
+# %% [markdown]
+r"""
+And now the moment. Forty pictures of pure noise, a thousand steps, your code. (A minute or two on two cores. `Film` looks on from outside, through `on_step`, and keeps 25 moments.)
+"""
+
+# %%
+count = pick(smoke=8, cpu=40, gpu=400)
+x_T = torch.randn(count, 1, 28, 28, generator=torch.Generator().manual_seed(3)).to(device)
+generator = torch.Generator(device).manual_seed(4)
+film = show_ddpm.Film(x_T, predict_x_0, alphas_cumprod)
+samples = sample_ddpm(denoiser, x_T, alphas_cumprod, generator, on_step=film).cpu()
+
+# %%
+show.show_images(samples[:40], columns=10, alt="Forty pictures that your network made.")
+
+# %% [markdown]
+r"""
+They are not all perfect. Neither is anybody's handwriting. Here is how one of them came about: above, where the picture was; below, what the network took it for.
+"""
+
+# %%
+moments = film.steps[::3]
+show.film_strip(
+    {"x_t": [film.x[t][0] for t in moments], "guess": [film.guess[t][0] for t in moments]},
+    [f"t = {t}" for t in moments],
+    alt="Upper row: noise turns into a digit. Lower row: the guess turns from fog into the digit.",
+)
+
+# %% [markdown]
+r"""
+Move the slider to walk along the road yourself, with eight pictures at once. (Without a running kernel, the film in this section's first picture shows the same.)
+"""
+
+# %%
+def look(moment: int) -> show.Picture:
+    t = film.steps[moment]
+    rows = {"x_t": film.x[t], "guess": film.guess[t]}
+    return show.film_strip(rows, alt=f"Eight pictures at t = {t}, with guesses", caption=f"t = {t}")
+
+
+show.slider(look, moment=(0, len(film.steps) - 1, 1))
+
+# %% [markdown]
+r"""
+Watch the guess: first all eight are fog, then a posture (slanted? round?), then a digit, then the ends of the strokes. **The large is decided first, the small last.** And watch what is decided when: change the fresh noise early and you get another digit; change it late and you get the same digit with other pixels.
+
+## 9. Digits, or copies, or broken?
+
+Three questions before we may be proud.
+
+**Are they digits?** A judge reads them: a small network that was trained on real digits and on things that are none (noise, scribbles, halves of digits, overlaid pairs). We count the pictures that it reads as a digit and is more than 90 % sure of. A share like that means nothing alone, so we let it read real test digits and pure noise too.
+"""
+
+# %%
+real = test_images[:1000]
+for name, pictures in {
+    "your samples": samples,
+    "real digits": real,
+    "pure noise": torch.randn(200, 1, 28, 28),
+}.items():
+    print(f"{name:13} read as a digit, with confidence: {metrics.recognisability(pictures):.1%}")
+
+# %% [markdown]
+r"""
+**Are they copies?** A program that hands out training pictures would pass every test of beauty. So we look, for each sample, for the training digit that is most like it, among all 60,000.
+
+![Upper row: eight samples. Lower row: for each the most similar training digit. The pairs are alike in kind, but differ in slant, thickness and stroke ends.](figures/neighbours.png)
+
+**Predict before you run.** Test digits were never trained on, so they cannot be copies. If our samples were copies, would their distance to the nearest training digit be smaller than that of test digits, or larger?
+"""
+
+# %%
+distances, nearest = metrics.nearest_distances(samples, images)
+distances_real, _ = metrics.nearest_distances(test_images[: pick(smoke=20, cpu=300, gpu=2000)], images)
+print(f"median distance to the nearest training digit: samples {distances.median():.2f}, ", end="")
+print(f"real test digits {distances_real.median():.2f}")
+show.film_strip(
+    {"sample": samples[:8], "nearest": images[nearest[:8]]},
+    [f"{distance:.1f}" for distance in distances[:8]],
+    alt="Samples, their nearest training digits, and the distance between them.",
+)
+
+# %%
+show_ddpm.distance_picture(distances, distances_real)
+
+# %% [markdown]
+r"""
+The network has 0.7 million weights, and the training pictures have 47 million pixels. It has no room to store them; it learnt how strokes go. A copy would lie at distance 0.
+
+**Training, or broken?** When samples look bad, the question is always: train longer, or search for a bug? Bugs have faces. Every row below comes from *the same trained network* as the top row. In each, one line of code was broken.
+
+![Seven rows of eight pictures. The first is healthy. The others, marked A to F, are broken in different ways.](figures/broken.png)
+
+**Predict before you look.** Match A to F with these: *noise is added at the last step too · no fresh noise at all · the guess is not clipped · the variance stands where its root belongs · the network is told a step that is 100 too low · the network was never trained*.
+"""
+
+# %% [markdown]
+r"""
+<details><summary>Which is which?</summary>
+
+BROKEN_ANSWERS
+
+</details>
+
+Now break your own. The cell below has one broken step, and a short loop that walks with it. Change what it breaks, guess what the digits will look like, and run.
+"""
+
+# %%
+def broken_step(x_t, noise_pred, t, noise, alphas_cumprod):
+    """Adds noise at the last step as well. Break something else if you like."""
+    x_prev = ddpm_step(x_t, noise_pred, t, noise, alphas_cumprod)
+    return x_prev + 0.3 * noise if t[0] == 0 else x_prev
+
+
+x = x_T[:4]
+for step in tqdm(range(T - 1, -1, -1)):
+    t = torch.full((4,), step, device=device)
+    with torch.no_grad():
+        x = broken_step(x, denoiser(x, t), t, torch.randn_like(x), alphas_cumprod)
+show.show_images(x, columns=4, width=4, alt="Four pictures from the broken sampler.")
+
+# %% [markdown]
+r"""
+## 10. How good is it? The lesson's own table
+
+Every figure in this table was measured by two commands of this repository, `python -m t2i.recipes train` and `python -m t2i.recipes evaluate`: the CPU recipe that you have just run, and then many more samples than a notebook has time for.
+
+The *Fréchet distance* compares two crowds of pictures instead of single ones: are all digits there, as often and as varied as in real handwriting? Two crowds of real digits do not get 0 either, so that *floor* stands beside it.
+"""
+
+# %%
+show_ddpm.results_table()
+
+# %% [markdown]
+r"""
+## 11. What was left out, and where these lines live in real systems
+
+- **A thousand steps are many.** Lesson 4 makes do with twenty, with the same network.
+- **You cannot say which digit you want.** Lesson 5 adds that, and from lesson 6 on it will be words.
+- **The variance is fixed.** Nichol and Dhariwal let the network predict it as well, which helps when there are few steps.
+- **Copies do happen elsewhere.** Large models that saw the same picture hundreds of times can give it back (Carlini et al. 2023). "It learns structure" is a thing to measure, as you did, and not a law.
+
+In Hugging Face's *diffusers*, which runs Stable Diffusion, your lines look like this:
+
+| yours | theirs |
+|---|---|
+| `predict_x_0` | `DDPMScheduler.step`, part 2 |
+| `clamp(-1, 1)` | `DDPMScheduler.step`, part 3, `clip_sample` |
+| `posterior_mean_variance` | `DDPMScheduler.step`, parts 4 and 5, and `_get_variance` with `variance_type="fixed_small"` |
+| `previous` | `previous_timestep` and `self.one` |
+| `sample_ddpm` | `DDPMPipeline.__call__` |
+| `ema_update` | `diffusers.training_utils.EMAModel.step` |
+
+Do not take our word for it. Here both take the same step, with the same noise:
+"""
+
+# %%
+from diffusers import DDPMScheduler
+
+theirs = DDPMScheduler(T, beta_schedule="squaredcos_cap_v2", clip_sample=True)
+x_t, noise_pred = torch.randn(8, 1, 28, 28), torch.randn(8, 1, 28, 28)
+noise = torch.randn(x_t.shape, generator=torch.Generator().manual_seed(0))
+ours = ddpm_step(x_t, noise_pred, torch.full((8,), T // 2), noise, alphas_cumprod)
+generator = torch.Generator().manual_seed(0)
+step = theirs.step(noise_pred, T // 2, x_t, generator=generator).prev_sample
+print(f"largest difference to diffusers: {(ours - step).abs().max():.1e}")
+
+# %% [markdown]
+r"""
+## Three questions
+"""
+
+# %%
+#| quiz: fine_grain
+
+# %%
+#| quiz: foggy_guess
+
+# %%
+#| quiz: far_from_training
+
+# %% [markdown]
+r"""
+## The papers
+
+- Sohl-Dickstein et al. 2015, *Deep unsupervised learning using nonequilibrium thermodynamics*, [arXiv:1503.03585](https://arxiv.org/abs/1503.03585): the idea.
+- Ho, Jain, Abbeel 2020, *Denoising diffusion probabilistic models*, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239): this lesson. Algorithms 1 and 2 stand side by side on page 4; you can read them now.
+- Nichol, Dhariwal 2021, *Improved denoising diffusion probabilistic models*, [arXiv:2102.09672](https://arxiv.org/abs/2102.09672): the cosine schedule, learned variances.
+- Carlini et al. 2023, *Extracting training data from diffusion models*, [arXiv:2301.13188](https://arxiv.org/abs/2301.13188): when models do memorise.
+
+**Next, lesson 4:** the same network, fifty times faster.
+"""

@@ -1,0 +1,84 @@
+"""Batches: endless, shuffled anew in each epoch, and able to go on where they stood."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Batches:
+    """Endless batches, in a new order each epoch, that know where they are.
+
+    The order of an epoch depends on (seed, epoch) alone, so `position` says everything.
+
+    Args:
+        tensors: (N, ...) each; with one tensor a batch is a tensor, with several a tuple.
+        batch_size: samples in a batch; the incomplete batch at an epoch's end is left out.
+        seed: of the orders.
+
+    Raises:
+        ValueError: the tensors differ in length, or hold less than one batch.
+    """
+
+    def __init__(self, *tensors: Tensor, batch_size: int, seed: int = 0):
+        if len({len(tensor) for tensor in tensors}) != 1:
+            raise ValueError(f"tensors differ in length: {[len(tensor) for tensor in tensors]}")
+        if not 1 <= batch_size <= len(tensors[0]):
+            raise ValueError(f"batch_size must lie in [1, {len(tensors[0])}], got {batch_size}")
+        self.tensors, self.batch_size, self.seed = tensors, batch_size, seed
+        self.position = 0
+        self._order = (-1, torch.empty(0))
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self) -> Tensor | tuple[Tensor, ...]:
+        epoch, place = divmod(self.position, len(self.tensors[0]) // self.batch_size)
+        if self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(stream_seed(self.seed, epoch))
+            self._order = (epoch, torch.randperm(len(self.tensors[0]), generator=generator))
+        picked = self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
+        self.position += 1
+        batch = tuple(tensor[picked.to(tensor.device)] for tensor in self.tensors)
+        return batch if len(batch) > 1 else batch[0]
+
+    def state(self) -> dict[str, int]:
+        """What restore needs to go on from here."""
+        size = len(self.tensors[0])
+        return {
+            "size": size,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "position": self.position,
+        }
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go on where such a Batches stood; ValueError when its data were others."""
+        for name, here in self.state().items():
+            if name != "position" and state.get(name) != here:
+                raise ValueError(f"its data has {name} {state.get(name)}, this run's has {here}")
+        self.position = state["position"]
+
+
+def stream_seed(*numbers: int) -> int:
+    """One 63-bit seed made from several numbers, so that (0, 1) and (1, 0) share nothing."""
+    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """A batch (a tensor, or a tuple or dictionary of them) on the device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {name: to_device(value, device) for name, value in batch.items()}
+    return tuple(to_device(value, device) for value in batch)
+
+
+def batch_length(batch: Any) -> int:
+    """How many samples a batch holds."""
+    while not isinstance(batch, Tensor):
+        batch = next(iter(batch.values() if isinstance(batch, dict) else batch))
+    return len(batch)

@@ -1,0 +1,189 @@
+"""Grading inside a notebook: the source that was run last, through the same grader as a file."""
+
+import html
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+GREEN, RED, GREY = "#009E73", "#D55E00", "#6E6E6E"  # Okabe and Ito's; readable without colour too
+QUIET_SECONDS = 3.0
+LONGEST_SECONDS = 180.0
+
+
+def say(right: bool | None, text: str) -> None:
+    """Show one sentence with a mark: right, wrong, or (None) neither."""
+    mark, colour = {True: ("✔", GREEN), False: ("✘", RED), None: ("○", GREY)}[right]
+    plain = f"{mark} {text}"
+    shell = ipython()
+    if shell is None or not hasattr(shell, "kernel"):
+        print(plain)
+        return
+    from IPython.display import display
+
+    body = html.escape(text).replace("\n", "<br>")
+    style = f"border-left: 4px solid {colour}; padding: 0.3em 0.8em; margin: 0.2em 0"
+    bold = f"color: {colour}; font-weight: bold"
+    page = f'<div style="{style}"><span style="{bold}">{mark}</span> {body}</div>'
+    display({"text/plain": plain, "text/html": page}, raw=True)
+
+
+def grade_exercise(number: int, name: str) -> bool | None:
+    """Grade one exercise from the cells run so far, and show the grader's sentence.
+
+    Args:
+        number: of the lesson.
+        name: of the exercise.
+
+    Returns:
+        whether it passed; None if it could not be graded.
+    """
+    cells = history()
+    problem = _unknown(number, name) or _not_run(name, cells)
+    if problem:
+        say(None, problem)
+        return None
+    notebook = as_notebook(cells, name)
+    result, problem = _grade(number, name, notebook)
+    if result is None:
+        say(None, problem)
+        return None
+    row = result["exercises"][0]
+    _record(number, notebook, result)
+    passed = row["status"] == "passed"
+    verdict = f"{row['name']}: {row['points']}/{row['maximum']} points. {row['message']}"
+    say(passed if row.get("written", True) else None, verdict)
+    return passed
+
+
+def history() -> list[str]:
+    """The source of every cell that was run in this kernel, in order; place 0 is empty."""
+    shell = ipython()
+    if shell is None:
+        return []
+    return [str(source) for source in shell.history_manager.input_hist_raw]
+
+
+def as_notebook(cells: list[str], name: str) -> bytes:
+    """A notebook in which cell k is what ran as [k]; of equal cells only the last is kept.
+
+    Args:
+        cells: sources in the order in which they ran.
+        name: the exercise; only its last attempt is kept, even if Python cannot read it.
+    """
+    last = {source: place for place, source in enumerate(cells)}
+    attempts = [place for place, source in enumerate(cells) if _defines(source, name)]
+    broken = bool(attempts) and not _readable(cells[attempts[-1]])
+    kept = []
+    for place, source in enumerate(cells):
+        old = last[source] != place or (broken and place in attempts[:-1])
+        kept.append("" if old else source)
+    made = [
+        {
+            "cell_type": "code",
+            "metadata": {},
+            "outputs": [],
+            "execution_count": None,
+            "source": each,
+        }
+        for each in kept[1:]
+    ]
+    return json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
+
+
+def ipython():
+    """The shell of this notebook, or None outside one."""
+    if "IPython" not in sys.modules:
+        return None
+    from IPython import get_ipython
+
+    return get_ipython()
+
+
+def _defines(source: str, name: str) -> bool:
+    head = re.escape(name.partition(".")[0])
+    return re.search(rf"^(?:async +def|def|class) +{head}\b", source, re.M) is not None
+
+
+def _readable(source: str) -> bool:
+    plain = re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
+    try:
+        compile(plain, "cell", "exec")
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
+def _unknown(number: int, name: str) -> str:
+    """What is wrong with the name, or that no grader is here; empty if all is well."""
+    try:
+        from autograder.lesson import LessonError, get_lesson
+    except ImportError:
+        return f"{name} is not graded: the autograder is not installed beside this notebook."
+    try:
+        get_lesson(number).exercise(name)
+    except LessonError as error:
+        message = str(error)
+        return f"{message[0].upper()}{message[1:]}."
+    return ""
+
+
+def _not_run(name: str, cells: list[str]) -> str:
+    if any(_defines(source, name) for source in cells):
+        return ""
+    return f"{name} is not defined yet: run the cell in which you write it, then this one."
+
+
+def _grade(number: int, name: str, notebook: bytes) -> tuple[dict | None, str]:
+    """(the grader's result, "") or (None, why there is none)."""
+    with tempfile.TemporaryDirectory(prefix="t2i-") as folder:
+        answer = Path(folder, "result.json")
+        command = [sys.executable, "-m", "autograder", "grade", str(number)]
+        command += ["--notebook", "-", "--only", name, "--json", str(answer)]
+        code, words = _run(command, notebook)
+        if answer.exists():
+            result = json.loads(answer.read_text(encoding="utf-8"))
+            if not result.get("problem"):
+                return result, ""
+            return None, f"{name} could not be graded: {result['problem']}."
+    if code is None:
+        return None, f"{name} could not be graded within {LONGEST_SECONDS:.0f} s."
+    lines = words.strip().splitlines() or [f"the grader stopped with code {code}"]
+    return None, f"{name} could not be graded: {lines[-1]}"
+
+
+def _run(command: list[str], data: bytes) -> tuple[int | None, str]:
+    """(exit code, what it complained about); dots appear while it takes long."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe)
+    start, dotted = time.monotonic(), False
+    try:
+        while time.monotonic() - start < LONGEST_SECONDS:
+            try:
+                timeout = 1.0 if dotted else QUIET_SECONDS
+                _, errors = process.communicate(None if dotted else data, timeout=timeout)
+                return process.returncode, errors.decode(errors="replace")
+            except subprocess.TimeoutExpired:
+                print("." if dotted else "grading .", end="", flush=True)
+                dotted = True
+        return None, ""
+    finally:
+        if dotted:
+            print()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def _record(number: int, notebook: bytes, result: dict) -> None:
+    """For `make progress` and `make mine`; a read-only folder is no reason to fail."""
+    from autograder import progress
+    from autograder.lesson import get_lesson
+
+    try:
+        progress.record(get_lesson(number), notebook, result)
+    except (OSError, ValueError):
+        pass

@@ -1,0 +1,114 @@
+"""The reference runs of lesson 3's recipes: train, sample with the true sampler, measure.
+
+Called by `python -m t2i.recipes train` and `python -m t2i.recipes evaluate`; what they find goes
+to the JSON file beside the weights, from which the lesson's own table is made.
+"""
+
+import json
+import platform
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from t2i.batches import Batches
+from t2i.checkpoint import save_weights, write_atomically
+from t2i.data import mnist
+from t2i.diffusion import sample_ddpm
+from t2i.metrics import print_report, report
+from t2i.recipes import load_ddpm, noise_loss, recipe
+from t2i.training import train
+
+
+def train_recipe(tier: str, out: Path, device: torch.device) -> dict:
+    """Train a tier's recipe on MNIST, write weights (fp16) and how the training went (JSON).
+
+    Returns:
+        what was written to the JSON file: machine, seconds, memory, losses.
+    """
+    plan, started = recipe(tier), time.perf_counter()
+    state_file = out.with_suffix(".run.safetensors")
+    state_file.unlink(missing_ok=True)  # the time of a resumed run would say too little
+    batches = Batches(mnist("train")[0], batch_size=plan.batch_size)
+    model, losses = plan.build().to(device), []
+    for state in train(model, noise_loss, batches, plan.training, checkpoint=state_file):
+        losses.append(state.loss)
+    seconds = time.perf_counter() - started
+    info = {
+        "tier": tier,
+        "steps": plan.training.steps,
+        "images_seen": plan.training.steps * plan.batch_size,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    save_weights(out, state.ema_model, info)
+    state_file.unlink()
+    result = info | {
+        "machine": machine(device),
+        "training_seconds": round(seconds, 1),
+        "peak_memory_bytes": peak_memory(),
+        "losses": _curve(losses),
+    }
+    _update_json(out.with_suffix(".json"), result)
+    return result
+
+
+@torch.no_grad()
+def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dict:
+    """Sample with all 1000 steps of DDPM, measure, and add the figures to the JSON file.
+
+    Args:
+        path: the weights; the samples' figures go to the .json beside them.
+        count: samples, 1000 or more for figures to quote.
+        seed: of the noise.
+    """
+    model, started = load_ddpm(path)[0].to(device), time.perf_counter()
+    generator = torch.Generator(device).manual_seed(seed)
+    parts = []
+    bar = tqdm(total=count * len(model.alphas_cumprod), unit="image step", unit_scale=True)
+    for size in [250] * (count // 250) + [count % 250] * bool(count % 250):
+        x_T = torch.randn(size, 1, 28, 28, generator=generator, device=device)
+        advance = partial(_advance, bar, size)
+        parts.append(sample_ddpm(model, x_T, model.alphas_cumprod, generator, on_step=advance))
+    seconds = time.perf_counter() - started
+    measured = report(torch.cat(parts), seed)
+    print_report(measured)
+    result = {"sampling_seconds": round(seconds, 1), "sampling_machine": machine(device)}
+    result |= asdict(measured)
+    _update_json(path.with_suffix(".json"), result)
+    return result
+
+
+def machine(device: torch.device) -> str:
+    """The machine in a few words."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process ever held, in bytes; None where nobody counts."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _advance(bar: tqdm, size: int, step: int, x: Tensor, noise_pred: Tensor) -> None:
+    bar.update(size)
+
+
+def _curve(losses: list[float], points: int = 60) -> list[tuple[int, float]]:
+    """(step, mean loss since the point before), about `points` of them."""
+    stride = max(1, len(losses) // points)
+    ends = range(stride, len(losses) + 1, stride)
+    return [(end, round(sum(losses[end - stride : end]) / stride, 5)) for end in ends]
+
+
+def _update_json(path: Path, values: dict) -> None:
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_atomically(path, (json.dumps(known | values, indent=1) + "\n").encode())

@@ -1,0 +1,188 @@
+"""Recipes of lesson 3: which network, trained how, for each size of machine.
+
+    plan = recipe("cpu")                              # "smoke", "cpu" or "gpu"
+    model = plan.build()                              # model(x_t, t) -> noise_pred, 28×28 pixels
+    batches = Batches(images, batch_size=plan.batch_size)
+    for state in train(model, noise_loss, batches, plan.training, checkpoint="ddpm.safetensors"):
+        ...
+    denoiser, info = load_ddpm()                      # or start from the committed weights
+
+`python -m t2i.recipes train` makes the committed weights, `python -m t2i.recipes evaluate`
+measures them with the true 1000-step sampler.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2i.checkpoint import load_into, load_tensors
+from t2i.diffusion import ddpm_loss
+from t2i.schedules import alphas_cumprod, cosine_betas, gather
+from t2i.training import TrainConfig
+from t2i.unet import UNet
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+WEIGHTS = DATA / "ddpm_cpu.safetensors"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One tier's network and training.
+
+    Args:
+        unet: the UNet's arguments, apart from in_channels and out_channels.
+        fold: side of the pixel blocks that are folded into channels; 1 folds nothing.
+        batch_size: pictures a step.
+        training: steps, learning rate and so on.
+    """
+
+    unet: dict
+    fold: int
+    batch_size: int
+    training: TrainConfig
+
+    def build(self, seed: int = 0) -> "FoldedUNet":
+        """A fresh network whose first weights depend on the seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return FoldedUNet(fold=self.fold, **self.unet)
+
+
+class FoldedUNet(nn.Module):
+    """A UNet with two helps for small machines: folded pixels, and a first guess to correct.
+
+    Each fold × fold block of pixels becomes the channels of one big pixel: nothing is lost, and
+    the network has fold² times fewer places to visit. And it need not copy the noise that it can
+    see: near the end of the forward process x_t is almost pure noise, so x_t is the first guess,
+
+    noise_pred = √(1 - ᾱ_t) · x_t + √ᾱ_t · unet(x_t, t)
+
+    which makes the UNet's own output the `v_pred` of lesson 4.
+
+    Args:
+        channels: channels of the picture, in and out.
+        fold: side of a block; height and width are multiples of it.
+        **unet: further arguments of the UNet.
+
+    Source: Shi et al. 2016, arXiv:1609.05158 (pixel shuffle); Salimans and Ho 2022,
+        arXiv:2202.00512, appendix D (v).
+    """
+
+    def __init__(self, channels: int = 1, fold: int = 2, **unet):
+        super().__init__()
+        self.fold = fold
+        self.unet = UNet(channels * fold**2, channels * fold**2, **unet)
+        nn.init.zeros_(self.unet.conv_out.weight)  # a calm start: the first guess alone
+        nn.init.zeros_(self.unet.conv_out.bias)
+        schedule = alphas_cumprod(cosine_betas())
+        self.register_buffer("alphas_cumprod", schedule, persistent=False)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """(B, channels, H, W) and (B,) -> (B, channels, H, W), the noise in x_t."""
+        folded = F.pixel_unshuffle(x_t, self.fold)  # (B, channels · fold², H/fold, W/fold)
+        folded = folded.contiguous(memory_format=torch.channels_last)
+        correction = F.pixel_shuffle(self.unet(folded, t), self.fold).contiguous()
+        alpha_bar_t = gather(self.alphas_cumprod, t, like=x_t)
+        return (1 - alpha_bar_t).sqrt() * x_t + alpha_bar_t.sqrt() * correction
+
+
+def noise_loss(model: "FoldedUNet", x_0: Tensor) -> Tensor:
+    """What train minimises: ddpm_loss at a random step for each picture.
+
+    Args:
+        model: knows its schedule as model.alphas_cumprod.
+        x_0: (B, C, H, W) clean pictures.
+    """
+    t = torch.randint(len(model.alphas_cumprod), (len(x_0),), device=x_0.device)
+    return ddpm_loss(model, x_0, t, torch.randn_like(x_0), model.alphas_cumprod)
+
+
+def recipe(tier: str) -> Recipe:
+    """The recipe of a tier: "smoke" (seconds, no meaning), "cpu" (8 minutes), "gpu" (full)."""
+    if tier not in RECIPES:
+        raise ValueError(f"tier must be one of {', '.join(RECIPES)}, got {tier!r}")
+    return RECIPES[tier]
+
+
+RECIPES = {
+    "smoke": Recipe(
+        unet={
+            "block_channels": (16, 32),
+            "layers_per_block": 1,
+            "attention_levels": (False, True),
+            "head_channels": 32,
+            "norm_groups": 8,
+        },
+        fold=2,
+        batch_size=32,
+        training=TrainConfig(steps=20, learning_rate=2e-3),
+    ),
+    "cpu": Recipe(
+        unet={
+            "block_channels": (32, 64),
+            "layers_per_block": 1,
+            "attention_levels": (False, True),
+            "head_channels": 32,
+            "norm_groups": 8,
+        },
+        fold=2,
+        batch_size=128,
+        training=TrainConfig(steps=1000, learning_rate=2e-3),
+    ),
+    "gpu": Recipe(
+        unet={
+            "block_channels": (64, 128, 128),
+            "layers_per_block": 2,
+            "attention_levels": (False, True, False),
+            "head_channels": 32,
+            "norm_groups": 32,
+        },
+        fold=1,
+        batch_size=256,
+        training=TrainConfig(steps=12_000, learning_rate=1e-3, ema_horizon=0.05),
+    ),
+}
+
+
+def load_ddpm(path: str | Path = WEIGHTS) -> tuple[FoldedUNet, dict]:
+    """The committed denoiser of lesson 3, ready to sample with, and how it was trained.
+
+    Args:
+        path: weights that `python -m t2i.recipes train` wrote.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    tensors, info = load_tensors(path)
+    model = recipe(info.get("tier", "cpu")).build()
+    load_into(model, tensors, path)
+    return model.eval().requires_grad_(False), info
+
+
+def main() -> None:
+    """Train a recipe, or measure the weights that came out."""
+    parser = argparse.ArgumentParser(prog="python -m t2i.recipes", description=main.__doc__)
+    parser.add_argument("command", choices=("train", "evaluate"))
+    parser.add_argument("--tier", choices=tuple(RECIPES), default="cpu")
+    parser.add_argument("--weights", type=Path, help="file of the weights (data/ddpm_TIER…)")
+    parser.add_argument("--count", type=int, default=1000, help="samples to measure")
+    options = parser.parse_args()
+    from t2i.recipe_runs import evaluate, train_recipe  # they stand on this module
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    weights = options.weights or DATA / f"ddpm_{options.tier}.safetensors"
+    if options.command == "train":
+        result = train_recipe(options.tier, weights, device)
+    else:
+        result = evaluate(weights, options.count, device)
+    print(json.dumps({name: value for name, value in result.items() if name != "losses"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

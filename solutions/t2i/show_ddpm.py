@@ -1,0 +1,150 @@
+"""Lesson 3's own pictures: the loss in its band, the film of a road, distances, results."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from t2i.show import BLACK, BLUE, GREY, ORANGE, SKY, VERMILLION, Picture, panels
+
+RESULTS = Path(__file__).resolve().parents[2] / "data" / "ddpm_cpu.json"
+BAND = 0.12  # half the width of the reference band, as a share of the reference loss
+
+
+class Film:
+    """Watches a sampler, shows its progress, and keeps some moments of the first pictures.
+
+        film = Film(x_T, predict_x_0, alphas_cumprod)
+        sample_ddpm(model, x_T, alphas_cumprod, on_step=film)
+        film.steps, film.x[t], film.guess[t]
+
+    Args:
+        x_T: (B, C, H, W) the noise that the sampler starts from.
+        predict_x_0: what the clean picture would be, as in lesson 3.
+        alphas_cumprod: (T,).
+        moments: how many steps to keep, spread evenly from first to last.
+        first: how many of the pictures to keep.
+    """
+
+    def __init__(
+        self,
+        x_T: Tensor,
+        predict_x_0: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+        alphas_cumprod: Tensor,
+        moments: int = 25,
+        first: int = 8,
+    ):
+        last = len(alphas_cumprod) - 1
+        self.steps = sorted(set(torch.linspace(last, 0, moments).round().int().tolist()))[::-1]
+        self.first, self.alphas_cumprod, self.predict_x_0 = first, alphas_cumprod, predict_x_0
+        self.x: dict[int, Tensor] = {}
+        self.guess: dict[int, Tensor] = {}
+        self._x_t = x_T[:first]
+        self._bar = tqdm(total=last + 1, unit="step")
+
+    def __call__(self, step: int, x_prev: Tensor, noise_pred: Tensor) -> None:
+        """What `on_step` is: keeps x_t and the guess that the network made from it."""
+        if step in self.steps:
+            t = torch.full((len(self._x_t),), step, device=x_prev.device)
+            guess = self.predict_x_0(self._x_t, noise_pred[: self.first], t, self.alphas_cumprod)
+            self.x[step], self.guess[step] = self._x_t.cpu(), guess.clamp(-1, 1).cpu()
+        self._x_t = x_prev[: self.first]
+        self._bar.update()
+        if step == 0:
+            self._bar.close()
+
+
+def results() -> dict:
+    """What the repository's command measured of the CPU recipe; empty where it never ran."""
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+def smooth(values: Tensor, window: int) -> Tensor:
+    """Each value's mean with those before it, at most `window` of them. (N,) -> (N,)."""
+    total = torch.cumsum(values.double(), 0)
+    before = torch.cat([torch.zeros(window, dtype=torch.float64), total])[: len(total)]
+    return (total - before) / torch.arange(1, len(total) + 1).clamp(max=window)
+
+
+def loss_picture(losses: Mapping[int, float], tier: str = "cpu") -> Picture:
+    """The training loss between its ceiling and, in the CPU tier, the band of the reference run.
+
+    Args:
+        losses: step (from 1) to the loss of its batch; steps may be missing at the start.
+        tier: "smoke", "cpu" or "gpu"; the band holds for the "cpu" recipe only.
+    """
+    figure, (axes,) = panels(1, 1, 8, 3.2)
+    steps = torch.tensor(list(losses))
+    window = max(1, len(steps) // 30)
+    reference = results().get("losses") if tier == "cpu" else None
+    if reference:
+        _draw_band(axes, reference)
+    line = smooth(torch.tensor(list(losses.values())), window)
+    marker = "o" if len(steps) == 1 else None
+    axes.plot(steps, line, color=BLUE, lw=2, marker=marker, label="your training")
+    axes.axhline(1, color=BLACK, lw=1.2, ls="--", label="ceiling: always zero")
+    top = max(float(line.max()), 1.0) * 1.1
+    axes.set(xlabel="training step", ylabel="loss", yscale="log", ylim=(0.02, max(1.3, top)))
+    axes.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5, 1], ["0.02", "0.05", "0.1", "0.2", "0.5", "1"])
+    axes.minorticks_off()
+    axes.legend(loc="upper right")
+    return Picture(
+        figure,
+        "The training loss falls from the ceiling at 1, first fast, then slowly.",
+        f"Mean of the last {window} steps, on a logarithmic scale.",
+    )
+
+
+def _draw_band(axes, reference: list[list[float]]) -> None:
+    """The reference run as (step, mean loss up to there since the point before) pairs."""
+    steps, values = torch.tensor(reference).T
+    axes.fill_between(
+        steps,
+        values * (1 - BAND),
+        values * (1 + BAND),
+        color=ORANGE,
+        alpha=0.45,
+        lw=0,
+        label="reference band",
+    )
+
+
+def distance_picture(samples: Tensor, real: Tensor) -> Picture:
+    """Two histograms of the distance to the nearest training digit: samples' and test digits'.
+
+    Args:
+        samples, real: (N,) and (M,) distances.
+    """
+    figure, (axes,) = panels(1, 1, 8, 2.6)
+    limits = (0, float(max(samples.max(), real.max())) * 1.05)
+    for values, colour, label in (
+        (real, SKY, "real test digits"),
+        (samples, VERMILLION, "samples"),
+    ):
+        style = "stepfilled" if colour == SKY else "step"
+        axes.hist(
+            values.numpy(),
+            24,
+            limits,
+            density=True,
+            histtype=style,
+            color=colour,
+            lw=2,
+            label=label,
+        )
+    axes.axvline(0, color=GREY, lw=2, ls=":")
+    axes.text(limits[1] * 0.01, axes.get_ylim()[1] * 0.9, "a copy would lie here", color=GREY)
+    axes.set(xlabel="distance to the nearest of 60,000 training digits", yticks=[])
+    axes.legend(loc="upper right")
+    return Picture(
+        figure,
+        "Two overlapping hills: samples lie as far from the training digits as test digits do; "
+        "neither comes near 0.",
+    )
+
+
+def results_table() -> Picture | None:
+    """Placeholder."""

@@ -1,0 +1,257 @@
+"""Training: one small visible loop that every lesson uses.
+
+    batches = Batches(images, batch_size=128)                # shuffled anew in each epoch
+    config = TrainConfig(steps=2000, learning_rate=2e-3)
+
+    def loss_fn(model, x_0):                                 # one batch in, one number out
+        t = torch.randint(len(ac), (len(x_0),), device=x_0.device)
+        return ddpm_loss(model, x_0, t, torch.randn_like(x_0), ac)
+
+    losses = []
+    for state in train(model, loss_fn, batches, config, checkpoint="ddpm.safetensors"):
+        losses.append(state.loss)                            # plot, print, sample, stop
+    samples = sample_ddpm(state.ema_model, torch.randn(16, 1, 28, 28), ac)
+
+Stop it whenever you like, even with the power switch: the same cell run again goes on from the
+last checkpoint and ends at the very same weights, bit for bit.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from t2i.batches import Batches, batch_length, stream_seed, to_device
+from t2i.checkpoint import CheckpointError, load_into, load_tensors, save_tensors
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides how a training run goes, apart from model, loss and data.
+
+    Args:
+        steps: updates of the weights in the whole run.
+        learning_rate: its highest value, reached at the end of the warm-up.
+        warmup: share of the steps in which the learning rate rises from 0.
+        betas: memory of AdamW's two running averages.
+        weight_decay: pull of the weights towards 0.
+        clip_norm: gradients longer than this are shortened to it.
+        ema_horizon: the slow copy averages about the last ema_horizon · steps updates; 0: no
+            slow copy, state.ema_model is the model itself.
+        seed: of all randomness inside the loop.
+        save_every: steps between two checkpoints.
+    """
+
+    steps: int
+    learning_rate: float = 2e-3
+    warmup: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema_horizon: float = 0.07
+    seed: int = 0
+    save_every: int = 100
+
+
+@dataclass
+class TrainState:
+    """Where a run stands after `step` updates; train yields it after each of them."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    images_per_second: float
+    model: nn.Module
+    ema_model: nn.Module
+
+
+def train(
+    model: nn.Module,
+    loss_fn: Callable[[nn.Module, Any], Tensor],
+    batches: Batches,
+    config: TrainConfig,
+    checkpoint: str | Path | None = None,
+    ema_update: Callable[[nn.Module, nn.Module, float], None] | None = None,
+    progress: bool = True,
+) -> Iterator[TrainState]:
+    """Make the loss smaller, one batch at a time, and yield where the run stands.
+
+    Args:
+        model: changed in place; its device is where the training happens.
+        loss_fn: called as loss_fn(model, batch), returns a scalar. It may draw random numbers:
+            each step has its own stream, fixed by (config.seed, step).
+        batches: a Batches, or anything with __next__, state() and restore(state).
+        config: see TrainConfig.
+        checkpoint: a file to save to and, when it is there already, to go on from.
+        ema_update: moves the slow copy, as in lesson 3 (the default is t2i's own).
+        progress: show a progress bar.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or belongs to another run.
+        FloatingPointError: the loss became infinite or not a number.
+    """
+    device = next(model.parameters()).device
+    ema_model = copy.deepcopy(model).eval().requires_grad_(False) if config.ema_horizon else model
+    run = TrainState(0, math.nan, 0.0, 0.0, model, ema_model)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), betas=config.betas, weight_decay=config.weight_decay
+    )
+    if checkpoint is not None and Path(checkpoint).exists():
+        _load_run(checkpoint, run, optimizer, batches, config)
+    if run.step >= config.steps:
+        yield run  # nothing left to do: hand over what was trained
+    with tqdm(initial=run.step, total=config.steps, disable=not progress, unit="step") as bar:
+        for step in range(run.step, config.steps):
+            started = time.perf_counter()
+            batch = to_device(next(batches), device)
+            run.learning_rate = learning_rate_at(step, config)
+            optimizer.param_groups[0]["lr"] = run.learning_rate
+            with random_stream(config.seed, step, device), fastest_precision(device):
+                loss = loss_fn(model.train(), batch)
+            run.step, run.loss = step + 1, _finite(loss.item(), step)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+            optimizer.step()
+            if ema_model is not model:
+                (ema_update or _default_ema_update())(ema_model, model, ema_decay_at(step, config))
+            run.images_per_second = batch_length(batch) / (time.perf_counter() - started)
+            if checkpoint is not None and _is_time_to_save(run.step, config):
+                _save_run(checkpoint, run, optimizer, batches, config)
+            bar.set_postfix(loss=f"{run.loss:.4f}", refresh=False)
+            bar.update()
+            yield dataclasses.replace(run)
+
+
+def learning_rate_at(step: int, config: TrainConfig) -> float:
+    """The learning rate of one update: a straight climb, then half a cosine down to 0.
+
+    Args:
+        step: updates made so far, from 0.
+        config: its steps, warmup and learning_rate are used.
+
+    Source: Loshchilov and Hutter 2016, arXiv:1608.03983, equation 5.
+    """
+    warm = max(1, round(config.warmup * config.steps))
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    done = (step - warm) / max(1, config.steps - warm)
+    return config.learning_rate * (1 + math.cos(math.pi * done)) / 2
+
+
+def ema_decay_at(step: int, config: TrainConfig) -> float:
+    """How much of the slow copy one update keeps: little at first, so that it forgets the start.
+
+    decay = min(1 - 1 / horizon, (1 + step) / (10 + step)), horizon = ema_horizon · steps
+    """
+    horizon = max(1.0, config.ema_horizon * config.steps)
+    return min(1 - 1 / horizon, (1 + step) / (10 + step))
+
+
+@contextlib.contextmanager
+def random_stream(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Random numbers that depend on (seed, step) alone, whatever was drawn before or meanwhile.
+
+    This is why a checkpoint needs no generator's inner state: the step number is enough.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(stream_seed(seed, step))
+        yield
+
+
+def fastest_precision(device: torch.device) -> contextlib.AbstractContextManager:
+    """bfloat16 where the hardware multiplies it natively, else plain float32.
+
+    A processor without such instructions imitates bfloat16, many times slower than float32.
+    """
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+        native = able.get("amx_bf16", False) or able.get("avx512_bf16", False)
+    return torch.autocast(device.type, torch.bfloat16) if native else contextlib.nullcontext()
+
+
+def _is_time_to_save(step: int, config: TrainConfig) -> bool:
+    return step % config.save_every == 0 or step == config.steps
+
+
+def _save_run(path, run: TrainState, optimizer, batches, config: TrainConfig) -> None:
+    """Write everything that the next start needs into one file."""
+    tensors = {f"model/{name}": value for name, value in run.model.state_dict().items()}
+    if run.ema_model is not run.model:
+        tensors |= {f"ema/{name}": value for name, value in run.ema_model.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items()}
+    info = {"format": "t2i-training", "step": run.step, "loss": run.loss}
+    info |= {"batches": batches.state(), "config": _plain(config)}
+    save_tensors(path, tensors, info)
+
+
+def _load_run(path, run: TrainState, optimizer, batches, config: TrainConfig) -> None:
+    """Put everything back as it was, or say in one sentence why that cannot be."""
+    tensors, info = load_tensors(path)
+    if info.get("format") != "t2i-training":
+        raise CheckpointError(f"{path} is not a training checkpoint: give this run another name.")
+    for name, wanted in _plain(config).items():
+        if info["config"].get(name) != wanted:
+            raise CheckpointError(
+                f"{path} belongs to a run with {name}={info['config'].get(name)}, this one has "
+                f"{name}={wanted}: delete it to start anew, or give this run another file name."
+            )
+    try:
+        batches.restore(info["batches"])
+    except ValueError as error:
+        raise CheckpointError(f"{path} belongs to a run over other data: {error}.") from None
+    load_into(run.model, _below("model", tensors), path)
+    if run.ema_model is not run.model:
+        load_into(run.ema_model, _below("ema", tensors), path)
+    _load_optimizer(optimizer, _below("optimizer", tensors))
+    run.step, run.loss = info["step"], info["loss"]
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give each parameter its running averages back, in the parameter's own memory layout."""
+    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        for name, value in _below(str(index), tensors).items():
+            if value.shape == parameter.shape:
+                value = torch.empty_like(parameter).copy_(value).detach()
+            optimizer.state[parameter][name] = value
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name[len(prefix) + 1 :]: value
+        for name, value in tensors.items()
+        if name.startswith(prefix + "/")
+    }
+
+
+def _plain(config: TrainConfig) -> dict[str, Any]:
+    """What must be the same when a run goes on; how often it saves need not be."""
+    values = asdict(config)
+    del values["save_every"]
+    return values | {"betas": list(config.betas)}
+
+
+def _finite(loss: float, step: int) -> float:
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"The loss became {loss} at step {step}: a smaller learning rate usually helps."
+        )
+    return loss
+
+
+def _default_ema_update() -> Callable:
+    from t2i.diffusion import ema_update  # here, because lesson 2 trains without lesson 3
+
+    return ema_update

@@ -1,0 +1,125 @@
+"""The recipes of lesson 3, their folded network, and the committed weights."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from t2i.bench import compare
+from t2i.checkpoint import CheckpointError, save_weights
+from t2i.recipe_runs import evaluate, train_recipe
+from t2i.recipes import DATA, RECIPES, WEIGHTS, FoldedUNet, load_ddpm, noise_loss, recipe
+from t2i.schedules import add_noise, gather
+
+SMALL = {
+    "block_channels": (16,),
+    "layers_per_block": 1,
+    "attention_levels": (False,),
+    "head_channels": 16,
+    "norm_groups": 4,
+}
+
+
+@pytest.mark.parametrize("tier", list(RECIPES))
+def test_every_recipe_builds_and_its_loss_has_gradients(tier):
+    model = recipe(tier).build()
+    loss = noise_loss(model, torch.randn(3, 1, 28, 28))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_unknown_tier_is_named():
+    with pytest.raises(ValueError, match="smoke, cpu, gpu"):
+        recipe("tpu")
+
+
+def test_building_is_repeatable_and_leaves_the_random_state_alone():
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first, again, other = (recipe("smoke").build(seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first.unet.conv_in.weight, again.unet.conv_in.weight)
+    assert not torch.equal(first.unet.conv_in.weight, other.unet.conv_in.weight)
+
+
+@pytest.mark.parametrize("fold, shape", [(1, (3, 1, 5, 7)), (2, (2, 3, 6, 10)), (4, (1, 1, 8, 12))])
+def test_folded_unet_is_a_first_guess_and_a_correction(fold, shape):
+    model = FoldedUNet(shape[1], fold, **SMALL)
+    x_t, t = torch.randn(shape), torch.full(shape[:1], 700)
+    bar = gather(model.alphas_cumprod, t, x_t)
+    torch.testing.assert_close(model(x_t, t), (1 - bar).sqrt() * x_t)  # untrained: the guess
+    nn.init.normal_(model.unet.conv_out.weight)
+    correction = F.pixel_shuffle(model.unet(F.pixel_unshuffle(x_t, fold), t), fold)
+    torch.testing.assert_close(model(x_t, t), (1 - bar).sqrt() * x_t + bar.sqrt() * correction)
+
+
+def test_the_correction_is_the_velocity():
+    """noise = √(1 - ᾱ)·x_t + √ᾱ·v with v = √ᾱ·noise - √(1 - ᾱ)·x_0, as lesson 4 will say."""
+    model = FoldedUNet(1, 2, **SMALL)
+    x_0, noise, t = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4), torch.tensor([3, 500, 999])
+    bar = gather(model.alphas_cumprod, t, x_0)
+    v = bar.sqrt() * noise - (1 - bar).sqrt() * x_0
+    model.unet.forward = lambda x_t, t: F.pixel_unshuffle(v, 2)
+    x_t = add_noise(x_0, noise, t, model.alphas_cumprod)
+    torch.testing.assert_close(model(x_t, t), noise)
+
+
+def test_committed_weights_predict_noise():
+    model, info = load_ddpm()
+    assert WEIGHTS.stat().st_size < 5_000_000
+    assert info["parameters"] == sum(p.numel() for p in model.parameters())
+    from t2i.data import mnist
+
+    torch.manual_seed(0)
+    with torch.no_grad():
+        loss = noise_loss(model, mnist("test")[0][:256])
+        untrained = noise_loss(recipe("cpu").build(), mnist("test")[0][:256])
+    assert loss < 0.08 < untrained
+
+
+def test_committed_figures_reach_what_the_lesson_promises():
+    found = json.loads((DATA / "ddpm_cpu.json").read_text(encoding="utf-8"))
+    assert found["n"] >= 1000 and found["steps"] == recipe("cpu").training.steps
+    assert found["recognisability"] >= 0.85 * found["recognisability_real"]
+    assert found["recognisability_noise"] == 0
+    assert found["nearest"] >= found["nearest_real"]
+
+
+def test_missing_weights_are_one_sentence(tmp_path):
+    with pytest.raises(CheckpointError, match="There is no checkpoint"):
+        load_ddpm(tmp_path / "nothing.safetensors")
+    save_weights(tmp_path / "other.safetensors", nn.Linear(2, 2), {"tier": "cpu"})
+    with pytest.raises(CheckpointError, match="another model"):
+        load_ddpm(tmp_path / "other.safetensors")
+
+
+def test_train_then_evaluate_writes_weights_and_figures(tmp_path, monkeypatch):
+    from t2i import recipe_runs
+
+    monkeypatch.setattr(recipe_runs, "sample_ddpm", lambda model, x_T, *rest, on_step: x_T)
+    out, device = tmp_path / "ddpm.safetensors", torch.device("cpu")
+    train_recipe("smoke", out, device)
+    evaluate(out, 120, device)
+    found = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+    assert found["n"] == 120 and found["recognisability"] == 0  # pure noise came in
+    assert found["losses"][-1][0] == recipe("smoke").training.steps
+    assert found["training_seconds"] > 0 and found["peak_memory_bytes"] > 1e8
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ddpm.json", "ddpm.safetensors"]
+
+
+def test_bench_alternates_and_reports_a_ratio():
+    found = compare(runs=2, batch_size=1, steps=1, device=torch.device("cpu"))
+    assert [len(times) for times in found["seconds"].values()] == [2, 2]
+    assert found["ratio"] == found["ours_median"] / found["diffusers_median"] > 0
+
+
+def test_commands_explain_themselves():
+    run = subprocess.run(
+        [sys.executable, "-m", "t2i.recipes", "--help"], capture_output=True, text=True
+    )
+    assert run.returncode == 0 and "evaluate" in run.stdout
