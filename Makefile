@@ -14,7 +14,7 @@ NEEDS_LESSON = @test -n "$(lesson)" || { echo "Which lesson? For example: make $
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help setup grade lab solve progress mine build test bench doctor course-check catalogue \
-	train-classifier format lint clean clean-venv
+	train-classifier train-ddpm measure format lint clean clean-venv
 
 help: ## list the targets
 	@echo "make TARGET; the environment in .venv is set up on first use. Targets:"
@@ -55,6 +55,15 @@ test: ## run every test and check of the repository [jobs=2]
 bench: ## time the reference UNet beside the same model in diffusers
 	@$(RUN) -m t2i.bench
 
+train-classifier: ## train the frozen MNIST classifier and judge anew (minutes)
+	@$(RUN) -m t2i.metrics train
+
+train-ddpm: ## train lesson 3's model anew: [tier=cpu]
+	@$(RUN) -m t2i.recipes train --tier "$(or $(tier),cpu)"
+
+measure: ## measure lesson 3's samples beside real digits and noise: [tier=cpu]
+	@$(RUN) -m t2i.recipes evaluate --tier "$(or $(tier),cpu)"
+
 doctor: ## check this machine's set-up and say how to mend it
 	@"$(PYTHON)" autograder/setup_env.py try autograder/doctor.py
 
@@ -77,4 +86,4 @@ clean: ## remove caches and what was built; your work, data and .venv stay
 		-type d -exec rm -rf {} +
 
 clean-venv: ## remove .venv; the next make sets it up anew
-	@rm -rf .venv .venv.lock
+	@rm -rf .venv

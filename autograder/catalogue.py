@@ -6,7 +6,6 @@ exercise in the solved notebook; the rest of the notebook is the reference.
 
 import ast
 import functools
-import json
 import re
 import runpy
 import textwrap
@@ -53,15 +52,15 @@ def entries(lesson: Lesson) -> list[Entry]:
 
 def notebook_with(lesson: Lesson, entry: Entry) -> bytes:
     """The solved notebook with the entry in the place of its exercise."""
-    notebook = _solved(lesson)
+    notebook, grade_id = _solved(lesson), lesson.exercise(entry.exercise).grade_id
     for cell in notebook.cells:
-        if cell.metadata.get("nbgrader", {}).get("grade_id") == entry.exercise:
+        if cell.metadata.get("nbgrader", {}).get("grade_id") == grade_id:
             cell.source = _merged(cell.source, entry)
     return write(notebook).encode()
 
 
 def _solved(lesson: Lesson) -> NotebookNode:
-    return nbformat.from_dict(json.loads(_solved_text(lesson)))
+    return nbformat.reads(_solved_text(lesson), as_version=4)
 
 
 @functools.cache

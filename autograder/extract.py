@@ -10,7 +10,9 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from autograder.lesson import Exercise, Lesson
+from autograder import splice
+from autograder.lesson import PACKAGE, Exercise, Lesson, parse_directive
+from autograder.lesson import code_cells as code_cells_of
 
 MAX_NOTEBOOK_BYTES = 20_000_000
 
@@ -76,7 +78,7 @@ def extract(notebook: bytes, lesson: Lesson) -> Submission:
             chosen[_head(exercise.name)] = cell
             if is_stub(_last(cell.nodes, _head(exercise.name)), exercise.name):
                 unwritten.add(exercise.name)
-    pieces = _reachable(cells, chosen)
+    pieces = _reachable([*_given(lesson, cells), *cells], chosen)
     return Submission(tuple(pieces), frozenset(unwritten), frozenset(missing), broken)
 
 
@@ -162,6 +164,27 @@ def _find(cells: list[_Cell], exercise: Exercise) -> _Cell | None:
         if group:
             return group[-1]
     return None
+
+
+def _given(lesson: Lesson, cells: list[_Cell]) -> list[_Cell]:
+    """The lesson's own imports and definitions, for those that the learner's notebook lost."""
+    present = {name for cell in cells for node in cell.nodes for name in _binds(node)}
+    present |= {_head(exercise.name) for exercise in lesson.exercises}
+    given = []
+    for line, text in code_cells_of(lesson.source.read_text(encoding="utf-8")):
+        directive = parse_directive(text, str(lesson.source), line)
+        if directive is not None and directive.kind != "given":
+            continue
+        if directive is not None:
+            targets = [target.partition(".") for target in directive.argument.split()]
+            text = "\n\n".join(
+                splice.definition((PACKAGE / f"{module}.py").read_text(encoding="utf-8"), name)
+                for module, _, name in targets
+            )
+        cell = _parse("a given cell", None, text)
+        cell.nodes = [n for n in cell.nodes if "*" in _binds(n) or not present & {*_binds(n)}]
+        given.append(cell)
+    return given
 
 
 def _reachable(cells: list[_Cell], chosen: dict[str, _Cell]) -> list[Piece]:

@@ -149,19 +149,21 @@ def get_lesson(number: int) -> Lesson:
     return LESSONS[number - 1]
 
 
-def directives(source: str, where: str = "lesson.py") -> list[Directive]:
-    """Every directive cell of a lesson's source, in order."""
-    found = []
+def code_cells(source: str) -> list[tuple[int, str]]:
+    """(line, text) of every code cell of a lesson's source, directives among them."""
     marks = list(_CELL.finditer(source))
     ends = [mark.start() for mark in marks[1:]] + [len(source)]
-    for mark, end in zip(marks, ends, strict=True):
-        if "[markdown]" in mark.group(1):
-            continue
-        line = source.count("\n", 0, mark.start()) + 2
-        directive = parse_directive(source[mark.end() + 1 : end], where, line)
-        if directive is not None:
-            found.append(directive)
-    return found
+    return [
+        (source.count("\n", 0, mark.start()) + 2, source[mark.end() + 1 : end])
+        for mark, end in zip(marks, ends, strict=True)
+        if "[markdown]" not in mark.group(1)
+    ]
+
+
+def directives(source: str, where: str = "lesson.py") -> list[Directive]:
+    """Every directive cell of a lesson's source, in order."""
+    parsed = (parse_directive(text, where, line) for line, text in code_cells(source))
+    return [directive for directive in parsed if directive is not None]
 
 
 def parse_directive(cell: str, where: str = "lesson.py", line: int = 0) -> Directive | None:

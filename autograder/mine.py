@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autograder import own, progress
-from autograder.lesson import LESSONS, PACKAGE, REPOSITORY, Lesson
+from autograder.lesson import LESSONS, PACKAGE, REPOSITORY, Lesson, LessonError
 from autograder.splice import SpliceError
 
 MINE = REPOSITORY / "mine"
@@ -136,7 +136,11 @@ def own_modules(
 def main() -> int:
     """`make mine`."""
     console = Console()
-    shares = assemble()
+    try:
+        shares = assemble()
+    except (OSError, LessonError) as error:
+        console.print(f"[red]Nothing was put together:[/] {error}", highlight=False)
+        return 2
     total = sum(len(share.lesson.exercises) for share in shares)
     count = sum(len(share.own) for share in shares)
     table = Table(title="Your own t2i", title_justify="left")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -26,7 +27,7 @@ def record(lesson: Lesson, notebook: bytes, result, folder: Path | None = None) 
         folder: where results are kept.
 
     Returns:
-        the file written.
+        the file; where it cannot be written, that is said on stderr and nothing else happens.
     """
     result = result if isinstance(result, dict) else result.as_dict()
     kept = read(lesson, folder) or {"exercises": [], "sources": {}}
@@ -126,8 +127,12 @@ def path_of(lesson: Lesson, folder: Path | None = None) -> Path:
 def _write(lesson: Lesson, content: dict, folder: Path | None) -> Path:
     """Write whole or not at all."""
     path = path_of(lesson, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    scratch.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(scratch, path)
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    except OSError as error:  # a grading is worth showing even where nothing can be kept
+        print(f"The points were not recorded: {path.parent}: {error.strerror}.", file=sys.stderr)
     return path

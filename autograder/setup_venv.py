@@ -36,7 +36,7 @@ TROUBLE = (  # what pip says -> what a person can do about it
     ),
     (
         "No matching distribution|Could not find a version|Requires-Python",
-        "a package has no build for this Python or machine: try Python 3.11 to 3.13 "
+        "a package has no build for this Python or machine: try Python 3.11 to 3.14 "
         "(make PYTHON=python3.12 ...), or your own environment with VENV=PATH",
     ),
 )

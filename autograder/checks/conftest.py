@@ -10,6 +10,10 @@ from autograder.process import Worker
 
 TEXT = """
 # %%
+import torch
+
+GIVEN = "given"
+# %%
 #| exercise: schedules.linear_betas
 #| points: 40
 #| difficulty: 1

@@ -1,11 +1,12 @@
 """pyproject.toml, environment.yml and constraints.txt say the same."""
 
+import os
 import re
 import tomllib
 
 import yaml
 
-from autograder import setup_facts
+from autograder import selftest, setup_facts
 from autograder.lesson import REPOSITORY
 
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
@@ -56,3 +57,27 @@ def test_pins_are_sorted_exact_and_single():
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", line) for line in lines)
     names = [line.split("==")[0].lower().replace("_", "-") for line in lines]
     assert len(set(names)) == len(names)
+
+
+def test_the_readme_points_to_what_is_there():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", text)
+    for target in (link or picture for link, picture in targets):
+        assert target.startswith("http") or (REPOSITORY / target).exists(), target
+
+
+def test_ci_runs_the_readmes_test_command():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## Tests")[2]
+    command = re.search(r"```sh\n(.+)\n```", section)[1]
+    script = REPOSITORY / ".ci" / "run"
+    assert f"exec {command} " in script.read_text(encoding="utf-8")
+    assert os.access(script, os.X_OK)
+
+
+def test_tests_run_two_at_a_time_where_xdist_is(monkeypatch):
+    assert selftest.parallel(1) == []
+    monkeypatch.setattr(selftest.importlib.util, "find_spec", lambda name: None)
+    assert selftest.parallel(2) == []
+    monkeypatch.setattr(selftest.importlib.util, "find_spec", lambda name: name)
+    assert selftest.parallel(2)[:2] == ["-n", "2"]

@@ -32,8 +32,8 @@ def test_takes_what_the_exercises_reach_and_runs_nothing_else(tiny, make_noteboo
 
 def test_line_numbers_stay_those_of_the_cell(tiny, make_notebook, right):
     notebook = make_notebook("x = 1\n\n# a comment\n" + right["snr"], right["linear_betas"])
-    piece = extract(notebook, tiny).pieces[0]
-    assert piece.label == "cell 1"
+    pieces = {piece.label: piece for piece in extract(notebook, tiny).pieces}
+    piece = pieces["cell 1"]
     assert piece.source.splitlines()[3].startswith("def snr")
 
 
@@ -91,3 +91,14 @@ def test_odd_cells_are_passed_over(tiny, right):
     good = {"cell_type": "code", "source": right["snr"].splitlines(True), "metadata": None}
     content = json.dumps({"cells": [*cells, good]}).encode()
     assert "snr" not in extract(content, tiny).missing
+
+
+def test_a_deleted_import_or_given_cell_costs_nothing(tiny, make_notebook, right):
+    names = taken(tiny, make_notebook(right["linear_betas"], "def snr(a):\n    return GIVEN"))
+    assert names["linear_betas"](3).shape == (3,)
+    assert names["snr"](0) == "given"
+
+
+def test_the_learners_own_definition_comes_before_the_given_one(tiny, make_notebook, right):
+    own = "GIVEN = 'own'\ndef snr(a):\n    return GIVEN"
+    assert taken(tiny, make_notebook(right["linear_betas"], own))["snr"](0) == "own"

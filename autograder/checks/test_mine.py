@@ -1,5 +1,6 @@
 """The learner's own package, from what passed; and the record that it is made of."""
 
+import io
 import json
 import subprocess
 import sys
@@ -274,9 +275,15 @@ def test_a_damaged_record_counts_as_none(space, lessons, damage: str):
     assert space.assemble()[1].own == []
 
 
+def test_where_nothing_can_be_written_one_line_says_so(space, lessons, tmp_path, capsys):
+    space.results.write_text("a file where a folder should be")
+    space.record(1, ["first"], "def first(x):\n    return 1")
+    assert capsys.readouterr().err.startswith("The points were not recorded: ")
+
+
 def test_the_table_shows_points_and_what_comes_next(space, lessons):
     space.record(1, ["first"], "def first(x):\n    return 1")
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))
+    console = Console(width=100, record=True, file=io.StringIO())
     console.print(progress.table(lessons, space.results))
     rows = [line.split("│") for line in console.export_text().split("\n") if "│" in line]
     assert [part.strip() for part in rows[0][3:6]] == ["60/100", "●○", "second"]

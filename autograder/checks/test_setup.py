@@ -233,7 +233,7 @@ def test_two_at_once_set_up_once(repository):
             "NewConnectionError: [Errno -2]\nERROR: No matching distribution found for demo",
             "cannot be reached: connect to the network and repeat, or use .* VENV=PATH",
         ),
-        ("ERROR: No matching distribution found for demo==1.2", "try Python 3.11 to 3.13"),
+        ("ERROR: No matching distribution found for demo==1.2", "try Python 3.11 to 3.14"),
         ("ERROR: something new\nmore", "Set-up failed: ERROR: something new"),
     ],
 )

@@ -504,9 +504,10 @@ def rescale_mistakes(betas: Tensor) -> dict[str, Tensor]:
         "shifted, so that every step takes its part.": back(cut),
         "The start has moved: after the shift, √ᾱ must be scaled so that its first value is what "
         "it was.": back((root - last) ** 2),
-        "The start has moved to 1, so the first step adds no noise: after the shift, scale so "
-        "that √ᾱ begins with its old first value, not with 1.":
-            back(((root - last) / (first - last)) ** 2),
+        "The first beta is 0, so the first step adds no noise. Two ways lead to it: a scale by "
+        "which √ᾱ begins with 1 (its old first value is due), or comparing ᾱ_0 with itself "
+        "(nothing came before it, so the first alpha is ᾱ_0).":
+            torch.cat([torch.zeros_like(betas[:1]), back(right)[1:]]),
         "You shift and scale ᾱ itself: algorithm 1 does it to its square root.":
             back((ab - ab[-1]) * ab[0] / (ab[0] - ab[-1])),
         "The square is missing on the way back from √ᾱ to ᾱ.": back(right.sqrt()),
@@ -514,8 +515,6 @@ def rescale_mistakes(betas: Tensor) -> dict[str, Tensor]:
         "You return √ᾱ; two more steps turn it back into betas: square it, then compare "
         "neighbours.": right.sqrt(),
         "You return the alphas; beta is 1 - alpha.": 1 - back(right),
-        "The first beta is 0: the first alpha is ᾱ_0 itself, since nothing came before it.":
-            torch.cat([torch.zeros_like(betas[:1]), back(right)[1:]]),
         "There is one beta too few: the first alpha is ᾱ_0 itself, put it in front of the ratios.":
             back(right)[1:],
         "The betas are scaled until the last is 1; it is √ᾱ that has to be shifted and scaled.":

@@ -602,7 +602,7 @@ def rescale_zero_terminal_snr(betas):
     dict(
         exercise="rescale_zero_terminal_snr",
         name="start_not_given_back",
-        says="not with 1",
+        says="begins with 1",
         code="""
 def rescale_zero_terminal_snr(betas):
     r = torch.cumprod(1 - betas, 0).sqrt()

@@ -462,8 +462,8 @@ def brightness(x: Tensor) -> Tensor:
 # %%
 noisy, wide = last(stable_diffusion), {"bins": 40, "limits": (-5.0, 5.0)}
 figure, axes = show.panels(1, 2, height=2.6)
-show.draw_histogram(axes[0], noisy, title="last step: single pixels", **wide)
-show.draw_histogram(axes[1], brightness(noisy), title="last step: whole pictures", **wide)
+show.draw_histogram(axes[0], noisy, xlabel="single pixels", **wide)
+show.draw_histogram(axes[1], brightness(noisy), xlabel="brightness of whole pictures", **wide)
 show.Picture(figure, alt="Left: the histogram of single pixels fits the bell curve. Right: the "
              "histogram of the pictures' brightness lies about 1.4 too far left.",
              caption="Single pixels look like noise. Their sum tells that the pictures were dark.")
@@ -504,8 +504,8 @@ repaired = rescale_zero_terminal_snr(stable_diffusion)
 figure, axes = show.panels(1, 2, height=2.8)
 before_and_after = {"before": stable_diffusion, "repaired": repaired}
 roots = {name: alphas_cumprod(betas).sqrt() for name, betas in before_and_after.items()}
-show.draw_curves(axes[0], range(1000), roots, xlabel="step t", title="√ᾱ, strength of the picture")
-show.draw_histogram(axes[1], brightness(last(repaired)), title="brightness, repaired", **wide)
+show.draw_curves(axes[0], range(1000), roots, xlabel="step t", ylabel="√ᾱ, strength of the picture")
+show.draw_histogram(axes[1], brightness(last(repaired)), xlabel="brightness, repaired", **wide)
 show.Picture(figure, alt="Left: the root of alpha bar before and after the repair; the repaired "
              "one ends at 0. Right: the histogram of brightness now fits the bell curve.")
 

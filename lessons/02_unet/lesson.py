@@ -4,7 +4,7 @@ r"""
 
 **How a machine looks at a ruined picture and says what ruined it.**
 
-![Eight digits in five rows. First row: digits under more and more noise, the last ones unreadable. Second row: the noise that was really added. Third row: the network's answer before training, an even grey. Fourth row: its answer after training, which looks like the true noise. Fifth row: the digits with that answer taken off, all clean and readable.](figures/opening.png)
+![Eight digits in five rows. First row: digits under more and more noise, the last ones unreadable. Second row: the noise that was really added. Third row: the network's answer before training, a dull grey with faint traces of the digits. Fourth row: its answer after training, which looks like the true noise. Fifth row: the digits with that answer taken off, all clean and readable.](figures/opening.png)
 
 You will make this picture at the end, with a network that you wrote line by line. It gets the first row and never sees the second. It answers with the fourth. Take that answer away from the first row, and the digits are back.
 

@@ -82,7 +82,7 @@ def clocks() -> None:
     """Five positions of the slider."""
     t = torch.tensor([0, 1, 10, 100, 500])
     labels = [f"t = {i}" for i in t.tolist()]
-    show_unet.clocks(timestep_embedding(t, 16), labels).save(FIGURES / "clocks.png")
+    show_unet.clocks(timestep_embedding(t, 16), labels).save(FIGURES / "clocks.png", 100)
 
 
 def node(axes: Axes, x: float, y: float, word: str, colour: str, width: float = 0.86) -> None:
@@ -129,7 +129,7 @@ def resblock() -> None:
     arrow(axes, (places[-1], 1.0), (places[-1], 0.17), show.ORANGE, 2.5)
     words = "skip: x itself (or a 1 × 1 convolution, if the channels change)"
     axes.text((0.7 + places[-1]) / 2, 1.08, words, ha="center", va="bottom", fontsize=10.5)
-    node(axes, places[3], -1.0, "time_proj", show.PURPLE, 1.1)
+    node(axes, places[3], -1.0, "time_proj", "#8A3F6B", 1.1)
     node(axes, places[3] - 1.35, -1.0, "SiLU", colours["SiLU"])
     arrow(axes, (places[3], -0.78), (places[3], -0.17))
     arrow(axes, (places[3] - 0.92, -1.0), (places[3] - 0.55, -1.0))
@@ -195,15 +195,13 @@ def attention() -> None:
     figure, (axes,) = show.panels(1, 1, 8.0, 3.0)
     box = (0, 3, 0, 3)
     axes.imshow((picture + 1) / 2, cmap="gray", vmin=0, vmax=1, extent=box, origin="upper")
-    bright = (picture > 0.3).nonzero().tolist()
     size = 3 / 14
 
     def centre(row: int, column: int) -> tuple[float, float]:
         return (column + 0.5) * size, 3 - (row + 0.5) * size
 
-    asks = centre(*bright[0])
-    others = [(bright[i], 3.2) for i in (len(bright) // 3, len(bright) // 2, -1)]
-    others += [((1, 11), 0.8), ((12, 2), 0.8)]
+    asks = centre(4, 2)
+    others = [((3, 10), 3.2), ((7, 7), 3.2), ((11, 9), 3.2), ((1, 6), 0.8), ((12, 2), 0.8)]
     for place, width in others:
         arrow(axes, centre(*place), asks, show.SKY, width)
         axes.plot(*centre(*place), "o", color=show.SKY, ms=5)

@@ -214,7 +214,13 @@ Too quick a copy jitters, too slow a copy still remembers the random weights of 
 r"""
 ## 4. Train
 
-One trick makes training fit a small machine. We *fold* the picture: each block of 2×2 pixels becomes the four channels of one big pixel. Nothing is lost, and the UNet has four times fewer places to visit. Look at what the network is given:
+Two small helps make the training fit a small machine.
+
+**We fold the picture.** Each block of 2×2 pixels becomes the four channels of one big pixel. Nothing is lost, and the UNet has four times fewer places to visit.
+
+**We give the network a head start.** You saw in section 2 that copying the input is a fine answer near pure noise. So the network need not learn that: it gets the copy for nothing (scaled by $\sqrt{1-\bar\alpha_t}$), and only has to correct it. At the very beginning its correction is zero. Its loss therefore starts at about a half, already below the ceiling.
+
+Look at what the UNet is given:
 """
 
 # %%
@@ -230,7 +236,7 @@ show.show_images(
 r"""
 The training loop is the one that you know from lesson 2: take a batch, ask for the loss, step, repeat. Each sample gets a step $t$ of its own, drawn by chance, and fresh noise. **Both functions in it are yours:** `ddpm_loss` says what is wrong, `ema_update` drags the slow copy along.
 
-The cell takes about eight minutes on two CPU cores. Stop it whenever you like. Run again, it goes on where it was, since it saves its state to `ddpm_cpu.safetensors` beside this notebook. To train anew (after a change to your loss, say), delete that file. Read on while it runs!
+The cell takes about seven minutes on two CPU cores. Stop it whenever you like: run again, it goes on where it was, since it saves its state in the folder `data/runs`. To train anew (after a change to your loss, say), delete its file there. Read on while it runs!
 """
 
 # %%
@@ -248,7 +254,7 @@ def loss_fn(model: nn.Module, x_0: Tensor) -> Tensor:
 # %%
 losses = {}
 batches = Batches(images, batch_size=plan.batch_size)
-checkpoint = f"ddpm_{tier()}.safetensors"
+checkpoint = metrics.DATA / "runs" / f"lesson_3_{tier()}.safetensors"
 for state in train(model, loss_fn, batches, plan.training, checkpoint, ema_update):
     losses[state.step] = state.loss
 denoiser = state.ema_model.eval()
@@ -257,9 +263,9 @@ denoiser = state.ema_model.eval()
 r"""
 Is that good? A loss alone says little. So here it is between two lines: the ceiling at 1.0, and the band in which the same recipe ran when the course was made.
 
-![Loss against training step: it falls steeply from 1.0, then slowly, inside a narrow shaded band.](figures/loss.png)
+![Loss against training step: it falls steeply from about a half, then slowly, inside a narrow shaded band far below the ceiling at 1.](figures/loss.png)
 
-**Predict before you run.** After how many steps will the loss have fallen below 0.1: ten, a hundred, a thousand?
+**Predict before you run.** The digits that a network can make look bad at a loss of 0.1 and good at 0.05. Where will yours end?
 """
 
 # %%
@@ -328,7 +334,7 @@ r"""
 
 How far is one small step? Suppose that for a moment somebody tells us the clean picture. Then we know both ends, $x_0$ and $x_t$, and ask only: where was the picture one step before $x_t$? Somewhere in between. The probability of where it was, now that we know the ends, is called the *posterior*: "posterior" just means *after having seen the facts*. Here it is for a single pixel:
 
-![Three panels, late, middle and early step. In each a dot for the clean value on the left, a dot for x_t on the right and a narrow bell between them. Late in the road back, at small t, the bell is near the clean value; at large t it sits right beside x_t.](figures/posterior.png)
+![Three panels for t = 30, 4 and 1 of 60. In each a dashed line on the left for the clean value, one on the right for x_t, and a bell between them for the step before. At t = 30 the bell is wide and lies near x_t; at t = 4 it is narrow and in the middle; at t = 1 it is very narrow and nearer to the clean value.](figures/posterior.png)
 
 The bell sits near $x_t$ while the noise is strong, as one step cannot take us far. It slides towards $x_0$ as we come closer, and it gets narrower. Its centre is a weighted mean of both ends, and its width has a formula as well (equations 6 and 7):
 
@@ -399,9 +405,11 @@ $$x_{t-1} = \text{mean}(\hat x_0, x_t) + \sqrt{\text{variance}}\cdot\text{noise}
 
 Three things in this line deserve a why.
 
-**Why add noise again, when we want to get rid of it?** Since the posterior is a bell and not a point. To land on its centre every time is to take the average every time, and averages are blurs. Look at a world with one pixel, where real data are the two grey bumps:
+**Why add noise again, when we want to get rid of it?** Since the posterior is a bell and not a point. To land on its centre every time is to take the average every time. Look at a world with one pixel, where real data are the two blue bumps:
 
-![Paths of one pixel from noise at the left to data at the right. With fresh noise the paths end spread over both bumps, as the data do. Without it, all paths end in two narrow spikes.](figures/why_noise.png)
+![Paths of one pixel from noise at the left to data at the right. With fresh noise the paths end spread over two bumps, just as the data do. Without it, all paths run together at once and end at one single value.](figures/why_noise.png)
+
+Every path starts somewhere else, and yet, without fresh noise, all end at the same value. With it they fill both bumps, just as the data do.
 
 There is a second reason. The network was trained on pictures with *exactly* the noise of step $t$. Leave the fresh noise out and our picture is too clean for its step: the network has never seen such a thing.
 

@@ -1,5 +1,6 @@
 """Batches: endless, shuffled anew in each epoch, and able to go on where they stood."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from typing import Any
@@ -66,6 +67,17 @@ def stream_seed(*numbers: int) -> int:
     """One 63-bit seed made from several numbers, so that (0, 1) and (1, 0) share nothing."""
     digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+@contextlib.contextmanager
+def random_stream(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Random numbers that depend on (seed, step) alone, whatever was drawn before or meanwhile.
+
+    This is why a checkpoint needs no generator's inner state: the step number is enough.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(stream_seed(seed, step))
+        yield
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

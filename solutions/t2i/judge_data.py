@@ -144,6 +144,25 @@ def shift(images: Tensor, most: int) -> Tensor:
     return padded[..., dy : dy + images.shape[2], dx : dx + images.shape[3]]
 
 
+def rewritten(digits: Tensor) -> Tensor:
+    """The same digits by a less steady hand: turned, stretched, moved and a little shaky.
+
+    A person still reads every one of them, so the judge has to as well: how *real* a stroke looks
+    is the Fréchet distance's business.
+    """
+    turn, slant = _rand(digits, -0.2, 0.2).view(-1), _rand(digits, -0.15, 0.15).view(-1)
+    size, moved = _rand(digits, 0.87, 1.15).view(-1), 0.14 * (torch.rand(len(digits), 2) * 2 - 1)
+    rows = (size * turn.cos(), slant - turn.sin(), moved[:, 0])
+    rows += (turn.sin(), size * turn.cos(), moved[:, 1])
+    theta = torch.stack(rows, dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(theta, list(digits.shape), align_corners=False)  # (B, 28, 28, 2)
+    for cells, pixels in ((5, 1.0), (14, 0.5)):  # slow and quick shaking
+        shake = torch.randn(len(digits), 2, cells, cells) * pixels * 2 / 28 * _rand(digits, 0, 1)
+        shake = F.interpolate(shake, size=28, mode="bilinear", align_corners=True)
+        grid = grid + shake.permute(0, 2, 3, 1)
+    return F.grid_sample(digits + 1, grid, align_corners=False) - 1
+
+
 def blur(images: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of `sigma` pixels."""
     reach = torch.arange(-10, 11, device=images.device)
@@ -160,12 +179,13 @@ def classifier_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def judge_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """Cross-entropy over ten digits and "no digit", half of the pictures being no digit."""
-    digits, labels = batch
-    pictures = torch.cat([shift(digits, 2), negatives(digits, labels)])
-    grain = _rand(pictures, -0.1, 0.1).clamp(min=0)  # half of them, digits or not, have a little
+    """Cross-entropy over ten digits and "no digit", a third of the pictures being no digit."""
+    digits, labels = rewritten(batch[0]), batch[1]
+    third = len(digits) // 2
+    pictures = torch.cat([digits, negatives(digits[:third], labels[:third])])
+    grain = _rand(pictures, -0.2, 0.2).clamp(min=0)  # half of them, digits or not, have a little
     pictures = pictures + grain * torch.randn_like(pictures)
-    answers = torch.cat([labels, torch.full_like(labels, NO_DIGIT)])
+    answers = torch.cat([labels, torch.full_like(labels[:third], NO_DIGIT)])
     return F.cross_entropy(model(pictures), answers)
 
 

@@ -41,18 +41,14 @@ class DigitNet(nn.Module):
         super().__init__()
         sizes = ((1, width, 1), (width, 2 * width, 2), (2 * width, 2 * width, 1))
         sizes += ((2 * width, 4 * width, 2), (4 * width, 4 * width, 1))
-        self.body = nn.Sequential(
-            *(
-                nn.Sequential(
-                    nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False),
-                    nn.BatchNorm2d(c_out),
-                    nn.ReLU(),
-                )
-                for c_in, c_out, stride in sizes
-            )
-        )
+        self.body = nn.Sequential(*(self._layer(*size) for size in sizes))
         self.to_features = nn.Linear(4 * width * 9, 4 * width)
         self.head = nn.Linear(4 * width, outputs)
+
+    @staticmethod
+    def _layer(c_in: int, c_out: int, stride: int) -> nn.Module:
+        conv = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
+        return nn.Sequential(conv, nn.BatchNorm2d(c_out), nn.ReLU())
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 1, 28, 28) in [-1, 1] -> (B, 64): what the network sees, before it names it."""

@@ -110,42 +110,28 @@ def recipe(tier: str) -> Recipe:
     return RECIPES[tier]
 
 
+SMALL = {
+    "block_channels": (24, 48),
+    "layers_per_block": 1,
+    "attention_levels": (False, False),  # one look at everything, in the middle, is enough here
+    "head_channels": 24,
+    "norm_groups": 8,
+}
+LARGE = {
+    "block_channels": (64, 128, 128),
+    "layers_per_block": 2,
+    "attention_levels": (False, True, False),
+    "head_channels": 32,
+    "norm_groups": 32,
+}
 RECIPES = {
-    "smoke": Recipe(
-        unet={
-            "block_channels": (16, 32),
-            "layers_per_block": 1,
-            "attention_levels": (False, True),
-            "head_channels": 32,
-            "norm_groups": 8,
-        },
-        fold=2,
-        batch_size=32,
-        training=TrainConfig(steps=20, learning_rate=2e-3),
-    ),
-    "cpu": Recipe(
-        unet={
-            "block_channels": (32, 64),
-            "layers_per_block": 1,
-            "attention_levels": (False, True),
-            "head_channels": 32,
-            "norm_groups": 8,
-        },
-        fold=2,
-        batch_size=128,
-        training=TrainConfig(steps=1000, learning_rate=2e-3),
-    ),
+    "smoke": Recipe(SMALL, fold=2, batch_size=32, training=TrainConfig(steps=20)),
+    "cpu": Recipe(SMALL, fold=2, batch_size=64, training=TrainConfig(steps=3750, save_every=250)),
     "gpu": Recipe(
-        unet={
-            "block_channels": (64, 128, 128),
-            "layers_per_block": 2,
-            "attention_levels": (False, True, False),
-            "head_channels": 32,
-            "norm_groups": 32,
-        },
+        LARGE,
         fold=1,
         batch_size=256,
-        training=TrainConfig(steps=12_000, learning_rate=1e-3, ema_horizon=0.05),
+        training=TrainConfig(steps=12_000, learning_rate=1e-3, ema_horizon=0.05, save_every=1000),
     ),
 }
 

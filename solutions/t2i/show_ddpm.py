@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from IPython.display import Markdown
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -69,12 +70,15 @@ def smooth(values: Tensor, window: int) -> Tensor:
     return (total - before) / torch.arange(1, len(total) + 1).clamp(max=window)
 
 
-def loss_picture(losses: Mapping[int, float], tier: str = "cpu") -> Picture:
+def loss_picture(
+    losses: Mapping[int, float], tier: str = "cpu", label: str = "your training"
+) -> Picture:
     """The training loss between its ceiling and, in the CPU tier, the band of the reference run.
 
     Args:
         losses: step (from 1) to the loss of its batch; steps may be missing at the start.
         tier: "smoke", "cpu" or "gpu"; the band holds for the "cpu" recipe only.
+        label: what to call the line.
     """
     figure, (axes,) = panels(1, 1, 8, 3.2)
     steps = torch.tensor(list(losses))
@@ -84,7 +88,7 @@ def loss_picture(losses: Mapping[int, float], tier: str = "cpu") -> Picture:
         _draw_band(axes, reference)
     line = smooth(torch.tensor(list(losses.values())), window)
     marker = "o" if len(steps) == 1 else None
-    axes.plot(steps, line, color=BLUE, lw=2, marker=marker, label="your training")
+    axes.plot(steps, line, color=BLUE, lw=2, marker=marker, label=label)
     axes.axhline(1, color=BLACK, lw=1.2, ls="--", label="ceiling: always zero")
     top = max(float(line.max()), 1.0) * 1.1
     axes.set(xlabel="training step", ylabel="loss", yscale="log", ylim=(0.02, max(1.3, top)))
@@ -146,5 +150,31 @@ def distance_picture(samples: Tensor, real: Tensor) -> Picture:
     )
 
 
-def results_table() -> Picture | None:
-    """Placeholder."""
+def results_table() -> Markdown:
+    """The lesson's own table, read from what the repository's commands measured."""
+    r = results()
+    if "recognisability" not in r:
+        command = "python -m t2i.recipes train`, then `python -m t2i.recipes evaluate"
+        return Markdown(f"Nobody has measured this recipe here yet: `{command}`.")
+    share = r["recognisability"] / r["recognisability_real"]
+    rows = (
+        ("", "samples", "real digits", "pure noise"),
+        ("---", "--:", "--:", "--:"),
+        (
+            "read as a digit with confidence",
+            f"{r['recognisability']:.1%}",
+            f"{r['recognisability_real']:.1%}",
+            f"{r['recognisability_noise']:.1%}",
+        ),
+        ("… as a share of the real digits' figure", f"**{share:.1%}**", "100 %", ""),
+        ("Fréchet distance", f"{r['frechet']:.2f}", f"{r['frechet_floor']:.2f} (floor)", ""),
+        ("median distance to the nearest", f"{r['nearest']:.2f}", f"{r['nearest_real']:.2f}", ""),
+    )
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    memory = (r.get("peak_memory_bytes") or 0) / 1e9
+    return Markdown(
+        f"{table}\n\n{r['n']:,} samples. Trained in {r['training_seconds'] / 60:.1f} minutes "
+        f"({r['images_seen']:,} digits seen, {memory:.1f} GB of memory at most) on "
+        f"{r['machine']}. Sampled with {1000:,} steps in {r['sampling_seconds'] / 60:.1f} minutes "
+        f"on {r['sampling_machine']}."
+    )

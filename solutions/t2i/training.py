@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from t2i.batches import Batches, batch_length, stream_seed, to_device
+from t2i.batches import Batches, batch_length, random_stream, to_device
 from t2i.checkpoint import CheckpointError, load_into, load_tensors, save_tensors
 
 
@@ -155,17 +155,6 @@ def ema_decay_at(step: int, config: TrainConfig) -> float:
     """
     horizon = max(1.0, config.ema_horizon * config.steps)
     return min(1 - 1 / horizon, (1 + step) / (10 + step))
-
-
-@contextlib.contextmanager
-def random_stream(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Random numbers that depend on (seed, step) alone, whatever was drawn before or meanwhile.
-
-    This is why a checkpoint needs no generator's inner state: the step number is enough.
-    """
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(stream_seed(seed, step))
-        yield
 
 
 def fastest_precision(device: torch.device) -> contextlib.AbstractContextManager:

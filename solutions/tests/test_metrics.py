@@ -42,7 +42,7 @@ def test_networks_are_small_and_right_on_99_of_100_digits(name, test_digits):
 
 
 def test_judge_knows_real_digits(test_digits):
-    assert recognisability(test_digits[0]) > 0.95
+    assert recognisability(test_digits[0]) > 0.9
 
 
 @pytest.mark.parametrize("scale", [0.05, 0.3, 1.0, 2.0])

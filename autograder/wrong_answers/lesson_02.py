@@ -1,0 +1,1359 @@
+"""Lesson 2: mistakes that people make, and right answers in other styles.
+
+Each wrong answer loses the points of its exercise, and the message matches `says`. Each right
+answer scores 100. `code` takes the place of the reference; methods replace those of the class.
+"""
+
+WRONG = [
+    # --- timestep_embedding ---
+    dict(
+        exercise="timestep_embedding",
+        name="sin_before_cos",
+        says="sines stand before",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise ValueError("dim must be even")
+    half = dim // 2
+    freqs = torch.exp(-math.log(max_period) * torch.arange(half) / half)
+    args = t.float()[:, None] * freqs[None]
+    return torch.cat([torch.sin(args), torch.cos(args)], dim=-1)
+""",
+    ),
+    dict(
+        exercise="timestep_embedding",
+        name="no_log",
+        says="logarithm is missing",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise ValueError("dim must be even")
+    half = dim // 2
+    freqs = torch.exp(-max_period * torch.arange(half) / half)
+    args = t.float()[:, None] * freqs[None]
+    return torch.cat([torch.cos(args), torch.sin(args)], dim=-1)
+""",
+    ),
+    dict(
+        exercise="timestep_embedding",
+        name="frequencies_upside_down",
+        says="upside down",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise ValueError("dim must be even")
+    half = dim // 2
+    freqs = max_period ** (torch.arange(half, dtype=torch.float64) / half)
+    args = t.double()[:, None] * freqs[None]
+    return torch.cat([torch.cos(args), torch.sin(args)], dim=-1).float()
+""",
+    ),
+    dict(
+        exercise="timestep_embedding",
+        name="interleaved",
+        says="alternate",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise ValueError("dim must be even")
+    emb = torch.zeros(len(t), dim)
+    freqs = torch.exp(-math.log(max_period) * torch.arange(0, dim, 2) / dim)
+    args = t.float()[:, None] * freqs[None]
+    emb[:, 0::2] = args.cos()
+    emb[:, 1::2] = args.sin()
+    return emb
+""",
+    ),
+    dict(
+        exercise="timestep_embedding",
+        name="divides_by_dim",
+        says="divide by the number of clocks",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise ValueError("dim must be even")
+    half = dim // 2
+    freqs = torch.exp(-math.log(max_period) * torch.arange(half) / dim)
+    args = t.float()[:, None] * freqs[None]
+    return torch.cat([torch.cos(args), torch.sin(args)], dim=-1)
+""",
+    ),
+    dict(
+        exercise="timestep_embedding",
+        name="both_ends_included",
+        says="dim/2 - 1",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise ValueError("dim must be even")
+    half = dim // 2
+    freqs = torch.logspace(0, -math.log10(max_period), half)
+    args = t.float()[:, None] * freqs[None]
+    return torch.cat([torch.cos(args), torch.sin(args)], dim=-1)
+""",
+    ),
+    dict(
+        exercise="timestep_embedding",
+        name="max_period_ignored",
+        says="max_period is not used",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise ValueError("dim must be even")
+    half = dim // 2
+    freqs = 10000 ** (-torch.arange(half) / half)
+    args = t.float()[:, None] * freqs[None]
+    return torch.cat([torch.cos(args), torch.sin(args)], dim=-1)
+""",
+    ),
+    dict(
+        exercise="timestep_embedding",
+        name="whole_steps_only",
+        says="fraction",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise ValueError("dim must be even")
+    half = dim // 2
+    freqs = torch.exp(-math.log(max_period) * torch.arange(half) / half)
+    args = t.long()[:, None] * freqs[None]
+    return torch.cat([torch.cos(args), torch.sin(args)], dim=-1)
+""",
+    ),
+    dict(
+        exercise="timestep_embedding",
+        name="t_not_float",
+        says=r"t\.float\(\)",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise ValueError("dim must be even")
+    half = dim // 2
+    freqs = torch.exp(-math.log(max_period) * torch.arange(half) / half)
+    args = t[:, None] @ freqs[None]
+    return torch.cat([torch.cos(args), torch.sin(args)], dim=-1)
+""",
+    ),
+    dict(
+        exercise="timestep_embedding",
+        name="no_column",
+        says=r"own row|t\[:, None\]",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise ValueError("dim must be even")
+    half = dim // 2
+    freqs = torch.exp(-math.log(max_period) * torch.arange(half) / half)
+    args = t.float() * freqs
+    return torch.cat([torch.cos(args), torch.sin(args)], dim=-1)
+""",
+    ),
+    dict(
+        exercise="timestep_embedding",
+        name="odd_length_accepted",
+        says="ValueError",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    half = dim // 2
+    freqs = torch.exp(-math.log(max_period) * torch.arange(half) / half)
+    args = t.float()[:, None] * freqs[None]
+    return torch.cat([torch.cos(args), torch.sin(args)], dim=-1)
+""",
+    ),
+    # --- ResBlock.forward ---
+    dict(
+        exercise="ResBlock.forward",
+        name="no_residual",
+        says="not added at the end",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = h + self.time_proj(F.silu(emb))[:, :, None, None]
+    return self.conv2(self.dropout(F.silu(self.norm2(h))))
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="skip_unprojected",
+        says="skip must bring x to out_channels",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = h + self.time_proj(F.silu(emb))[:, :, None, None]
+    h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+    return x + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="no_activation_on_emb",
+        says="activation on emb",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = h + self.time_proj(emb)[:, :, None, None]
+    h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+    return self.skip(x) + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="time_after_norm",
+        says="after norm2",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = self.norm2(h) + self.time_proj(F.silu(emb))[:, :, None, None]
+    h = self.conv2(self.dropout(F.silu(h)))
+    return self.skip(x) + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="emb_ignored",
+        says="time vector is not used",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+    return self.skip(x) + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="emb_not_unsqueezed",
+        says="two more dimensions",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = h + self.time_proj(F.silu(emb))
+    h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+    return self.skip(x) + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="silu_before_norm",
+        says="activation comes before the normalisation",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(self.norm1(F.silu(x)))
+    h = h + self.time_proj(F.silu(emb))[:, :, None, None]
+    h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+    return self.skip(x) + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="second_silu_missing",
+        says="second SiLU",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = h + self.time_proj(F.silu(emb))[:, :, None, None]
+    h = self.conv2(self.dropout(self.norm2(h)))
+    return self.skip(x) + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="relu",
+        says="ReLU",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.relu(self.norm1(x)))
+    h = h + self.time_proj(F.silu(emb))[:, :, None, None]
+    h = self.conv2(self.dropout(F.relu(self.norm2(h))))
+    return self.skip(x) + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="skip_takes_normed",
+        says="norm1\\(x\\)",
+        code="""
+def forward(self, x, emb):
+    x = self.norm1(x)
+    h = self.conv1(F.silu(x))
+    h = h + self.time_proj(F.silu(emb))[:, :, None, None]
+    h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+    return self.skip(x) + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="dropout_always_on",
+        says="eval mode",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = h + self.time_proj(F.silu(emb))[:, :, None, None]
+    h = self.conv2(F.dropout(F.silu(self.norm2(h)), self.dropout.p))
+    return self.skip(x) + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="dropout_forgotten",
+        says="nothing is dropped",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = h + self.time_proj(F.silu(emb))[:, :, None, None]
+    h = self.conv2(F.silu(self.norm2(h)))
+    return self.skip(x) + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="dropout_after_conv2",
+        says="after conv2",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = h + self.time_proj(F.silu(emb))[:, :, None, None]
+    h = self.dropout(self.conv2(F.silu(self.norm2(h))))
+    return self.skip(x) + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="time_of_the_first",
+        says="time of the first",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = h + self.time_proj(F.silu(emb[0]))[None, :, None, None]
+    h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+    return self.skip(x) + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="time_is_detached",
+        says="No gradient reaches time_proj",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = h + self.time_proj(F.silu(emb)).detach()[:, :, None, None]
+    h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+    return self.skip(x) + h
+""",
+    ),
+    # --- SelfAttention2d.forward ---
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="no_residual",
+        says="input is not added",
+        code="""
+def forward(self, x):
+    height, width = x.shape[2:]
+    pixels = rearrange(self.norm(x), "b c h w -> b (h w) c")
+    q, k, v = (
+        rearrange(to(pixels), "b n (heads d) -> b heads n d", heads=self.num_heads)
+        for to in (self.to_q, self.to_k, self.to_v)
+    )
+    out = self.proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n d -> b n (heads d)"))
+    return rearrange(out, "b (h w) c -> b c h w", h=height, w=width)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="softmax_over_askers",
+        says="wrong axis",
+        code="""
+def forward(self, x):
+    b, c, h, w = x.shape
+    n, d = h * w, c // self.num_heads
+    pixels = self.norm(x).flatten(2).transpose(1, 2)
+    q = self.to_q(pixels).view(b, n, self.num_heads, d).transpose(1, 2)
+    k = self.to_k(pixels).view(b, n, self.num_heads, d).transpose(1, 2)
+    v = self.to_v(pixels).view(b, n, self.num_heads, d).transpose(1, 2)
+    weights = torch.softmax(q @ k.transpose(-1, -2) / d**0.5, dim=-2)
+    out = self.proj((weights @ v).transpose(1, 2).reshape(b, n, c))
+    return x + out.transpose(1, 2).reshape(b, c, h, w)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="no_scale",
+        says="scale is missing",
+        code="""
+def forward(self, x):
+    b, c, h, w = x.shape
+    n, d = h * w, c // self.num_heads
+    pixels = self.norm(x).flatten(2).transpose(1, 2)
+    q = self.to_q(pixels).view(b, n, self.num_heads, d).transpose(1, 2)
+    k = self.to_k(pixels).view(b, n, self.num_heads, d).transpose(1, 2)
+    v = self.to_v(pixels).view(b, n, self.num_heads, d).transpose(1, 2)
+    weights = torch.softmax(q @ k.transpose(-1, -2), dim=-1)
+    out = self.proj((weights @ v).transpose(1, 2).reshape(b, n, c))
+    return x + out.transpose(1, 2).reshape(b, c, h, w)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="scale_with_all_channels",
+        says="C / heads",
+        code="""
+def forward(self, x):
+    b, c, h, w = x.shape
+    n, d = h * w, c // self.num_heads
+    pixels = self.norm(x).flatten(2).transpose(1, 2)
+    q = self.to_q(pixels).view(b, n, self.num_heads, d).transpose(1, 2)
+    k = self.to_k(pixels).view(b, n, self.num_heads, d).transpose(1, 2)
+    v = self.to_v(pixels).view(b, n, self.num_heads, d).transpose(1, 2)
+    weights = torch.softmax(q @ k.transpose(-1, -2) / c**0.5, dim=-1)
+    out = self.proj((weights @ v).transpose(1, 2).reshape(b, n, c))
+    return x + out.transpose(1, 2).reshape(b, c, h, w)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="heads_by_plain_reshape",
+        says="heads are mixed by a plain reshape",
+        code="""
+def forward(self, x):
+    b, c, h, w = x.shape
+    n, d = h * w, c // self.num_heads
+    pixels = self.norm(x).flatten(2).transpose(1, 2)
+    q = self.to_q(pixels).reshape(b, self.num_heads, n, d)
+    k = self.to_k(pixels).reshape(b, self.num_heads, n, d)
+    v = self.to_v(pixels).reshape(b, self.num_heads, n, d)
+    looked = F.scaled_dot_product_attention(q, k, v)
+    out = self.proj(looked.transpose(1, 2).reshape(b, n, c))
+    return x + out.transpose(1, 2).reshape(b, c, h, w)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="merge_by_plain_reshape",
+        says="come back mixed",
+        code="""
+def forward(self, x):
+    b, c, h, w = x.shape
+    n, d = h * w, c // self.num_heads
+    pixels = self.norm(x).flatten(2).transpose(1, 2)
+    q, k, v = (to(pixels).view(b, n, self.num_heads, d).transpose(1, 2) for to in (self.to_q, self.to_k, self.to_v))
+    looked = F.scaled_dot_product_attention(q, k, v)
+    out = self.proj(looked.reshape(b, n, c))
+    return x + out.transpose(1, 2).reshape(b, c, h, w)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="norm_forgotten",
+        says="normalisation is missing",
+        code="""
+def forward(self, x):
+    b, c, h, w = x.shape
+    n, d = h * w, c // self.num_heads
+    pixels = x.flatten(2).transpose(1, 2)
+    q, k, v = (to(pixels).view(b, n, self.num_heads, d).transpose(1, 2) for to in (self.to_q, self.to_k, self.to_v))
+    out = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+    return x + out.transpose(1, 2).reshape(b, c, h, w)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="pixels_by_plain_reshape",
+        says="channels with places",
+        code="""
+def forward(self, x):
+    b, c, h, w = x.shape
+    n, d = h * w, c // self.num_heads
+    pixels = self.norm(x).reshape(b, n, c)
+    q, k, v = (to(pixels).view(b, n, self.num_heads, d).transpose(1, 2) for to in (self.to_q, self.to_k, self.to_v))
+    out = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+    return x + out.transpose(1, 2).reshape(b, c, h, w)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="back_by_plain_reshape",
+        says="way back",
+        code="""
+def forward(self, x):
+    b, c, h, w = x.shape
+    n, d = h * w, c // self.num_heads
+    pixels = self.norm(x).flatten(2).transpose(1, 2)
+    q, k, v = (to(pixels).view(b, n, self.num_heads, d).transpose(1, 2) for to in (self.to_q, self.to_k, self.to_v))
+    out = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+    return x + out.reshape(b, c, h, w)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="one_big_head",
+        says="num_heads is not used",
+        code="""
+def forward(self, x):
+    b, c, h, w = x.shape
+    pixels = self.norm(x).flatten(2).transpose(1, 2)
+    q, k, v = self.to_q(pixels), self.to_k(pixels), self.to_v(pixels)
+    out = self.proj(F.scaled_dot_product_attention(q, k, v))
+    return x + out.transpose(1, 2).reshape(b, c, h, w)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="square_pictures_only",
+        says="only works for square|height and width",
+        code="""
+def forward(self, x):
+    b, c, h, w = x.shape
+    n, d = h * w, c // self.num_heads
+    pixels = self.norm(x).flatten(2).transpose(1, 2)
+    q, k, v = (to(pixels).view(b, n, self.num_heads, d).transpose(1, 2) for to in (self.to_q, self.to_k, self.to_v))
+    out = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+    return x + rearrange(out, "b (w h) c -> b c h w", h=h, w=w)
+""",
+    ),
+    # --- Downsample ---
+    dict(
+        exercise="Downsample",
+        name="no_stride",
+        says="stride is missing",
+        also_breaks=["UNet.forward"],
+        code="""
+class Downsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x)
+""",
+    ),
+    dict(
+        exercise="Downsample",
+        name="no_padding",
+        says="padding is 0",
+        also_breaks=["UNet.forward"],
+        code="""
+class Downsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x):
+        return self.conv(x)
+""",
+    ),
+    dict(
+        exercise="Downsample",
+        name="average_pooling",
+        says="averaged",
+        code="""
+class Downsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return F.avg_pool2d(self.conv(x), 2)
+""",
+    ),
+    dict(
+        exercise="Downsample",
+        name="pooling_without_weights",
+        says="conv",
+        code="""
+class Downsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+
+    def forward(self, x):
+        return F.avg_pool2d(x, 2)
+""",
+    ),
+    dict(
+        exercise="Downsample",
+        name="kernel_of_two",
+        says="kernel size",
+        code="""
+class Downsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 2, stride=2)
+
+    def forward(self, x):
+        return self.conv(x)
+""",
+    ),
+    dict(
+        exercise="Downsample",
+        name="doubles_the_channels",
+        says="shape",
+        also_breaks=["UNet.forward"],
+        code="""
+class Downsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        return self.conv(x)
+""",
+    ),
+    dict(
+        exercise="Downsample",
+        name="one_sided_border",
+        says="right and lower border",
+        code="""
+class Downsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x):
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+""",
+    ),
+    dict(
+        exercise="Downsample",
+        name="thins_out_first",
+        says="lost every second pixel",
+        code="""
+class Downsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x[:, :, ::2, ::2])
+""",
+    ),
+    # --- Upsample ---
+    dict(
+        exercise="Upsample",
+        name="bilinear",
+        says="nearest",
+        code="""
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(F.interpolate(x, scale_factor=2, mode="bilinear"))
+""",
+    ),
+    dict(
+        exercise="Upsample",
+        name="conv_first",
+        says="convolution comes before",
+        code="""
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return F.interpolate(self.conv(x), scale_factor=2, mode="nearest")
+""",
+    ),
+    dict(
+        exercise="Upsample",
+        name="tiled",
+        says="tiled",
+        code="""
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x.repeat(1, 1, 2, 2))
+""",
+    ),
+    dict(
+        exercise="Upsample",
+        name="no_conv",
+        says="conv",
+        code="""
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+
+    def forward(self, x):
+        return F.interpolate(x, scale_factor=2, mode="nearest")
+""",
+    ),
+    dict(
+        exercise="Upsample",
+        name="transposed_convolution",
+        says="transposed convolution",
+        code="""
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(channels, channels, 3, stride=2, padding=1, output_padding=1)
+
+    def forward(self, x):
+        return self.conv(x)
+""",
+    ),
+    dict(
+        exercise="Upsample",
+        name="no_padding",
+        says="eats the border",
+        also_breaks=["UNet.forward"],
+        code="""
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3)
+
+    def forward(self, x):
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+""",
+    ),
+    dict(
+        exercise="Upsample",
+        name="only_the_height",
+        says="one direction",
+        also_breaks=["UNet.forward"],
+        code="""
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x.repeat_interleave(2, dim=2))
+""",
+    ),
+    # --- UNet.forward ---
+    dict(
+        exercise="UNet.forward",
+        name="first_in_first_out",
+        says="wrong order|last in, first out",
+        code="""
+def forward(self, x_t, t):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop(0)], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="skip_before_h",
+        says="other way round",
+        code="""
+def forward(self, x_t, t):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([skips.pop(), h], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="resize_not_kept",
+        says="one after every resize",
+        code="""
+def forward(self, x_t, t):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="first_picture_not_kept",
+        says="one after conv_in",
+        code="""
+def forward(self, x_t, t):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    h = self.conv_in(x_t)
+    skips = []
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="resize_before_the_blocks",
+        says="different size|smaller|number of channels",
+        code="""
+def forward(self, x_t, t):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        if stage.resize is not None:
+            h = stage.resize(h)
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="no_silu_at_the_end",
+        says="SiLU before conv_out",
+        code="""
+def forward(self, x_t, t):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(self.norm_out(h))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="t_not_embedded",
+        says="timestep_embedding",
+        code="""
+def forward(self, x_t, t):
+    emb = self.time_mlp(t.to(x_t.dtype)[:, None])
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="attention_before_the_block",
+        says="before the block",
+        code="""
+def forward(self, x_t, t):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = block(attention(h), emb)
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="skip_kept_before_attention",
+        says="before the attention",
+        code="""
+def forward(self, x_t, t):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = block(h, emb)
+            skips.append(h)
+            h = attention(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="middle_forgotten",
+        says="middle stage is left out",
+        code="""
+def forward(self, x_t, t):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="skips_added",
+        says="concatenated",
+        code="""
+def forward(self, x_t, t):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h + skips.pop(), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="dtype_not_followed",
+        says="x_t's dtype",
+        code="""
+def forward(self, x_t, t):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels))
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+]
+
+RIGHT = [
+    # --- timestep_embedding ---
+    dict(
+        exercise="timestep_embedding",
+        name="float64_inside",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2 == 1:
+        raise ValueError("an odd dim cannot be halved")
+    i = torch.arange(dim // 2, dtype=torch.float64, device=t.device)
+    omega = max_period ** (-2 * i / dim)
+    angle = torch.outer(t.double(), omega)
+    return torch.hstack((torch.cos(angle), torch.sin(angle))).float()
+""",
+    ),
+    dict(
+        exercise="timestep_embedding",
+        name="loop",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2 != 0:
+        raise ValueError(f"dim is {dim}, it must be even")
+    rows = []
+    for step in t.tolist():
+        speeds = [max_period ** (-2 * i / dim) for i in range(dim // 2)]
+        rows.append([math.cos(step * w) for w in speeds] + [math.sin(step * w) for w in speeds])
+    return torch.tensor(rows, dtype=torch.float32)
+""",
+    ),
+    dict(
+        exercise="timestep_embedding",
+        name="fills_in_place",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0, dtype=torch.float32):
+    half, rest = divmod(dim, 2)
+    if rest:
+        raise ValueError("dim must be even")
+    out = torch.empty(t.shape[0], dim, dtype=dtype)
+    for i in range(half):
+        w = math.exp(-math.log(max_period) * i / half)
+        out[:, i] = torch.cos(t * w)
+        out[:, half + i] = torch.sin(t * w)
+    return out
+""",
+    ),
+    # --- ResBlock.forward ---
+    dict(
+        exercise="ResBlock.forward",
+        name="one_line_each",
+        code="""
+def forward(self, x, emb):
+    identity = self.skip(x)
+    out = self.norm1(x)
+    out = out * torch.sigmoid(out)
+    out = self.conv1(out)
+    time = self.time_proj(nn.SiLU()(emb))
+    out = out + time.unsqueeze(-1).unsqueeze(-1)
+    out = self.norm2(out)
+    out = nn.functional.silu(out)
+    out = self.dropout(out)
+    out = self.conv2(out)
+    out += identity
+    return out
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="helper_method",
+        code="""
+def _act(self, norm, h):
+    return F.silu(norm(h))
+
+def forward(self, x, emb):
+    b, c = emb.shape[0], self.time_proj.out_features
+    shift = self.time_proj(F.silu(emb)).reshape(b, c, 1, 1)
+    h = self.conv1(self._act(self.norm1, x)) + shift
+    return self.conv2(self.dropout(self._act(self.norm2, h))) + self.skip(x)
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="dropout_by_hand",
+        code="""
+def forward(self, x, emb):
+    h = F.silu(self.norm1(x))
+    h = self.conv1(h)
+    h = h + rearrange(self.time_proj(F.silu(emb)), "b c -> b c 1 1")
+    h = F.silu(self.norm2(h))
+    h = F.dropout(h, p=self.dropout.p, training=self.training)
+    return torch.add(self.conv2(h), self.skip(x))
+""",
+    ),
+    # --- SelfAttention2d.forward ---
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="by_hand",
+        code="""
+def forward(self, x):
+    b, c, h, w = x.shape
+    d = c // self.num_heads
+    tokens = self.norm(x).view(b, c, h * w).permute(0, 2, 1)
+    def split(y):
+        return y.reshape(b, h * w, self.num_heads, d).permute(0, 2, 1, 3)
+    q, k, v = split(self.to_q(tokens)), split(self.to_k(tokens)), split(self.to_v(tokens))
+    attn = torch.softmax(torch.matmul(q, k.mT) * d**-0.5, dim=-1)
+    y = torch.matmul(attn, v).permute(0, 2, 1, 3).reshape(b, h * w, c)
+    y = self.proj(y).permute(0, 2, 1).reshape(b, c, h, w)
+    return y + x
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="einsum",
+        code="""
+def forward(self, x):
+    heads = self.num_heads
+    pixels = rearrange(self.norm(x), "b c h w -> b (h w) c")
+    q = rearrange(self.to_q(pixels), "b n (g d) -> b n g d", g=heads)
+    k = rearrange(self.to_k(pixels), "b n (g d) -> b n g d", g=heads)
+    v = rearrange(self.to_v(pixels), "b n (g d) -> b n g d", g=heads)
+    scores = torch.einsum("bngd,bmgd->bgnm", q, k) / math.sqrt(q.shape[-1])
+    out = torch.einsum("bgnm,bmgd->bngd", scores.softmax(-1), v)
+    out = self.proj(out.flatten(2))
+    return x + rearrange(out, "b (h w) c -> b c h w", h=x.shape[2])
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="loop_over_heads",
+        code="""
+def forward(self, x):
+    height, width = x.shape[-2:]
+    seq = self.norm(x).flatten(2).mT
+    answers = []
+    for q, k, v in zip(
+        self.to_q(seq).chunk(self.num_heads, -1),
+        self.to_k(seq).chunk(self.num_heads, -1),
+        self.to_v(seq).chunk(self.num_heads, -1),
+    ):
+        weights = F.softmax(q @ k.transpose(1, 2) / k.size(-1) ** 0.5, dim=2)
+        answers.append(weights @ v)
+    out = self.proj(torch.cat(answers, dim=-1))
+    return x + out.mT.unflatten(2, (height, width))
+""",
+    ),
+    # --- Downsample ---
+    dict(
+        exercise="Downsample",
+        name="keywords",
+        code="""
+class Downsample(nn.Module):
+    def __init__(self, channels, kernel=3):
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels=channels, out_channels=channels, kernel_size=(kernel, kernel), stride=(2, 2), padding="valid"
+        )
+
+    def forward(self, x):
+        return self.conv(F.pad(x, (1, 1, 1, 1)))
+""",
+    ),
+    dict(
+        exercise="Downsample",
+        name="every_second_of_a_plain_convolution",
+        code="""
+class Downsample(nn.Module):
+    def __init__(self, channels: int):
+        nn.Module.__init__(self)
+        self.conv = nn.Conv2d(channels, channels, 3, padding="same")
+
+    def forward(self, image):
+        return self.conv(image)[..., ::2, ::2]
+""",
+    ),
+    dict(
+        exercise="Downsample",
+        name="functional",
+        code="""
+class Downsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3)
+
+    def forward(self, x):
+        return F.conv2d(x, self.conv.weight, self.conv.bias, 2, 1)
+""",
+    ),
+    # --- Upsample ---
+    dict(
+        exercise="Upsample",
+        name="repeat_interleave",
+        code="""
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, 1, 1)
+
+    def forward(self, x):
+        return self.conv(x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+""",
+    ),
+    dict(
+        exercise="Upsample",
+        name="nn_upsample",
+        code="""
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.grow = nn.Upsample(scale_factor=2)
+        self.conv = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+
+    def forward(self, x):
+        return self.conv(self.grow(x))
+""",
+    ),
+    dict(
+        exercise="Upsample",
+        name="expand",
+        code="""
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding="same")
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        x = x[:, :, :, None, :, None].expand(b, c, h, 2, w, 2).reshape(b, c, 2 * h, 2 * w)
+        return self.conv(x)
+""",
+    ),
+    # --- UNet.forward ---
+    dict(
+        exercise="UNet.forward",
+        name="indices",
+        code="""
+def forward(self, x_t, t):
+    e = timestep_embedding(t, self.embedding_channels)
+    e = self.time_mlp(e.to(x_t))
+    x = self.conv_in(x_t)
+    kept = [x]
+    for stage in self.down:
+        for i in range(len(stage.blocks)):
+            x = stage.blocks[i](x, e)
+            x = stage.attentions[i](x)
+            kept.append(x)
+        if stage.resize:
+            x = stage.resize(x)
+            kept.append(x)
+    x = self.mid.blocks[0](x, e)
+    x = self.mid.attentions[0](x)
+    x = self.mid.blocks[1](x, e)
+    n = len(kept)
+    for stage in self.up:
+        for i in range(len(stage.blocks)):
+            n -= 1
+            x = torch.cat((x, kept[n]), 1)
+            x = stage.attentions[i](stage.blocks[i](x, e))
+        if stage.resize:
+            x = stage.resize(x)
+    x = self.norm_out(x)
+    return self.conv_out(x * x.sigmoid())
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="helper_methods",
+        code="""
+def run(self, stage, h, emb, skips):
+    for block, attention in zip(stage.blocks, stage.attentions):
+        if skips is not None:
+            h = torch.cat([h, skips.pop()], dim=1)
+        h = attention(block(h, emb))
+        yield h
+
+def forward(self, x_t, t):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for h in self.run(stage, h, emb, None):
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for h in self.run(self.mid, h, emb, None):
+        pass
+    for stage in self.up:
+        for h in self.run(stage, h, emb, skips):
+            pass
+        h = h if stage.resize is None else stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="deque",
+        code="""
+from collections import deque
+
+def forward(self, x_t, t, return_features=False):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(dtype=x_t.dtype, device=x_t.device))
+    features = deque([self.conv_in(x_t)])
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            features.appendleft(attention(block(features[0], emb)))
+        if stage.resize is not None:
+            features.appendleft(stage.resize(features[0]))
+    h = features[0]
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, features.popleft()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    h = F.silu(self.norm_out(h))
+    return (self.conv_out(h), h) if return_features else self.conv_out(h)
+""",
+    ),
+]
