@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +17,6 @@ from autograder.splice import SpliceError
 
 MINE = REPOSITORY / "mine"
 RECORD = "own.json"
-SECONDS = 120  # for one import of the package
 
 
 @dataclass
@@ -71,7 +68,7 @@ def assemble(
     with tempfile.TemporaryDirectory(dir=target, prefix=".new-") as scratch:
         modules = _fitted(parts, package)
         _put(modules, package, Path(scratch, "t2i"))
-        if _import_error(Path(scratch), set(modules)):
+        if own.import_error(Path(scratch), set(modules)):
             modules = _one_by_one(parts, package, Path(scratch))
         _swap(Path(scratch, "t2i"), target / "t2i")
     record = {
@@ -201,7 +198,7 @@ def _one_by_one(parts: list[_Part], package: Path, scratch: Path) -> dict[str, s
             each.share.own.clear()
         tried = _fitted([*good, part], package)
         _put(tried, package, scratch / "t2i")
-        problem = _import_error(scratch, set(tried))
+        problem = own.import_error(scratch, set(tried))
         if problem:
             part.share.left_out[part.name] = f"with it the package does not import ({problem})"
             part.share.own = [name for name in part.share.own if name != part.name]
@@ -218,33 +215,6 @@ def _put(modules: dict[str, str], package: Path, folder: Path) -> None:
     shutil.copytree(package, folder, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     for name, source in modules.items():
         folder.joinpath(f"{name}.py").write_text(source, encoding="utf-8", newline="\n")
-
-
-def _import_error(folder: Path, changed: set[str]) -> str:
-    """Why the changed modules of `folder/t2i` do not import, or nothing."""
-    if not changed:
-        return ""
-    names = [
-        each.module for each in LESSONS if folder.joinpath("t2i", f"{each.module}.py").exists()
-    ]
-    names += sorted(changed - set(names))
-    code = "import sys; sys.path.insert(0, sys.argv[1])\nimport importlib\n"
-    code += "for name in sys.argv[2:]: importlib.import_module('t2i.' + name)\n"
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        run = subprocess.run(
-            [sys.executable, "-c", code, str(folder), *names],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        return f"the import takes longer than {SECONDS} s"
-    if run.returncode == 0:
-        return ""
-    return (run.stderr.strip().splitlines() or [f"exit {run.returncode}"])[-1]
 
 
 def _swap(new: Path, old: Path) -> None:

@@ -1,13 +1,20 @@
 """A learner's definition: cut out of a notebook with what it leans on, fitted into a module."""
 
 import ast
+import os
 import re
+import subprocess
 import symtable
+import sys
+from pathlib import Path
 
 from autograder import lint, splice
 from autograder.extract import Submission
+from autograder.lesson import LESSONS
 from autograder.splice import SpliceError
 from autograder.text import DEFINITIONS, FUNCTIONS, Text
+
+SECONDS = 120  # for one import of the package
 
 
 def cut(submission: Submission, head: str, others: set[str]) -> str:
@@ -74,6 +81,33 @@ def fit(module: str, path: str, head: str, own: str) -> str:
             kept.append(text)
     new = "\n\n".join(_rename(text, renamed) for text in kept)
     return splice.replace(module, head, new)
+
+
+def import_error(folder: Path, changed: set[str]) -> str:
+    """Why the changed modules of `folder/t2i` do not import, or nothing."""
+    if not changed:
+        return ""
+    names = [
+        each.module for each in LESSONS if folder.joinpath("t2i", f"{each.module}.py").exists()
+    ]
+    names += sorted(changed - set(names))
+    code = "import sys; sys.path.insert(0, sys.argv[1])\nimport importlib\n"
+    code += "for name in sys.argv[2:]: importlib.import_module('t2i.' + name)\n"
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        run = subprocess.run(
+            [sys.executable, "-c", code, str(folder), *names],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the import takes longer than {SECONDS} s"
+    if run.returncode == 0:
+        return ""
+    return (run.stderr.strip().splitlines() or [f"exit {run.returncode}"])[-1]
 
 
 def _fit_import(node, path: str, head: str, there: dict, renamed: dict) -> list[str]:

@@ -53,7 +53,7 @@ def choose(set_up_first=True):
     if set_up_first and not setup_venv.is_whole():
         setup_venv.set_up()
     python = setup_facts.python_in(setup_facts.VENV)
-    return str(python) if python.exists() else sys.executable
+    return str(python) if os.path.exists(str(python)) else sys.executable
 
 
 def use_as_it_is(python, quietly):

@@ -50,7 +50,7 @@ class SetupError(Exception):
 def python_in(folder: Path) -> Path:
     """Where an environment keeps its Python, on every system."""
     for part in ("bin/python", "Scripts/python.exe", "python.exe", "bin/python3"):
-        if (folder / part).exists():
+        if os.path.exists(folder / part):  # false, too, for one that we may not look at
             return folder / part
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
@@ -62,9 +62,9 @@ def external(named: str) -> Path:
     path = Path(named).expanduser()
     if path.is_dir():
         path = python_in(path)
-    elif not path.exists():
+    elif not os.path.exists(path):
         path = Path(shutil.which(named) or path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise SetupError(
             f"VENV={named} is neither an environment's folder nor a Python: give the folder that "
             f"holds bin/python, or VENV=system, or leave VENV= away and .venv is made."

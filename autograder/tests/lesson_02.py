@@ -713,7 +713,7 @@ class Parts:
 
     def _block(self, stage, i, h, emb, level, wrong, skips) -> Tensor:
         attention = self.config["attention_levels"][level] and wrong != "no attention"
-        if attention and wrong == "attention first":
+        if attention and wrong == "attention first" and stage.startswith("down"):
             return self(f"{stage}.blocks.{i}", self(f"{stage}.attentions.{i}", h), emb)
         h = self(f"{stage}.blocks.{i}", h, emb)
         skips += [h] if wrong == "skip early" and stage.startswith("down") else []

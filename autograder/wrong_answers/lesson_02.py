@@ -780,7 +780,7 @@ def forward(self, x_t, t):
     dict(
         exercise="UNet.forward",
         name="resize_not_kept",
-        says="one after every resize",
+        says="resize on the way down is a skip|one after every resize",
         code="""
 def forward(self, x_t, t):
     emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))

@@ -12,7 +12,11 @@ Why learn to destroy pictures, when we want to make them? Because destroying is 
 
 ![Map of the course: ten numbered stops. Lessons 1 to 3, from noise to digits: noise schedules, the UNet, DDPM. Lessons 4 and 5, faster and on demand: samplers, guidance. Lessons 6 and 7, words: cross-attention, CLIP. Lessons 8 to 10, bigger pictures: VAE latents, DiT, text to image.](figures/ten_lessons.png)
 
-You need Python and a little PyTorch. Everything else is explained when it comes up. Take about 90 minutes; the computer itself needs less than one.
+You need Python and a little PyTorch. Everything else is explained when it comes up. Take about 90 minutes.
+
+| tier | machine | computing time, top to bottom | memory |
+|---|---|---|---|
+| `cpu`, `gpu` | 2 CPU cores; a GPU is not used | 20 s, and 7 s for each `grade(...)` | 1.3 GB |
 
 **How a lesson works.** You read, look at a picture, *write down a prediction*, and run the cell. At an exercise you replace the line `raise NotImplementedError(...)` by your own code. Each has three folded hints. The cell after it checks your code, and `grade(...)` compares it with references that you don't see.
 """
@@ -504,7 +508,7 @@ repaired = rescale_zero_terminal_snr(stable_diffusion)
 figure, axes = show.panels(1, 2, height=2.8)
 before_and_after = {"before": stable_diffusion, "repaired": repaired}
 roots = {name: alphas_cumprod(betas).sqrt() for name, betas in before_and_after.items()}
-show.draw_curves(axes[0], range(1000), roots, xlabel="step t", ylabel="√ᾱ, strength of the picture")
+show.draw_curves(axes[0], range(1000), roots, xlabel="step t", ylabel="strength of the picture, √ᾱ")
 show.draw_histogram(axes[1], brightness(last(repaired)), xlabel="brightness, repaired", **wide)
 show.Picture(figure, alt="Left: the root of alpha bar before and after the repair; the repaired "
              "one ends at 0. Right: the histogram of brightness now fits the bell curve.")

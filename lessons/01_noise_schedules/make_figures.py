@@ -100,9 +100,9 @@ def mix() -> None:
     x_0, noise = hero()
     beta = 0.1
     figure = Figure(figsize=(8.0, 1.9))
-    axes = [figure.add_axes((left, 0.02, 0.19, 0.8)) for left in (0.16, 0.48, 0.76)]
+    axes = [figure.add_axes((left, 0.02, 0.19, 0.8)) for left in (0.155, 0.49, 0.765)]
     images = (x_0[0], noise[0], ((1 - beta) ** 0.5 * x_0 + beta**0.5 * noise)[0])
-    signs = ("√(1−β)  ×", "+   √β  ×", "=")
+    signs = ("√(1−β) ×", "+  √β ×", "=")
     for panel, image, title, sign in zip(
         axes, images, ("the picture before", "fresh noise", "the picture after"), signs, strict=True
     ):

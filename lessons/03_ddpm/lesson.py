@@ -273,7 +273,7 @@ show_ddpm.loss_picture(losses, tier())
 
 # %% [markdown]
 r"""
-The loss falls fast, then hardly moves, and yet the digits keep getting better for a long time. That is normal for diffusion models. Most of the loss is noise that nobody could predict; what counts for the picture is in the last few thousandths.
+The loss falls fast, then hardly moves, and yet the digits keep getting better for a long time. That is normal for diffusion models. Most of what is left is noise that nobody could predict; what counts for the picture lies in the last few thousandths.
 """
 
 # %% [markdown]
@@ -387,12 +387,14 @@ show.curves(
     t,
     {label: value.flatten() for label, value in values.items()},
     xlabel="step t",
-    alt="The weight of x_t is near 1 except at small t, where that of x_0 rises to 1.",
+    alt="The weight of x_t is near 1 except at both ends; that of x_0 is near 0 until it rises to 1.",
 )
 
 # %% [markdown]
 r"""
-For most of the road a step hardly moves the picture: the guess weighs a few thousandths. Only in the last few steps does it take over completely, and at $t = 0$ the result *is* the guess.
+For most of the road a step hardly moves the picture: the guess weighs a few thousandths. Only at small $t$ does it take over, and at $t = 0$ the result *is* the guess.
+
+(At the right edge the weight of $x_t$ drops as well. There the picture is all noise, and each step swaps old noise for new.)
 """
 
 # %% [markdown]

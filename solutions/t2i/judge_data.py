@@ -180,12 +180,14 @@ def classifier_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 def judge_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Cross-entropy over ten digits and "no digit", a third of the pictures being no digit."""
-    digits, labels = rewritten(batch[0]), batch[1]
-    third = len(digits) // 2
-    pictures = torch.cat([digits, negatives(digits[:third], labels[:third])])
+    digits, labels = shift(batch[0], 2), batch[1]
+    again = _rand(digits, 0, 1) < 0.5  # the other half stays exactly as it is in MNIST
+    digits = torch.where(again, rewritten(digits), digits)
+    count = len(digits) // 2
+    pictures = torch.cat([digits, negatives(digits[:count], labels[:count])])
     grain = _rand(pictures, -0.2, 0.2).clamp(min=0)  # half of them, digits or not, have a little
     pictures = pictures + grain * torch.randn_like(pictures)
-    answers = torch.cat([labels, torch.full_like(labels[:third], NO_DIGIT)])
+    answers = torch.cat([labels, torch.full_like(labels[:count], NO_DIGIT)])
     return F.cross_entropy(model(pictures), answers)
 
 
