@@ -249,7 +249,10 @@ def _verdict(error: BaseException) -> tuple[str, str]:
     kind = type(error).__name__
     if os.environ.get("T2I_DEBUG_GRADER"):
         raise error
-    return "failed", f"What your code returned could not be used ({kind}). Check its type and shape."
+    return (
+        "failed",
+        f"What your code returned could not be used ({kind}). Check its type and shape.",
+    )
 
 
 def _exercise_of(item: pytest.Item) -> str:

@@ -99,7 +99,9 @@ class Student:
             value = function(*self._into(reply["args"]), **self._into(reply["kwargs"]))
             return {"value": self._out(value)}, None
         except (Exception, AssertionError) as error:
-            return {"error": f"the model was called in a way it does not understand: {error}"}, error
+            return {
+                "error": f"the model was called in a way it does not understand: {error}"
+            }, error
 
     def _error(self, error: Any) -> RemoteError:
         if not isinstance(error, dict):

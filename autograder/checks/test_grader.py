@@ -111,9 +111,7 @@ def test_in_the_plain_mode_the_scores_are_the_same(tiny, make_notebook, right):
         "__import__('t2i.unet')",
     ],
 )
-def test_the_sandbox_keeps_the_rest_of_the_machine_out(
-    tiny, worker, make_notebook, right, reach
-):
+def test_the_sandbox_keeps_the_rest_of_the_machine_out(tiny, worker, make_notebook, right, reach):
     reach = reach.format(repository=sandbox.HERE.parent)
     code = f"def snr(a):\n    {reach}\n    return a / (1 - a)"
     result = grade(make_notebook(IMPORT, code, right["linear_betas"]), tiny, worker=worker)
