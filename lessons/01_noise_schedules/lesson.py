@@ -165,7 +165,7 @@ Now use it. `walk` takes all 1000 steps, one after the other, and keeps every pi
 
 # %%
 def walk(x: Tensor, betas: Tensor) -> Tensor:
-    """All pictures of the film, x_1 to x_T, made one step at a time."""
+    """All pictures of the film, made one step at a time."""
     film = []
     for beta in betas:
         x = (1 - beta).sqrt() * x + beta.sqrt() * torch.randn_like(x)

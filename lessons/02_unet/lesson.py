@@ -64,10 +64,12 @@ def take_off(x_t: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     return (x_t - (1 - a).sqrt() * noise) / a.sqrt()
 
 
-show.film_strip({"noisy, x_t": x_t, "true noise": noise / 3, "taken off": take_off(x_t, noise, t)},
-                [f"t = {i}" for i in t.tolist()],
-                alt="Three rows: eight noisy digits, their noise, and the eight clean digits that come out when the noise is taken off.",
-                caption="Noise goes from about −3 to 3, so it is drawn at a third of its strength.")
+show.film_strip(
+    {"noisy, x_t": x_t, "true noise": noise / 3, "taken off": take_off(x_t, noise, t)},
+    [f"t = {i}" for i in t.tolist()],
+    alt="Three rows: eight noisy digits, their noise, and the eight clean digits that come out when the noise is taken off.",
+    caption="Noise goes from about −3 to 3, so it is drawn at a third of its strength.",
+)
 
 # %% [markdown]
 r"""
@@ -79,14 +81,23 @@ How wrong is an answer? We take the average squared difference over all pixels. 
 """
 
 # %%
-some = images[:200]
+some = images[:100]
 fresh = torch.randn(some.shape, generator=torch.Generator().manual_seed(1))
 steps = torch.arange(0, 1000, 25)
-noisy = [add_noise(some, fresh, torch.full((200,), i), alpha_bar) for i in steps.tolist()]
-lazy = {"answer: zero": [F.mse_loss(torch.zeros_like(fresh), fresh) for _ in noisy],
-        "answer: x_t itself": [F.mse_loss(x, fresh) for x in noisy]}
-show.curves(steps, lazy, xlabel="step t", ylabel="mean squared error", ylim=(0, 2), height=2.4,
-            alt="Error against t of two lazy answers: zero always gets 1; x_t gets 1.6 at t = 0 and falls to 0 at t = 999.")
+noisy = [add_noise(some, fresh, torch.full((100,), i), alpha_bar) for i in steps.tolist()]
+lazy = {
+    "answer: zero": [F.mse_loss(torch.zeros_like(fresh), fresh) for _ in noisy],
+    "answer: x_t itself": [F.mse_loss(x, fresh) for x in noisy],
+}
+show.curves(
+    steps,
+    lazy,
+    xlabel="step t",
+    ylabel="mean squared error",
+    ylim=(0, 2),
+    height=2.4,
+    alt="Error against t of two lazy answers: zero always gets 1; x_t gets almost 2 at t = 0, crosses it near t = 300 and falls to 0 at t = 999.",
+)
 
 # %% [markdown]
 r"""
@@ -121,22 +132,37 @@ First *all* the cosines, then *all* the sines. It's called a **sinusoidal embedd
 # %%
 #| check: timestep_embedding
 emb = timestep_embedding(torch.tensor([0, 1, 500]), 8)
-assert emb.shape == (3, 8), f"three steps and dim = 8 make a (3, 8) table; yours is {tuple(emb.shape)}"
+assert emb.shape == (3, 8), (
+    f"three steps and dim = 8 make a (3, 8) table; yours is {tuple(emb.shape)}"
+)
 assert emb.dtype == torch.float32, f"float32, please, even for whole steps; yours is {emb.dtype}"
-assert torch.equal(emb[0], torch.tensor([1.0] * 4 + [0.0] * 4)), f"at t = 0 each cosine is 1 and each sine 0: {emb[0]}"
-assert abs(emb[1, 0] - math.cos(1)) < 1e-4, "clock 0 has speed 1: after one step its angle is 1 (in radians)"
+assert torch.equal(emb[0], torch.tensor([1.0] * 4 + [0.0] * 4)), (
+    f"at t = 0 each cosine is 1 and each sine 0: {emb[0]}"
+)
+assert abs(emb[1, 0] - math.cos(1)) < 1e-4, (
+    "clock 0 has speed 1: after one step its angle is 1 (in radians)"
+)
 
 # %%
 table = timestep_embedding(torch.arange(1000), 64)
 figure, (axes,) = show.panels(1, 1, height=3.2)
-show_unet.heat_map(axes, table.T, xlabel="step t", ylabel="place in the vector",
-                   title="cosines above the middle, sines below; fast clocks on top of each half")
-show.Picture(figure, alt="Heat map of the embedding: t from left to right, 64 places from top to bottom. In each half the upper rows flicker quickly, the lower ones change slowly, the lowest hardly at all.")
+show_unet.heat_map(
+    axes,
+    table.T,
+    xlabel="step t",
+    ylabel="place in the vector",
+    title="cosines above the middle, sines below; fast clocks on top of each half",
+)
+show.Picture(
+    figure,
+    alt="Heat map of the embedding: t from left to right, 64 places from top to bottom. In each half the upper rows flicker quickly, the lower ones change slowly, the lowest hardly at all.",
+)
 
 # %% [markdown]
 r"""
 Each column of this picture is what the network is told about one $t$. No two are alike. Move the slider and watch the hands turn; the figure above the exercise shows five of its positions.
 """
+
 
 # %%
 def wall(t: int) -> show.Picture:
@@ -186,17 +212,24 @@ If the brick changes the number of channels, $x$ can't be added as it is. Then `
 block = ResBlock(8, 12, emb_channels=6, norm_groups=4).eval()
 x, emb = torch.randn(2, 8, 7, 5), torch.randn(2, 6)
 out = block(x, emb)
-assert out.shape == (2, 12, 7, 5), f"channels change from 8 to 12, height and width stay; yours: {tuple(out.shape)}"
-assert not torch.allclose(out, block(x, emb + 1)), "another time should give another answer: is emb used?"
+assert out.shape == (2, 12, 7, 5), (
+    f"channels change from 8 to 12, height and width stay; yours: {tuple(out.shape)}"
+)
+assert not torch.allclose(out, block(x, emb + 1)), (
+    "another time should give another answer: is emb used?"
+)
 nn.init.zeros_(block.conv2.weight), nn.init.zeros_(block.conv2.bias)
-assert torch.allclose(block(x, emb), block.skip(x)), "with a silent conv2, only skip(x) should be left"
+assert torch.allclose(block(x, emb), block.skip(x)), (
+    "with a silent conv2, only skip(x) should be left"
+)
 
 # %% [markdown]
 r"""
-What did the residual buy? We stack 1 to 30 bricks and ask: how much of a tug at the *output* still arrives at the *input*? That tug is the gradient, all that a layer ever learns from. Then we take the roads called skip away.
+What did the residual buy? We stack 1 to 28 bricks and ask: how much of a tug at the *output* arrives at the *input*? That tug is the gradient, all that a layer ever learns from. Then we take the roads called skip away.
 
-**Predict.** What happens to the gradient in a tower of 30 bricks without skips?
+**Predict.** In which tower does the tug depend on how tall it is?
 """
+
 
 # %%
 class Silent(nn.Module):
@@ -217,13 +250,22 @@ def tug(depth: int, with_skip: bool) -> float:
 
 
 # %%
-depths = range(1, 31, 3)
+depths = range(1, 30, pick(smoke=14, cpu=3))
 tugs = {"with skip": [tug(d, True) for d in depths], "without": [tug(d, False) for d in depths]}
-show.curves(depths, tugs, yscale="log", xlabel="bricks in the tower", ylabel="gradient at the input", height=2.4,
-            alt="Gradient at the input against the number of bricks, logarithmic. With skip it stays of one size; without it falls by orders of magnitude.")
+show.curves(
+    depths,
+    tugs,
+    yscale="log",
+    xlabel="bricks in the tower",
+    ylabel="gradient at the input",
+    height=2.4,
+    alt="Gradient at the input against the number of bricks, logarithmic. With skip it stays nearly level. Without, it starts lower, wanders, and climbs by a factor of about a hundred.",
+)
 
 # %% [markdown]
 r"""
+With skips, the first brick of a tall tower is tugged like that of a low one. Without, the tug wanders over two orders of magnitude (without the norms, it would often fade to nothing). No single learning rate suits such a tower.
+
 ## 4 · Small, to see the whole; big again, to place it
 
 A 3 × 3 window sees three pixels across. Stack another, and each pixel knows about five; then seven. To know whether it belongs to a 3 or an 8, a pixel would need more than a dozen layers, all at full size. That is expensive.
@@ -254,8 +296,12 @@ Both keep the number of channels, and both hold one 3 × 3 convolution with `pad
 #| check: Downsample
 down = Downsample(4)
 assert hasattr(down, "conv"), "call the convolution self.conv"
-assert down(torch.randn(2, 4, 8, 6)).shape == (2, 4, 4, 3), f"8 × 6 should become 4 × 3: {tuple(down(torch.randn(2, 4, 8, 6)).shape)}"
-assert down(torch.randn(1, 4, 7, 5)).shape == (1, 4, 4, 3), "odd sizes are rounded up: 7 × 5 becomes 4 × 3 (padding=1)"
+assert down(torch.randn(2, 4, 8, 6)).shape == (2, 4, 4, 3), (
+    f"8 × 6 should become 4 × 3: {tuple(down(torch.randn(2, 4, 8, 6)).shape)}"
+)
+assert down(torch.randn(1, 4, 7, 5)).shape == (1, 4, 4, 3), (
+    "odd sizes are rounded up: 7 × 5 becomes 4 × 3 (padding=1)"
+)
 
 # %%
 #| exercise: unet.Upsample
@@ -271,8 +317,11 @@ assert down(torch.randn(1, 4, 7, 5)).shape == (1, 4, 4, 3), "odd sizes are round
 up = Upsample(4)
 x = torch.randn(2, 4, 3, 5)
 assert up(x).shape == (2, 4, 6, 10), f"3 × 5 should become 6 × 10; yours: {tuple(up(x).shape)}"
-nn.init.dirac_(up.conv.weight), nn.init.zeros_(up.conv.bias)  # a window that copies its middle pixel
-assert torch.equal(up(x)[:, :, ::2, 1::2], x), "with a copying window, each pixel should stand there four times, unblended"
+nn.init.dirac_(up.conv.weight)  # a window that copies its middle pixel
+nn.init.zeros_(up.conv.bias)
+assert torch.equal(up(x)[:, :, ::2, 1::2], x), (
+    "with a copying window, each pixel should stand there four times, unblended"
+)
 
 # %% [markdown]
 r"""
@@ -280,6 +329,7 @@ Now look at what the detour through the small picture buys. Both little networks
 
 **Predict.** Six windows of 3 × 3, one after the other: how wide is the field of the flat network?
 """
+
 
 # %%
 def field(*layers: nn.Module) -> Tensor:
@@ -290,11 +340,20 @@ def field(*layers: nn.Module) -> Tensor:
 
 
 flat = field(*[nn.Conv2d(4, 4, 3, padding=1) for _ in range(6)])
-detour = field(Downsample(4), Downsample(4), *[nn.Conv2d(4, 4, 3, padding=1) for _ in range(2)], Upsample(4), Upsample(4))
-show.show_images([images[0], 2 * flat[None] - 1, 2 * detour[None] - 1],
-                 ["a digit, for scale", f"flat: {flat.sum():.0f} pixels", f"detour: {detour.sum():.0f} pixels"], width=6,
-                 alt="Three squares of 28 by 28: a digit; a white square of 13 by 13 in the middle, the field of the flat network; a much larger white area, the field of the network with a detour.",
-                 caption="White: pixels that can influence the middle one. Both networks have six convolutions.")
+detour = field(
+    Downsample(4),
+    Downsample(4),
+    *[nn.Conv2d(4, 4, 3, padding=1) for _ in range(2)],
+    Upsample(4),
+    Upsample(4),
+)
+show.show_images(
+    [images[0], 1.4 * flat[None] - 1, 1.4 * detour[None] - 1],
+    ["a digit, for scale", f"flat: {flat.sum():.0f} pixels", f"detour: {detour.sum():.0f} pixels"],
+    width=6,
+    alt="Three squares of 28 by 28: a digit; a light square of 13 by 13 in the middle of a black one, the field of the flat network; a square that is light all over, the field of the network with a detour.",
+    caption="Light: pixels that can influence the middle one. Both networks have six convolutions.",
+)
 
 # %% [markdown]
 r"""
@@ -310,8 +369,12 @@ for seed in range(6):
     for name, layer in zip(grown, layers, strict=True):
         y = layer(even)[0, :, 2:-2, 2:-2].detach()  # without the border
         grown[name].append((y - y.mean()) / 0.5)
-show.film_strip(grown, alt="Six even pictures enlarged in two ways. Upper row, transposed convolution: checkerboards. Lower row, repeat and convolve: even grey.",
-                caption="Input: an even picture. Fresh weights, six times. Middle grey is the average.", width=7)
+show.film_strip(
+    grown,
+    alt="Six even pictures enlarged in two ways. Upper row, transposed convolution: checkerboards. Lower row, repeat and convolve: even grey.",
+    caption="Input: an even picture. Fresh weights, six times. Middle grey is the average.",
+    width=7,
+)
 
 # %% [markdown]
 r"""
@@ -368,34 +431,43 @@ r"""
 #| check: SelfAttention2d.forward
 layer = SelfAttention2d(8, num_heads=2, norm_groups=4)
 x = torch.randn(2, 8, 3, 5)
-assert layer(x).shape == x.shape, f"attention keeps the shape {tuple(x.shape)}; yours: {tuple(layer(x).shape)}"
+assert layer(x).shape == x.shape, (
+    f"attention keeps the shape {tuple(x.shape)}; yours: {tuple(layer(x).shape)}"
+)
 for linear in (layer.to_q, layer.to_v, layer.proj):
     nn.init.zeros_(linear.weight), nn.init.zeros_(linear.bias)
 assert torch.allclose(layer(x), x), "with a silent proj nothing but x should be left"
-nn.init.eye_(layer.to_v.weight), nn.init.eye_(layer.proj.weight)  # values are norm(x), and pass unchanged
+nn.init.eye_(layer.to_v.weight)  # the values are norm(x)
+nn.init.eye_(layer.proj.weight)  # and pass unchanged
 mean = layer.norm(x).mean(dim=(2, 3), keepdim=True)
-assert torch.allclose(layer(x), x + mean, atol=1e-5), "with queries of zero, each pixel should hear the average of all pixels"
+assert torch.allclose(layer(x), x + mean, atol=1e-5), (
+    "with queries of zero, each pixel should hear the average of all pixels"
+)
 
 # %% [markdown]
 r"""
-To see attention without any training, we build the questions by hand. Each pixel's channels shall be its own 3 × 3 neighbourhood, and query and key are both just that: "who looks like me?"
+To see attention without any training, we build the questions by hand. Each pixel's channels shall be its own 3 × 3 neighbourhood (brought to length 1, in the place of the norm), and query and key are both just that: "who looks like me?"
 """
 
 # %%
 small = F.avg_pool2d(images[2:3], 2)
 patches = F.unfold(small, 3, padding=1).unflatten(2, (14, 14))  # (1, 9, 14, 14)
 alike = SelfAttention2d(9, num_heads=1, norm_groups=1)
+alike.norm = nn.Identity()
 for linear in (alike.to_q, alike.to_k):
-    nn.init.eye_(linear.weight).data.mul_(2.5), nn.init.zeros_(linear.bias)
-maps = show_unet.attention_weights(alike, patches)
+    nn.init.eye_(linear.weight).data.mul_(7), nn.init.zeros_(linear.bias)
+maps = show_unet.attention_weights(alike, F.normalize(patches, dim=1))
 print("the weights of each asking pixel sum to", maps.sum(dim=(1, 2)).mean().item())
 
 # %%
-bright = (small[0, 0] > 0.6).nonzero()
-asking = [tuple(bright[0].tolist()), tuple(bright[-1].tolist()), (1, 1)]
-show_unet.attention_map(images[2], maps, asking,
-                        alt="A digit with three marked pixels, and for each a map of where it looks. Two pixels on strokes look at pixels on strokes of like direction; one in the background looks at the background.",
-                        caption="Bright: listens a lot. Like finds like, however far away.")
+asking = [(4, 2), (7, 5), (1, 1)]  # an upright stroke, a level stroke, the background
+show_unet.attention_map(
+    images[2],
+    maps,
+    asking,
+    alt="A four with three marked pixels, and for each a map of where it looks. The pixel on an upright stroke looks at upright strokes, also on the other side; the one on the level stroke looks along it; the one in the background looks at the background.",
+    caption="Bright: listens a lot. Like finds like, however far away.",
+)
 
 # %% [markdown]
 r"""
@@ -445,14 +517,21 @@ In one column, this is what your `forward` does:
 net = UNet(block_channels=(16, 32), layers_per_block=1, head_channels=16, norm_groups=8)
 x = torch.randn(2, 1, 12, 8)
 answer = net(x, torch.tensor([3, 700]))
-assert answer.shape == x.shape, f"one number of noise for each pixel: {tuple(x.shape)}; yours: {tuple(answer.shape)}"
-assert not torch.allclose(answer, net(x, torch.tensor([4, 700]))), "another t should give another answer"
-assert torch.allclose(answer[:1], net(x[:1], torch.tensor([3])), atol=1e-5), "a picture's answer must not depend on the others in the batch"
+assert answer.shape == x.shape, (
+    f"one number of noise for each pixel: {tuple(x.shape)}; yours: {tuple(answer.shape)}"
+)
+assert not torch.allclose(answer, net(x, torch.tensor([4, 700]))), (
+    "another t should give another answer"
+)
+assert torch.allclose(answer[:1], net(x[:1], torch.tensor([3])), atol=1e-5), (
+    "a picture's answer must not depend on the others in the batch"
+)
 
 # %% [markdown]
 r"""
 That was the hardest exercise of the lesson. Let your network draw itself. The next cell runs it once, and notes the shape at every layer.
 """
+
 
 # %%
 def small_unet(seed: int = 0) -> UNet:
@@ -475,6 +554,7 @@ Before you train any network for hours, ask it to learn *one small batch by hear
 
 The training loop is four lines. Ask for the answer, measure the error, compute the gradient, take a step.
 """
+
 
 # %%
 def fit(net: nn.Module, draw_batch, steps: int, learning_rate: float = 3e-3) -> list[float]:
@@ -509,16 +589,34 @@ print(f"loss: {losses[0]:.2f} at the start, {losses[-1]:.4f} at the end")
 
 # %%
 copy = F.mse_loss(x_t, noise).item()
-rulers = {"your UNet": losses, "always answering zero": [1.0] * len(losses), "answering x_t": [copy] * len(losses)}
-show.curves(range(len(losses)), rulers, xlabel="training step", ylabel="mean squared error", yscale="log", height=2.8,
-            alt="Loss against training step on a logarithmic axis: it starts above the line of always answering zero, at 1, falls below the line of answering x_t within a few steps and reaches about one thousandth.")
+rulers = {
+    "your UNet": losses,
+    "always answering zero": [1.0] * len(losses),
+    "answering x_t": [copy] * len(losses),
+}
+show.curves(
+    range(len(losses)),
+    rulers,
+    xlabel="training step",
+    ylabel="mean squared error",
+    yscale="log",
+    height=2.8,
+    alt="Loss against training step on a logarithmic axis: it starts above the line of always answering zero, at 1, falls below the line of answering x_t within a few steps and reaches about one thousandth.",
+)
 
 # %%
-show.film_strip({"noisy, x_t": x_t, "true noise": noise / 3, "answer before": before / 3,
-                 "answer after": after / 3, "taken off": take_off(x_t, after, t)},
-                [f"t = {i}" for i in t.tolist()],
-                alt="Five rows: noisy digits, true noise, the untrained answer, the trained answer, the digits recovered. The trained answer looks like the true noise, the recovered digits are clean.",
-                caption="A perfect score on a batch that it has seen 160 times.")
+show.film_strip(
+    {
+        "noisy, x_t": x_t,
+        "true noise": noise / 3,
+        "answer before": before / 3,
+        "answer after": after / 3,
+        "taken off": take_off(x_t, after, t),
+    },
+    [f"t = {i}" for i in t.tolist()],
+    alt="Five rows: noisy digits, true noise, the untrained answer, the trained answer, the digits recovered. The trained answer looks like the true noise, the recovered digits are clean.",
+    caption="A perfect score on a batch that it has seen 160 times.",
+)
 
 # %% [markdown]
 r"""
@@ -532,16 +630,21 @@ new_noise = torch.randn(digits.shape, generator=torch.Generator().manual_seed(5)
 new_x_t = add_noise(digits, new_noise, t, alpha_bar)
 with torch.no_grad():
     new_answer = net(new_x_t, t)
-print(f"same noise {F.mse_loss(after, noise):.4f}    new noise {F.mse_loss(new_answer, new_noise):.4f}")
-show.film_strip({"new noise": new_x_t, "taken off": take_off(new_x_t, new_answer, t)}, [f"t = {i}" for i in t.tolist()],
-                alt="The same digits under new noise, and what the network makes of them: good at low noise, dirty and broken at high noise.")
+print(f"same noise {F.mse_loss(after, noise):.4f}")
+print(f"new noise  {F.mse_loss(new_answer, new_noise):.4f}")
+show.film_strip(
+    {"new noise": new_x_t, "taken off": take_off(new_x_t, new_answer, t)},
+    [f"t = {i}" for i in t.tolist()],
+    alt="The same digits under new noise, and what the network makes of them: good at low noise, dirty and broken at high noise.",
+)
 
 # %% [markdown]
 r"""
-A hundred times worse, though still far better than a lazy answer. Learning by heart is not denoising. In lesson 3 it sees fresh digits with fresh noise each time. Then it can only win by learning what strokes look like.
+More than a hundred times worse, though still far better than a lazy answer. Learning by heart is not denoising. In lesson 3 it sees fresh digits with fresh noise each time. Then it can only win by learning what strokes look like.
 
 What do the skips carry? We cut the two bridges at full size (their 16 channels are set to zero) and look again at the batch that it knows.
 """
+
 
 # %%
 def cut(block: nn.Module, inputs: tuple) -> tuple:
@@ -558,9 +661,11 @@ for handle in cuts:
 
 # %%
 print(f"error with skips {F.mse_loss(after, noise):.4f}, without {F.mse_loss(without, noise):.2f}")
-show.film_strip({"true noise": noise / 3, "with skips": after / 3, "without": without / 3},
-                alt="True noise, the answer with skips, which looks the same, and the answer without, which has lost its fine grain.",
-                caption="The fine grain came over the bridges.")
+show.film_strip(
+    {"true noise": noise / 3, "with skips": after / 3, "without": without / 3},
+    alt="True noise, the answer with skips, which looks the same, and the answer without, which has lost its fine grain.",
+    caption="The fine grain came over the bridges.",
+)
 
 # %% [markdown]
 r"""
@@ -574,9 +679,13 @@ handle = listener.register_forward_pre_hook(lambda layer, inputs: caught.append(
 with torch.no_grad():
     net(x_t[1:2], t[1:2])
 handle.remove()
-show_unet.attention_map(x_t[1], show_unet.attention_weights(listener, caught[0]), [(3, 7), (7, 7), (1, 1)],
-                        alt="A noisy digit with three marked pixels, and for each a map of where it looks in the trained network.",
-                        caption="Learnt from one batch, so don't read much into it. Lesson 6 looks at maps that mean something.")
+show_unet.attention_map(
+    x_t[1],
+    show_unet.attention_weights(listener, caught[0]),
+    [(3, 7), (7, 7), (1, 1)],
+    alt="A noisy digit with three marked pixels, and for each a map of where it looks in the trained network.",
+    caption="Learnt from one batch, so don't read much into it. Lesson 6 looks at maps that mean something.",
+)
 
 # %% [markdown]
 r"""
@@ -588,6 +697,7 @@ We make the extreme case, so that we know the right answer exactly: clean pictur
 
 **Predict.** Draw both error curves against $t$. Where is the blind network worst?
 """
+
 
 # %%
 def sand_batch(pictures: int = 64) -> tuple[Tensor, Tensor, Tensor]:
@@ -605,31 +715,54 @@ def blind_batch() -> tuple[Tensor, Tensor, Tensor]:
 nets = {}
 for name, batch in {"told the time": sand_batch, "blind": blind_batch}.items():
     torch.manual_seed(0)
-    nets[name] = UNet(block_channels=(16,), layers_per_block=1, attention_levels=(False,), head_channels=16, norm_groups=4)
+    nets[name] = UNet(
+        block_channels=(16,),
+        layers_per_block=1,
+        attention_levels=(False,),
+        head_channels=16,
+        norm_groups=4,
+    )
     fit(nets[name], batch, steps=pick(smoke=4, cpu=150, gpu=600), learning_rate=4e-3)
 
 
 # %%
 @torch.no_grad()
-def error_at(name: str, step: int) -> float:
-    t = torch.full((128,), step)
-    x_0, noise = torch.randn(2, 128, 1, 8, 8)
+def error_at(name: str, step: int, pictures: int = pick(smoke=8, cpu=128)) -> float:
+    t = torch.full((pictures,), step)
+    x_0, noise = torch.randn(2, pictures, 1, 8, 8)
     told = t if name == "told the time" else torch.zeros_like(t)
     return F.mse_loss(nets[name](add_noise(x_0, noise, t, alpha_bar), told), noise).item()
 
 
 at = torch.arange(0, 1000, 111)
 c = (1 - alpha_bar).sqrt().mean()
-best = {"told: best possible": alpha_bar[at], "blind: best possible": 1 - 2 * c * (1 - alpha_bar[at]).sqrt() + c**2}
+best = {
+    "told: best possible": alpha_bar[at],
+    "blind: best possible": 1 - 2 * c * (1 - alpha_bar[at]).sqrt() + c**2,
+}
 
 # %%
 figure, (axes,) = show.panels(1, 1, height=3.0)
 show.draw_curves(axes, at, best, xlabel="step t", ylabel="mean squared error")
-for (name, marker), colour in zip({"told the time": "o", "blind": "s"}.items(), show.COLOURS, strict=False):
-    axes.plot(at, [error_at(name, i) for i in at.tolist()], marker, color=colour, ms=8, mfc="none", mew=2, label=f"{name}: your UNet")
+for (name, marker), colour in zip(
+    {"told the time": "o", "blind": "s"}.items(), show.COLOURS, strict=False
+):
+    axes.plot(
+        at,
+        [error_at(name, i) for i in at.tolist()],
+        marker,
+        color=colour,
+        ms=8,
+        mfc="none",
+        mew=2,
+        label=f"{name}: your UNet",
+    )
 axes.legend(ncols=2)
-show.Picture(figure, alt="Error against t. The network that is told the time lies on its best possible curve, from 1 down to 0. The blind one lies on its own, from 1.4 down to 0.13, above the other everywhere except where they touch in the middle.",
-             caption="Lines: theory. Marks: your networks. At small t the blind one is worse than an answer of zero.")
+show.Picture(
+    figure,
+    alt="Error against t. The network that is told the time lies on its best possible curve, from 1 down to 0. The blind one lies on its own, from 1.4 down to 0.13, above the other everywhere except where they touch in the middle.",
+    caption="Lines: theory. Marks: your networks. At small t the blind one is worse than an answer of zero.",
+)
 
 # %% [markdown]
 r"""
@@ -653,13 +786,21 @@ from diffusers import UNet2DModel
 from t2i.convert import unet2d_state_dict
 
 torch.manual_seed(0)
-theirs = UNet2DModel(in_channels=1, out_channels=1, block_out_channels=(32, 64), layers_per_block=2, attention_head_dim=32,
-                     down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D")).eval()
+theirs = UNet2DModel(
+    in_channels=1,
+    out_channels=1,
+    block_out_channels=(32, 64),
+    layers_per_block=2,
+    attention_head_dim=32,
+    down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+    up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+).eval()
 yours = UNet(block_channels=(32, 64), head_channels=32).eval()
 yours.load_state_dict(unet2d_state_dict(theirs.state_dict()))
 with torch.no_grad():
     difference = (yours(x_t, t) - theirs(x_t, t).sample).abs().max()
-print(f"{sum(p.numel() for p in yours.parameters()):,} weights loaded; the answers differ by at most {difference:.0e}")
+print(f"{sum(p.numel() for p in yours.parameters()):,} weights loaded")
+print(f"the answers differ by at most {difference:.0e}")
 
 # %% [markdown]
 r"""

@@ -323,8 +323,6 @@ show.film_strip(
 r"""
 As long as something of the digit is visible, the guess is sharp. Then it blurs. The network is not being lazy: if the picture might be a 4 or a 9, the answer with the smallest *mean* square error is the average of both, and an average is a blur.
 
-(At the very last step the guess may be wild. There we divide by $\sqrt{\bar\alpha_t}$, almost zero, so the tiniest error becomes huge. Keep that in mind for section 7.)
-
 This is why we cannot jump from noise to a digit in one go. We have to **decide a little at a time.** Go one small step towards the guess; look again; now some of the possibilities have dropped out, so the new guess is sharper; step again.
 """
 
@@ -419,7 +417,7 @@ There is a second reason. The network was trained on pictures with *exactly* the
 
 **Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero, and a tiny error of the network becomes a huge one of the guess. Clipping stops that error before it spreads. (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
 
-**Predict before you run.** At the very last step, how far outside [-1, 1] will your network's unclipped guess be: 2, 20 or 2,000?
+**Predict before you run.** At the noisiest step, let the predicted noise be wrong by just one hundredth. How wrong is the guess: by 0.01, by 1, or by more than 100?
 """
 
 # %%
@@ -444,12 +442,17 @@ far = ddpm_step(x_t, 50 * noise, torch.zeros(4).long(), fresh, alphas_cumprod)
 assert far.abs().max() <= 1, "the guess should be clipped to [-1, 1]"
 
 # %%
-t = torch.full((16,), T - 1, device=device)
-x_t = torch.randn(16, 1, 28, 28, device=device)
-with torch.no_grad():
-    guess = predict_x_0(x_t, denoiser(x_t, t), t, alphas_cumprod)
-print(f"the guess at t = {T - 1} reaches from {guess.min():,.0f} to {guess.max():,.0f}")
-print(f"{(guess.abs() > 1).float().mean():.0%} of its pixels lie outside [-1, 1]")
+t = torch.tensor([T - 1])
+x_0, noise = test_images[:1], torch.randn(1, 1, 28, 28)
+x_t = add_noise(x_0, noise, t, alphas_cumprod)
+off_by_a_hundredth = noise + 0.01
+guess = predict_x_0(x_t, off_by_a_hundredth, t, alphas_cumprod)
+print(f"the guess is wrong by {(guess - x_0).abs().mean():,.0f}")
+
+# %% [markdown]
+r"""
+(Our network is safer than most: its head start makes its errors shrink just where they would hurt. Most networks have no such help, so nearly every DDPM clips.)
+"""
 
 # %% [markdown]
 r"""
@@ -579,7 +582,7 @@ show_ddpm.distance_picture(distances, distances_real)
 
 # %% [markdown]
 r"""
-The network has 0.7 million weights, and the training pictures have 47 million pixels. It has no room to store them; it learnt how strokes go. A copy would lie at distance 0.
+The network has less than a million weights, and the training pictures have 47 million pixels. It has no room to store them; it learnt how strokes go. A copy would lie at distance 0.
 
 **Training, or broken?** When samples look bad, the question is always: train longer, or search for a bug? Bugs have faces. Every row below comes from *the same trained network* as the top row. In each, one line of code was broken.
 

@@ -159,22 +159,22 @@ def _grade(number: int, name: str, notebook: bytes) -> tuple[dict | None, str]:
 
 
 def _run(command: list[str], data: bytes) -> tuple[int | None, str]:
-    """(exit code, what it complained about); dots appear while it takes long."""
+    """(exit code, what it complained about); a row of dots grows while it takes long."""
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe)
-    start, dotted = time.monotonic(), False
+    start, dots = time.monotonic(), 0
     try:
         while time.monotonic() - start < LONGEST_SECONDS:
             try:
-                timeout = 1.0 if dotted else QUIET_SECONDS
-                _, errors = process.communicate(None if dotted else data, timeout=timeout)
+                timeout = 1.0 if dots else QUIET_SECONDS
+                _, errors = process.communicate(None if dots else data, timeout=timeout)
                 return process.returncode, errors.decode(errors="replace")
             except subprocess.TimeoutExpired:
-                print("." if dotted else "grading .", end="", flush=True)
-                dotted = True
+                dots += 1
+                print("\rgrading " + "." * dots, end="", flush=True)
         return None, ""
     finally:
-        if dotted:
+        if dots:
             print()
         if process.poll() is None:
             process.kill()

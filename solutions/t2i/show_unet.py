@@ -84,7 +84,7 @@ def draw_unet(model: nn.Module, x_t: Tensor, t: Tensor, width: float = 8.5) -> s
     """
     slabs = watch(model, x_t, t)
     heights = sorted({slab.came_out[1] for slab in slabs}, reverse=True)
-    figure, (axes,) = show.panels(1, 1, width, 1.3 + 1.5 * len(heights))
+    figure, (axes,) = show.panels(1, 1, width, 0.8 + 1.5 * len(heights))
     places = []
     for i, slab in enumerate(slabs):
         y = -2.0 * heights.index(slab.came_out[1])
@@ -92,14 +92,14 @@ def draw_unet(model: nn.Module, x_t: Tensor, t: Tensor, width: float = 8.5) -> s
         _slab(axes, i, y, slab, _height(slab, heights[0]))
     for (x0, y0), (x1, y1) in zip(places, places[1:], strict=False):
         _arrow(axes, (x0 + 0.22, y0), (x1 - 0.22, y1), show.BLACK)
-    _skips(axes, slabs, places)
+    top = _skips(axes, slabs, places)
     for kind in dict.fromkeys(slab.kind for slab in slabs):
         axes.scatter([], [], marker="s", s=70, color=COLOURS[kind], label=WORDS[kind])
     axes.plot([], [], color=show.ORANGE, ls="--", label="skip connection")
     axes.legend(
         loc="lower center", ncols=5, bbox_to_anchor=(0.5, -0.04), fontsize=8.5, frameon=False
     )
-    axes.set(xlim=(-0.7, len(slabs) - 0.3), ylim=(min(y for _, y in places) - 1.5, 1.75))
+    axes.set(xlim=(-0.7, len(slabs) - 0.3), ylim=(min(y for _, y in places) - 1.4, top + 0.1))
     axes.axis("off")
     alt = "The UNet as a U of slabs, each with its channels and size: " + "; ".join(
         f"{slab.name} {'×'.join(map(str, slab.came_out))}" for slab in slabs
@@ -130,8 +130,8 @@ def _slab(axes: Axes, x: float, y: float, slab: Slab, height: float) -> None:
     axes.text(x, y - height / 2 - 0.08, text, ha="center", va="top", fontsize=8.5)
 
 
-def _skips(axes: Axes, slabs: list[Slab], places: list[tuple[float, float]]) -> None:
-    """Dashed bridges from each layer on the way down to the block on the way up that reads it."""
+def _skips(axes: Axes, slabs: list[Slab], places: list[tuple[float, float]]) -> float:
+    """Dashed bridges from each layer on the way down to the block that reads it; the highest y."""
     kept = [i for i, slab in enumerate(slabs) if slab.name.startswith(("conv_in", "down."))]
     readers = [i for i, s in enumerate(slabs) if s.name.startswith("up.") and s.kind != "resize"]
     on_row: dict[float, int] = {}
@@ -143,6 +143,7 @@ def _skips(axes: Axes, slabs: list[Slab], places: list[tuple[float, float]]) -> 
         axes.plot([x0, x0, x1], [y, top, top], color=show.ORANGE, ls="--", lw=1.3, zorder=0)
         ends = y + _height(slabs[end], slabs[0].came_out[1]) / 2
         _arrow(axes, (x1, top), (x1, ends), show.ORANGE, ls="--")
+    return 0.72 + 0.2 * max(on_row.get(0.0, 1) - 1, 0)
 
 
 def _arrow(axes: Axes, start: tuple, end: tuple, colour: str, **style: object) -> None:
