@@ -41,6 +41,7 @@ class Submission:
     unwritten: frozenset[str] = frozenset()  # exercises whose stub is untouched
     missing: frozenset[str] = frozenset()  # exercises whose definition is nowhere
     broken: dict[str, str] = field(default_factory=dict)  # exercise -> why its cell can't be read
+    uses: dict[str, frozenset[str]] = field(default_factory=dict)  # exercise -> others it calls
 
     def source(self) -> str:
         """All pieces as one module's text."""
@@ -78,8 +79,17 @@ def extract(notebook: bytes, lesson: Lesson) -> Submission:
             chosen[_head(exercise.name)] = cell
             if is_stub(_last(cell.nodes, _head(exercise.name)), exercise.name):
                 unwritten.add(exercise.name)
-    pieces = _reachable([*_given(lesson, cells), *cells], chosen)
-    return Submission(tuple(pieces), frozenset(unwritten), frozenset(missing), broken)
+    cells = [*_given(lesson, cells), *cells]
+    pieces = _pieces(cells, _reachable(cells, chosen, list(chosen)))
+    uses = {}
+    for exercise in lesson.exercises:
+        head = _head(exercise.name)
+        nodes = _reachable(cells, chosen, [head] if head in chosen else [])
+        reached = {node.name for node in nodes if isinstance(node, _DEFINITIONS)} - {head}
+        uses[exercise.name] = frozenset(
+            other.name for other in lesson.exercises if _head(other.name) in reached
+        )
+    return Submission(tuple(pieces), frozenset(unwritten), frozenset(missing), broken, uses)
 
 
 def code_cells(notebook: bytes) -> list[tuple[str, str | None, str]]:
@@ -187,31 +197,32 @@ def _given(lesson: Lesson, cells: list[_Cell]) -> list[_Cell]:
     return given
 
 
-def _reachable(cells: list[_Cell], chosen: dict[str, _Cell]) -> list[Piece]:
-    """Every definition, constant and import that the chosen definitions name, in order."""
-    providers: dict[str, list[tuple[_Cell, ast.stmt]]] = {}
-    stars = []
+def _reachable(cells: list[_Cell], chosen: dict[str, _Cell], roots: list[str]) -> list[ast.stmt]:
+    """The definitions `roots`, and every definition, constant and import that they lead to."""
+    providers: dict[str, list[ast.stmt]] = {}
     for cell in cells:
         for node in cell.nodes:
             for name in _binds(node):
-                if name == "*":
-                    stars.append((cell, node))
-                elif name not in chosen or chosen[name] is cell:
-                    providers.setdefault(name, []).append((cell, node))
-    taken: dict[int, set[int]] = {}
-    queue = [provided for head in chosen for provided in providers[head][-1:]]
-    queue += stars if chosen else []
+                if name not in chosen or chosen[name] is cell:
+                    providers.setdefault(name, []).append(node)
+    queue = [node for head in roots for node in providers[head][-1:]]
+    queue += providers.get("*", []) if roots else []
+    taken: dict[int, ast.stmt] = {}
     while queue:
-        cell, node = queue.pop()
-        kept = taken.setdefault(id(cell), set())
-        if id(node) in kept:
-            continue
-        kept.add(id(node))
-        for name in _names(node):
-            queue += providers.get(name, [])  # all of them: a decorator may need an early one
+        node = queue.pop()
+        if id(node) not in taken:
+            taken[id(node)] = node
+            for name in _names(node):
+                queue += providers.get(name, [])  # all of them: a decorator may need an early one
+    return list(taken.values())
+
+
+def _pieces(cells: list[_Cell], taken: list[ast.stmt]) -> list[Piece]:
+    """Those statements, cell by cell in the notebook's order."""
+    wanted = {id(node) for node in taken}
     pieces = []
     for cell in cells:
-        nodes = [node for node in cell.nodes if id(node) in taken.get(id(cell), ())]
+        nodes = [node for node in cell.nodes if id(node) in wanted]
         if nodes:
             pieces.append(Piece(cell.label, _masked(cell.source, nodes)))
     return pieces

@@ -122,23 +122,48 @@ def _grade_exercises(
     seed: int,
     worker: Worker | None,
 ) -> tuple[list[ExerciseResult], str]:
-    settled = {exercise.name: _without_running(submission, exercise) for exercise in wanted}
-    open_names = [name for name, result in settled.items() if result is None]
-    if not open_names:
-        return list(settled.values()), "not needed"
     own = worker is None
     worker = worker or Worker(lesson)
     try:
-        plugin = _Plugin(worker, submission, seed, open_names)
-        _run_pytest(lesson, plugin)
-        mode = worker.mode.name
+        settled = _settle(submission, lesson, wanted, seed, worker)
+        failed = [name for name, result in settled.items() if _ran_and_failed(result)]
+        needed = {name for failure in failed for name in submission.uses[failure]}
+        unknown = [e for e in lesson.exercises if e.name in needed - settled.keys()]
+        others = _settle(submission, lesson, unknown, seed, worker)
     finally:
         if own:
             worker.close()
-    by_name = {exercise.name: exercise for exercise in wanted}
-    for name in open_names:
-        settled[name] = plugin.result(by_name[name])
-    return [_mention_what_it_stands_on(settled[e.name], submission) for e in wanted], mode
+    for name in failed:
+        wrong = [n for n, r in (others | settled).items() if r.status != "passed"]
+        settled[name] = _stands_on(settled[name], submission.uses[name] & set(wrong))
+    ran = any(result.seconds for result in settled.values())
+    return list(settled.values()), worker.mode.name if ran else "not needed"
+
+
+def _settle(
+    submission: Submission, lesson: Lesson, wanted: list[Exercise], seed: int, worker: Worker
+) -> dict[str, ExerciseResult]:
+    """The result of each wanted exercise, each judged by its own tests."""
+    settled = {exercise.name: _without_running(submission, exercise) for exercise in wanted}
+    open_names = [name for name, result in settled.items() if result is None]
+    if open_names:
+        plugin = _Plugin(worker, submission, seed, open_names)
+        _run_pytest(lesson, plugin)
+        for exercise in wanted:
+            settled[exercise.name] = settled[exercise.name] or plugin.result(exercise)
+    return settled
+
+
+def _ran_and_failed(result: ExerciseResult) -> bool:
+    return result.status != "passed" and result.seconds > 0
+
+
+def _stands_on(result: ExerciseResult, wrong: set[str]) -> ExerciseResult:
+    """Say which other exercise must be mended first, where one is wrong that this one calls."""
+    if not wrong:
+        return result
+    first = f"It uses {' and '.join(sorted(wrong))}, not right yet: mend that first."
+    return replace(result, message=f"{first} (Until then: {result.message})")
 
 
 def _without_running(submission: Submission, exercise: Exercise) -> ExerciseResult | None:
@@ -153,15 +178,6 @@ def _without_running(submission: Submission, exercise: Exercise) -> ExerciseResu
         why = submission.broken[exercise.name]
         return _zero(exercise, "failed", f"Python cannot read the cell: {why}.")
     return None
-
-
-def _mention_what_it_stands_on(result: ExerciseResult, submission: Submission) -> ExerciseResult:
-    """Where an exercise failed because another is not written yet, say so."""
-    if result.status == "failed" and result.written and "NotImplementedError" in result.message:
-        needed = [name for name in sorted(submission.unwritten) if name in result.message]
-        if needed:
-            return replace(result, message=f"It uses {needed[0]}: write that exercise first.")
-    return result
 
 
 def _zero(exercise: Exercise, status: str, message: str) -> ExerciseResult:

@@ -118,7 +118,7 @@ class _Reader:
         if name in self.checked:
             raise self._error(directive, f"a second check of {name}")
         self.checked.add(name)
-        cell = new_code_cell(f'{directive.body}\ngrade("{name}")'.strip("\n"))
+        cell = new_code_cell(f'grade("{name}")\n{directive.body}'.strip("\n"))
         exercise = self.exercises[name]
         cell.metadata["nbgrader"] = nbgrader_metadata(
             f"check-{exercise.grade_id}", points=exercise.points

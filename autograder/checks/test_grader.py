@@ -45,6 +45,17 @@ def test_one_seed_gives_one_result(tiny, worker, make_notebook, right):
     assert [e.message for e in first.exercises] == [e.message for e in second.exercises]
 
 
+@pytest.mark.parametrize("only", [None, "snr"])
+def test_what_fails_because_of_another_exercise_says_so(tiny, worker, make_notebook, only):
+    wrong = "def linear_betas(n):\n    return helper(n)\ndef helper(n):\n    return torch.ones(n)"
+    leaning = "def snr(a):\n    return a / (1 - a) * linear_betas(7)[0] / 1e-4"
+    result = grade(make_notebook(IMPORT, wrong, leaning), tiny, only=only, worker=worker)
+    assert row(result, "snr").message.startswith("It uses linear_betas, not right yet")
+    right_alone = "def snr(a):\n    return a / (1 - a)"
+    result = grade(make_notebook(IMPORT, wrong, right_alone), tiny, only=only, worker=worker)
+    assert row(result, "snr").points == 60
+
+
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [

@@ -4,19 +4,19 @@ r"""
 
 **How to ruin a picture so gently that the damage can be undone.**
 
-![A handwritten digit three times from left to right, each time drowning in grey noise until nothing is left. In the first row, the linear schedule, it is gone soon after the middle; in the second, the cosine schedule, it stays visible much longer; the third, Stable Diffusion's repaired schedule, lies between them.](figures/opening.png)
+![Three rows of a handwritten digit that drowns in grey noise from left to right. In the first row, the linear schedule, it is gone soon after the middle; in the second, the cosine schedule, it stays visible much longer; the third, Stable Diffusion's repaired schedule, lies between them.](figures/opening.png)
 
-At the end of this lesson you will have made this picture with your own code. It shows one digit drowning in noise, at three speeds. A list of numbers sets the speed: the **noise schedule**. You will write two schedules, the formula that jumps to any moment of the film at once, and a repair for a real flaw in Stable Diffusion's schedule.
+At the end of this lesson you will make this picture with your own code. It shows one digit drowning in noise, at three speeds. A list of numbers sets the speed: the **noise schedule**. You will write two schedules, the formula that jumps to any moment of the film at once, and a repair for a real flaw in Stable Diffusion's schedule.
 
 Why learn to destroy pictures, when we want to make them? Because destroying is easy, and we can do it in thousands of tiny steps. Each tiny step is a small puzzle: *"here is a slightly noisier picture; which noise was added?"* A neural network can learn to solve that puzzle. Run the film backwards, let the network take off a little noise each time, and a picture appears where there was none. That is the whole idea of diffusion, and it carries all ten lessons:
 
-![Map of the course: ten numbered stops. Lessons 1 to 3, from noise to digits: noise schedules, the UNet, DDPM. Lessons 4 and 5, faster and on demand: samplers, guidance. Lessons 6 and 7, words: cross-attention, CLIP. Lessons 8 to 10, bigger pictures: VAE latents, DiT, text to image.](figures/ten_lessons.png)
+![Map of the course: ten numbered stops. Lessons 1 to 3, from noise to digits: noise schedules, the UNet, DDPM. Lessons 4 and 5, faster, on demand: samplers, guidance. Lessons 6 and 7, words: cross-attention, CLIP. Lessons 8 to 10, pictures from words: VAE latents, DiT, text to image.](figures/ten_lessons.png)
 
-You need Python and a little PyTorch. Everything else is explained when it comes up. Take about 90 minutes.
+You need Python and a little PyTorch. Everything else is explained when it comes up. Take about 90 minutes. All symbols on one page: [Notation](../../NOTATION.md).
 
 | tier | machine | computing time, top to bottom | memory |
 |---|---|---|---|
-| `cpu`, `gpu` | 2 CPU cores; a GPU is not used | 20 s, and 7 s for each `grade(...)` | 1.3 GB |
+| `cpu`, `gpu` | 2 CPU cores; a GPU is not used | about half a minute, and about 7 s for each `grade(...)` | about 1.5 GB |
 
 **How a lesson works.** You read, look at a picture, *write down a prediction*, and run the cell. At an exercise you replace the line `raise NotImplementedError(...)` by your own code. Each has three folded hints. The cell after it checks your code, and `grade(...)` compares it with references that you don't see.
 """
@@ -46,14 +46,17 @@ Our pictures are handwritten digits from MNIST: 28 × 28 pixels, one shade of gr
 # %%
 images, labels = mnist("train")
 print("images:", tuple(images.shape), " from", images.min().item(), "to", images.max().item())
-show.show_images(images[:8], [str(label) for label in labels[:8].tolist()],
-                 alt="Eight handwritten digits, white on black, each with its label above it.")
+show.show_images(
+    images[:8],
+    [str(label) for label in labels[:8].tolist()],
+    alt="Eight handwritten digits, white on black, each with its label above it.",
+)
 
 # %% [markdown]
 r"""
 The shape `(N, 1, 28, 28)` reads: N pictures, 1 channel (grey; colour would have 3), 28 rows, 28 columns. The same order, `(B, C, H, W)`, will serve us to the end of the course. B stands for *batch*, the pictures handled together.
 
-We pick one digit to be the hero of this lesson. The clean picture is called $x_0$: the picture after zero noise.
+We pick one digit to be the hero of this lesson. The clean picture, before any noise, is called $x_0$.
 """
 
 # %%
@@ -71,7 +74,7 @@ r"""
 
 Two numbers describe a Gaussian. The **mean** says where its middle is. The **variance** says how wide it is: the average squared distance from the mean. The square root of the variance is called *standard deviation*; about two thirds of all values lie within one standard deviation of the mean.
 
-The Gaussian with mean 0 and variance 1 is called *standard* and written $\mathcal N(0, 1)$. If all pixels of a picture are drawn from it, we write $\mathcal N(0, I)$. In PyTorch it is `torch.randn`.
+The Gaussian with mean 0 and variance 1 is called *standard* and written $\mathcal N(0, 1)$. If all pixels of a picture are drawn from it, we write $\mathcal N(0, I)$. (I: pixels independent, each with variance 1.) In PyTorch it is `torch.randn`.
 
 **Predict.** If you multiply Gaussian noise by 3, what happens to its variance? Write it down, then run.
 """
@@ -118,10 +121,16 @@ for name, recipe in recipes.items():
         variances[name].append(x.var().item())
 
 # %%
-show.curves(range(1, 301), variances, xlabel="steps taken", yscale="log", ylabel="variance (log)",
-            alt="Variance against steps. The first recipe grows to seven, the second falls to one "
-            "hundredth, the third stays at one.",
-            caption="Only the recipe with both square roots keeps the variance at 1.")
+show.curves(
+    range(1, 301),
+    variances,
+    xlabel="steps taken",
+    yscale="log",
+    ylabel="variance (log)",
+    alt="Variance against steps. The first recipe grows to seven, the second falls to one "
+    "hundredth, the third stays at one.",
+    caption="Only the recipe with both square roots keeps the variance at 1.",
+)
 
 # %% [markdown]
 r"""
@@ -133,7 +142,7 @@ That is worth having. The network of lesson 2 will see numbers of about the same
 
 ## 4 · A schedule: one beta for each step
 
-A schedule is the list of all betas: $\beta_0, \beta_1, \dots, \beta_{T-1}$. We count steps from 0, as Python does. T is their number, usually 1000.
+A schedule is the list of all betas: $\beta_0, \beta_1, \dots, \beta_{T-1}$. We count steps from 0, as Python does. So step 0 already adds a little noise, and after step t a picture has been through t + 1 steps. One exception, by tradition: $x_0$ always means the clean picture, before step 0. T is the number of steps, usually 1000.
 
 The first one people used was the simplest. Start at a tiny beta (a ten-thousandth: the first steps must not hurt the fine details), end at a larger one, and go up in equal strides. The formula, for $t = 0, \dots, T-1$:
 
@@ -163,9 +172,10 @@ r"""
 Now use it. `walk` takes all 1000 steps, one after the other, and keeps every picture on the way.
 """
 
+
 # %%
 def walk(x: Tensor, betas: Tensor) -> Tensor:
-    """All pictures of the film, made one step at a time."""
+    """The picture after each step 0 … T−1, made one step at a time."""
     film = []
     for beta in betas:
         x = (1 - beta).sqrt() * x + beta.sqrt() * torch.randn_like(x)
@@ -176,10 +186,13 @@ def walk(x: Tensor, betas: Tensor) -> Tensor:
 # %%
 film = walk(x_0, linear_betas(1000))
 steps = torch.linspace(0, 999, 10).long()
-show.film_strip({"walked": film[steps]}, [f"t = {t}" for t in steps.tolist()],
-                alt="A digit at ten moments of the walk: speckled at t = 111, hard to read at 444, "
-                "gone from 666 on.",
-                caption="Pixels beyond black or white are drawn as black or white, here and later.")
+show.film_strip(
+    {"walked": film[steps]},
+    [f"t = {t}" for t in steps.tolist()],
+    alt="A digit at ten moments of the walk: speckled at t = 111, hard to read at 444, "
+    "gone from 666 on.",
+    caption="Pixels beyond black or white are drawn as black or white, here and later.",
+)
 
 # %% [markdown]
 r"""
@@ -217,13 +230,19 @@ assert torch.allclose(two, goal), f"half of a half is a quarter; you have {two.t
 # %%
 alpha_bar = alphas_cumprod(linear_betas(1000))
 print(f"after 100 steps of 0.02: {alphas_cumprod(torch.full((100,), 0.02))[-1]:.3f}")
-lines = {"ᾱ: share of the variance": alpha_bar,
-         "√ᾱ: strength of the picture": alpha_bar.sqrt(),
-         "√(1−ᾱ): strength of the noise": (1 - alpha_bar).sqrt()}
-show.curves(range(1000), lines, xlabel="step t",
-            alt="Alpha bar of the linear schedule falls from 1 to 0 in an S. Its root falls later. "
-            "The root of 1 minus alpha bar rises from 0 to 1.",
-            caption="Picture and noise are equally strong where the broken lines cross.")
+lines = {
+    "ᾱ: share of the variance": alpha_bar,
+    "√ᾱ: strength of the picture": alpha_bar.sqrt(),
+    "√(1−ᾱ): strength of the noise": (1 - alpha_bar).sqrt(),
+}
+show.curves(
+    range(1000),
+    lines,
+    xlabel="step t",
+    alt="Alpha bar of the linear schedule falls from 1 to 0 in an S. Its root falls later. "
+    "The root of 1 minus alpha bar rises from 0 to 1.",
+    caption="Picture and noise are equally strong where the dashed and the dash-dotted line cross.",
+)
 
 # %% [markdown]
 r"""
@@ -239,7 +258,7 @@ $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1-\bar\alpha_t}\;\text{noise}$$
 
 It looks like the single step, with ᾱ in the place of $1-\beta$.
 
-In training, every picture of a batch gets *its own* step $t$. So we must look up one ᾱ for each picture, and multiply *all pixels of that picture* with it. The helper `gather` is given. It picks the values and gives them the shape `(B, 1, 1, 1)`. PyTorch stretches the ones to fit; that is called *broadcasting*.
+In training, every picture of a batch gets *its own* step $t$. So we must look up one ᾱ for each picture, and multiply *all pixels of that picture* with it. The helper `gather` is given. It picks the values and gives them the shape `(B, 1, 1, 1)`. PyTorch stretches the ones to fit; that is called *broadcasting*. The next cell shows how `gather` does it; you need not read it.
 """
 
 # %%
@@ -280,6 +299,7 @@ assert x_t.shape == black.shape, f"x_t should have the shape of x_0, not {tuple(
 assert torch.allclose(x_t[0], -0.2 * white[0]), "ᾱ = 0.64 means 0.8 picture and 0.6 noise"
 assert torch.allclose(x_t[1], 0.2 * white[1]), "sample 1 has its own t, so it needs its own ᾱ"
 
+
 # %%
 def drown(x_0: Tensor, alpha_bar: Tensor, steps: Tensor) -> Tensor:
     """One picture at several steps, always with the same noise, so that only t differs."""
@@ -289,10 +309,13 @@ def drown(x_0: Tensor, alpha_bar: Tensor, steps: Tensor) -> Tensor:
 
 
 titles = [f"t = {t}" for t in steps.tolist()]
-show.film_strip({"walked": film[steps], "jumped": drown(x_0, alpha_bar, steps)}, titles,
-                alt="Two film strips of a digit drowning, one walked and one jumped: equally noisy "
-                "at every step, with other speckles.",
-                caption="The grains of noise differ, the amount is the same.")
+show.film_strip(
+    {"walked": film[steps], "jumped": drown(x_0, alpha_bar, steps)},
+    titles,
+    alt="Two film strips of a digit drowning, one walked and one jumped: equally noisy "
+    "at every step, with other speckles.",
+    caption="The grains of noise differ, the amount is the same.",
+)
 
 # %% [markdown]
 r"""
@@ -309,9 +332,13 @@ axes.fill_between(range(1000), middle - spread, middle + spread, color=show.SKY,
 axes.plot(walkers[:, :6], color=show.GREY, linewidth=0.5)
 lines = {"average of 2,000 walkers": walkers.mean(1), "the jump's formula: √ᾱ": middle}
 show.draw_curves(axes, range(1000), lines, xlabel="step t", ylabel="value", ylim=(-3, 3))
-show.Picture(figure, alt="Six jagged grey paths start at 1 and scatter. The average of 2,000 "
-             "of them lies on the curve root of alpha bar, which falls to 0; a shaded band around "
-             "it widens to plus and minus 1.", caption="Six of the 2,000 walkers, in grey.")
+show.Picture(
+    figure,
+    alt="Six jagged grey paths start at 1 and scatter. The average of 2,000 "
+    "of them lies on the curve root of alpha bar, which falls to 0; a shaded band around "
+    "it widens to plus and minus 1.",
+    caption="Six of the 2,000 walkers, in grey.",
+)
 
 # %%
 inside = ((walkers - middle[:, None]).abs() < spread[:, None]).float().mean(1)
@@ -330,9 +357,13 @@ They wanted a gentle start, an even fall and a gentle end. A quarter of a cosine
 
 $$f(u)=\cos^2\!\left(\frac{u+s}{1+s}\cdot\frac{\pi}{2}\right),\qquad \beta_t = \min\!\left(1-\frac{f\!\left(\frac{t+1}{T}\right)}{f\!\left(\frac{t}{T}\right)},\ \text{max\_beta}\right)$$
 
-Here $u$ runs from 0 (the film's beginning) to 1 (its end). Why the ratio? $\bar\alpha$ is a product, so dividing two neighbours leaves just the one step between them: $\bar\alpha_t/\bar\alpha_{t-1} = 1-\beta_t$. The offset $s=0.008$ keeps the first betas from being too tiny to matter. The limit is needed because $f(1)=0$: the last beta would be exactly 1, and that would trouble the formulas of lesson 3.
+$f(u)$ is the ᾱ that we want at moment $u$ (a constant factor cancels in the ratio). Here $u$ runs from 0 (the film's beginning) to 1 (its end). Step t leads from $u = t/T$ to $(t+1)/T$.
 
-**Predict.** Which schedule keeps the digit readable longer? At which step will you lose sight of it?
+Why the ratio? $\bar\alpha$ is a product, so dividing two neighbours leaves just the one step between them: $\bar\alpha_t/\bar\alpha_{t-1} = 1-\beta_t$. In this ratio $\bar\alpha_t$ is what is left *after* step t, at $u = (t+1)/T$, and $\bar\alpha_{t-1}$ is what was left *before* it, at $u = t/T$. That is why the indices t and t − 1 turn into the moments t + 1 and t.
+
+The offset $s=0.008$ keeps the first betas from being too tiny to matter. The limit is needed because $f(1)=0$: the last beta would be exactly 1, and that would trouble the formulas of lesson 3.
+
+**Predict.** The opening picture told you that cosine keeps the digit longer. Yet both films end in noise, so somewhere cosine must catch up. From about which step on will its betas be the larger ones: 500, 700, 900?
 """
 
 # %%
@@ -342,7 +373,7 @@ Here $u$ runs from 0 (the film's beginning) to 1 (its end). Why the ratio? $\bar
 #| minutes: 12
 #| hint: First make the list of all u: 0, 1/T, 2/T, …, 1. That is T + 1 values, because T ratios need T + 1 neighbours.
 #| hint: Put the list into f, all at once (`torch.cos` takes a whole tensor; π is `math.pi`). Then divide "all but the first" by "all but the last": slices `[1:]` and `[:-1]`.
-#| hint: betas are 1 minus these ratios, cut with `.clamp(max=max_beta)`. Use `dtype=torch.float64` for the list of u and `.float()` at the end: the first ratios differ from 1 by only a few hundred-thousandths, where float32 gets coarse.
+#| hint: betas are 1 minus these ratios, cut with `.clamp(max=max_beta)`. Use `dtype=torch.float64` for the list of u and `.float()` at the end: the first ratios differ from 1 by only a few hundred-thousandths, and the last ones divide tiny numbers. In both places float32 gets coarse.
 
 # %%
 #| check: cosine_betas
@@ -356,22 +387,31 @@ assert abs(half - 0.494) < 0.002, f"ᾱ should be about one half in the middle, 
 # %%
 betas_of = {"linear": linear_betas(1000), "cosine": cosine_betas(1000)}
 schedules = {name: alphas_cumprod(betas) for name, betas in betas_of.items()}
-show.film_strip({name: drown(x_0, a, steps) for name, a in schedules.items()}, titles,
-                alt="The digit drowning under the linear and the cosine schedule. Linear: hard to "
-                "read at 444, gone at 666. Cosine: still readable at 555, gone at 888.",
-                caption="The same picture and the same noise in both rows.")
+show.film_strip(
+    {name: drown(x_0, a, steps) for name, a in schedules.items()},
+    titles,
+    alt="The digit drowning under the linear and the cosine schedule. Linear: hard to "
+    "read at 444, gone at 666. Cosine: still readable at 555, gone at 888.",
+    caption="The same picture and the same noise in both rows.",
+)
 
 # %%
 figure, axes = show.panels(1, 2, height=2.8)
 show.draw_curves(axes[0], range(1000), betas_of, title="β: noise in each step", ylim=(0, 0.05))
 show.draw_curves(axes[1], range(1000), schedules, title="ᾱ: picture left after it", xlabel="step t")
 axes[0].set(xlabel="step t")
-show.Picture(figure, alt="Left: the linear betas lie on a line; the cosine betas stay lower for "
-             "most of the steps and then shoot up. Right: the linear alpha bar falls steeply and "
-             "is near 0 from t = 600; the cosine one falls evenly and reaches 0 at the end.")
+show.Picture(
+    figure,
+    alt="Left: the linear betas lie on a line; the cosine betas stay lower for "
+    "most of the steps and then shoot up. Right: the linear alpha bar falls steeply and "
+    "is near 0 from t = 600; the cosine one falls evenly and reaches 0 at the end.",
+    caption="The left picture is cut at 0.05. The cosine betas go on to 0.999.",
+)
 
 # %% [markdown]
 r"""
+Only from about $t = 890$ on are the cosine betas the larger ones, and then they climb steeply. Cosine takes the picture away evenly (on the right), and as less and less of it is left, an even portion becomes a larger *share*.
+
 ## 8 · Signal-to-noise ratio
 
 ᾱ near the end is hard to compare by eye: 0.001 and 0.00001 both look like zero. Engineers have a better ruler for signals in noise, the **signal-to-noise ratio**, SNR. It says how many times stronger the picture's variance is than the noise's:
@@ -400,10 +440,17 @@ assert torch.allclose(ratio, goal), f"0.9 against 0.1 is nine to one; you have {
 
 # %%
 logs = {name: snr(a).log10() for name, a in schedules.items()}
-show.curves(range(1000), logs, xlabel="step t", ylabel="log₁₀ SNR", ylim=(-6, 4.5),
-            title="4: clean      0: picture and noise equally strong      −4: noise",
-            alt="Logarithm of the SNR against t. Linear falls from 4 and crosses 0 near t = 259. "
-            "Cosine stays above it, crosses 0 near t = 496 and plunges at the very end.")
+show.curves(
+    range(1000),
+    logs,
+    xlabel="step t",
+    ylabel="log₁₀ SNR",
+    ylim=(-6, 4.5),
+    title="4: clean      0: picture and noise equally strong      −4: noise",
+    alt="Logarithm of the SNR against t. Linear falls from 4 and crosses 0 near t = 259. "
+    "Cosine stays above it, crosses 0 near t = 496 and plunges at the very end.",
+    caption="Cosine crosses the line of equal strength 237 steps later than linear.",
+)
 
 # %%
 for name, a in schedules.items():
@@ -412,7 +459,7 @@ for name, a in schedules.items():
 
 # %% [markdown]
 r"""
-Cosine spends half of its steps on either side of "equally strong". The steps near that line are the ones where a network has most to learn. From the next lesson on we use the cosine schedule for digits.
+SNR = 1 means ᾱ = ½. Cosine spends half of its steps on either side of "equally strong". The steps near that line are the ones where a network has most to learn. From the next lesson on we use the cosine schedule for digits.
 
 ## 9 · Does the film end in pure noise?
 
@@ -424,7 +471,7 @@ Someone is in a hurry and takes only 100 steps, with the usual betas: `linear_be
 """
 
 # %%
-digits = images[: pick(smoke=200, cpu=1000, gpu=1000)]
+digits = images[: pick(smoke=200, cpu=1000, gpu=1000)]  # fewer digits on slow machines
 big_noise = torch.randn(digits.shape, generator=torch.Generator().manual_seed(2))
 
 
@@ -435,23 +482,29 @@ def last(betas: Tensor) -> Tensor:
 
 
 # %%
-ends = {"linear, 1000 steps": linear_betas(1000), "cosine, 1000 steps": cosine_betas(1000),
-        "linear, only 100 steps": linear_betas(100)}
+ends = {
+    "linear, 1000 steps": linear_betas(1000),
+    "cosine, 1000 steps": cosine_betas(1000),
+    "linear, only 100 steps": linear_betas(100),
+}
 figure, axes = show.panels(1, 3, height=2.6)
 for panel, (name, betas) in zip(axes, ends.items(), strict=True):
     title = f"{name}\nlast ᾱ: {alphas_cumprod(betas)[-1]:.2g}"
     show.draw_histogram(panel, last(betas), title=title, ylim=(0, 0.62))
-show.Picture(figure, alt="Three histograms of pixels at the last step, the bell curve over them. "
-             "Two fit; the third, with 100 steps, lies too far left and is too narrow.",
-             caption="A schedule belongs to its number of steps: 100 steps need larger betas.")
+show.Picture(
+    figure,
+    alt="Three histograms of pixels at the last step, the bell curve over them. "
+    "Two fit; the third, with 100 steps, lies too far left and is too narrow.",
+    caption="A schedule belongs to its number of steps: 100 steps need larger betas.",
+)
 
 # %% [markdown]
 r"""
-After 100 steps a third of the variance is still picture. A model trained on that has never seen pure noise, and would be lost when it has to start there.
+After 100 steps ᾱ is still 0.36. That would be a third of the variance, if the picture had variance 1. A model trained on that has never seen pure noise, and would be lost when it has to start there.
 
 The same thing happened, more quietly, to a famous model. Stable Diffusion 1.5 uses betas whose *roots* lie on a line. Its ᾱ ends at 0.0047. That looks like nothing. But $\sqrt{0.0047}\approx 0.07$: seven percent of the picture's *strength* is still there. Single pixels don't show it. The average over *all* pixels of a picture does, because averaging cancels the noise and keeps the picture.
 
-We measure the brightness of each noisy digit: the sum of its 784 pixels divided by 28. For pure noise, that is again $\mathcal N(0, 1)$.
+We measure the brightness of each noisy digit: the sum of its 784 pixels divided by 28. For pure noise, that is again $\mathcal N(0, 1)$. (28 = √784: the variances of 784 pixels add up to 784.)
 """
 
 # %%
@@ -468,9 +521,12 @@ noisy, wide = last(stable_diffusion), {"bins": 40, "limits": (-5.0, 5.0)}
 figure, axes = show.panels(1, 2, height=2.6)
 show.draw_histogram(axes[0], noisy, xlabel="single pixels", **wide)
 show.draw_histogram(axes[1], brightness(noisy), xlabel="brightness of whole pictures", **wide)
-show.Picture(figure, alt="Left: the histogram of single pixels fits the bell curve. Right: the "
-             "histogram of the pictures' brightness lies about 1.4 too far left.",
-             caption="Single pixels look like noise. Their sum tells that the pictures were dark.")
+show.Picture(
+    figure,
+    alt="Left: the histogram of single pixels fits the bell curve. Right: the "
+    "histogram of the pictures' brightness lies about 1.4 too far left.",
+    caption="Single pixels look like noise. Their sum tells that the pictures were dark.",
+)
 
 # %% [markdown]
 r"""
@@ -480,9 +536,9 @@ The strength of the picture is $\sqrt{\bar\alpha}$. Shift that curve down until 
 
 $$\sqrt{\bar\alpha_t}^{\,\text{new}} = \left(\sqrt{\bar\alpha_t} - \text{last}\right)\cdot\frac{\text{first}}{\text{first}-\text{last}}$$
 
-Then go back: square to get ᾱ, divide neighbours to get each $1-\beta_t$, and you have betas again. For the first step there is no earlier neighbour; $1-\beta_0$ is just $\bar\alpha_0$.
+Then go back: square to get ᾱ, divide neighbours to get each $1-\beta_t$, and you have betas again. For the first step there is no earlier neighbour; $1-\beta_0$ is just $\bar\alpha_0$. The last beta becomes exactly 1, so that nothing is left. (In §7 we avoided a beta of 1. It needs other formulas; see "Zero SNR has a price" below.)
 
-**Predict.** What will the very last beta be after the repair?
+**Predict.** Before the repair, the last two betas are both about 0.012. The last one becomes 1. And the one before it: does it stay near 0.012, or roughly where will it be?
 """
 
 # %%
@@ -500,21 +556,35 @@ old = torch.tensor([0.19, 0.2, 0.3, 0.4])
 new = rescale_zero_terminal_snr(old)
 assert new.shape == old.shape, f"as many betas as before, please: {tuple(new.shape)}"
 assert new[-1] == 1, f"nothing of the picture may be left, so the last beta is 1, not {new[-1]}"
-assert torch.allclose(new[0], old[0]), f"the first beta should stay 0.19, it became {new[0]:.3f}"
+assert torch.allclose(new[0], old[0]), (
+    f"the first beta should stay 0.19, it became {new[0]:.3f} "
+    "(stretched by first/(first − last)? squared before the ratios?)"
+)
 assert old[-1] == 0.4, "the betas that came in were changed: work on new tensors"
 
 # %%
 repaired = rescale_zero_terminal_snr(stable_diffusion)
+print("the last three betas, repaired:", [round(b, 3) for b in repaired[-3:].tolist()])
 figure, axes = show.panels(1, 2, height=2.8)
 before_and_after = {"before": stable_diffusion, "repaired": repaired}
 roots = {name: alphas_cumprod(betas).sqrt() for name, betas in before_and_after.items()}
 show.draw_curves(axes[0], range(1000), roots, xlabel="step t", ylabel="strength of the picture, √ᾱ")
 show.draw_histogram(axes[1], brightness(last(repaired)), xlabel="brightness, repaired", **wide)
-show.Picture(figure, alt="Left: the root of alpha bar before and after the repair; the repaired "
-             "one ends at 0. Right: the histogram of brightness now fits the bell curve.")
+show.Picture(
+    figure,
+    alt="Left: the root of alpha bar before and after the repair; the repaired "
+    "one ends at 0. Right: the histogram of brightness now fits the bell curve.",
+    caption="A small shift of the curve, and the trace of brightness is gone.",
+)
 
 # %% [markdown]
 r"""
+<details><summary>What to see</summary>
+
+The last but one is 0.75, far from 0.012. Near its end, √ᾱ now runs down to 0 in nearly equal strides: 3, 2, 1, nothing. From 2 to 1 the strength is halved, so a quarter of the share is left, and three quarters are taken away. The beginning of the schedule hardly changes.
+
+</details>
+
 ## 10 · Why not noise in one go?
 
 A last question, and a good one: if we can jump to pure noise in one line, why so many steps? Because of the way *back*. For a moment, let us play the network ourselves.
@@ -525,12 +595,13 @@ Somebody shows you $x_t$ and asks for your best guess of the clean digit. You kn
 """
 
 # %%
-known = mnist("test")[0][: pick(smoke=500, cpu=5000, gpu=10_000)]
+known = mnist("test")[0][: pick(smoke=500, cpu=5000, gpu=10_000)]  # fewer on slow machines
 
 
 def best_guess(x_t: Tensor, alpha_bar_t: Tensor) -> Tensor:
     """The average of the known digits, each weighted by how well it explains x_t."""
     misfit = ((x_t - alpha_bar_t.sqrt() * known) ** 2).sum(dim=(1, 2, 3))
+    # bell curve: exp(−squared distance / (2 · variance))
     weight = torch.softmax(-misfit / (2 * (1 - alpha_bar_t)), dim=0)
     return (weight.view(-1, 1, 1, 1) * known).sum(dim=0)
 
@@ -540,26 +611,43 @@ cosine = schedules["cosine"]
 back = torch.tensor([999, 980, 960, 940, 920, 900, 850, 800, 600])
 seen = drown(x_0, cosine, back)
 guesses = torch.stack([best_guess(x_t, cosine[t]) for x_t, t in zip(seen, back, strict=True)])
-show.film_strip({"what you see": seen, "best guess": guesses}, [f"t = {t}" for t in back.tolist()],
-                alt="Upper row: the noisy digit from t = 999 down to 600. Lower row: the best "
-                "guess, at first a grey smudge, then a blurred three, at last a sharp one.",
-                caption="From pure noise the best guess is the average of everything: a smudge.")
+show.film_strip(
+    {"what you see": seen, "best guess": guesses},
+    [f"t = {t}" for t in back.tolist()],
+    alt="Upper row: the noisy digit from t = 999 down to 600. Lower row: the best "
+    "guess, at first a grey smudge, then a blurred three, at last a sharp one.",
+    caption="From pure noise the best guess is the average of everything: a smudge.",
+)
 
 # %% [markdown]
 r"""
 One jump back from pure noise can only give the smudge: the average of all digits. But after a *small* step back, the guess is a little clearer. That helps the next step, and so on. Each small step makes a small decision: round or straight? open or closed? That is why the film has many frames.
 
-One honest remark. At low noise our guesser simply picks the stored digit that fits best. It remembers, it does not understand. A network can't store 60,000 pictures. It has to learn what strokes look like, and that is what lets it draw digits that nobody ever wrote. You will measure that in lesson 3.
+One honest remark. At low noise our guesser simply picks the stored digit that fits best: compare t = 600, that three is another person's. It remembers, it does not understand. A network can't store 60,000 pictures. It has to learn what strokes look like, and that is what lets it draw digits that nobody ever wrote. You will measure that in lesson 3.
 
 ## 11 · Your laboratory
 
-Move the slider. All three schedules see the same noise. Find the step at which *you* can no longer read the digit, for each schedule; then compare with SNR = 1.
+First the promised picture, now entirely from your own functions:
 """
 
 # %%
 schedules["SD, repaired"] = alphas_cumprod(repaired)
+moments = torch.tensor([0, 100, 200, 300, 400, 500, 600, 700, 850, 999])
+show.film_strip(
+    {name.replace(", ", ",\n"): drown(x_0, a, moments) for name, a in schedules.items()},
+    [f"t = {t}" for t in moments.tolist()],
+    alt="Three rows of a handwritten digit that drowns in grey noise. Linear: gone "
+    "soon after the middle. Cosine: visible much longer. SD, repaired: in between.",
+    caption="The picture from the top of this lesson, made by you.",
+)
+
+# %% [markdown]
+r"""
+Now move the slider. All three schedules see the same noise. Find the step at which *you* can no longer read the digit, for each schedule; then compare with SNR = 1.
+"""
 
 
+# %%
 def look(t: int) -> show.Picture:
     """The digit at step t under each schedule."""
     pictures = [drown(x_0, a, torch.tensor([t]))[0] for a in schedules.values()]
@@ -597,6 +685,8 @@ print("noisy digits by at most    ", f"{difference.abs().max():.1e}")
 
 # %% [markdown]
 r"""
+Around 1e-7 is rounding. 3e-5 means that you computed in float32, which is fine too.
+
 | yours | in `diffusers` |
 |---|---|
 | `linear_betas(1000)` | `DDPMScheduler(beta_schedule="linear").betas` |
@@ -625,4 +715,6 @@ r"""
 You can ruin any picture, to any degree, in one line, and you know exactly how. In **lesson 2** you build the machine that looks at the ruin and says which noise was added: a UNet.
 
 **The papers.** Sohl-Dickstein et al. 2015, [arXiv:1503.03585](https://arxiv.org/abs/1503.03585): the idea. Ho, Jain and Abbeel 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239): DDPM, with the linear schedule (section 4) and the jump (equation 4). Nichol and Dhariwal 2021, [arXiv:2102.09672](https://arxiv.org/abs/2102.09672): the cosine schedule (equation 17). Kingma et al. 2021, [arXiv:2107.00630](https://arxiv.org/abs/2107.00630): SNR as the heart of the matter. Lin et al. 2023, [arXiv:2305.08891](https://arxiv.org/abs/2305.08891): zero terminal SNR (algorithm 1).
+
+*Measured on 2 slow CPU cores: 20 s from top to bottom without the grading, 7 s for each `grade(...)`, 1.3 GB of memory.*
 """

@@ -588,14 +588,21 @@ The network has less than a million weights, and the training pictures have 47 m
 
 ![Seven rows of eight pictures. The first is healthy. The others, marked A to F, are broken in different ways.](figures/broken.png)
 
-**Predict before you look.** Match A to F with these: *noise is added at the last step too · no fresh noise at all · the guess is not clipped · the variance stands where its root belongs · the network is told a step that is 100 too low · the network was never trained*.
+**Predict before you look.** Match A to F with these: *noise is added at the last step too · no fresh noise at all · the guess is clipped to [0, 1] · the square roots are missing in the guess · the sampler uses another schedule than the training · the network was never trained*.
 """
 
 # %% [markdown]
 r"""
 <details><summary>Which is which?</summary>
 
-BROKEN_ANSWERS
+- **A: another schedule** (the linear one). Strokes, but no digits: the network is told the wrong noise level all along.
+- **B: noise at the last step.** Good digits under a fine grain.
+- **C: never trained.** Noise in, noise out.
+- **D: no fresh noise.** All paths run together, as in the world of one pixel, so all samples are the same.
+- **E: clipped to [0, 1].** Black is -1, so the guess can never be black.
+- **F: square roots missing.** Torn strokes and specks.
+
+None of these gets better with more training. And one bug is *not* in the gallery, as nobody could see it: without clipping, this network makes the same digits, thanks to its head start. That is why your code is tested and not only looked at.
 
 </details>
 

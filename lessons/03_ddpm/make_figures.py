@@ -5,7 +5,6 @@ with all 1000 steps: some minutes on two cores.
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,10 +16,10 @@ from t2i import diffusion, show, show_ddpm
 from t2i.data import mnist
 from t2i.metrics import nearest_distances
 from t2i.recipes import load_ddpm, recipe
-from t2i.schedules import add_noise, alphas_cumprod, cosine_betas, gather
+from t2i.schedules import add_noise, alphas_cumprod, cosine_betas, gather, linear_betas
 
 FIGURES = Path(__file__).parent / "figures"
-AC = alphas_cumprod(cosine_betas(1000))
+AC, LINEAR = alphas_cumprod(cosine_betas(1000)), alphas_cumprod(linear_betas(1000))
 POSTERIOR_STEPS = (30, 4, 1)  # of 60
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -31,49 +30,58 @@ def seeded(*shape: int, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def walk(model: nn.Module, step_fn: Step, x: Tensor, label: str, shift: int = 0) -> Tensor:
-    """The sampler's loop with any step in it; `shift` tells the model another step than ours."""
+def walk(model: nn.Module, step_fn: Step, x: Tensor) -> Tensor:
+    """The sampler's loop with any step in it."""
     generator = torch.Generator().manual_seed(1)
-    for step in tqdm(range(len(AC) - 1, -1, -1), desc=label):
+    for step in tqdm(range(len(AC) - 1, -1, -1), desc=step_fn.__name__):
         t = torch.full((len(x),), step)
-        noise_pred = model(x, (t + shift).clamp(0, len(AC) - 1))
-        x = step_fn(x, noise_pred, t, torch.randn(x.shape, generator=generator), AC)
+        x = step_fn(x, model(x, t), t, torch.randn(x.shape, generator=generator), AC)
     return x
 
 
-# --- steps with a bug each, for the gallery "training, or broken?"
+# --- the gallery "training, or broken?": the sampler's step with a bug each
 
 
-def with_noise_at_the_end(x_t, noise_pred, t, noise, ac):
+def noise_at_the_end(x_t, noise_pred, t, noise, ac):
     x_prev = diffusion.ddpm_step(x_t, noise_pred, t, noise, ac)
-    return x_prev + 0.2 * noise if t[0] == 0 else x_prev
+    return x_prev + 0.3 * noise if t[0] == 0 else x_prev
 
 
-def without_fresh_noise(x_t, noise_pred, t, noise, ac):
+def no_fresh_noise(x_t, noise_pred, t, noise, ac):
     return diffusion.ddpm_step(x_t, noise_pred, t, torch.zeros_like(noise), ac)
 
 
-def with_variance_for_its_root(x_t, noise_pred, t, noise, ac):
-    mean = diffusion.ddpm_step(x_t, noise_pred, t, torch.zeros_like(noise), ac)
-    _, variance = diffusion.posterior_mean_variance(x_t, x_t, t, ac)
-    return mean + variance * noise
+def another_schedule(x_t, noise_pred, t, noise, ac):
+    return diffusion.ddpm_step(x_t, noise_pred, t, noise, LINEAR)
+
+
+def from_guess(guess, x_t, t, noise, ac):
+    mean, variance = diffusion.posterior_mean_variance(guess, x_t, t, ac)
+    return mean + variance.sqrt() * noise
+
+
+def clipped_to_0_1(x_t, noise_pred, t, noise, ac):
+    guess = diffusion.predict_x_0(x_t, noise_pred, t, ac)
+    return from_guess(guess.clamp(0, 1), x_t, t, noise, ac)
+
+
+def no_roots(x_t, noise_pred, t, noise, ac):
+    a = gather(ac, t, like=x_t)
+    return from_guess(((x_t - (1 - a) * noise_pred) / a).clamp(-1, 1), x_t, t, noise, ac)
 
 
 def broken(model: nn.Module) -> show.Picture:
     """The gallery: one row a bug, all from the same noise."""
     x_T = seeded(8, 1, 28, 28, seed=21)
-    unclipped = partial(diffusion.ddpm_step, clip_sample=False)
-    untrained = recipe("cpu").build().eval()
-    rows = {
-        "healthy": walk(model, diffusion.ddpm_step, x_T, "healthy"),
-        "A": walk(model, diffusion.ddpm_step, x_T, "A", shift=-100),
-        "B": walk(model, with_noise_at_the_end, x_T, "B"),
-        "C": walk(untrained, diffusion.ddpm_step, x_T, "C"),
-        "D": walk(model, without_fresh_noise, x_T, "D"),
-        "E": walk(model, unclipped, x_T, "E"),
-        "F": walk(model, with_variance_for_its_root, x_T, "F"),
-    }
-    return show.film_strip(rows, alt="", width=6.5)
+    rows = {"healthy": walk(model, diffusion.ddpm_step, x_T)}
+    for letter, step_fn in zip("ABDEF", BUGS, strict=True):
+        rows[letter] = walk(model, step_fn, x_T)
+    rows["C"] = walk(recipe("cpu").build().eval(), diffusion.ddpm_step, x_T)  # never trained
+    order = ["healthy", *"ABCDEF"]
+    return show.film_strip({name: rows[name] for name in order}, alt="", width=6.5)
+
+
+BUGS = (another_schedule, noise_at_the_end, no_fresh_noise, clipped_to_0_1, no_roots)
 
 
 # --- the digits

@@ -115,7 +115,8 @@ def snr(alphas_cumprod: Tensor) -> Tensor:
 def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
     """Repair a schedule so that at its last step nothing of the picture is left.
 
-    √ᾱ'_t = (√ᾱ_t - √ᾱ_T) · √ᾱ_1 / (√ᾱ_1 - √ᾱ_T): shifted to end at 0, scaled to keep its start.
+    new_t = ((√ᾱ_t - last) · first / (first - last))², with first and last the ends of √ᾱ:
+    √ᾱ shifted to end at 0 and scaled to keep its start, then squared. new is the new ᾱ.
 
     Args:
         betas: (T,) noise strengths in [0, 1), T at least 2.
