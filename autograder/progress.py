@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from autograder.extract import Submission, UnreadableNotebook, extract
+from autograder.cells import UnreadableNotebook
+from autograder.extract import Submission, extract
 from autograder.lesson import LESSONS, REPOSITORY, Lesson, LessonError
 
 RESULTS = REPOSITORY / ".t2i" / "results"

@@ -14,13 +14,14 @@ from nbgrader.utils import determine_grade, is_grade, is_solution
 
 from autograder import sandbox
 from autograder.build import build
+from autograder.cells import MAX_NOTEBOOK_BYTES, UnreadableNotebook
 from autograder.course import cycle, preprocessors
 from autograder.course.folder import Course, CourseError
 from autograder.course.leaks import secrets, text_of
 from autograder.course.rebuild import rebuild, signature, to_bytes
 from autograder.course.samples import write_submissions
 from autograder.course.verdict import outputs
-from autograder.extract import MAX_NOTEBOOK_BYTES, UnreadableNotebook, extract
+from autograder.extract import extract
 from autograder.grader import ExerciseResult, grade
 from autograder.lesson import get_lesson
 from autograder.process import Worker

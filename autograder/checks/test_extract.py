@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from autograder.extract import MAX_NOTEBOOK_BYTES, UnreadableNotebook, extract
+from autograder.cells import MAX_NOTEBOOK_BYTES, UnreadableNotebook
+from autograder.extract import extract
 
 STUB = 'def snr(alphas_cumprod):\n    """Docstring."""\n    raise NotImplementedError("snr")'
 

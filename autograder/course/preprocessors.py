@@ -19,9 +19,9 @@ from nbgrader.utils import is_grade, is_solution
 from traitlets import Bool, Integer
 
 from autograder import sandbox
+from autograder.cells import MAX_NOTEBOOK_BYTES, UnreadableNotebook
 from autograder.course.rebuild import blank, exercise_of, rebuild, to_bytes
 from autograder.course.verdict import outputs, plain, readable
-from autograder.extract import MAX_NOTEBOOK_BYTES, UnreadableNotebook
 from autograder.grader import ExerciseResult, grade
 from autograder.lesson import LESSONS, Lesson
 

@@ -15,7 +15,8 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader.utils import is_grade, is_solution
 
-from autograder.extract import Submission, code_cells, extract
+from autograder.cells import code_cells
+from autograder.extract import Submission, extract
 from autograder.lesson import Exercise, Lesson
 
 GATHERED = "# Taken from the rest of the notebook: what the exercises below lean on."
