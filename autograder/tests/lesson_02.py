@@ -676,9 +676,12 @@ class Parts:
 
     def __init__(self, student, net: Handle, config: dict):
         self.net, self.config, self.student = net, config, student
+        self.layers: dict[str, Handle] = {}
 
     def __call__(self, name: str, *args: Tensor) -> Tensor:
-        return self.net.call("get_submodule", name)(*args)
+        if name not in self.layers:
+            self.layers[name] = self.net.call("get_submodule", name)
+        return self.layers[name](*args)
 
     def forward(self, x: Tensor, t: Tensor, wrong: str = "") -> Tensor:
         """UNet.forward; `wrong` makes one well-known mistake."""

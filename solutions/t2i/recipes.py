@@ -92,6 +92,23 @@ class FoldedUNet(nn.Module):
         return (1 - alpha_bar_t).sqrt() * x_t + alpha_bar_t.sqrt() * correction
 
 
+def random_steps(like: Tensor, num_train_timesteps: int) -> Tensor:
+    """A step to train on for each picture, the noisy ones more often than the almost clean ones.
+
+    t = ⌊T · √u⌋ with u uniform in [0, 1): twice as noisy is drawn twice as often. The shape of a
+    digit is decided where there is much noise; at the first steps only specks are left to find.
+
+    Args:
+        like: (B, ...) the pictures.
+        num_train_timesteps: T.
+
+    Returns:
+        t: (B,) int64 in [0, T).
+    """
+    u = torch.rand(len(like), device=like.device)
+    return (num_train_timesteps * u.sqrt()).long().clamp(max=num_train_timesteps - 1)
+
+
 def noise_loss(model: "FoldedUNet", x_0: Tensor) -> Tensor:
     """What train minimises: ddpm_loss at a random step for each picture.
 
@@ -99,7 +116,7 @@ def noise_loss(model: "FoldedUNet", x_0: Tensor) -> Tensor:
         model: knows its schedule as model.alphas_cumprod.
         x_0: (B, C, H, W) clean pictures.
     """
-    t = torch.randint(len(model.alphas_cumprod), (len(x_0),), device=x_0.device)
+    t = random_steps(x_0, len(model.alphas_cumprod))
     return ddpm_loss(model, x_0, t, torch.randn_like(x_0), model.alphas_cumprod)
 
 

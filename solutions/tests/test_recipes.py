@@ -12,7 +12,16 @@ from torch import nn
 from t2i.bench import compare
 from t2i.checkpoint import CheckpointError, save_weights
 from t2i.recipe_runs import evaluate, train_recipe
-from t2i.recipes import DATA, RECIPES, WEIGHTS, FoldedUNet, load_ddpm, noise_loss, recipe
+from t2i.recipes import (
+    DATA,
+    RECIPES,
+    WEIGHTS,
+    FoldedUNet,
+    load_ddpm,
+    noise_loss,
+    random_steps,
+    recipe,
+)
 from t2i.schedules import add_noise, gather
 
 SMALL = {
@@ -67,6 +76,14 @@ def test_the_correction_is_the_velocity():
     model.unet.forward = lambda x_t, t: F.pixel_unshuffle(v, 2)
     x_t = add_noise(x_0, noise, t, model.alphas_cumprod)
     torch.testing.assert_close(model(x_t, t), noise)
+
+
+def test_random_steps_are_noisy_more_often():
+    torch.manual_seed(0)
+    t = random_steps(torch.zeros(40_000, 1, 1, 1), 100)
+    assert t.dtype == torch.int64 and t.shape == (40_000,) and t.min() >= 0 and t.max() == 99
+    early, late = ((t < 50).float().mean().item(), (t >= 50).float().mean().item())
+    assert abs(early - 0.25) < 0.02 and abs(late - 0.75) < 0.02
 
 
 def test_committed_weights_predict_noise():
