@@ -165,7 +165,9 @@ def _pieces(cells: list[Cell], taken: list[ast.stmt]) -> list[Piece]:
     for cell in cells:
         nodes = [node for node in cell.nodes if id(node) in wanted]
         if nodes:
-            pieces.append(Piece(cell.label, masked(cell.source, nodes)))
+            defined = [node.name for node in nodes if isinstance(node, DEFINITIONS)]
+            label = f"the cell of {defined[-1]}" if defined else cell.label
+            pieces.append(Piece(label, masked(cell.source, nodes)))
     return pieces
 
 

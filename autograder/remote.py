@@ -185,7 +185,9 @@ def _sentence(error: dict) -> str:
             ". Only imports, definitions and plain constants are taken from the notebook to be "
             "graded; define what the exercise needs in one of them"
         )
-    return f"Your code raised {kind}{place}: {text or 'no message'}."
+    if "before Module.__init__()" in text:
+        text += ". Begin __init__ with super().__init__()"
+    return f"Your code raised {kind}{place}: {text.rstrip('.') or 'no message'}."
 
 
 def _obituary(status: int | None, error: Exception) -> str:

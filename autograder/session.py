@@ -16,6 +16,7 @@ from wire import Connection, Reference, WireError
 
 TORCH_CLASSES = {"Linear", "Conv2d", "BatchNorm2d"}
 MAX_TEXT = 600
+PLACE = "<notebook: "
 
 
 class Callback(nn.Module):
@@ -58,9 +59,14 @@ class Session:
         sys.modules["notebook"] = module
         failures = []
         for label, source in pieces:
-            linecache.cache[f"<{label}>"] = (len(source), None, source.splitlines(True), label)
+            linecache.cache[f"{PLACE}{label}>"] = (
+                len(source),
+                None,
+                source.splitlines(True),
+                label,
+            )
             try:
-                exec(compile(source, f"<{label}>", "exec"), self.names)
+                exec(compile(source, f"{PLACE}{label}>", "exec"), self.names)
             except Exception as error:
                 failures.append(describe(error))
         return failures
@@ -148,12 +154,12 @@ def describe(error: Exception) -> dict[str, Any]:
     """An exception as plain values: its type, its text, and the learner's line."""
     where = None
     for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename.startswith("<cell"):
+        if frame.filename.startswith(PLACE):
             where = frame
-    if isinstance(error, SyntaxError) and (error.filename or "").startswith("<cell"):
-        label, line, text = error.filename.strip("<>"), error.lineno, error.text
+    if isinstance(error, SyntaxError) and (error.filename or "").startswith(PLACE):
+        label, line, text = error.filename[len(PLACE) : -1], error.lineno, error.text
     elif where is not None:
-        label, line, text = where.filename.strip("<>"), where.lineno, where.line
+        label, line, text = where.filename[len(PLACE) : -1], where.lineno, where.line
     else:
         label = line = text = None
     try:

@@ -120,7 +120,7 @@ def _symptom(actual: Tensor, expected: Tensor) -> str:
     actual, expected = actual.double().flatten(), expected.double().flatten()
     wrong = ~torch.isclose(actual, expected, rtol=1e-4, atol=1e-6)
     share = wrong.double().mean().item()
-    if 0 < share < 0.999 and len(wrong) > 1:
+    if 0 < share < 0.995 and len(wrong) > 1:
         return f"{max(share, 0.01):.0%} of the values differ"
     ratio = (actual[wrong] / expected[wrong]) if share else (actual / expected)
     ratio = ratio[torch.isfinite(ratio)]

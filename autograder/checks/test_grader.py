@@ -61,8 +61,18 @@ def test_what_fails_because_of_another_exercise_says_so(tiny, worker, make_noteb
     [
         ("    import os; os._exit(0)", "crashed", "ended Python"),
         ("    import os; os.kill(os.getpid(), 11)", "crashed", "SIGSEGV"),
-        ("    raise ValueError('too steep')", "failed", "ValueError.*line 2 of cell 1.*too steep"),
+        (
+            "    raise ValueError('too steep')",
+            "failed",
+            "ValueError.*line 2 of the cell of snr.*too steep",
+        ),
         ("    return undefined_name", "failed", "undefined_name.*imports"),
+        (
+            "    return Net()\nclass Net(torch.nn.Module):\n    def __init__(self):\n"
+            "        self.a = torch.nn.Linear(1, 1)",
+            "failed",
+            r"Begin __init__ with super",
+        ),
         ("    return None", "failed", "None"),
         ("    return [1.0]", "failed", "list"),
         ("    return torch.full((7,), float('nan'))", "failed", "NaN"),
@@ -75,7 +85,7 @@ def test_what_fails_because_of_another_exercise_says_so(tiny, worker, make_noteb
 def test_whatever_happens_only_that_exercise_suffers(
     tiny, worker, make_notebook, right, body, status, says
 ):
-    notebook = make_notebook(f"def snr(a):\n{body}", IMPORT, right["linear_betas"])
+    notebook = make_notebook(IMPORT, f"def snr(a):\n{body}", right["linear_betas"])
     result = grade(notebook, tiny, worker=worker)
     assert result.scores() == {"linear_betas": 40, "snr": 0}
     assert re.fullmatch(status, row(result, "snr").status)

@@ -325,7 +325,10 @@ def test_block_drops_values_in_training_only(student, rng):
         "In training nothing is dropped: self.dropout belongs before conv2.",
     )
     untouched = ((trained - x).abs() < 1e-7).float().mean()
-    expect(untouched < 0.2, "Dropout comes after conv2; it belongs before it: conv2(dropout(…)).")
+    expect(
+        untouched < 0.2,
+        "There is a dropout after conv2; the only one belongs before it: conv2(dropout(…)).",
+    )
     lost = (trained.abs() < 1e-7).float().mean()
     expect(lost < 0.2, "Dropout falls on the sum and erases the skip; it belongs before conv2.")
     silent = {name: torch.zeros_like(p) for name, p in reference.state_dict().items()}

@@ -6,9 +6,9 @@ r"""
 
 ![Eight digits in five rows. First row: digits under more and more noise, the last ones unreadable. Second row: the noise that was really added. Third row: the network's answer before training, a dull grey with faint traces of the digits. Fourth row: its answer after training, which looks like the true noise. Fifth row: the digits with that answer taken off, all clean and readable.](figures/opening.png)
 
-You will make this picture at the end, with a network that you wrote line by line. It gets the first row and never sees the second. It answers with the fourth. Take that answer away from the first row, and the digits are back.
+You will make this picture at the end, with a network that you wrote line by line. Asked, it gets only the first row. It answers with the fourth. Take that answer away from the first row, and the digits are back.
 
-(One honest word before we start. This network has learnt only these eight pictures, by heart. That is a test which every network must pass before it deserves a real training. The real training is lesson 3.)
+(One honest word before we start. This network has learnt only these eight pictures, with exactly this noise, by heart. That is a test which every network must pass before it deserves a real training. The real training is lesson 3.)
 
 The network is called a **UNet**. It's the engine of DDPM and of Stable Diffusion. Nothing in it is large: six short pieces of code, each of them an idea that you can see. Take about two hours; the computer needs two or three minutes, and no GPU.
 """
@@ -96,7 +96,7 @@ show.curves(
     ylabel="mean squared error",
     ylim=(0, 2),
     height=2.4,
-    alt="Error against t of two lazy answers: zero always gets 1; x_t gets almost 2 at t = 0, crosses it near t = 300 and falls to 0 at t = 999.",
+    alt="Error against t of two lazy answers: zero always gets 1; x_t gets almost 2 at t = 0, crosses it near t = 330 and falls almost to 0 at the end.",
 )
 
 # %% [markdown]
@@ -109,13 +109,13 @@ The network will be told $t$, a whole number from 0 to 999. A bare number is a p
 
 Think of a wall of clocks. The first turns fast, the next slower, the last hardly moves. To tell two neighbouring moments apart you look at the fast ones; to tell early from late, at the slow ones. The positions of all hands together name a moment *exactly* and *smoothly*.
 
-![Five rows of eight clock faces, for t = 0, 1, 10, 100 and 500. At t = 0 all hands point to the right. At t = 1 only the two leftmost have moved. At t = 500 all have moved, the last only a little.](figures/clocks.png)
+![Five rows of eight clock faces, for t = 0, 1, 10, 100 and 500. At t = 0 all hands point to the right. At t = 1 the leftmost has moved far, the next two less, the others hardly. At t = 500 all have moved, the last only a little.](figures/clocks.png)
 
-The position of a hand is its cosine and its sine, two numbers between −1 and 1. With $d$ numbers in all (`dim`) we can afford $d/2$ clocks. Clock $i$ runs at the speed $\omega_i$ ("omega"):
+The hands start at three o'clock and turn anticlockwise. The position of a hand is its cosine and its sine, two numbers between −1 and 1. With $d$ numbers in all (`dim`) we can afford $d/2$ clocks. Clock $i$ runs at the speed $\omega_i$ ("omega"):
 
 $$\omega_i = \text{max\_period}^{-2i/d},\qquad \text{emb} = [\cos(t\,\omega_0),\dots,\cos(t\,\omega_{d/2-1}),\ \sin(t\,\omega_0),\dots,\sin(t\,\omega_{d/2-1})]$$
 
-First *all* the cosines, then *all* the sines. It's called a **sinusoidal embedding**. An *embedding* is simply a vector that stands for something.
+First *all* the cosines, then *all* the sines. It's called a **sinusoidal embedding**. An *embedding* is simply a vector that stands for something. An odd `dim` has no half: raise a `ValueError`.
 
 **Predict.** How many of the eight clocks can tell $t=500$ from $t=501$ at a glance? And $t=0$ from $t=500$?
 """
@@ -160,7 +160,9 @@ show.Picture(
 
 # %% [markdown]
 r"""
-Each column of this picture is what the network is told about one $t$. No two are alike. Move the slider and watch the hands turn; the figure above the exercise shows five of its positions.
+Each column of this picture is what the network is told about one $t$. No two are alike.
+
+Did you predict? 500 or 501: the fastest two clocks tell, perhaps three. 0 or 500: all eight, the last by 9°. Move the slider and watch the hands turn; the figure above the exercise shows five of its positions.
 """
 
 
@@ -174,14 +176,14 @@ show.slider(wall, t=(0, 999, 1))
 
 # %% [markdown]
 r"""
-Inside the network a small *MLP* (two linear layers with a bend between them) turns these clock hands into a longer vector, `emb`. The network learns for itself what it wants to know about the time.
+Inside the network a small *MLP* (two linear layers with a bend between them) turns these clock hands into a longer vector; from here on *this* one is called `emb`. The network learns for itself what it wants to know about the time.
 
 ## 3 · The brick: a residual block
 
 Most of a UNet is one brick, repeated. It looks at small neighbourhoods and refines what it finds there. You need five words:
 
 - A **convolution** slides a 3 × 3 window over the picture; each new pixel is a learnt mixture of the nine under the window. Pictures inside a network have many **channels**: not red, green and blue, but *edge here*, *bright spot here*.
-- **Normalisation** (`GroupNorm`) brings the numbers back to mean 0 and variance 1, so that no layer is shouted at.
+- **Normalisation** (`GroupNorm`) brings the numbers back to mean 0 and variance 1, within each picture and each of `norm_groups` groups of channels, so that no layer is shouted at.
 - **SiLU** is the bend: it lets positive numbers through and nearly silences negative ones. Without a bend, many layers would be no better than one.
 - **Residual** means: add what came in to what comes out. The brick learns only *what to change*, and the gradient finds a straight road through a hundred bricks.
 - **Dropout** sets some values to zero in training, so that no value is relied on alone. We leave it at 0 mostly.
@@ -225,6 +227,8 @@ assert torch.allclose(block(x, emb), block.skip(x)), (
 
 # %% [markdown]
 r"""
+With a silent conv2 only `skip(x)` is left: the brick hands its input on.
+
 What did the residual buy? We stack 1 to 28 bricks and ask: how much of a tug at the *output* arrives at the *input*? That tug is the gradient, all that a layer ever learns from. Then we take the roads called skip away.
 
 **Predict.** In which tower does the tug depend on how tall it is?
@@ -325,6 +329,8 @@ assert torch.equal(up(x)[:, :, ::2, 1::2], x), (
 
 # %% [markdown]
 r"""
+7 × 4 becomes 4 × 2, then 8 × 4. Odd sizes don't come back, so a UNet's height and width must divide by two at every Downsample.
+
 Now look at what the detour through the small picture buys. Both little networks have six convolutions. For each we ask which input pixels can influence the one in the middle: its **receptive field**. (The gradient tells us: where it is zero, there is no influence.)
 
 **Predict.** Six windows of 3 × 3, one after the other: how wide is the field of the flat network?
@@ -357,6 +363,8 @@ show.show_images(
 
 # %% [markdown]
 r"""
+Six windows are 13 across, 169 pixels: each adds one on every side. The detour sees everything.
+
 One more question about growing: PyTorch has a layer that does it in one go, the *transposed convolution*. Why don't we use it? Its windows overlap unevenly, so some pixels get more paint than others. Feed it a *perfectly even* picture and look.
 """
 
@@ -371,7 +379,7 @@ for seed in range(6):
         grown[name].append((y - y.mean()) / 0.5)
 show.film_strip(
     grown,
-    alt="Six even pictures enlarged in two ways. Upper row, transposed convolution: checkerboards. Lower row, repeat and convolve: even grey.",
+    alt="Six even pictures enlarged in two ways. Upper row, transposed convolution: checkerboards and stripes. Lower row, repeat and convolve: even grey.",
     caption="Input: an even picture. Fresh weights, six times. Middle grey is the average.",
     width=7,
 )
@@ -404,7 +412,7 @@ The difficulty is only in the shapes. Write them down at each line:
 | scores | `(B, heads, N, N)` |
 | answers | `(B, heads, N, d)`, and all the way back |
 
-`rearrange` from einops makes such moves readable: you name the axes before and after the arrow, and brackets join or split them. Try it:
+`rearrange` from einops makes such moves readable: you name the axes before and after the arrow, and brackets join or split them. To split, it must know a size: give it as a keyword (`heads=2`; on the way back `h=…, w=…`). Try it:
 """
 
 # %%
@@ -446,6 +454,8 @@ assert torch.allclose(layer(x), x + mean, atol=1e-5), (
 
 # %% [markdown]
 r"""
+(With queries of zero all scores are equal: each pixel listens to all alike.)
+
 To see attention without any training, we build the questions by hand. Each pixel's channels shall be its own 3 × 3 neighbourhood (brought to length 1, in the place of the norm), and query and key are both just that: "who looks like me?"
 """
 
@@ -455,6 +465,7 @@ patches = F.unfold(small, 3, padding=1).unflatten(2, (14, 14))  # (1, 9, 14, 14)
 alike = SelfAttention2d(9, num_heads=1, norm_groups=1)
 alike.norm = nn.Identity()
 for linear in (alike.to_q, alike.to_k):
+    # 7 · 7 sharpens the softmax
     nn.init.eye_(linear.weight).data.mul_(7), nn.init.zeros_(linear.bias)
 maps = show_unet.attention_weights(alike, F.normalize(patches, dim=1))
 print("the weights of each asking pixel sum to", maps.sum(dim=(1, 2)).mean().item())
@@ -465,8 +476,9 @@ show_unet.attention_map(
     images[2],
     maps,
     asking,
-    alt="A four with three marked pixels, and for each a map of where it looks. The pixel on an upright stroke looks at upright strokes, also on the other side; the one on the level stroke looks along it; the one in the background looks at the background.",
-    caption="Bright: listens a lot. Like finds like, however far away.",
+    alt="A four with three marked pixels, and for each a map of where it looks. The pixel on an upright stroke looks at upright strokes, also on the other side; the one on the level stroke looks at its neighbours on it; the one in the background looks at the background.",
+    caption="Bright: listens a lot. Like finds like, however far away. "
+    "(The border is dark: there the window hangs over the edge, into zeros.)",
 )
 
 # %% [markdown]
@@ -489,7 +501,7 @@ Handing over means putting the channels side by side (`torch.cat` along dimensio
 
 The skips are a **stack**, like plates. Every picture kept goes on top; every brick on the way up takes one from the top: last in, first out. On the stack go: the output of `conv_in`, the output of every brick (after its attention), the output of every Downsample. Count them: the way up has one brick more at each resolution, so that they come out even.
 
-In one column, this is what your `forward` does:
+You need not read `__init__`. Use `self.down` and `self.up`, lists of stages in the order of work, and `self.mid`, one stage. In one column, this is what your `forward` does:
 
 | | |
 |---|---|
@@ -529,7 +541,9 @@ assert torch.allclose(answer[:1], net(x[:1], torch.tensor([3])), atol=1e-5), (
 
 # %% [markdown]
 r"""
-That was the hardest exercise of the lesson. Let your network draw itself. The next cell runs it once, and notes the shape at every layer.
+That was the hardest exercise of the lesson. (First in, first out? The way up begins at 14 × 14 and would get a 28 × 28 picture: `torch.cat` refuses. With a single resolution nobody would complain, and the answer would be quietly wrong.)
+
+Let your network draw itself. The next cell runs it once, and notes the shape at every layer.
 """
 
 
@@ -552,7 +566,7 @@ There is the U. Follow one bridge: it starts and ends at the same size. And see 
 
 Before you train any network for hours, ask it to learn *one small batch by heart*. A sound network must manage; one with a cut wire, a wrong sign or a deaf layer will not. It takes seconds and finds most bugs. Ours: the eight noisy digits of section 1, always the same.
 
-The training loop is four lines. Ask for the answer, measure the error, compute the gradient, take a step.
+The training loop is four lines. Ask for the answer, measure the error, compute the gradient, take a step. (`cooling` raises the learning rate, then lowers it to almost 0; ignore it for now.)
 """
 
 
@@ -615,7 +629,7 @@ show.film_strip(
     },
     [f"t = {i}" for i in t.tolist()],
     alt="Five rows: noisy digits, true noise, the untrained answer, the trained answer, the digits recovered. The trained answer looks like the true noise, the recovered digits are clean.",
-    caption="A perfect score on a batch that it has seen 160 times.",
+    caption=f"Its answers on a batch that it has seen {len(losses)} times.",
 )
 
 # %% [markdown]
@@ -663,12 +677,14 @@ for handle in cuts:
 print(f"error with skips {F.mse_loss(after, noise):.4f}, without {F.mse_loss(without, noise):.2f}")
 show.film_strip(
     {"true noise": noise / 3, "with skips": after / 3, "without": without / 3},
-    alt="True noise, the answer with skips, which looks the same, and the answer without, which has lost its fine grain.",
-    caption="The fine grain came over the bridges.",
+    alt="True noise, the answer with skips, which looks the same, and the answer without: smooth grey with dark ghosts of the digits, no grain.",
+    caption="The fine grain came over the bridges. What is left says roughly where the digit is.",
 )
 
 # %% [markdown]
 r"""
+That is no better than answering zero, for this network never had to do without its skips. One *trained* without them would make the best of it; question 2 at the end asks about that one.
+
 And where do its pixels look? Attention sits at 14 × 14. We catch what goes into the first attention layer, and draw the maps as before.
 """
 
@@ -693,7 +709,7 @@ r"""
 
 Must the network be told $t$? Couldn't it *see* how noisy the picture is? Often it can: a digit's black background shows the grain plainly. But imagine pictures of **sand**. A clean picture of sand already looks like noise. Is this a noisy picture of calm sand, or a clean picture of rough sand? Nobody can tell by looking.
 
-We make the extreme case, so that we know the right answer exactly: clean pictures that are themselves pure Gaussian grain. Then $x_t$ looks the same at every $t$. The best answer there is, knowing $t$, is $\sqrt{1-\bar\alpha_t}\,x_t$: *this share of what you see is noise*. Its error is $\bar\alpha_t$. Somebody who doesn't know $t$ must say the same share every time; the best is the average share, $c = 0.637$ for our schedule.
+We make the extreme case, so that we know the right answer exactly: clean pictures that are themselves pure Gaussian grain. Then $x_t$ looks the same at every $t$. The best answer there is, knowing $t$, is $\sqrt{1-\bar\alpha_t}\,x_t$: *this share of what you see is noise*. Its error is $\bar\alpha_t$. (Of the noise's variance 1 it explains the share $1-\bar\alpha_t$; $\bar\alpha_t$ is left.) Somebody who doesn't know $t$ must say the same share every time; the best is the average share, $c = 0.637$ for our schedule.
 
 **Predict.** Draw both error curves against $t$. Where is the blind network worst?
 """

@@ -563,6 +563,8 @@ r"""
 
 ![Upper row: eight samples. Lower row: for each the most similar training digit. The pairs are alike in kind, but differ in slant, thickness and stroke ends.](figures/neighbours.png)
 
+(The numbers are distances: the root of the sum of the squared differences of all pixels.)
+
 **Predict before you run.** Test digits were never trained on, so they cannot be copies. If our samples were copies, would their distance to the nearest training digit be smaller than that of test digits, or larger?
 """
 

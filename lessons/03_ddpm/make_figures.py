@@ -274,8 +274,8 @@ def main() -> None:
     recorded = show_ddpm.Film(x_T, diffusion.predict_x_0, AC)
     samples = diffusion.sample_ddpm(model, x_T, AC, generator, on_step=recorded)
     show.show_images(samples, columns=10, alt="").save(FIGURES / "samples.png", dpi=100)
-    film(recorded, 0).save(FIGURES / "film.png")
-    two_roads(recorded, 1).save(FIGURES / "two_roads.png")
+    film(recorded, 6).save(FIGURES / "film.png")
+    two_roads(recorded, 3).save(FIGURES / "two_roads.png")
     neighbours(samples[8:16]).save(FIGURES / "neighbours.png", dpi=110)
     broken(model).save(FIGURES / "broken.png", dpi=100)
     for path in sorted(FIGURES.glob("*.png")):

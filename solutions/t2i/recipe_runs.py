@@ -8,19 +8,18 @@ import json
 import platform
 import time
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from t2i.batches import Batches
+from t2i.batches import Batches, stream_seed
 from t2i.checkpoint import save_weights, write_atomically
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
 from t2i.metrics import print_report, report
-from t2i.recipes import load_ddpm, noise_loss, recipe
+from t2i.recipes import FoldedUNet, load_ddpm, noise_loss, recipe
 from t2i.training import train
 
 
@@ -56,7 +55,6 @@ def train_recipe(tier: str, out: Path, device: torch.device) -> dict:
     return result
 
 
-@torch.no_grad()
 def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dict:
     """Sample with all 1000 steps of DDPM, measure, and add the figures to the JSON file.
 
@@ -66,13 +64,8 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dic
         seed: of the noise.
     """
     model, started = load_ddpm(path)[0].to(device), time.perf_counter()
-    generator = torch.Generator(device).manual_seed(seed)
-    parts = []
-    bar = tqdm(total=count * len(model.alphas_cumprod), unit="image step", unit_scale=True)
-    for size in [250] * (count // 250) + [count % 250] * bool(count % 250):
-        x_T = torch.randn(size, 1, 28, 28, generator=generator, device=device)
-        advance = partial(_advance, bar, size)
-        parts.append(sample_ddpm(model, x_T, model.alphas_cumprod, generator, on_step=advance))
+    sizes = [250] * (count // 250) + [count % 250] * bool(count % 250)
+    parts = [draw(model, size, stream_seed(seed, part)) for part, size in enumerate(sizes)]
     seconds = time.perf_counter() - started
     measured = report(torch.cat(parts), seed)
     print_report(measured)
@@ -80,6 +73,16 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dic
     result |= asdict(measured)
     _update_json(path.with_suffix(".json"), result)
     return result
+
+
+def draw(model: FoldedUNet, size: int, seed: int) -> Tensor:
+    """`size` samples with every step of the schedule; the seed alone decides which. On the CPU."""
+    ac = model.alphas_cumprod
+    generator = torch.Generator(ac.device).manual_seed(seed)
+    x_T = torch.randn(size, 1, 28, 28, generator=generator, device=ac.device)
+    with tqdm(total=len(ac), unit="step", desc=f"{size} samples") as bar:
+        samples = sample_ddpm(model, x_T, ac, generator, on_step=lambda *_: bar.update())
+    return samples.cpu()
 
 
 def machine(device: torch.device) -> str:
@@ -96,10 +99,6 @@ def peak_memory() -> int | None:
         return None
     unit = 1 if platform.system() == "Darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _advance(bar: tqdm, size: int, step: int, x: Tensor, noise_pred: Tensor) -> None:
-    bar.update(size)
 
 
 def _curve(losses: list[float], points: int = 60) -> list[tuple[int, float]]:

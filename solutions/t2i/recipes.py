@@ -130,7 +130,7 @@ def recipe(tier: str) -> Recipe:
 SMALL = {
     "block_channels": (24, 48),
     "layers_per_block": 1,
-    "attention_levels": (False, False),  # one look at everything, in the middle, is enough here
+    "attention_levels": (False, True),
     "head_channels": 24,
     "norm_groups": 8,
 }
@@ -143,7 +143,12 @@ LARGE = {
 }
 RECIPES = {
     "smoke": Recipe(SMALL, fold=2, batch_size=32, training=TrainConfig(steps=20)),
-    "cpu": Recipe(SMALL, fold=2, batch_size=64, training=TrainConfig(steps=3750, save_every=250)),
+    "cpu": Recipe(
+        SMALL,
+        fold=2,
+        batch_size=64,
+        training=TrainConfig(steps=3500, learning_rate=3e-3, save_every=250),
+    ),
     "gpu": Recipe(
         LARGE,
         fold=1,

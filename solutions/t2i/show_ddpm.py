@@ -94,7 +94,7 @@ def loss_picture(
     axes.set(xlabel="training step", ylabel="loss", yscale="log", ylim=(0.02, max(1.3, top)))
     axes.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5, 1], ["0.02", "0.05", "0.1", "0.2", "0.5", "1"])
     axes.minorticks_off()
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper right", bbox_to_anchor=(1, 0.9))
     return Picture(
         figure,
         "The training loss falls from the ceiling at 1, first fast, then slowly.",
