@@ -144,8 +144,8 @@ def _stands_on(result: ExerciseResult, wrong: set[str]) -> ExerciseResult:
     """Say which other exercise must be mended first, where one is wrong that this one calls."""
     if not wrong:
         return result
-    first = f"It uses {' and '.join(sorted(wrong))}, not right yet: mend that first."
-    return replace(result, message=f"{first} (Until then: {result.message})")
+    names = " and ".join(sorted(wrong))
+    return replace(result, message=f"It uses {names}, not right yet: mend that first, grade again.")
 
 
 def _without_running(submission: Submission, exercise: Exercise) -> ExerciseResult | None:

@@ -128,8 +128,10 @@ def _symptom(actual: Tensor, expected: Tensor) -> str:
         factor = ratio.mean().item()
         if factor < 0 and abs(abs(factor) - 1) < 0.01:
             return "the sign is wrong"
-        return f"everywhere {abs(factor):.2g} times the right value"
-    return "all values differ"
+        everywhere = "everywhere " if len(actual) > 1 else ""
+        size = f"{abs(factor):.0f}" if abs(factor) >= 10 else f"{abs(factor):.2g}"
+        return f"{everywhere}{size} times the right value"
+    return "all values differ" if len(actual) > 1 else "another number"
 
 
 def _capital(text: str) -> str:

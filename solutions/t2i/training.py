@@ -7,9 +7,8 @@
         t = torch.randint(len(ac), (len(x_0),), device=x_0.device)
         return ddpm_loss(model, x_0, t, torch.randn_like(x_0), ac)
 
-    losses = []
     for state in train(model, loss_fn, batches, config, checkpoint="ddpm.safetensors"):
-        losses.append(state.loss)                            # plot, print, sample, stop
+        ...                                                  # plot state.losses, sample, stop
     samples = sample_ddpm(state.ema_model, torch.randn(16, 1, 28, 28), ac)
 
 Stop it whenever you like, even with the power switch: the same cell run again goes on from the
@@ -22,7 +21,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +71,7 @@ class TrainState:
     images_per_second: float
     model: nn.Module
     ema_model: nn.Module
+    losses: list[float] = field(default_factory=list)  # of all steps, before a resume too
 
 
 def train(
@@ -107,6 +107,8 @@ def train(
     )
     if checkpoint is not None and Path(checkpoint).exists():
         _load_run(checkpoint, run, optimizer, batches, config)
+        if progress:
+            print(f"Going on from step {run.step} of {checkpoint}; delete it to train anew.")
     if run.step >= config.steps:
         yield run  # nothing left to do: hand over what was trained
     with tqdm(initial=run.step, total=config.steps, disable=not progress, unit="step") as bar:
@@ -118,6 +120,7 @@ def train(
             with random_stream(config.seed, step, device), fastest_precision(device):
                 loss = loss_fn(model.train(), batch)
             run.step, run.loss = step + 1, _finite(loss.item(), step)
+            run.losses.append(run.loss)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
@@ -181,7 +184,7 @@ def _save_run(path, run: TrainState, optimizer, batches, config: TrainConfig) ->
         tensors |= {f"ema/{name}": value for name, value in run.ema_model.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items()}
-    info = {"format": "t2i-training", "step": run.step, "loss": run.loss}
+    info = {"format": "t2i-training", "step": run.step, "loss": run.loss, "losses": run.losses}
     info |= {"batches": batches.state(), "config": _plain(config)}
     save_tensors(path, tensors, info)
 
@@ -205,7 +208,7 @@ def _load_run(path, run: TrainState, optimizer, batches, config: TrainConfig) ->
     if run.ema_model is not run.model:
         load_into(run.ema_model, _below("ema", tensors), path)
     _load_optimizer(optimizer, _below("optimizer", tensors))
-    run.step, run.loss = info["step"], info["loss"]
+    run.step, run.loss, run.losses = info["step"], info["loss"], list(info["losses"])
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

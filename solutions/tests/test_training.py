@@ -27,6 +27,15 @@ from t2i.training import (
 )
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Bits are only the same with the same number of threads, and a child process has one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def network() -> nn.Module:
     torch.manual_seed(0)
     layers = (nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Dropout(0.2), nn.Conv2d(8, 1, 3))
