@@ -118,7 +118,9 @@ class _Reader:
         if name in self.checked:
             raise self._error(directive, f"a second check of {name}")
         self.checked.add(name)
-        cell = new_code_cell(f'grade("{name}")\n{directive.body}'.strip("\n"))
+        body = directive.body.strip("\n")
+        gap = "\n\n\n" if body.startswith(("def ", "class ", "@")) else "\n"
+        cell = new_code_cell(f'grade("{name}"){gap}{body}'.strip("\n"))
         exercise = self.exercises[name]
         cell.metadata["nbgrader"] = nbgrader_metadata(
             f"check-{exercise.grade_id}", points=exercise.points

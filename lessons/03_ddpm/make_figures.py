@@ -265,9 +265,9 @@ def main() -> None:
     FIGURES.mkdir(exist_ok=True)
     for draw in (two_of_three, slow_copy, posterior, why_noise):
         draw().save(FIGURES / f"{draw.__name__}.png", dpi=100)
-    if show_ddpm.results().get("losses"):
-        losses = dict(show_ddpm.results()["losses"])
-        show_ddpm.loss_picture(losses, label="the course's own training").save(FIGURES / "loss.png")
+    steps, losses = zip(*show_ddpm.results()["losses"], strict=True)
+    picture = show_ddpm.loss_picture(losses, steps=steps, label="the course's own training")
+    picture.save(FIGURES / "loss.png", dpi=100)
     model, _ = load_ddpm()
     x_T = seeded(40, 1, 28, 28, seed=3)
     generator = torch.Generator().manual_seed(4)
