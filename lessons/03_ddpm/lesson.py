@@ -11,7 +11,7 @@ The method is called DDPM, *denoising diffusion probabilistic model* (Ho et al. 
 1. Train a network to say **which noise** is in a picture.
 2. Start from pure noise, and take away a little of the noise that the network sees. A thousand times.
 
-You bring `add_noise` from lesson 1 and the UNet from lesson 2. Plan about 90 minutes in all, with about eight minutes of training; you can read on meanwhile.
+You bring `add_noise` from lesson 1 and the UNet from lesson 2. Plan about 90 minutes in all, with 8 to 12 minutes of training; you can read on meanwhile.
 """
 
 # %%
@@ -248,7 +248,7 @@ show.show_images(
 r"""
 The training loop is the one that you know from lesson 2: take a batch, ask for the loss, step, repeat. Each sample gets a step $t$ of its own and fresh noise. **Both functions in it are yours:** `ddpm_loss` says what is wrong, `ema_update` drags the slow copy along.
 
-The cell takes about eight minutes on two CPU cores. Stop it whenever you like: run again, it goes on where it was, since it saves its state in the folder `data/runs`. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! (You can write the next exercises, but their cells run only when the training is done.)
+The cell takes 8 to 12 minutes on two CPU cores, by their age. Stop it whenever you like: run again, it goes on where it was, since it saves its state in the folder `data/runs`. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! (You can write the next exercises, but their cells run only when the training is done.)
 """
 
 # %%
@@ -653,7 +653,9 @@ show.show_images(x, columns=4, width=4, alt="Four pictures from the broken sampl
 r"""
 ## 10. How good is it? The lesson's own table
 
-Every figure in this table was measured by two commands of this repository, `python -m t2i.recipes train` and `python -m t2i.recipes evaluate`: the CPU recipe that you have just run, and then many more samples than a notebook has time for.
+The figures below were measured with the code behind two commands of this repository, `python -m t2i.recipes train` and `python -m t2i.recipes evaluate`: the CPU recipe that you have just run, and then many more samples than a notebook has time for.
+
+The judge is strict: it has learnt eleven classes, the ten digits and "no digit", and only confident answers count. Read the row with our aim honestly. Where it says less than 85 %, the recipe is not good enough yet: strokes break off, loops stay open. More training, or a larger network on a GPU, is the known cure.
 
 The *Fréchet distance* compares two crowds of pictures instead of single ones: are all digits there, as often and as varied as in real handwriting? Two crowds of real digits do not get 0 either, so that *floor* stands beside it.
 """
