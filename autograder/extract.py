@@ -28,8 +28,13 @@ from autograder.lesson import code_cells as code_cells_of
 class Piece:
     """Part of one cell, everything that is not taken blanked, so line numbers stay true."""
 
-    label: str
+    label: str  # "cell 7": its place in the notebook
     source: str
+    title: str = ""  # "the cell of cosine_betas": how to speak of it
+
+    @property
+    def name(self) -> str:
+        return self.title or self.label
 
 
 @dataclass(frozen=True)
@@ -166,8 +171,8 @@ def _pieces(cells: list[Cell], taken: list[ast.stmt]) -> list[Piece]:
         nodes = [node for node in cell.nodes if id(node) in wanted]
         if nodes:
             defined = [node.name for node in nodes if isinstance(node, DEFINITIONS)]
-            label = f"the cell of {defined[-1]}" if defined else cell.label
-            pieces.append(Piece(label, masked(cell.source, nodes)))
+            title = f"the cell of {defined[-1]}" if defined else ""
+            pieces.append(Piece(cell.label, masked(cell.source, nodes), title))
     return pieces
 
 

@@ -45,7 +45,7 @@ class Student:
         self._connection = Connection(worker.read, worker.write)
         self._callbacks: list[Callable] = []
         self._test_deadline = time.monotonic() + TEST_SECONDS
-        pieces = [[piece.label, piece.source] for piece in submission.pieces]
+        pieces = [[piece.name, piece.source] for piece in submission.pieces]
         self._load_failures = [_sentence(f) for f in self.request("load", pieces=pieces)]
 
     def __getattr__(self, name: str) -> Callable:

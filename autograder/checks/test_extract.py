@@ -33,7 +33,7 @@ def test_takes_what_the_exercises_reach_and_runs_nothing_else(tiny, make_noteboo
 
 def test_line_numbers_stay_those_of_the_cell(tiny, make_notebook, right):
     notebook = make_notebook("x = 1\n\n# a comment\n" + right["snr"], right["linear_betas"])
-    pieces = {piece.label: piece for piece in extract(notebook, tiny).pieces}
+    pieces = {piece.name: piece for piece in extract(notebook, tiny).pieces}
     piece = pieces["the cell of snr"]
     assert piece.source.splitlines()[3].startswith("def snr")
 

@@ -217,9 +217,10 @@ def print_report(measured: Report) -> None:
     for name in ("figure", "samples", "real digits", "noise"):
         table.add_column(name, justify="left" if name == "figure" else "right")
     r = measured
+    share = r.recognisability / r.recognisability_real if r.recognisability_real else float("nan")
     rows = (
         ("read as a digit with confidence", "{:.1%}", r.recognisability, r.recognisability_real),
-        ("… as a share of real digits'", "{:.1%}", r.recognisability / r.recognisability_real, 1),
+        ("… as a share of real digits'", "{:.1%}", share, 1),
         ("Fréchet distance to other real digits", "{:.2f}", r.frechet, r.frechet_floor),
         ("median distance to nearest training digit", "{:.2f}", r.nearest, r.nearest_real),
     )

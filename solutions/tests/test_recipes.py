@@ -11,6 +11,7 @@ from torch import nn
 
 from t2i.bench import compare
 from t2i.checkpoint import CheckpointError, save_weights
+from t2i.data import data_source
 from t2i.recipe_runs import evaluate, train_recipe
 from t2i.recipes import (
     DATA,
@@ -86,6 +87,9 @@ def test_random_steps_are_noisy_more_often():
     assert abs(early - 0.25) < 0.02 and abs(late - 0.75) < 0.02
 
 
+@pytest.mark.skipif(
+    not data_source().startswith("MNIST, 60,000"), reason=f"needs real MNIST, has {data_source()}"
+)
 def test_committed_weights_predict_noise():
     model, info = load_ddpm()
     assert WEIGHTS.stat().st_size < 5_000_000
