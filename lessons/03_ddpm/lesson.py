@@ -609,7 +609,7 @@ show_ddpm.distance_picture(distances, distances_real)
 r"""
 The network has less than a million weights, and the training pictures have 47 million pixels. It has no room to store them all; it has to learn how strokes go. Copies would lie much *nearer* than test digits do, and exact ones at distance 0. Do yours? Compare your two medians.
 
-**Training, or broken?** When samples look bad, the question is always: train longer, or search for a bug? Bugs have faces. Every row below comes from *the same trained network* as the top row. In each, one line of code was broken.
+**Training, or broken?** When samples look bad, the question is always: train longer, or search for a bug? Bugs have faces. Every row below but one comes from *the same trained network* as the top row. In each, one thing was broken.
 
 ![Seven rows of eight pictures. The first is healthy. The others, marked A to F, are broken in different ways.](figures/broken.png)
 
@@ -627,7 +627,7 @@ r"""
 - **E: clipped to [0, 1].** Black is -1, so the guess can never be black.
 - **F: square roots missing.** Torn strokes and specks.
 
-None of these gets better with more training. And one bug is *not* in the gallery, as nobody could see it: without clipping, this network makes the same digits, thanks to its head start. That is why your code is tested and not only looked at.
+Only C gets better with training. And one bug is *not* in the gallery, as nobody could see it: without clipping, this network makes nearly the same digits, thanks to its head start. That is why your code is tested and not only looked at.
 
 </details>
 
