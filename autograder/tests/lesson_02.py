@@ -686,7 +686,9 @@ class Parts:
             self.layers[name] = self.net.call("get_submodule", name)
         return self.layers[name](*args)
 
-    def forward(self, x: Tensor, t: Tensor, wrong: str = "") -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, wrong: str = "", cond: Tensor | None = None
+    ) -> Tensor:
         """UNet.forward; `wrong` makes one well-known mistake."""
         levels = len(self.config["block_channels"])
         steps = torch.zeros_like(t) if wrong == "no time" else t
@@ -694,6 +696,8 @@ class Parts:
         emb = self.student.timestep_embedding(steps, self.config["block_channels"][0])
         emb = self("time_mlp", emb.to(x.dtype))
         emb = F.silu(emb) if wrong == "silu emb" else emb
+        if cond is not None:
+            emb = cond if wrong == "cond alone" else emb + cond
         h = self("conv_in", x)
         skips = [h]
         for level in range(levels):
@@ -818,6 +822,29 @@ def test_wiring_at_one_resolution(student, rng):
 @exercise("UNet.forward")
 def test_wiring_at_two_resolutions(student, rng):
     check_wiring(student, rng, TWO_LEVELS, (3, 6, 4), torch.float64)
+
+
+@exercise("UNet.forward")
+def test_cond_is_added_to_the_time(student, rng):
+    net = new_unet(student, rng, TWO_LEVELS)
+    parts = Parts(student, net, TWO_LEVELS)
+    x, t, cond = normal(rng, 3, 1, 4, 6), torch.tensor([2, 400, 998]), normal(rng, 3, 16)
+    hints = {"positional argument": "The signature has a third argument: cond=None."}
+    expect_close(
+        ask(lambda: net(x, t, cond), hints | UNET_HINTS),
+        ask(lambda: parts.forward(x, t, cond=cond), {"": BLOCK_STOPS}),
+        "the answer of the UNet when cond is given",
+        causes={
+            "cond is not used: what is given is added to the time vector.": (
+                lambda: parts.forward(x, t)
+            ),
+            "cond takes the time's place: it is added to the time vector.": (
+                lambda: parts.forward(x, t, "cond alone", cond)
+            ),
+        },
+        otherwise="When cond is not None, emb = emb + cond, after time_mlp and before the blocks.",
+        **CLOSE,
+    )
 
 
 @exercise("UNet.forward")

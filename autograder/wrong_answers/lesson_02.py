@@ -727,6 +727,60 @@ class Upsample(nn.Module):
     # --- UNet.forward ---
     dict(
         exercise="UNet.forward",
+        name="cond_ignored",
+        says="cond is not used",
+        code="""
+def forward(self, x_t, t, cond=None):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="cond_in_place_of_the_time",
+        says="takes the time's place",
+        code="""
+def forward(self, x_t, t, cond=None):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    if cond is not None:
+        emb = cond
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
         name="first_in_first_out",
         says="wrong order|last in, first out",
         code="""
@@ -1272,9 +1326,10 @@ class Upsample(nn.Module):
         exercise="UNet.forward",
         name="indices",
         code="""
-def forward(self, x_t, t):
+def forward(self, x_t, t, cond=None):
     e = timestep_embedding(t, self.embedding_channels)
     e = self.time_mlp(e.to(x_t))
+    e = e if cond is None else cond + e
     x = self.conv_in(x_t)
     kept = [x]
     for stage in self.down:
@@ -1311,8 +1366,9 @@ def run(self, stage, h, emb, skips):
         h = attention(block(h, emb))
         yield h
 
-def forward(self, x_t, t):
+def forward(self, x_t, t, cond=0):
     emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    emb = emb + (0 if cond is None else cond)
     h = self.conv_in(x_t)
     skips = [h]
     for stage in self.down:
@@ -1336,8 +1392,10 @@ def forward(self, x_t, t):
         code="""
 from collections import deque
 
-def forward(self, x_t, t, return_features=False):
+def forward(self, x_t, t, cond=None, return_features=False):
     emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(dtype=x_t.dtype, device=x_t.device))
+    if cond is not None:
+        emb = emb + cond
     features = deque([self.conv_in(x_t)])
     for stage in self.down:
         for block, attention in zip(stage.blocks, stage.attentions):

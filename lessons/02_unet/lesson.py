@@ -505,7 +505,7 @@ You need not read `__init__`. Use `self.down` and `self.up`, lists of stages in 
 
 | | |
 |---|---|
-| time | embed $t$ (length `self.embedding_channels`), bring it to the dtype of `x_t`, through `self.time_mlp` |
+| time | embed $t$ (length `self.embedding_channels`), bring it to the dtype of `x_t`, through `self.time_mlp`; if a `cond` is given, add it (a second vector of that length; lesson 5 will say with it which digit is wanted) |
 | in | `conv_in`; keep |
 | down | for each stage: (block, attention, keep) for each pair; then, if there is a resize: resize, keep |
 | middle | block, attention; block, attention (the second is an `Identity`, which does nothing) |
@@ -522,7 +522,7 @@ You need not read `__init__`. Use `self.down` and `self.up`, lists of stages in 
 #| minutes: 25
 #| hint: Translate the table row by row. A Python list is a good stack: `skips.append(h)` puts on top, `skips.pop()` takes from the top. Each stage has `.blocks`, `.attentions` (as many) and `.resize` (a layer, or None).
 #| hint: `zip(stage.blocks, stage.attentions)` gives the pairs. A block wants two things, `block(h, emb)`; attention wants one. `self.mid` is a stage too, without a resize and without skips.
-#| hint: emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype)). On the way down: h = attention(block(h, emb)), then append. On the way up: h = attention(block(torch.cat([h, skips.pop()], dim=1), emb)). The order in the cat is h first. Ask `if stage.resize is not None` in both directions. At the end: conv_out of F.silu of norm_out of h.
+#| hint: emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype)), plus cond if it is not None. On the way down: h = attention(block(h, emb)), then append. On the way up: h = attention(block(torch.cat([h, skips.pop()], dim=1), emb)). The order in the cat is h first. Ask `if stage.resize is not None` in both directions. At the end: conv_out of F.silu of norm_out of h.
 
 # %%
 #| check: UNet.forward
@@ -537,6 +537,9 @@ assert not torch.allclose(answer, net(x, torch.tensor([4, 700]))), (
 )
 assert torch.allclose(answer[:1], net(x[:1], torch.tensor([3])), atol=1e-5), (
     "a picture's answer must not depend on the others in the batch"
+)
+assert not torch.allclose(answer, net(x, torch.tensor([3, 700]), torch.randn(2, 64))), (
+    "with a cond the answer should be another one"
 )
 
 # %% [markdown]

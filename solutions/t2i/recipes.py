@@ -67,27 +67,31 @@ class FoldedUNet(nn.Module):
     Args:
         channels: channels of the picture, in and out.
         fold: side of a block; height and width are multiples of it.
+        kind: the class of the network inside; lesson 6 puts its own here.
         **unet: further arguments of the UNet.
 
     Source: Shi et al. 2016, arXiv:1609.05158 (pixel shuffle); Salimans and Ho 2022,
         arXiv:2202.00512, appendix D (v).
     """
 
-    def __init__(self, channels: int = 1, fold: int = 2, **unet):
+    def __init__(self, channels: int = 1, fold: int = 2, kind: type[UNet] = UNet, **unet):
         super().__init__()
         self.fold = fold
-        self.unet = UNet(channels * fold**2, channels * fold**2, **unet)
+        self.unet = kind(channels * fold**2, channels * fold**2, **unet)
         nn.init.zeros_(self.unet.conv_out.weight)  # a calm start: the first guess alone
         nn.init.zeros_(self.unet.conv_out.bias)
         schedule = alphas_cumprod(cosine_betas())
         self.register_buffer("alphas_cumprod", schedule, persistent=False)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """(B, channels, H, W) and (B,) -> (B, channels, H, W), the noise in x_t."""
+    def forward(self, x_t: Tensor, t: Tensor, *conditions: Tensor | None) -> Tensor:
+        """(B, channels, H, W) and (B,) -> (B, channels, H, W), the noise in x_t.
+
+        What else is given, a label's vector or words, goes to the network inside as it is.
+        """
         folded = F.pixel_unshuffle(x_t, self.fold)  # (B, channels · fold², H/fold, W/fold)
         folded = folded.contiguous(memory_format=torch.channels_last)
-        correction = F.pixel_shuffle(self.unet(folded, t), self.fold).contiguous()
+        correction = F.pixel_shuffle(self.unet(folded, t, *conditions), self.fold).contiguous()
         alpha_bar_t = gather(self.alphas_cumprod, t, like=x_t)
         return (1 - alpha_bar_t).sqrt() * x_t + alpha_bar_t.sqrt() * correction
 

@@ -256,17 +256,21 @@ class UNet(nn.Module):
         self.norm_out = nn.GroupNorm(norm_groups, channels)
         self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """Noisy pictures and their steps in, one prediction a pixel out.
 
         Args:
             x_t: (B, in_channels, H, W); H and W divisible by 2^(resolutions - 1).
             t: (B,) steps.
+            cond: (B, 4 · block_channels[0]), added to the time vector; None adds nothing.
+                Lesson 5 says with it which digit is wanted.
 
         Returns:
             (B, out_channels, H, W), in x_t's dtype.
         """
         emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+        if cond is not None:
+            emb = emb + cond
         h = self.conv_in(x_t)
         skips = [h]
         for stage in self.down:
