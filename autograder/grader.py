@@ -104,6 +104,9 @@ def _grade_exercises(
     seed: int,
     worker: Worker | None,
 ) -> tuple[list[ExerciseResult], str]:
+    known = [_without_running(submission, exercise) for exercise in wanted]
+    if all(known):
+        return known, "not needed"  # a blank notebook costs no process
     own = worker is None
     worker = worker or Worker(lesson)
     try:
@@ -118,8 +121,7 @@ def _grade_exercises(
     for name in failed:
         wrong = [n for n, r in (others | settled).items() if r.status != "passed"]
         settled[name] = _stands_on(settled[name], submission.uses[name] & set(wrong))
-    ran = any(result.seconds for result in settled.values())
-    return list(settled.values()), worker.mode.name if ran else "not needed"
+    return list(settled.values()), worker.mode.name
 
 
 def _settle(

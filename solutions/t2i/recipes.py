@@ -151,7 +151,7 @@ RECIPES = {
         SMALL,
         fold=2,
         batch_size=64,
-        training=TrainConfig(steps=3500, learning_rate=3e-3, save_every=250),
+        training=TrainConfig(steps=3000, learning_rate=3e-3, muon_rate=0.02, save_every=250),
     ),
     "gpu": Recipe(
         LARGE,

@@ -31,6 +31,7 @@ from tqdm.auto import tqdm
 
 from t2i.batches import Batches, batch_length, random_stream, to_device
 from t2i.checkpoint import CheckpointError, load_into, load_tensors, save_tensors
+from t2i.optim import make_optimizers, set_learning_rates
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class TrainConfig:
     Args:
         steps: updates of the weights in the whole run.
         learning_rate: its highest value, reached at the end of the warm-up.
-        warmup: share of the steps in which the learning rate rises from 0.
+        muon_rate: the same for Muon, which then moves the matrices; 0: AdamW moves everything.
+        warmup: share of the steps in which the learning rates rise from 0.
         betas: memory of AdamW's two running averages.
         weight_decay: pull of the weights towards 0.
         clip_norm: gradients longer than this are shortened to it.
@@ -52,6 +54,7 @@ class TrainConfig:
 
     steps: int
     learning_rate: float = 2e-3
+    muon_rate: float = 0.0
     warmup: float = 0.05
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
@@ -102,11 +105,11 @@ def train(
     device = next(model.parameters()).device
     ema_model = copy.deepcopy(model).eval().requires_grad_(False) if config.ema_horizon else model
     run = TrainState(0, math.nan, 0.0, 0.0, model, ema_model)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), betas=config.betas, weight_decay=config.weight_decay
+    optimizers = make_optimizers(
+        model, config.learning_rate, config.muon_rate, config.betas, config.weight_decay
     )
     if checkpoint is not None and Path(checkpoint).exists():
-        _load_run(checkpoint, run, optimizer, batches, config)
+        _load_run(checkpoint, run, optimizers, batches, config)
         if progress:
             print(f"Going on from step {run.step} of {checkpoint}; delete it to train anew.")
     if run.step >= config.steps:
@@ -116,20 +119,21 @@ def train(
             started = time.perf_counter()
             batch = to_device(next(batches), device)
             run.learning_rate = learning_rate_at(step, config)
-            optimizer.param_groups[0]["lr"] = run.learning_rate
+            set_learning_rates(optimizers, run.learning_rate / config.learning_rate)
             with random_stream(config.seed, step, device), fastest_precision(device):
                 loss = loss_fn(model.train(), batch)
             run.step, run.loss = step + 1, _finite(loss.item(), step)
             run.losses.append(run.loss)
-            optimizer.zero_grad()
+            model.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             if ema_model is not model:
                 (ema_update or _default_ema_update())(ema_model, model, ema_decay_at(step, config))
             run.images_per_second = batch_length(batch) / (time.perf_counter() - started)
             if checkpoint is not None and _is_time_to_save(run.step, config):
-                _save_run(checkpoint, run, optimizer, batches, config)
+                _save_run(checkpoint, run, optimizers, batches, config)
             bar.set_postfix(loss=f"{run.loss:.4f}", refresh=False)
             bar.update()
             yield dataclasses.replace(run)
@@ -177,19 +181,21 @@ def _is_time_to_save(step: int, config: TrainConfig) -> bool:
     return step % config.save_every == 0 or step == config.steps
 
 
-def _save_run(path, run: TrainState, optimizer, batches, config: TrainConfig) -> None:
+def _save_run(path, run: TrainState, optimizers, batches, config: TrainConfig) -> None:
     """Write everything that the next start needs into one file."""
     tensors = {f"model/{name}": value for name, value in run.model.state_dict().items()}
     if run.ema_model is not run.model:
         tensors |= {f"ema/{name}": value for name, value in run.ema_model.state_dict().items()}
-    for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items()}
+    for number, optimizer in enumerate(optimizers):
+        for index, values in optimizer.state_dict()["state"].items():
+            start = f"optimizer/{number}/{index}"
+            tensors |= {f"{start}/{name}": value for name, value in values.items()}
     info = {"format": "t2i-training", "step": run.step, "loss": run.loss, "losses": run.losses}
     info |= {"batches": batches.state(), "config": _plain(config)}
     save_tensors(path, tensors, info)
 
 
-def _load_run(path, run: TrainState, optimizer, batches, config: TrainConfig) -> None:
+def _load_run(path, run: TrainState, optimizers, batches, config: TrainConfig) -> None:
     """Put everything back as it was, or say in one sentence why that cannot be."""
     tensors, info = load_tensors(path)
     if info.get("format") != "t2i-training":
@@ -207,7 +213,8 @@ def _load_run(path, run: TrainState, optimizer, batches, config: TrainConfig) ->
     load_into(run.model, _below("model", tensors), path)
     if run.ema_model is not run.model:
         load_into(run.ema_model, _below("ema", tensors), path)
-    _load_optimizer(optimizer, _below("optimizer", tensors))
+    for number, optimizer in enumerate(optimizers):
+        _load_optimizer(optimizer, _below(f"optimizer/{number}", tensors))
     run.step, run.loss, run.losses = info["step"], info["loss"], list(info["losses"])
 
 

@@ -1,6 +1,7 @@
 """The training loop: what it yields, that it resumes exactly, that its files are whole."""
 
 import copy
+import dataclasses
 import json
 import os
 import random
@@ -126,15 +127,17 @@ def test_what_happens_between_steps_does_not_matter():
     assert_same_bits(weights(state), expected)
 
 
+@pytest.mark.parametrize("muon_rate", [0.0, 0.02], ids=["adamw", "muon"])
 @pytest.mark.parametrize("stop", [1, 3, 4, 6, 11, 18, 20])
-def test_resume_ends_at_the_same_bits(tmp_path, stop):
-    expected, path = weights(finish()), tmp_path / "run.safetensors"
-    for state in train(network(), loss_fn, data(), CONFIG, checkpoint=path, progress=False):
+def test_resume_ends_at_the_same_bits(tmp_path, stop, muon_rate):
+    config = dataclasses.replace(CONFIG, muon_rate=muon_rate)
+    expected, path = weights(finish(config)), tmp_path / "run.safetensors"
+    for state in train(network(), loss_fn, data(), config, checkpoint=path, progress=False):
         if state.step == stop:
             break
     torch.manual_seed(random.randrange(1000))  # another process would stand elsewhere
     steps = []
-    for state in train(network(), loss_fn, data(), CONFIG, checkpoint=path, progress=False):
+    for state in train(network(), loss_fn, data(), config, checkpoint=path, progress=False):
         steps.append(state.step)
     assert steps[0] == (stop // 3 * 3 + 1 if stop < 20 else 20), "it must go on, not start anew"
     assert_same_bits(weights(state), expected)

@@ -1,0 +1,76 @@
+"""Muon beside torch's own, and who moves which parameter."""
+
+import pytest
+import torch
+from torch import nn
+
+from t2i.optim import Muon, inner_matrices, make_optimizers, orthogonalize, set_learning_rates
+from t2i.recipes import recipe
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (5, 40), (40, 5), (1, 7)])
+def test_orthogonalize_makes_all_singular_values_about_one(shape):
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonalize(matrix)
+    values = torch.linalg.svdvals(found)
+    assert values.min() > 0.6 and values.max() < 1.3
+    # the same directions: U Vᵀ of the matrix, up to the spread of the values
+    assert torch.linalg.matrix_norm(found - u @ vt, 2) < 0.4
+
+
+@pytest.mark.parametrize("shape", [(8, 24), (24, 8)])
+def test_muon_is_torchs_own_on_matrices(shape):
+    """torch computes in bfloat16, so its update is about 1 % off."""
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("this torch has no Muon")
+    torch.manual_seed(0)
+    start = torch.randn(shape)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    optimizers = (
+        Muon([ours], lr=0.02, momentum=0.9, weight_decay=0.1),
+        torch.optim.Muon([theirs], lr=0.02, momentum=0.9, weight_decay=0.1, nesterov=True),
+    )
+    for _ in range(3):
+        gradient = torch.randn(shape)
+        for p, optimizer in zip((ours, theirs), optimizers, strict=True):
+            p.grad = gradient.clone()
+            optimizer.step()
+    moved = (ours - start).norm()
+    assert (ours - theirs).norm() < 0.03 * moved
+
+
+def test_a_convolution_is_the_matrix_of_its_filters():
+    torch.manual_seed(0)
+    conv = nn.Parameter(torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last))
+    matrix = nn.Parameter(conv.detach().flatten(1).clone())
+    conv.grad = torch.randn(4, 3, 3, 3)
+    matrix.grad = conv.grad.flatten(1)
+    for p in (conv, matrix):
+        Muon([p], lr=0.1).step()
+    torch.testing.assert_close(conv.flatten(1), matrix)
+
+
+def test_muon_refuses_vectors():
+    with pytest.raises(ValueError, match=r"matrices or convolutions, got \(5,\)"):
+        Muon([nn.Parameter(torch.zeros(5))])
+
+
+def test_every_parameter_has_one_optimizer_and_the_ends_stay_with_adamw():
+    model = recipe("smoke").build()
+    adamw, muon = make_optimizers(model, 1e-3, muon_rate=0.02)
+    held = [p for optimizer in (adamw, muon) for p in optimizer.param_groups[0]["params"]]
+    assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
+    inner = {id(p) for p in inner_matrices(model)}
+    assert id(model.unet.conv_in.weight) not in inner
+    assert id(model.unet.conv_out.weight) not in inner
+    assert id(model.unet.mid.blocks[0].conv1.weight) in inner
+    assert all(p.ndim >= 2 for p in muon.param_groups[0]["params"])
+    assert len(make_optimizers(model, 1e-3)) == 1
+
+
+def test_both_rates_follow_one_schedule():
+    optimizers = make_optimizers(nn.Linear(3, 3), 1e-3, muon_rate=0.02)
+    set_learning_rates(optimizers, 0.25)
+    assert [o.param_groups[0]["lr"] for o in optimizers] == [0.25e-3, 0.005]
