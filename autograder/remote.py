@@ -65,6 +65,10 @@ class Student:
         """A seeded torch.Generator in the learner's process."""
         return self.request("generator", seed=seed)
 
+    def hold(self, value: Any) -> "Handle":
+        """Put a tensor there to stay: `.call("clone")` says what became of it."""
+        return self.request("hold", value=value)
+
     def request(self, do: str, **message: Any) -> Any:
         """Ask the child for one thing; serve its calls of our functions meanwhile.
 

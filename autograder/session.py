@@ -87,6 +87,9 @@ class Session:
     def do_generator(self, seed: int) -> Reference:
         return self.keep(torch.Generator().manual_seed(seed))
 
+    def do_hold(self, value: Tensor) -> Reference:
+        return self.keep(value)
+
     def do_method(self, target: Any, name: str, args: list, kwargs: dict) -> Any:
         return getattr(target, name)(*args, **kwargs)
 

@@ -7,8 +7,10 @@ to the JSON file beside the weights, from which the lesson's own table is made.
 import json
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,21 +26,35 @@ from t2i.training import train
 
 
 def train_recipe(tier: str, out: Path, device: torch.device) -> dict:
-    """Train a tier's recipe on MNIST, write weights (fp16) and how the training went (JSON).
+    """Train a tier's recipe on MNIST, write weights (fp16) and how the training went (JSON)."""
+    plan = recipe(tier)
+    batches = Batches(mnist("train")[0], batch_size=plan.batch_size)
+    return train_weights(plan, batches, noise_loss, out, device, tier=tier)
+
+
+def train_weights(
+    plan: Any, batches: Any, loss_fn: Callable, out: Path, device: torch.device, **info: Any
+) -> dict:
+    """Train the network of a recipe of any lesson; write its slow copy and how it went.
+
+    Args:
+        plan: has build(), batch_size and training, like Recipe.
+        batches, loss_fn: as train takes them.
+        out: the file of the weights (fp16); the figures go to the .json beside it.
+        device: where to train.
+        **info: what else to write down with the weights; `tier` is needed to load them again.
 
     Returns:
-        what was written to the JSON file: machine, seconds, memory, losses.
+        what was written to the JSON file: info, machine, seconds, memory, losses.
     """
-    plan, started = recipe(tier), time.perf_counter()
+    started = time.perf_counter()
     state_file = out.with_suffix(".run.safetensors")
     state_file.unlink(missing_ok=True)  # the time of a resumed run would say too little
-    batches = Batches(mnist("train")[0], batch_size=plan.batch_size)
     model, losses = plan.build().to(device), []
-    for state in train(model, noise_loss, batches, plan.training, checkpoint=state_file):
+    for state in train(model, loss_fn, batches, plan.training, checkpoint=state_file):
         losses.append(state.loss)
     seconds = time.perf_counter() - started
-    info = {
-        "tier": tier,
+    info |= {
         "steps": plan.training.steps,
         "images_seen": plan.training.steps * plan.batch_size,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -51,7 +67,7 @@ def train_recipe(tier: str, out: Path, device: torch.device) -> dict:
         "peak_memory_bytes": peak_memory(),
         "losses": _curve(losses),
     }
-    _update_json(out.with_suffix(".json"), result)
+    update_json(out.with_suffix(".json"), result)
     return result
 
 
@@ -71,7 +87,7 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dic
     print_report(measured)
     result = {"sampling_seconds": round(seconds, 1), "sampling_machine": machine(device)}
     result |= asdict(measured)
-    _update_json(path.with_suffix(".json"), result)
+    update_json(path.with_suffix(".json"), result)
     return result
 
 
@@ -108,6 +124,7 @@ def _curve(losses: list[float], points: int = 60) -> list[tuple[int, float]]:
     return [(end, round(sum(losses[end - stride : end]) / stride, 5)) for end in ends]
 
 
-def _update_json(path: Path, values: dict) -> None:
+def update_json(path: Path, values: dict) -> None:
+    """Add values to a file of figures, whole or not at all."""
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     write_atomically(path, (json.dumps(known | values, indent=1) + "\n").encode())

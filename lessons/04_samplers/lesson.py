@@ -1,0 +1,625 @@
+# %% [markdown]
+r"""
+# Lesson 4 · Faster samplers
+
+![Three rows of ten digits, made from the same noise: by DDPM in 1,000 steps, by DDIM in 20 and by DPM-Solver++(2M) in 20.](figures/headline.png)
+
+**One network, one noise, three samplers.** The first row took a thousand calls of the network from lesson 3. The others took twenty. Nothing was trained in between: all of the saving is arithmetic, and you are about to write it.
+
+Three ideas get you there:
+
+1. **Skip steps, but say so.** A step may be long if its formula knows how long it is.
+2. **Keep the noise.** DDPM throws the noise away at each step and draws new. DDIM keeps it, and the road becomes smooth (Song et al. 2021).
+3. **Look where the guess is heading.** DPM-Solver++ remembers one guess and cuts the corner less (Lu et al. 2022).
+
+Plan about 90 minutes. There is no training in this lesson.
+"""
+
+# %%
+from t2i.lesson import start
+
+start(4)
+
+# %%
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from t2i import show, show_samplers
+from t2i.data import mnist
+from t2i.diffusion import ddpm_step, predict_x_0
+from t2i.lesson import pick
+from t2i.mixture import Mixture
+from t2i.sampler_runs import Ruler, load_denoiser
+from t2i.samplers import PREDICTION_TYPES, SPACINGS
+from t2i.schedules import add_noise, gather
+from t2i.show_samplers import slerp
+
+# %% [markdown]
+r"""
+## 1. Why not simply skip?
+
+We take the network that you trained in lesson 3. If your training never came to its end, the course's own network stands in; the cell says which.
+"""
+
+# %%
+device = "cuda" if torch.cuda.is_available() else "cpu"
+denoiser, which = load_denoiser()
+denoiser = denoiser.to(device)
+alphas_cumprod = denoiser.alphas_cumprod.cpu()
+T = len(alphas_cumprod)
+test_images, _ = mnist("test")
+print(f"Sampling with {which}, {T} steps, on {device}.")
+
+
+# %%
+def start_noise(count: int, seed: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 1, 28, 28, generator=generator).to(device)
+
+
+# %% [markdown]
+r"""
+A thousand steps are slow because the network is called a thousand times. So let's call it less: visit every fiftieth step and use `ddpm_step` from lesson 3 as it is.
+
+**Predict before you run.** Twenty steps in place of a thousand, with a step that believes it goes from $t$ to $t-1$. What comes out: blurred digits, other digits, or noise?
+"""
+
+# %%
+x = start_noise(8)
+for step in range(T - 1, -1, -T // 20):
+    t = torch.full((8,), step, device=device)
+    with torch.no_grad():
+        x = ddpm_step(x, denoiser(x, t), t, torch.randn_like(x), alphas_cumprod)
+show.show_images(x.cpu(), alt="What comes out when lesson 3's step is used at every fiftieth t.")
+
+# %% [markdown]
+r"""
+Almost nothing but noise. Each step removed *one* step's worth of noise, and then we told the network that fifty steps' worth were gone. The picture and the number $t$ no longer belong together.
+
+A long step needs a formula that knows both ends: where it starts, $t$, and where it lands, `t_prev`, which may lie far below. That is all the mending there is. Before we get to it, two preparations: what the network tells us, and which steps to visit.
+"""
+
+# %% [markdown]
+r"""
+## 2. Three ways to say one thing
+
+Lesson 3 found that noise and clean picture are two sides of one statement: know $x_t$ and the one, and you know the other. There is a third side. It comes from a picture that we'll need all lesson long:
+
+![A quarter circle. The clean picture x_0 lies to the right, the noise at the top, x_t on the arc between them at an angle φ. An arrow touching the circle at x_t points on along the arc: v.](figures/circle.png)
+
+Since $\bar\alpha_t$ and $1-\bar\alpha_t$ add up to 1, their roots are the cosine and the sine of some angle $\varphi$. So $x_t$ lies on an arc that begins at the clean picture ($\varphi = 0$) and ends at pure noise ($\varphi = 90°$). **To sample is to walk along the arc from the top down to the right.**
+
+$$x_t = \underbrace{\sqrt{\bar\alpha_t}}_{\cos\varphi}\,x_0 + \underbrace{\sqrt{1-\bar\alpha_t}}_{\sin\varphi}\;\text{noise}, \qquad v = \sqrt{\bar\alpha_t}\;\text{noise} - \sqrt{1-\bar\alpha_t}\;x_0$$
+
+The new thing, $v$, is the direction in which the arc goes on (the "velocity", Salimans and Ho 2022). From $x_t$ and $v$ you get both others without ever dividing by a small number:
+
+$$x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\;v, \qquad \text{noise} = \sqrt{1-\bar\alpha_t}\,x_t + \sqrt{\bar\alpha_t}\;v$$
+
+Networks out there predict any of the three. The names are those of *diffusers*: `"epsilon"` is the noise (papers write $\varepsilon$), `"sample"` is $x_0$, `"v_prediction"` is $v$. A sampler must translate.
+
+**Predict before you run.** Let a network be wrong by 0.01 in what it predicts. Read as a clean picture, how wrong is that near pure noise, if it predicted the noise? If it predicted $v$?
+"""
+
+# %%
+#| exercise: samplers.convert_prediction
+#| points: 20
+#| difficulty: 2
+#| minutes: 12
+#| hint: Do it in two halves. First get *both* `x_0` and `noise`, whatever `source` is. Then hand out what `target` asks for.
+#| hint: `alpha_bar_t = gather(alphas_cumprod, t, like=x_t)`; its root and the root of `1 - alpha_bar_t` are all the numbers you need. From "epsilon": solve the first equation for `x_0`, as in lesson 3. From "sample": solve it for the noise. From "v_prediction": the second line of equations.
+#| hint: With `signal` and `sigma` for the two roots: "epsilon" gives `x_0 = (x_t - sigma * noise) / signal`; "sample" gives `noise = (x_t - signal * x_0) / sigma`; "v_prediction" gives `signal * x_t - sigma * prediction` and `sigma * x_t + signal * prediction`. At the end return `noise`, `x_0`, or `signal * noise - sigma * x_0`.
+
+# %%
+#| check: convert_prediction
+x_0, noise, t = test_images[:4], torch.randn(4, 1, 28, 28), torch.tensor([10, 300, 600, 900])
+x_t, a = add_noise(x_0, noise, t, alphas_cumprod), gather(alphas_cumprod, t, like=x_0)
+truth = {"epsilon": noise, "sample": x_0, "v_prediction": a.sqrt() * noise - (1 - a).sqrt() * x_0}
+for source, prediction in truth.items():
+    for target, expected in truth.items():
+        found = convert_prediction(prediction, x_t, t, alphas_cumprod, source, target)
+        assert torch.allclose(found, expected, atol=1e-3), f"{source} to {target} is not right"
+
+# %%
+t = torch.arange(5, T, 5)
+x_0 = test_images[:1].expand(len(t), -1, -1, -1)
+noise = torch.randn(x_0.shape)
+x_t = add_noise(x_0, noise, t, alphas_cumprod)
+wrong = {}
+for kind in PREDICTION_TYPES:
+    right = convert_prediction(noise, x_t, t, alphas_cumprod, "epsilon", kind)
+    guess = convert_prediction(right + 0.01, x_t, t, alphas_cumprod, kind, "sample")
+    wrong[kind] = (guess - x_0).abs().mean(dim=(1, 2, 3))
+show.curves(
+    t,
+    wrong,
+    xlabel="step t",
+    ylabel="error of the clean picture",
+    yscale="log",
+    alt="Error of the clean picture for an error of 0.01 in the prediction: noise explodes towards "
+    "the last t, x_0 stays at 0.01, v grows from near 0 to 0.01.",
+)
+
+# %% [markdown]
+r"""
+A small error in the *noise* becomes a huge one in the clean picture at the noisy end, since we divide by $\sqrt{\bar\alpha_t}$. With `"sample"` it stays the same, with $v$ it never grows. This is why so many newer models predict $v$, and it is the head start of lesson 3's network: inside, it predicts $v$, and translates.
+
+## 3. Which steps?
+
+We want to visit $N$ of $T$ steps. The list is called `timesteps`, runs from noisy to clean, and has one hidden last entry: from the last step we always jump to the clean end, which we call step $-1$. "Evenly spaced" sounds clear, but there are three ways to do it, and they differ **at the ends**, which is just where it hurts. With $i = 0, 1, \dots, N-1$:
+
+| spacing | the steps, rising | where it begins | where it ends |
+|---|---|---|---|
+| leading | $i\cdot\lfloor T/N\rfloor$ | **below** $T-1$ | at 0 |
+| trailing | $\text{round}((i+1)\cdot T/N) - 1$ | at $T-1$ | **above** 0 |
+| linspace | $\text{round}(i\cdot(T-1)/(N-1))$ | at $T-1$ | at 0 |
+
+($\lfloor\cdot\rfloor$ means rounded down.) Your function returns them in falling order.
+
+**Predict before you run.** Take $T = 1000$ and $N = 5$, and write down the three lists. In which one is the network told "there is still some picture in here" about pure noise? In which one does it never get to see an almost clean picture?
+"""
+
+# %%
+#| exercise: samplers.spaced_timesteps
+#| points: 15
+#| difficulty: 2
+#| minutes: 10
+#| hint: Start with `i = torch.arange(num_inference_steps)` and write each row of the table down as it stands. At the end, turn whole numbers out (`.long()`) and reverse the order (`.flip(0)`).
+#| hint: Whole-number division `//` belongs to "leading" only. For the other two use floating point numbers (`dtype=torch.float64`) and `.round()`; merely cutting off the decimals shifts some of the steps by one.
+#| hint: leading: `i * (T // N)`. trailing: `((i + 1) * T / N).round() - 1`. linspace: `(i * (T - 1) / max(N - 1, 1)).round()`; the `max` is for N = 1. Then `.long().flip(0)`. An unknown spacing should raise a `ValueError`.
+
+# %%
+#| check: spaced_timesteps
+few = {name: spaced_timesteps(1000, 4, name) for name in SPACINGS}
+assert few["leading"].tolist() == [750, 500, 250, 0], "leading, 4 of 1000"
+assert few["trailing"].tolist() == [999, 749, 499, 249], "trailing, 4 of 1000"
+assert few["linspace"].tolist() == [999, 666, 333, 0], "linspace, 4 of 1000"
+assert few["leading"].dtype == torch.int64, "steps are whole numbers: int64"
+for name in SPACINGS:
+    timesteps = spaced_timesteps(1000, 7, name)
+    assert len(timesteps) == 7 and (timesteps[:-1] > timesteps[1:]).all(), f"{name}, 7 of 1000"
+
+# %%
+show_samplers.spacing_picture({name: spaced_timesteps(T, 5, name) for name in SPACINGS}, T)
+
+# %% [markdown]
+r"""
+Read the picture from left to right, as the sampler walks.
+
+- **Leading** begins late (red). The sampler starts with pure noise all the same, but tells the network that it is at the first dot, where part of the picture should already be visible. The network believes it, and takes accidents of the noise for strokes of a digit.
+- **Trailing** begins where it should, but from its last dot it jumps to the clean end at once (green). The last details are guessed from a picture that is still noisy.
+- **Linspace** does neither. Its price: all strides are longer, since one of the $N$ calls is spent at $t = 0$, where there is next to nothing left to do.
+
+How big is the lie that leading tells? This is the share of the variance that should be picture, at its first step:
+"""
+
+# %%
+for count in (5, 10, 20, 50):
+    first = spaced_timesteps(T, count, "leading")[0]
+    print(f"{count:3} steps: leading begins at t = {first}, ", end="")
+    print(f"where {alphas_cumprod[first]:.2%} should be picture; there is none")
+
+# %% [markdown]
+r"""
+Lin et al. 2023 found that a famous text-to-image model could make no really dark and no really bright pictures, for reasons like this one. With few steps "trailing" is usually the best choice, and it is our default. You will test that yourself in section 5.
+
+## 4. DDIM: keep the noise
+
+Look at the arc again. The network has told us both ends of it: a guess of the clean picture $\hat x_0$, and the noise. We want to stand at a lower angle, at `t_prev`. Why not simply **mix the same two again, with less noise?**
+
+![Two panels with the same quarter circle. Left, DDIM with η = 0: the step goes along the arc to a lower angle, with the same noise. Right, η = 1: the noise is shortened and fresh noise in a new direction is added.](figures/ddim_step.png)
+
+$$x_{\text{prev}} = \sqrt{\bar\alpha_{\text{prev}}}\;\hat x_0 + \sqrt{1-\bar\alpha_{\text{prev}} - \sigma^2}\;\text{noise\_pred} + \sigma\cdot\text{noise}$$
+
+Take $\sigma = 0$ first. Then it is just `add_noise` with the *predicted* noise. It knows both ends of the step, so it may be as long as we like. And nothing is random any more: the same $x_T$ always gives the same digit. This is DDIM.
+
+With $\sigma > 0$, part of the predicted noise is swapped for fresh noise. The two parts have variances $1-\bar\alpha_{\text{prev}}-\sigma^2$ and $\sigma^2$; together that is the $1-\bar\alpha_{\text{prev}}$ that belongs to `t_prev`, whatever $\sigma$ is. We set it by a knob $\eta$ ("eta"), from 0 to 1:
+
+$$\sigma = \eta\,\sqrt{\frac{1-\bar\alpha_{\text{prev}}}{1-\bar\alpha_t}}\,\sqrt{1 - \frac{\bar\alpha_t}{\bar\alpha_{\text{prev}}}}$$
+
+The two roots should look familiar: squared, they are the variance from lesson 3. **At $\eta = 1$ this is DDPM**, for steps of any length. So one formula holds both samplers.
+
+One detail. If the guess $\hat x_0$ is clipped to [-1, 1], the noise no longer fits: guess and noise must still make up $x_t$ together. So after clipping work the noise out again, $\text{noise\_pred} = (x_t - \sqrt{\bar\alpha_t}\,\hat x_0)/\sqrt{1-\bar\alpha_t}$.
+
+And `t_prev` may be $-1$, the clean end. This helper knows that $\bar\alpha_{-1} = 1$:
+"""
+
+# %%
+#| given: samplers.alpha_bar_at
+
+# %% [markdown]
+r"""
+**Predict before you run.** What is $\sigma$ in the very last step, where $\bar\alpha_{\text{prev}} = 1$? And what is left of the formula then?
+"""
+
+# %%
+#| exercise: samplers.ddim_step
+#| points: 20
+#| difficulty: 3
+#| minutes: 15
+#| hint: Collect first: $\bar\alpha_t$ (with `gather`), $\bar\alpha_{\text{prev}}$ (with `alpha_bar_at`), the guess (with `predict_x_0`). Then clip, then σ, then the sum of three terms.
+#| hint: After `clamp(-1, 1)` the noise must be worked out again from `x_t` and the clipped guess. σ is `eta` times a *root*; under the other root stands σ squared. `noise` may be None when `eta` is 0, so add the third term only if `eta > 0`.
+#| hint: `variance = (1 - alpha_bar_prev) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_prev)`, `sigma = eta * variance.sqrt()`. The middle term is `(1 - alpha_bar_prev - sigma**2).clamp(min=0).sqrt() * noise_pred`; the clamp guards against a tiny negative number from rounding.
+
+# %%
+#| check: ddim_step
+x_0, noise, fresh = test_images[:4], torch.randn(4, 1, 28, 28), torch.randn(4, 1, 28, 28)
+t, t_prev = torch.tensor([900, 500, 500, 30]), torch.tensor([700, 499, 100, -1])
+x_t = add_noise(x_0, noise, t, alphas_cumprod)
+x_prev = ddim_step(x_t, noise, t, t_prev, alphas_cumprod, clip_sample=False)
+expected = add_noise(x_0, noise, t_prev.clamp(min=0), alphas_cumprod)
+assert torch.allclose(x_prev[:3], expected[:3], atol=1e-3), "eta = 0: the same noise, less of it"
+assert torch.allclose(x_prev[3], x_0[3], atol=1e-3), "t_prev = -1: the clean picture itself"
+one_step = ddim_step(x_t, fresh, t, t - 1, alphas_cumprod, eta=1.0, noise=noise)
+assert torch.allclose(one_step, ddpm_step(x_t, fresh, t, noise, alphas_cumprod), atol=1e-3), (
+    "eta = 1 and t_prev = t - 1 should be lesson 3's ddpm_step, with clipping too"
+)
+
+# %% [markdown]
+r"""
+## 5. The loop
+
+The loop is lesson 3's with a list of steps. This helper pairs each step with the one after it, and the last with $-1$:
+"""
+
+# %%
+#| given: samplers.pairs
+
+# %%
+pairs(spaced_timesteps(1000, 4), alphas_cumprod)
+
+# %%
+#| exercise: samplers.sample_ddim
+#| points: 15
+#| difficulty: 2
+#| minutes: 10
+#| hint: `for step, step_prev in pairs(timesteps, alphas_cumprod):` and inside it what you know: t, the model's answer, fresh noise, the step, `on_step`. Two things are new: `t_prev`, and the translation of what the model says.
+#| hint: `torch.full((len(x),), step, device=x.device)` makes `t`, and the same with `step_prev` makes `t_prev`. Translate with your own `convert_prediction(…, prediction_type, "epsilon")`. Draw noise only if `eta > 0`, else hand on `None`.
+#| hint: In the loop: `prediction = model(x, t)`; `noise_pred = convert_prediction(prediction, x, t, alphas_cumprod, prediction_type, "epsilon")`; `noise` from `torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)` or None; `x = ddim_step(x, noise_pred, t, t_prev, alphas_cumprod, eta, noise, clip_sample)`; then `on_step(step, x, noise_pred)` unless it is None.
+
+
+# %%
+#| check: sample_ddim
+def knows_grey(x_t: Tensor, t: Tensor) -> Tensor:
+    """Knows the noise exactly, for data that consist of one picture: a flat grey of 0.5."""
+    seen.append(int(t[0]))
+    alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
+    return (x_t - 0.5 * alpha_bar_t.sqrt()) / (1 - alpha_bar_t).sqrt()
+
+
+seen, few = [], spaced_timesteps(T, 4)
+grey = sample_ddim(knows_grey, torch.randn(2, 1, 4, 4), alphas_cumprod, few)
+assert seen == few.tolist(), "the model should be asked at each of the timesteps, once, in order"
+assert torch.allclose(grey, torch.full_like(grey, 0.5), atol=1e-2), "this should be flat grey"
+grey = sample_ddim(knows_grey, torch.randn(2, 1, 4, 4), alphas_cumprod, few, eta=1.0)
+assert torch.allclose(grey, torch.full_like(grey, 0.5), atol=1e-2), (
+    "with eta = 1 too: no noise at the end"
+)
+
+# %% [markdown]
+r"""
+First a world in which we can see the roads: pictures of two pixels only, so that each is a point in the plane. The data are three clouds. For such data the best possible noise prediction is known exactly (it is the class `Mixture`), so no network can be blamed for anything.
+"""
+
+# %%
+centres = torch.tensor([[-1.3, -0.8], [1.3, -0.8], [0.0, 1.4]])
+clouds = Mixture(centres, 0.18, alphas_cumprod)
+points = torch.randn(14, 2, generator=torch.Generator().manual_seed(1))
+
+
+def road(sampler: Callable, steps: int, **options) -> Tensor:
+    """Where each point was after each step: (steps + 1, 14, 2)."""
+    places = [points]
+    options["on_step"] = lambda t, x_prev, prediction: places.append(x_prev)
+    few = spaced_timesteps(T, steps)
+    sampler(clouds, points, alphas_cumprod, few, clip_sample=False, **options)
+    return torch.stack(places)
+
+
+# %% [markdown]
+r"""
+**Predict before you run.** Same starting points, the same perfect predictions. Which road is jagged and which is smooth: $\eta = 1$ or $\eta = 0$? And if you take 5 steps instead of many, in which of the two does each point still end where it ended before?
+"""
+
+# %%
+many = pick(smoke=50, cpu=500)
+roads = {
+    f"η = 1, {many} steps": road(sample_ddim, many, eta=1.0),
+    f"η = 0, {many} steps": road(sample_ddim, many),
+    "η = 1, 5 steps": road(sample_ddim, 5, eta=1.0),
+    "η = 0, 5 steps": road(sample_ddim, 5),
+}
+show_samplers.roads_picture(roads, clouds.draw(600))
+
+# %% [markdown]
+r"""
+With fresh noise at every step a point staggers about, and ends wherever chance takes it. Without it, the roads are smooth curves, and **a smooth curve can be walked in long strides**: five of them end nearly where five hundred did. That is the whole secret of fast sampling. (A smooth curve that a formula tells you how to follow is called an *ordinary differential equation*, ODE. The samplers in this lesson are ODE solvers.)
+
+Nearly, not exactly: the five-step roads cut the corners. Section 7 mends that.
+
+Now digits. All rows start from the same noise.
+
+**Predict before you run.** Will the digits in a column be the same at 5, 10, 20 and 50 steps? From how many steps on?
+"""
+
+# %%
+x_T = start_noise(8)
+rows = {}
+for steps in pick(smoke=(2, 5), cpu=(5, 10, 20, 50)):
+    few = spaced_timesteps(T, steps)
+    rows[f"{steps} steps"] = sample_ddim(denoiser, x_T, alphas_cumprod, few).cpu()
+show.film_strip(rows, alt="DDIM with growing numbers of steps, each column from the same noise.")
+
+# %% [markdown]
+r"""
+The columns agree: the same noise gives nearly the same digit, only better drawn with more steps. So $x_T$ is no longer just a start, it is the digit's *code*. (Set `eta=1.0` in the cell above and look at the columns again.)
+
+And the spacings? The same noise again, ten steps:
+"""
+
+# %%
+rows = {}
+for name in SPACINGS:
+    few = spaced_timesteps(T, pick(smoke=3, cpu=10), name)
+    rows[name] = sample_ddim(denoiser, x_T, alphas_cumprod, few).cpu()
+show.film_strip(rows, alt="Ten steps of DDIM with each of the three spacings, from the same noise.")
+
+# %% [markdown]
+r"""
+Eight pictures are too few to judge by. This table has been measured on many more (section 9 explains the Fréchet distance: smaller is better):
+"""
+
+# %%
+show_samplers.spacing_table()
+
+# %% [markdown]
+r"""
+## 6. A walk among codes
+
+If each noise is the code of one digit, what lies *between* two codes? Not on the straight line between them: a half-half mixture of two noises has only half the variance, and the network has never seen so weak a noise. Gaussian noise lies near a sphere, so walk along the sphere. That is `slerp`, spherical interpolation:
+
+$$\text{slerp}(w) = \frac{\sin((1-w)\,\theta)}{\sin\theta}\,\text{start} + \frac{\sin(w\,\theta)}{\sin\theta}\,\text{end}, \qquad \theta\text{ the angle between them}$$
+
+**Predict before you run.** Will the digits between two digits be double exposures, noise, or digits?
+"""
+
+# %%
+codes = start_noise(6, seed=11)
+weights, walks = torch.linspace(0, 1, 9), {}
+for i in (0, 2, 4):
+    way = slerp(codes[i], codes[i + 1], weights)
+    few = spaced_timesteps(T, pick(smoke=3, cpu=30))
+    walks[f"walk {i // 2 + 1}"] = sample_ddim(denoiser, way, alphas_cumprod, few).cpu()
+titles = [f"{w:.2f}" for w in weights]
+show.film_strip(walks, titles, alt="Three walks between two noises; each picture on the way.")
+
+# %% [markdown]
+r"""
+![Film of three such walks side by side, there and back: each digit changes its shape smoothly until it is another one.](figures/walk.gif)
+
+No double exposures. A stroke bends, a loop opens, and at some point the digit *is* another one. The network never learnt to do this. It follows from two facts: the road is a smooth function of its start, and every start leads to something digit-like.
+
+## 7. Look where the guess is heading
+
+Why is DDIM off when steps are long? Because during a whole step it stands by one guess $\hat x_0$. In truth the guess changes along the way: while the noise falls it goes from fog to digit.
+
+![The guess of one pixel as the noise falls, a smooth curve. DDIM takes the value at the start of the step for all of it: a flat line. 2M draws a line through the last two guesses and reads it in the middle of the step, much nearer to the curve.](figures/heading.png)
+
+DDIM's flat line is wrong by an amount in proportion to the step. Suppose we remember the guess from **the step before**. Then we can draw a straight line through the two and ask where the guess will be *in the middle* of this step. That costs no call of the network, only memory. This is DPM-Solver++(2M): M for *multistep*, it uses several steps' guesses, and 2 for two of them.
+
+What is the right measure of "how far" on this axis? Not $t$. The solver's authors found that everything becomes simple in half of the logarithm of lesson 1's signal-to-noise ratio, $\lambda = \log(\sqrt{\bar\alpha}/\sqrt{1-\bar\alpha})$. It is very negative for noise and grows as the picture appears:
+"""
+
+# %%
+#| given: samplers.half_log_snr
+
+# %% [markdown]
+r"""
+Let $h = \lambda_{\text{prev}} - \lambda_t$ be the length of this step and $h_{\text{last}} = \lambda_t - \lambda_{\text{last}}$ that of the step before. Half of this step is $h/(2h_{\text{last}})$ of the last one, so:
+
+$$\text{aim} = \hat x_0 + \frac{h}{2\,h_{\text{last}}}\,(\hat x_0 - \hat x_0^{\text{last}}), \qquad x_{\text{prev}} = \frac{\sqrt{1-\bar\alpha_{\text{prev}}}}{\sqrt{1-\bar\alpha_t}}\,x_t + \sqrt{\bar\alpha_{\text{prev}}}\,\big(1-e^{-h}\big)\;\text{aim}$$
+
+The second equation is an old friend. If the aim is $\hat x_0$ itself, it *is* DDIM with $\eta = 0$, written in another way. (Try it on paper: replace the noise in DDIM by $(x_t - \sqrt{\bar\alpha_t}\,\hat x_0)/\sqrt{1-\bar\alpha_t}$, and use that $e^{-h}$ is the ratio of the two noise-to-signal ratios.)
+
+Two steps have no line to follow and aim at $\hat x_0$ itself: the **first**, which has no guess before it, and the **last**, where $\bar\alpha_{\text{prev}} = 1$ makes $h$ infinite. There $e^{-h} = 0$, the share of $x_t$ is 0 too, and the guess is what we return.
+
+**Predict before you run.** $h$ is positive. So if the guess of a pixel was 0.2 at the last step and is 0.3 now, does the solver aim below 0.3 or above it?
+"""
+
+# %%
+#| exercise: samplers.dpmpp_2m_step
+#| points: 20
+#| difficulty: 4
+#| minutes: 18
+#| hint: Compute `alpha_bar_t` and `alpha_bar_prev` as in ddim_step, and `h` as the difference of their `half_log_snr`. Start with `aim = x_0_pred` and change it only if there is a guess before this one.
+#| hint: With a guess before: `h_last` is λ at `t` minus λ at `t_last`. The factor is `h / (2 * h_last)`. Samples whose `t_prev` is -1 have `h` infinite; for those the factor must be 0: `torch.where(h.isinf(), 0, …)`, since every sample has its own step.
+#| hint: `keep = (1 - alpha_bar_prev).sqrt() / (1 - alpha_bar_t).sqrt()`; return `keep * x_t + alpha_bar_prev.sqrt() * (1 - torch.exp(-h)) * aim`. (`-torch.expm1(-h)` is the same as `1 - torch.exp(-h)`, but exact for tiny h.)
+
+# %%
+#| check: dpmpp_2m_step
+x_t, guess, last = (torch.randn(3, 1, 6, 5) for _ in range(3))
+t, t_prev, t_last = (
+    torch.tensor([500, 300, 100]),
+    torch.tensor([400, 50, -1]),
+    torch.tensor([700, 400, 150]),
+)
+noise_pred = convert_prediction(guess, x_t, t, alphas_cumprod, "sample", "epsilon")
+first = dpmpp_2m_step(x_t, guess, t, t_prev, alphas_cumprod)
+ddim = ddim_step(x_t, noise_pred, t, t_prev, alphas_cumprod, clip_sample=False)
+assert torch.allclose(first, ddim, atol=1e-4), "without a guess before it, it should be DDIM"
+second = dpmpp_2m_step(x_t, guess, t, t_prev, alphas_cumprod, last, t_last)
+assert torch.allclose(second[2], guess[2], atol=1e-5), "the step to the clean end returns the guess"
+assert not torch.allclose(second[:2], first[:2]), "the guess before should make a difference"
+same = dpmpp_2m_step(x_t, guess, t, t_prev, alphas_cumprod, guess, t_last)
+assert torch.allclose(same, first, atol=1e-5), "if the guess has not changed, aim at it"
+
+# %% [markdown]
+r"""
+The loop carries two things from step to step: the last guess, and the step it was made at. Clipping is done here, before the guess is used and remembered.
+"""
+
+# %%
+#| exercise: samplers.sample_dpmpp_2m
+#| points: 10
+#| difficulty: 2
+#| minutes: 8
+#| hint: Copy your `sample_ddim` and leave the noise away. This solver wants clean pictures, so translate to "sample".
+#| hint: Before the loop: `x_0_pred_last, t_last = None, None`. In it, after the translation: clip if asked. After the step: remember this step's guess and its `t`.
+#| hint: `x_0_pred = convert_prediction(prediction, x, t, alphas_cumprod, prediction_type, "sample")`; clamp; `x = dpmpp_2m_step(x, x_0_pred, t, t_prev, alphas_cumprod, x_0_pred_last, t_last)`; then `x_0_pred_last, t_last = x_0_pred, t`; then `on_step(step, x, x_0_pred)` unless it is None.
+
+# %%
+#| check: sample_dpmpp_2m
+seen, few = [], spaced_timesteps(T, 4)
+grey = sample_dpmpp_2m(knows_grey, torch.randn(2, 1, 4, 4), alphas_cumprod, few)
+assert seen == few.tolist(), "the model should be asked at each of the timesteps, once, in order"
+assert torch.allclose(grey, torch.full_like(grey, 0.5), atol=1e-2), "this should be flat grey"
+start_points = torch.randn(5, 2)
+fast = sample_dpmpp_2m(clouds, start_points, alphas_cumprod, spaced_timesteps(T, 40), False)
+slow = sample_ddim(clouds, start_points, alphas_cumprod, spaced_timesteps(T, T), clip_sample=False)
+assert (fast - slow).norm(dim=1).median() < 0.1, "40 steps should end near DDIM's long road"
+
+# %% [markdown]
+r"""
+## 8. Twice as good is not the point
+
+How good is a solver? Don't ask how big its error is. Ask **how fast the error falls** when you take more steps. If twice as many steps halve the error, the solver has order 1; if they quarter it, order 2. On axes that are both logarithmic, the order is the slope.
+
+To measure it we need to know the exact end of the road. For one Gaussian cloud, with mean $m$ and spread $s$, it is known in closed form: the road keeps each point at the same number of spreads from the mean, all the way down.
+
+**Predict before you run.** DDIM stands by one guess a step, 2M follows a line. Which slopes?
+"""
+
+
+# %%
+def error(sampler: Callable, steps: int, m: float = 0.3, s: float = 0.5) -> float:
+    """Mean distance from the exact end of the road, for data from one Gaussian."""
+    ac = alphas_cumprod.double()
+    cloud = Mixture(torch.tensor([[m]]), s, ac)
+    x_T = torch.randn(200, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = sampler(cloud, x_T, ac, spaced_timesteps(T, steps, "linspace"), clip_sample=False)
+    exact = m + s * (x_T - ac[-1].sqrt() * m) / (ac[-1] * s**2 + 1 - ac[-1]).sqrt()
+    return (found - exact).abs().mean().item()
+
+
+counts = pick(smoke=[10, 20, 40], cpu=[10, 20, 40, 80, 160])
+errors = {
+    "DDIM": [error(sample_ddim, n) for n in counts],
+    "DPM-Solver++(2M)": [error(sample_dpmpp_2m, n) for n in counts],
+}
+show_samplers.order_picture(counts, errors)
+
+# %% [markdown]
+r"""
+Order 1 and order 2 (the slopes are negative, as the lines fall). Look at the left edge too: **with very few steps the higher order need not be better.** A line through two guesses that lie far apart is a bold extrapolation. Order is a promise about what happens as you add steps, and not about five of them.
+
+(We used linspace here because it begins and ends where the exact road does. With trailing, the last jump adds an error of its own, of the other sign; the total wiggles and shows no clean slope.)
+
+## 9. Quality against steps
+
+Back to real digits. Which sampler would you buy? As in lesson 3 we use the **Fréchet distance**: how far is the crowd of samples from the crowd of real digits? Smaller is better. Two crowds of real digits don't get 0 either; that is the *floor*. It also falls with the size of the crowds, so only figures at the same number of samples may be compared.
+
+First a small chart, live, with your own three samplers. (A minute or two on two CPU cores.)
+"""
+
+# %%
+count, step_counts = pick(smoke=60, cpu=200, gpu=1000), pick(smoke=(2, 4), cpu=(5, 10, 20, 50))
+ruler, x_T = Ruler(count, seed=0), start_noise(count, seed=20)
+samplers = {
+    "ddpm": lambda *road: sample_ddim(denoiser, *road, eta=1.0),
+    "ddim": lambda *road: sample_ddim(denoiser, *road),
+    "dpmpp_2m": lambda *road: sample_dpmpp_2m(denoiser, *road),
+}
+lines = {name: {} for name in samplers}
+for steps in tqdm(step_counts):
+    for name, sampler in samplers.items():
+        samples = sampler(x_T, alphas_cumprod, spaced_timesteps(T, steps)).cpu()
+        lines[name][steps] = [ruler.distance(samples)]
+
+# %%
+show_samplers.quality_picture(lines, ruler.floor, count)
+
+# %% [markdown]
+r"""
+And now the big one: more samples, up to all thousand steps, several seeds. It comes from the command `python -m t2i.sampler_runs`, which takes hours on two cores, so you needn't run it.
+
+**Predict before you look.** At 1,000 steps, will the three lines meet? And will the best of them reach the floor?
+"""
+
+# %%
+show_samplers.reference_chart()
+
+# %%
+show_samplers.headline()
+
+# %% [markdown]
+r"""
+What to look for:
+
+- **At the left edge** the lines lie apart. DDPM's fresh noise is harmless if there are a thousand steps to remove it again, and costs most if there are five.
+- **The lines flatten.** From some number of steps on, more steps hardly help: what is left is not the sampler's error any more but the network's. A better sampler cannot draw better digits than its network knows. That is also why no line reaches the floor.
+- **At the right edge** DDPM may even win. Fresh noise has a second effect: it washes out errors that the network made earlier on the road, and the smooth samplers carry theirs along to the end (Karras et al. 2022).
+
+## 10. What was left out, and where these lines live in real systems
+
+- **Where to put the steps** is an art. Some schedules space them evenly in $\lambda$, or as Karras et al. 2022 propose.
+- **The lowest rung.** A schedule whose last $\bar\alpha$ is exactly 0 (lesson 1's `rescale_zero_terminal_snr`) makes predicted noise useless at $t = T-1$: nothing can be read from it. A network that predicts $v$ or $x_0$ has no such trouble, and your `sample_dpmpp_2m` works with it as it is.
+- **Order 3, and samplers that fix their own mistakes** (UniPC, Heun). Beyond 2M the gains are small.
+- **Fewer than five steps** need more than arithmetic: the network itself is trained again to jump far (distillation, consistency models).
+
+In *diffusers*, which runs Stable Diffusion, your lines look like this:
+
+| yours | theirs |
+|---|---|
+| `convert_prediction` | `DPMSolverMultistepScheduler.convert_model_output` |
+| `spaced_timesteps` | `timestep_spacing` in `DDIMScheduler.set_timesteps` |
+| `ddim_step` | `DDIMScheduler.step(…, use_clipped_model_output=True)` |
+| `alpha_bar_at`, at $-1$ | `set_alpha_to_one=True`, `final_sigmas_type="zero"` |
+| `dpmpp_2m_step` | `DPMSolverMultistepScheduler` with its default settings |
+
+One thing in there is worth knowing: diffusers' DDIM always steps down by $\lfloor T/N\rfloor$, whatever the spacing. With linspace its strides don't quite fit its own list of steps; ours go from each step of the list to the next.
+
+Do not take our word for it. Here both take the same twenty steps:
+"""
+
+# %%
+from diffusers import DPMSolverMultistepScheduler
+
+theirs = DPMSolverMultistepScheduler(timestep_spacing="trailing")
+theirs.set_timesteps(20)
+x = ours = torch.randn(4, 1, 8, 8)
+for t in theirs.timesteps:
+    x = theirs.step(torch.sin(2 * x), t, x).prev_sample
+ours = sample_dpmpp_2m(
+    lambda x, t: torch.sin(2 * x), ours, theirs.alphas_cumprod, spaced_timesteps(1000, 20), False
+)
+difference = (ours - x).abs().max() / x.abs().max()
+print(f"largest difference to diffusers: {difference:.1e} (below 1e-4 if yours is right)")
+
+# %% [markdown]
+r"""
+## Three questions
+"""
+
+# %%
+#| quiz: too_many_strokes
+
+# %%
+#| quiz: same_noise
+
+# %%
+#| quiz: which_sampler
+
+# %% [markdown]
+r"""
+## The papers
+
+- Song, Meng, Ermon 2021, *Denoising diffusion implicit models*, [arXiv:2010.02502](https://arxiv.org/abs/2010.02502): DDIM. Equation 12 is your step, equation 16 your σ.
+- Lu et al. 2022, *DPM-Solver++*, [arXiv:2211.01095](https://arxiv.org/abs/2211.01095): algorithm 2 is your last loop. Their $M$ and $r$ are our steps and $h_{\text{last}}/h$.
+- Salimans, Ho 2022, *Progressive distillation for fast sampling of diffusion models*, [arXiv:2202.00512](https://arxiv.org/abs/2202.00512): where $v$ comes from, in appendix D.
+- Lin et al. 2023, *Common diffusion noise schedules and sample steps are flawed*, [arXiv:2305.08891](https://arxiv.org/abs/2305.08891): table 2 has the three spacings.
+- Karras et al. 2022, *Elucidating the design space of diffusion-based generative models*, [arXiv:2206.00364](https://arxiv.org/abs/2206.00364): the art of choosing steps.
+
+**Next, lesson 5:** you say which digit you want.
+"""

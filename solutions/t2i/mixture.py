@@ -1,0 +1,39 @@
+"""A world in which the best answer is known: data made of a few round Gaussian clouds.
+
+Samplers can be judged in it without training: whatever error there is, the sampler made it.
+"""
+
+import torch
+from torch import Tensor
+
+from t2i.schedules import gather
+
+
+class Mixture:
+    """Data of a few round Gaussian clouds: the best possible noise prediction in closed form.
+
+        clouds = Mixture(torch.tensor([[-1.0, 0.5], [1.0, 0.5]]), 0.2, alphas_cumprod)
+        noise_pred = clouds(x_t, t)
+
+    Args:
+        centres: (K, D), all equally likely.
+        std: of each cloud.
+        alphas_cumprod: (T,).
+    """
+
+    def __init__(self, centres: Tensor, std: float, alphas_cumprod: Tensor):
+        self.centres, self.std, self.alphas_cumprod = centres, std, alphas_cumprod
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """(B, D) noisy points and (B,) steps -> (B, D), the mean of the noise given x_t."""
+        a = gather(self.alphas_cumprod, t, like=x_t)  # (B, 1)
+        width = a * self.std**2 + 1 - a  # variance of one cloud at step t
+        gaps = x_t[:, None] - a.sqrt()[..., None] * self.centres.to(x_t)  # (B, K, D)
+        share = torch.softmax(-gaps.square().sum(-1) / (2 * width), dim=1)  # (B, K)
+        return (1 - a).sqrt() / width * (share[..., None] * gaps).sum(1)
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """(n, D) points of the data themselves."""
+        which = torch.randint(len(self.centres), (n,), generator=generator)
+        noise = torch.randn(n, self.centres.shape[1], generator=generator)
+        return self.centres[which] + self.std * noise

@@ -1,0 +1,208 @@
+"""The reference runs of lesson 4: one network, every sampler, every number of steps, measured.
+
+    python -m t2i.sampler_runs                    # hours on one core; goes on where it was stopped
+    python -m t2i.sampler_runs --count 200 --seeds 1 --steps 5 10 20 --out scratch.json
+
+Each cell (sampler, steps, spacing, seed) goes to data/samplers_cpu.json as soon as it is measured;
+the lesson's chart is drawn from there. Cells of other weights or another count are thrown away.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from t2i.batches import stream_seed
+from t2i.checkpoint import CheckpointError, load_into, load_tensors, write_atomically
+from t2i.data import mnist
+from t2i.diffusion import sample_ddpm
+from t2i.lesson import tier
+from t2i.metrics import digit_features, frechet_distance, recognisability
+from t2i.recipe_runs import machine
+from t2i.recipes import DATA, WEIGHTS, FoldedUNet, load_ddpm, recipe
+from t2i.samplers import sample_ddim, sample_dpmpp_2m, spaced_timesteps
+
+RESULTS = DATA / "samplers_cpu.json"
+STEPS = (5, 10, 20, 50, 250, 1000)
+SAMPLERS = ("dpmpp_2m", "ddim", "ddpm")  # ddpm, respaced, is DDIM with eta = 1 (a test proves it)
+OTHER_SPACINGS, OTHER_STEPS = ("leading", "linspace"), (5, 10, 20)  # the rest is "trailing"
+BATCH = 250
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to measure."""
+
+    sampler: str
+    steps: int
+    spacing: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.sampler}/{self.spacing}/{self.steps}/{self.seed}"
+
+
+def cells(samplers: tuple[str, ...], steps: tuple[int, ...], seeds: int) -> list[Cell]:
+    """Everything to measure, the quick ones first."""
+    found = [
+        Cell(sampler, n, spacing, seed)
+        for n in sorted(steps)
+        for seed in range(seeds)
+        for spacing in ("trailing", *OTHER_SPACINGS)
+        for sampler in samplers
+    ]
+    return [
+        cell
+        for cell in found
+        if cell.spacing == "trailing" or (cell.steps in OTHER_STEPS and cell.sampler != "ddpm")
+    ]
+
+
+@torch.no_grad()
+def draw(sampler: str, model: FoldedUNet, timesteps: Tensor, x_T: Tensor, seed: int) -> Tensor:
+    """Samples by one sampler through the given steps.
+
+    Args:
+        sampler: "ddpm" (lesson 3's, on the schedule of these steps alone), "ddim", "dpmpp_2m".
+        model: called as model(x_t, t), knows its schedule as model.alphas_cumprod.
+        timesteps: (N,) int64, descending.
+        x_T: (B, C, H, W) noise to start from.
+        seed: of DDPM's fresh noise.
+
+    Raises:
+        ValueError: an unknown sampler.
+    """
+    ac = model.alphas_cumprod
+    with tqdm(total=len(timesteps), unit="step", leave=False) as bar:
+        watch = {"on_step": lambda *_: bar.update()}
+        if sampler == "ddim":
+            return sample_ddim(model, x_T, ac, timesteps, **watch)
+        if sampler == "dpmpp_2m":
+            return sample_dpmpp_2m(model, x_T, ac, timesteps, **watch)
+        if sampler != "ddpm":
+            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
+        rising = timesteps.flip(0).to(x_T.device)
+        generator = torch.Generator(x_T.device).manual_seed(seed)
+        few = ac[rising]
+        return sample_ddpm(lambda x, t: model(x, rising[t]), x_T, few, generator, **watch)
+
+
+class Ruler:
+    """Measures samples by their Fréchet distance to real digits, exactly as `metrics.report` does.
+
+    Args:
+        n: samples in each crowd.
+        seed: which real digits.
+    """
+
+    def __init__(self, n: int, seed: int):
+        test, _ = mnist("test")
+        if not 50 <= n <= len(test) // 2:
+            raise ValueError(f"n must lie in [50, {len(test) // 2}], got {n}")
+        order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
+        self.reference = digit_features(test[order[len(test) // 2 :]])
+        self.floor = self.distance(test[order[:n]])
+
+    def distance(self, images: Tensor) -> float:
+        """Fréchet distance of (N, 1, 28, 28) images, clipped to [-1, 1]."""
+        return frechet_distance(digit_features(images.clamp(-1, 1)), self.reference)
+
+
+def measure(cell: Cell, model: FoldedUNet, n: int, ruler: Ruler) -> dict:
+    """Draw n samples as the cell says and measure them. Noise depends on the seed alone."""
+    device, started = model.alphas_cumprod.device, time.perf_counter()
+    timesteps = spaced_timesteps(len(model.alphas_cumprod), cell.steps, cell.spacing)
+    parts = []
+    for part, size in enumerate([BATCH] * (n // BATCH) + [n % BATCH] * bool(n % BATCH)):
+        seed = stream_seed(cell.seed, part)
+        x_T = torch.randn(size, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
+        parts.append(draw(cell.sampler, model, timesteps, x_T.to(device), seed + 1).cpu())
+    seconds = time.perf_counter() - started
+    samples = torch.cat(parts)
+    return {
+        "frechet": round(ruler.distance(samples), 3),
+        "recognisability": round(recognisability(samples.clamp(-1, 1)), 4),
+        "seconds": round(seconds, 1),
+    }
+
+
+def run(todo: list[Cell], weights: Path, n: int, out: Path) -> dict:
+    """Measure what is not yet in the file; write after each cell.
+
+    Returns:
+        everything in the file: weights (SHA-256), n, machine, floor by seed, cells by key.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_ddpm(weights)[0].to(device)
+    head = {"weights": hashlib.sha256(weights.read_bytes()).hexdigest(), "n": n}
+    rulers: dict[int, Ruler] = {}
+    for cell in todo:
+        if cell.key in _known(out, head)["cells"]:
+            continue
+        if cell.seed not in rulers:
+            rulers[cell.seed] = Ruler(n, cell.seed)
+        ruler = rulers[cell.seed]
+        result = measure(cell, model, n, ruler)
+        known = _known(out, head) | {"machine": machine(device)}  # another process may have added
+        known["floor"][str(cell.seed)] = round(ruler.floor, 3)
+        known["cells"][cell.key] = result
+        write_atomically(out, (json.dumps(known, indent=1) + "\n").encode())
+        print(f"{cell.key:28} Fréchet {result['frechet']:8.2f}   {result['seconds']:7.1f} s")
+    return _known(out, head)
+
+
+def _known(out: Path, head: dict) -> dict:
+    """What the file holds, if it is of these weights and this count."""
+    known = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    if any(known.get(name) != value for name, value in head.items()):
+        known = {}
+    return head | {"floor": {}, "cells": {}} | known
+
+
+def load_denoiser(digits: int = 60_000) -> tuple[FoldedUNet, str]:
+    """The learner's own denoiser of lesson 3 if its training came to an end, else the committed.
+
+    Args:
+        digits: how many it was trained on; part of the file's name.
+
+    Returns:
+        model: ready to sample with.
+        words: which one it is, for the reader.
+    """
+    file = DATA / "runs" / f"lesson_3_{tier()}_{digits}.safetensors"
+    if tier() != "smoke" and file.exists():
+        try:
+            tensors, info = load_tensors(file)
+            if info["step"] >= info["config"]["steps"]:
+                model = recipe(tier()).build()
+                slow = {name[4:]: x for name, x in tensors.items() if name.startswith("ema/")}
+                load_into(model, slow, file)
+                return model.eval().requires_grad_(False), "the network that you trained"
+        except (CheckpointError, KeyError):
+            pass  # of another recipe, or half a file: the committed one will do
+    return load_ddpm()[0], "the course's own network from lesson 3"
+
+
+def main() -> None:
+    """Measure every sampler at every number of steps with the committed network of lesson 3."""
+    parser = argparse.ArgumentParser(prog="python -m t2i.sampler_runs", description=main.__doc__)
+    parser.add_argument("--count", type=int, default=1000, help="samples a cell")
+    parser.add_argument("--seeds", type=int, default=2, help="repetitions with other noise")
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=SAMPLERS)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    todo = cells(tuple(options.samplers), tuple(options.steps), options.seeds)
+    run(todo, options.weights, options.count, options.out)
+
+
+if __name__ == "__main__":
+    main()

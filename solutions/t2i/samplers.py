@@ -1,0 +1,363 @@
+"""Lesson 4. Faster samplers: the same network, a few large steps in place of a thousand small ones.
+
+    timesteps = spaced_timesteps(1000, 20)                    # 999, 949, ..., 49
+    samples = sample_dpmpp_2m(model, x_T, alphas_cumprod, timesteps)
+
+A step goes from t to t_prev, which may lie far below; t_prev = -1 is the clean end, where nothing
+but picture is left: ᾱ_{-1} = 1. Pictures may have any shape (B, ...).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from t2i.diffusion import predict_x_0
+from t2i.schedules import gather
+
+PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
+SPACINGS = ("leading", "trailing", "linspace")
+
+
+def convert_prediction(
+    prediction: Tensor, x_t: Tensor, t: Tensor, alphas_cumprod: Tensor, source: str, target: str
+) -> Tensor:
+    """Say what a network predicted in another way: as noise, as clean picture, or as v.
+
+    x_t = √ᾱ_t · x_0 + √(1 - ᾱ_t) · noise and v = √ᾱ_t · noise - √(1 - ᾱ_t) · x_0, so
+    x_0 = √ᾱ_t · x_t - √(1 - ᾱ_t) · v and noise = √(1 - ᾱ_t) · x_t + √ᾱ_t · v
+
+    Args:
+        prediction: (B, ...) what the network said, of type `source`.
+        x_t: (B, ...) the noisy pictures that it was shown.
+        t: (B,) int64 steps.
+        alphas_cumprod: (T,), above 0 at every t asked for if `source` is "epsilon".
+        source, target: "epsilon" (the noise), "sample" (x_0) or "v_prediction".
+
+    Returns:
+        (B, ...) the same statement as a prediction of type `target`.
+
+    Raises:
+        ValueError: an unknown type, different shapes, values that are not finite, or t outside
+            the schedule.
+
+    Source: Salimans and Ho 2022, arXiv:2202.00512, appendix D.
+    """
+    _check_types(source=source, target=target)
+    _check_pictures(x_t=x_t, prediction=prediction)
+    alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
+    signal, sigma = alpha_bar_t.sqrt(), (1 - alpha_bar_t).sqrt()
+    if source == target:
+        return prediction
+    if source == "epsilon":
+        noise = prediction
+        x_0 = (x_t - sigma * noise) / signal
+    elif source == "sample":
+        x_0 = prediction
+        noise = (x_t - signal * x_0) / sigma
+    else:
+        x_0 = signal * x_t - sigma * prediction
+        noise = sigma * x_t + signal * prediction
+    if target == "epsilon":
+        return noise
+    return x_0 if target == "sample" else signal * noise - sigma * x_0
+
+
+def spaced_timesteps(
+    num_train_timesteps: int, num_inference_steps: int, spacing: str = "trailing"
+) -> Tensor:
+    """Which few of the training's steps a fast sampler visits, evenly spaced, from noisy to clean.
+
+    With T training steps and N to take, i = 0, 1, ..., N - 1, before they are put in falling order:
+    leading: i · ⌊T/N⌋;  trailing: round((i + 1) · T/N) - 1;  linspace: round(i · (T - 1)/(N - 1))
+
+    Args:
+        num_train_timesteps: T.
+        num_inference_steps: N, in [1, T].
+        spacing: "leading" begins below T - 1, "trailing" ends above 0, "linspace" does neither,
+            with larger strides.
+
+    Returns:
+        timesteps: (N,) int64, strictly descending, in [0, T).
+
+    Raises:
+        ValueError: N outside [1, T], or an unknown spacing.
+
+    Source: Lin et al. 2023, arXiv:2305.08891, table 2; diffusers' DDIMScheduler.set_timesteps.
+        (DPMSolverMultistepScheduler's "linspace" and "leading" make N + 1 and drop the lowest.)
+    """
+    total, steps = num_train_timesteps, num_inference_steps
+    if not 1 <= steps <= total:
+        raise ValueError(f"num_inference_steps must lie in [1, {total}], got {steps}")
+    if spacing not in SPACINGS:
+        raise ValueError(f"spacing must be one of {', '.join(SPACINGS)}, got {spacing!r}")
+    i = torch.arange(steps, dtype=torch.float64)
+    if spacing == "leading":
+        timesteps = i * (total // steps)
+    elif spacing == "trailing":
+        timesteps = ((i + 1) * total / steps).round() - 1
+    else:
+        timesteps = (i * (total - 1) / max(steps - 1, 1)).round()
+    return timesteps.long().flip(0)
+
+
+def ddim_step(
+    x_t: Tensor,
+    noise_pred: Tensor,
+    t: Tensor,
+    t_prev: Tensor,
+    alphas_cumprod: Tensor,
+    eta: float = 0.0,
+    noise: Tensor | None = None,
+    clip_sample: bool = True,
+) -> Tensor:
+    """Jump from t to t_prev: guess the clean picture, mix it anew with less of the same noise.
+
+    x_prev = √ᾱ_prev · x_0_pred + √(1 - ᾱ_prev - σ²) · noise_pred + σ · noise
+    σ = eta · √((1 - ᾱ_prev)/(1 - ᾱ_t)) · √(1 - ᾱ_t/ᾱ_prev)
+
+    Where the guess was clipped, noise_pred is worked out anew, so that both still make up x_t.
+    eta = 1 and t_prev = t - 1 is ddpm_step.
+
+    Args:
+        x_t, noise_pred: (B, ...) noisy pictures and the noise predicted in them.
+        t, t_prev: (B,) int64 steps, from and to; t_prev in [-1, t), -1 is the clean end.
+        alphas_cumprod: (T,), above 0 at every t.
+        eta: share of DDPM's fresh noise, in [0, 1]; at 0 nothing is left to chance.
+        noise: (B, ...) fresh standard Gaussian noise; may be None if eta is 0.
+        clip_sample: keep the guess of the clean picture within [-1, 1].
+
+    Returns:
+        x_prev: (B, ...) at step t_prev.
+
+    Raises:
+        ValueError: shapes that differ, values that are not finite, steps outside the schedule or
+            not descending, eta outside [0, 1], or noise missing.
+
+    Source: Song et al. 2021, arXiv:2010.02502, equations 12 and 16; diffusers' DDIMScheduler with
+        set_alpha_to_one=True, steps_offset=0 and step(use_clipped_model_output=True).
+    """
+    _check_step(x_t, noise_pred, t, t_prev, eta, noise)
+    alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
+    alpha_bar_prev = alpha_bar_at(alphas_cumprod, t_prev, like=x_t)
+    x_0_pred = predict_x_0(x_t, noise_pred, t, alphas_cumprod)
+    if clip_sample:
+        x_0_pred = x_0_pred.clamp(-1, 1)
+        noise_pred = (x_t - alpha_bar_t.sqrt() * x_0_pred) / (1 - alpha_bar_t).sqrt()
+    variance = (1 - alpha_bar_prev) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_prev)
+    sigma = eta * variance.sqrt()
+    direction = (1 - alpha_bar_prev - sigma**2).clamp(min=0).sqrt() * noise_pred
+    x_prev = alpha_bar_prev.sqrt() * x_0_pred + direction
+    return x_prev + sigma * noise if eta > 0 else x_prev
+
+
+@torch.no_grad()
+def sample_ddim(
+    model: nn.Module,
+    x_T: Tensor,
+    alphas_cumprod: Tensor,
+    timesteps: Tensor,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+    clip_sample: bool = True,
+    prediction_type: str = "epsilon",
+    on_step: Callable[[int, Tensor, Tensor], None] | None = None,
+) -> Tensor:
+    """From pure noise to pictures through the given steps only, one call of the model at each.
+
+    Args:
+        model: called as model(x_t, t) with t (B,) int64, returns a prediction.
+        x_T: (B, ...) standard Gaussian noise to start from.
+        alphas_cumprod: (T,).
+        timesteps: (N,) int64, strictly descending, as spaced_timesteps gives them; the last step
+            goes from timesteps[-1] to the clean end.
+        eta, clip_sample: see ddim_step.
+        generator: source of the fresh noise when eta is above 0, for repeatable pictures.
+        prediction_type: what the model predicts: "epsilon", "sample" or "v_prediction".
+        on_step: called after each step as on_step(t, x_prev, noise_pred), to draw or to count.
+
+    Returns:
+        x_0: (B, ...).
+
+    Raises:
+        ValueError: as ddim_step; timesteps outside the schedule or not descending.
+
+    Source: Song et al. 2021, arXiv:2010.02502, section 4.2.
+    """
+    x = x_T
+    for step, step_prev in pairs(timesteps, alphas_cumprod):
+        t, t_prev = (torch.full((len(x),), s, device=x.device) for s in (step, step_prev))
+        prediction = model(x, t)
+        noise_pred = convert_prediction(
+            prediction, x, t, alphas_cumprod, prediction_type, "epsilon"
+        )
+        noise = None
+        if eta > 0:
+            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        x = ddim_step(x, noise_pred, t, t_prev, alphas_cumprod, eta, noise, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+
+
+def dpmpp_2m_step(
+    x_t: Tensor,
+    x_0_pred: Tensor,
+    t: Tensor,
+    t_prev: Tensor,
+    alphas_cumprod: Tensor,
+    x_0_pred_last: Tensor | None = None,
+    t_last: Tensor | None = None,
+) -> Tensor:
+    """Jump from t to t_prev as DDIM does, but aim at where the guess of the picture is heading.
+
+    With signal = √ᾱ, sigma = √(1 - ᾱ), λ = log(signal/sigma), h = λ_prev - λ_t,
+    h_last = λ_t - λ_last:
+    aim = x_0_pred + h/(2·h_last) · (x_0_pred - x_0_pred_last)
+    x_prev = sigma_prev/sigma_t · x_t + signal_prev · (1 - e^(-h)) · aim
+
+    The first step has no guess before it, and the step to the clean end has h = ∞: both aim at
+    x_0_pred itself.
+
+    Args:
+        x_t, x_0_pred: (B, ...) noisy pictures and the clean ones guessed from them.
+        t, t_prev: (B,) int64 steps, from and to; t_prev in [-1, t), -1 is the clean end.
+        alphas_cumprod: (T,).
+        x_0_pred_last: (B, ...) the guess made at the step before this one; None at the first.
+        t_last: (B,) int64 the step at which it was made, above t; None at the first.
+
+    Returns:
+        x_prev: (B, ...) at step t_prev.
+
+    Raises:
+        ValueError: shapes that differ, values that are not finite, steps outside the schedule or
+            not descending, or only one of x_0_pred_last and t_last.
+
+    Source: Lu et al. 2022, arXiv:2211.01095, algorithm 2; diffusers' DPMSolverMultistepScheduler
+        with algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint",
+        final_sigmas_type="zero" (lower_order_final then changes nothing).
+    """
+    _check_step(x_t, x_0_pred, t, t_prev, name="x_0_pred")
+    alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
+    alpha_bar_prev = alpha_bar_at(alphas_cumprod, t_prev, like=x_t)
+    h = half_log_snr(alpha_bar_prev) - half_log_snr(alpha_bar_t)
+    aim = x_0_pred
+    if x_0_pred_last is not None or t_last is not None:
+        _check_last(x_0_pred, x_0_pred_last, t, t_last)
+        alpha_bar_last = gather(alphas_cumprod, t_last, like=x_t)
+        h_last = half_log_snr(alpha_bar_t) - half_log_snr(alpha_bar_last)
+        trend = torch.where(h.isinf(), 0, h / (2 * h_last))
+        aim = x_0_pred + trend * (x_0_pred - x_0_pred_last)
+    keep = (1 - alpha_bar_prev).sqrt() / (1 - alpha_bar_t).sqrt()
+    return keep * x_t - alpha_bar_prev.sqrt() * torch.expm1(-h) * aim
+
+
+@torch.no_grad()
+def sample_dpmpp_2m(
+    model: nn.Module,
+    x_T: Tensor,
+    alphas_cumprod: Tensor,
+    timesteps: Tensor,
+    clip_sample: bool = True,
+    prediction_type: str = "epsilon",
+    on_step: Callable[[int, Tensor, Tensor], None] | None = None,
+) -> Tensor:
+    """From pure noise to pictures with DPM-Solver++(2M): each step remembers the guess before it.
+
+    Args:
+        model: called as model(x_t, t) with t (B,) int64, returns a prediction.
+        x_T: (B, ...) standard Gaussian noise to start from.
+        alphas_cumprod: (T,).
+        timesteps: (N,) int64, strictly descending, as spaced_timesteps gives them; the last step
+            goes from timesteps[-1] to the clean end.
+        clip_sample: keep each guess of the clean picture within [-1, 1].
+        prediction_type: what the model predicts: "epsilon", "sample" or "v_prediction".
+        on_step: called after each step as on_step(t, x_prev, x_0_pred), to draw or to count.
+
+    Returns:
+        x_0: (B, ...).
+
+    Raises:
+        ValueError: as dpmpp_2m_step; timesteps outside the schedule or not descending.
+
+    Source: Lu et al. 2022, arXiv:2211.01095, algorithm 2. clip_sample is diffusers'
+        thresholding=True with sample_max_value=1.
+    """
+    x, x_0_pred_last, t_last = x_T, None, None
+    for step, step_prev in pairs(timesteps, alphas_cumprod):
+        t, t_prev = (torch.full((len(x),), s, device=x.device) for s in (step, step_prev))
+        prediction = model(x, t)
+        x_0_pred = convert_prediction(prediction, x, t, alphas_cumprod, prediction_type, "sample")
+        if clip_sample:
+            x_0_pred = x_0_pred.clamp(-1, 1)
+        x = dpmpp_2m_step(x, x_0_pred, t, t_prev, alphas_cumprod, x_0_pred_last, t_last)
+        x_0_pred_last, t_last = x_0_pred, t
+        if on_step is not None:
+            on_step(step, x, x_0_pred)
+    return x
+
+
+def alpha_bar_at(alphas_cumprod: Tensor, t: Tensor, like: Tensor) -> Tensor:
+    """ᾱ_t for each sample, shaped to multiply it, where t = -1 is the clean end: ᾱ_{-1} = 1."""
+    return gather(torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod]), t + 1, like)
+
+
+def half_log_snr(alpha_bar: Tensor) -> Tensor:
+    """λ = log(√ᾱ / √(1 - ᾱ)), half the logarithm of the signal-to-noise ratio; ∞ where ᾱ is 1."""
+    return (alpha_bar.log() - (1 - alpha_bar).log()) / 2
+
+
+def pairs(timesteps: Tensor, alphas_cumprod: Tensor) -> list[tuple[int, int]]:
+    """Each step with the one after it, the last with -1: (999, 499) -> [(999, 499), (499, -1)].
+
+    Raises:
+        ValueError: timesteps that are not whole numbers, not descending or not in the schedule.
+    """
+    steps = torch.as_tensor(timesteps)
+    if steps.ndim != 1 or steps.is_floating_point() or not len(steps):
+        raise ValueError("timesteps must be a list of whole numbers, (N,) int64")
+    steps = steps.tolist()
+    if any(step <= after for step, after in zip(steps, steps[1:], strict=False)):
+        raise ValueError(f"timesteps must be strictly descending, got {steps[:4]} ...")
+    if steps[0] >= len(alphas_cumprod) or steps[-1] < 0:
+        raise ValueError(
+            f"timesteps must lie in [0, {len(alphas_cumprod)}), got {steps[0]} to {steps[-1]}"
+        )
+    return list(zip(steps, [*steps[1:], -1], strict=True))
+
+
+def _check_types(**types: str) -> None:
+    for name, value in types.items():
+        if value not in PREDICTION_TYPES:
+            raise ValueError(f"{name} must be one of {', '.join(PREDICTION_TYPES)}, got {value!r}")
+
+
+def _check_pictures(**pictures: Tensor) -> None:
+    """All of the first one's shape, and finite."""
+    (first, like), *_ = pictures.items()
+    for name, value in pictures.items():
+        if value.shape != like.shape:
+            raise ValueError(
+                f"{name} {tuple(value.shape)} must have {first}'s shape {tuple(like.shape)}"
+            )
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} must be finite, but holds NaN or infinity")
+
+
+def _check_step(x_t, prediction, t, t_prev, eta=0.0, noise=None, name="noise_pred") -> None:
+    extra = {} if noise is None else {"noise": noise}
+    _check_pictures(**{"x_t": x_t, name: prediction, **extra})
+    if t_prev.shape != t.shape or (t_prev >= t).any() or (t_prev < -1).any():
+        raise ValueError(f"t_prev must lie in [-1, t) for each t, one a sample: got {t_prev}")
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must lie in [0, 1], got {eta}")
+    if eta > 0 and noise is None:
+        raise ValueError("noise must be given when eta is above 0")
+
+
+def _check_last(x_0_pred, x_0_pred_last, t, t_last) -> None:
+    if x_0_pred_last is None or t_last is None:
+        raise ValueError("x_0_pred_last and t_last belong together: give both or neither")
+    _check_pictures(x_0_pred=x_0_pred, x_0_pred_last=x_0_pred_last)
+    if t_last.shape != t.shape or (t_last <= t).any():
+        raise ValueError(f"t_last must lie above t, one a sample: got {t_last} and {t}")

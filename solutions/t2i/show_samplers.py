@@ -1,0 +1,270 @@
+"""Lesson 4's own pictures: spacings, roads in two dimensions, orders, quality against steps."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import torch
+from IPython.display import Markdown
+from torch import Tensor
+
+from t2i.sampler_runs import RESULTS
+from t2i.show import (
+    BLACK,
+    BLUE,
+    COLOURS,
+    DASHES,
+    GREEN,
+    GREY,
+    ORANGE,
+    SKY,
+    VERMILLION,
+    Picture,
+    panels,
+)
+
+NAMES = {
+    "ddpm": "DDPM, respaced (= DDIM, η = 1)",
+    "ddim": "DDIM (η = 0)",
+    "dpmpp_2m": "DPM-Solver++(2M)",
+}
+LOOKS = {"ddpm": (ORANGE, "-.", "s"), "ddim": (BLUE, "--", "o"), "dpmpp_2m": (VERMILLION, "-", "D")}
+COMMAND = "make measure-samplers"
+MISSING = f"Nobody has measured the samplers on this network yet: `{COMMAND}` does."
+
+
+def slerp(start: Tensor, end: Tensor, weights: Tensor) -> Tensor:
+    """Walk from one noise to another along the sphere on which Gaussian noise lies.
+
+    slerp(w) = sin((1 - w)·θ)/sin(θ) · start + sin(w·θ)/sin(θ) · end, θ the angle between them
+
+    Args:
+        start, end: (...) of one shape, not on one line through 0.
+        weights: (N,) in [0, 1], 0 gives start and 1 gives end.
+
+    Returns:
+        (N, ...).
+
+    Raises:
+        ValueError: shapes that differ, or an angle of 0 or 180 degrees.
+
+    Source: Shoemake 1985, "Animating rotation with quaternion curves".
+    """
+    if start.shape != end.shape:
+        raise ValueError(f"end {tuple(end.shape)} must have start's shape {tuple(start.shape)}")
+    cosine = (start * end).sum() / (start.norm() * end.norm())
+    if not cosine.abs() < 1 - 1e-6:
+        raise ValueError("start and end must not point the same way, nor opposite ways")
+    angle = torch.acos(cosine)
+    w = weights.to(start).reshape(-1, *[1] * start.ndim)
+    return (((1 - w) * angle).sin() * start + (w * angle).sin() * end) / angle.sin()
+
+
+def results() -> dict:
+    """What the repository's command measured of every sampler; empty where it never ran."""
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+def measured(
+    known: Mapping, sampler: str, spacing: str = "trailing", figure: str = "frechet"
+) -> dict[int, list[float]]:
+    """Steps -> the figure of each seed, as far as it was measured."""
+    found: dict[int, list[float]] = {}
+    for key, cell in sorted(known.get("cells", {}).items()):
+        name, how, steps, _ = key.split("/")
+        if (name, how) == (sampler, spacing):
+            found.setdefault(int(steps), []).append(cell[figure])
+    return dict(sorted(found.items()))
+
+
+def spacing_picture(spacings: Mapping[str, Tensor], num_train_timesteps: int) -> Picture:
+    """One line a spacing, from noise at the left to the clean end: a dot a step, an arc a jump.
+
+    What lies above the first dot is never visited (red), and so is the way from the last dot on,
+    which is one jump (green if it is longer than the others' would be).
+    """
+    figure, (axes,) = panels(1, 1, 8, 1 + 0.95 * len(spacings))
+    for row, (name, timesteps) in enumerate(spacings.items()):
+        y, steps = -row, timesteps.tolist()
+        axes.plot([num_train_timesteps - 1, -1], [y, y], color=GREY, lw=1)
+        for step, after in zip(steps, [*steps[1:], -1], strict=True):
+            x = torch.linspace(0, 1, 40)
+            height = 0.0022 * (step - after)
+            axes.plot(step + (after - step) * x, y + height * 4 * x * (1 - x), color=SKY, lw=1.5)
+        if steps[0] < num_train_timesteps - 1:
+            axes.plot([num_train_timesteps - 1, steps[0]], [y, y], color=VERMILLION, lw=6)
+        if steps[-1] > 0:
+            axes.plot([steps[-1], -1], [y, y], color=GREEN, lw=6)
+        axes.plot(steps, [y] * len(steps), "o", color=BLUE, ms=7, zorder=3)
+        axes.text(num_train_timesteps + 25, y, name, ha="right", va="center", fontsize=11)
+        for step in steps:
+            axes.text(step, y - 0.13, str(step), ha="center", va="top", fontsize=9)
+    bottom = -len(spacings) + 0.35
+    axes.text(num_train_timesteps - 1, bottom, "pure noise", ha="center", fontsize=10)
+    axes.text(-1, bottom, "clean", ha="center", fontsize=10)
+    axes.set(xlim=(1.22 * num_train_timesteps, -0.06 * num_train_timesteps))
+    axes.set(ylim=(bottom - 0.1, 0.75))
+    axes.axis("off")
+    ends = "; ".join(f"{name}: {s[0]} down to {s[-1]}" for name, s in spacings.items())
+    return Picture(
+        figure,
+        f"The steps visited by each spacing, noise at the left, clean at the right. {ends}. "
+        "Leading leaves a gap at the noisy end; trailing ends with a long jump.",
+        "Red: noise levels that are skipped before the first step. Green: the last jump, all at "
+        "once to the clean end.",
+    )
+
+
+def roads_picture(roads: Mapping[str, Tensor], data: Tensor) -> Picture:
+    """Points walking from noise to data in the plane, a panel a sampler.
+
+    Args:
+        roads: title to (steps + 1, B, 2), where each point was.
+        data: (N, 2) what the points should end in.
+    """
+    figure, axes = panels(1, len(roads), 8, 8 / len(roads) + 0.4)
+    for panel, (title, road) in zip(axes, roads.items(), strict=True):
+        panel.plot(*data.T, ".", color=SKY, ms=2, alpha=0.35)
+        for i in range(road.shape[1]):
+            panel.plot(*road[:, i].T, color=BLUE, lw=0.9, alpha=0.75)
+            if len(road) < 30:
+                panel.plot(*road[:, i].T, ".", color=BLUE, ms=3)
+        panel.plot(*road[0].T, "o", color=GREY, ms=4)
+        panel.plot(*road[-1].T, "o", color=VERMILLION, ms=5)
+        panel.set(title=title, xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
+        panel.set(xticks=[], yticks=[])
+        panel.title.set_fontsize(10)
+    return Picture(
+        figure,
+        f"Roads of some points from noise to three clouds, for {', '.join(roads)}.",
+        "Grey: where a point starts. Red: where it ends. Pale: the data.",
+    )
+
+
+def order_picture(counts: Sequence[int], errors: Mapping[str, Sequence[float]]) -> Picture:
+    """Error against the number of steps, both logarithmic, with each line's slope.
+
+    Args:
+        counts: numbers of steps.
+        errors: label to one error a count, above 0.
+    """
+    figure, (axes,) = panels(1, 1, 8, 3.4)
+    for i, (label, values) in enumerate(errors.items()):
+        y = torch.as_tensor(values)
+        slope = (y[-1] / y[-2]).log() / torch.tensor(counts[-1] / counts[-2]).log()
+        axes.loglog(
+            counts,
+            y,
+            DASHES[i],
+            marker="oDs^"[i],
+            color=COLOURS[i],
+            lw=2,
+            label=f"{label}: slope {slope:.2f} at the end",
+        )
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
+    axes.set(xlabel="number of steps", ylabel="distance from the exact road")
+    axes.legend()
+    return Picture(
+        figure,
+        "Error against number of steps on logarithmic axes: two straight lines; DPM-Solver++(2M) "
+        "falls twice as steeply as DDIM.",
+    )
+
+
+def quality_picture(
+    lines: Mapping[str, Mapping[int, Sequence[float]]], floor: float, n: int, caption: str = ""
+) -> Picture:
+    """Fréchet distance against the number of steps, a line a sampler, the floor dashed.
+
+    Args:
+        lines: sampler ("ddpm", "ddim", "dpmpp_2m") to steps to one distance a seed.
+        floor: the distance of as many real digits.
+        n: samples in each crowd.
+        caption: what else to say.
+    """
+    figure, (axes,) = panels(1, 1, 8, 3.8)
+    for sampler, points in lines.items():
+        colour, dashes, marker = LOOKS[sampler]
+        middle = [sum(values) / len(values) for values in points.values()]
+        steps = list(points)
+        axes.plot(steps, middle, dashes, marker=marker, color=colour, lw=2, label=NAMES[sampler])
+        low, high = ([pick(values) for values in points.values()] for pick in (min, max))
+        axes.fill_between(steps, low, high, color=colour, alpha=0.25, lw=0)
+    axes.axhline(floor, color=BLACK, lw=1.2, ls=":", label="floor: as many real digits")
+    every = sorted({steps for points in lines.values() for steps in points})
+    axes.set(xscale="log", yscale="log", xlabel="number of steps (calls of the network)")
+    axes.set(ylabel="Fréchet distance")
+    axes.set_xticks(every, [f"{steps:,}" for steps in every])
+    marks = [mark for mark in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if mark > floor / 2]
+    marks = [mark for mark in marks if mark < 1.5 * axes.get_ylim()[1]]
+    axes.set_yticks(marks, [f"{mark:g}" for mark in marks])
+    axes.minorticks_off()
+    axes.legend()
+    return Picture(
+        figure,
+        "Fréchet distance against the number of steps for each sampler, both axes logarithmic, "
+        "with the floor of real digits below. "
+        + _in_words({NAMES[sampler]: points for sampler, points in lines.items()}),
+        f"{n:,} samples each. {caption}".strip(),
+    )
+
+
+def _in_words(lines: Mapping[str, Mapping[int, Sequence[float]]]) -> str:
+    """The first and the last point of each line, for those who cannot see it."""
+    parts = []
+    for name, points in lines.items():
+        ends = [(steps, sum(v) / len(v)) for steps, v in points.items()]
+        parts += [f"{name}: " + ", ".join(f"{d:.1f} at {s} steps" for s, d in (ends[0], ends[-1]))]
+    return "; ".join(parts) + "."
+
+
+def reference_chart() -> Picture | Markdown:
+    """The lesson's chart, from what the repository's command measured."""
+    known = results()
+    lines = {name: measured(known, name) for name in NAMES}
+    lines = {name: points for name, points in lines.items() if points}
+    if not lines:
+        return Markdown(MISSING)
+    seeds = max(len(values) for points in lines.values() for values in points.values())
+    floor = sum(known["floor"].values()) / len(known["floor"])
+    caption = f"Bands: from the lowest to the highest of {seeds} seeds." if seeds > 1 else ""
+    return quality_picture(lines, floor, known["n"], f"{caption} {known['machine']}.")
+
+
+def headline() -> Markdown:
+    """How 20 steps of DPM-Solver++(2M) compare with DDPM's 1000, in one sentence."""
+    known = results()
+    fast, slow = measured(known, "dpmpp_2m").get(20), measured(known, "ddpm").get(1000)
+    if not fast or not slow:
+        return Markdown(MISSING)
+    a, b = sum(fast) / len(fast), sum(slow) / len(slow)
+    verdict = "**reached**" if a <= 1.1 * b else "**not reached**"
+    more = f"{abs(a / b - 1):.0%} {'more' if a > b else 'less'}"
+    spread = "" if len(fast) < 2 else f" ({min(fast):.2f} to {max(fast):.2f} over the seeds)"
+    spread_slow = "" if len(slow) < 2 else f" ({min(slow):.2f} to {max(slow):.2f})"
+    floor = sum(known["floor"].values()) / len(known["floor"])
+    return Markdown(
+        f"20 steps of DPM-Solver++(2M): Fréchet distance {a:.2f}{spread}. 1,000 steps of DDPM: "
+        f"{b:.2f}{spread_slow}. That is {more}, with a fiftieth of the work. Our aim, at most "
+        f"10 % more, is {verdict}. The floor is {floor:.2f}; {known['n']:,} samples each."
+    )
+
+
+def spacing_table() -> Markdown:
+    """Fréchet distance of each spacing, from what the repository's command measured."""
+    known = results()
+    rows = []
+    for sampler in ("ddim", "dpmpp_2m"):
+        columns = {
+            how: measured(known, sampler, how) for how in ("leading", "linspace", "trailing")
+        }
+        for steps in columns["leading"]:
+            if all(steps in points for points in columns.values()):
+                values = [sum(points[steps]) / len(points[steps]) for points in columns.values()]
+                best = min(values)
+                cells = [f"**{v:.1f}**" if v == best else f"{v:.1f}" for v in values]
+                rows.append(f"| {NAMES[sampler]}, {steps} steps | {' | '.join(cells)} |")
+    if not rows:
+        return Markdown(MISSING)
+    head = "| Fréchet distance | leading | linspace | trailing |\n|---|--:|--:|--:|\n"
+    return Markdown(head + "\n".join(rows) + f"\n\n{known['n']:,} samples each.")
