@@ -4,7 +4,7 @@ Nothing is computed here but names; every number is copied as it is.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -31,8 +31,8 @@ OUTSIDE = {
     "conv_out": "conv_out",
 }
 STAGES = {"down_blocks.": "down.", "mid_block": "mid", "up_blocks.": "up."}
-BLOCKS = {"resnets": ("blocks", RESNET), "attentions": ("attentions", ATTENTION)}
 PART = re.compile(r"(down_blocks\.|mid_block|up_blocks\.)(\d*)\.(.+)")
+INSIDE = (("transformer_blocks.", "blocks."), ("ff.net.0.", "ff.0."), ("ff.net.2", "ff.1"))
 BLOCK = re.compile(r"(resnets|attentions)\.(\d+)\.(.+)")
 RESIZE = re.compile(r"(?:downsamplers|upsamplers)\.0\.conv")
 
@@ -62,7 +62,30 @@ def unet2d_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return _renamed(state, _unet_name)
 
 
-def _unet_name(name: str) -> str:
+def transformer_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """diffusers' Attention, BasicTransformerBlock or Transformer2DModel under our names.
+
+    They become our CrossAttention, TransformerBlock and SpatialTransformer.
+    """
+    return _renamed(state, _transformer_name)
+
+
+def unet2d_condition_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """diffusers' UNet2DConditionModel under the names of our TextUNet.
+
+    Raises:
+        KeyError: a tensor that our TextUNet has no place for.
+    """
+    return _renamed(state, lambda name: _unet_name(name, _transformer_name))
+
+
+def _transformer_name(name: str) -> str:
+    for theirs, ours in INSIDE:
+        name = name.replace(theirs, ours)
+    return name.removesuffix(".0") if name.endswith("to_out.0") else name
+
+
+def _unet_name(name: str, inside: Callable[[str], str] = ATTENTION.__getitem__) -> str:
     if name in OUTSIDE:
         return OUTSIDE[name]
     part = PART.fullmatch(name)
@@ -74,8 +97,9 @@ def _unet_name(name: str) -> str:
     block = BLOCK.fullmatch(rest)
     if not block:
         raise KeyError(name)
-    kind, names = BLOCKS[block[1]]
-    return f"{stage}.{kind}.{block[2]}.{names[block[3]]}"
+    if block[1] == "resnets":
+        return f"{stage}.blocks.{block[2]}.{RESNET[block[3]]}"
+    return f"{stage}.attentions.{block[2]}.{inside(block[3])}"
 
 
 def _renamed(state: Mapping[str, Tensor], rename) -> dict[str, Tensor]:

@@ -1,0 +1,249 @@
+"""Draw the figures of lesson 6: python lessons/06_cross_attention/make_figures.py
+
+Four of them explain and need nothing. The others look into the committed weights
+(`python -m t2i.scene_recipes train` makes them); where these are missing, one sentence says so.
+"""
+
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch, Rectangle
+from torch import Tensor
+
+from t2i import show, show_attention
+from t2i.captions import encode
+from t2i.checkpoint import CheckpointError
+from t2i.samplers import sample_ddim, spaced_timesteps
+from t2i.scene_recipes import LENGTH, draw_captions, load_scenes
+from t2i.text_unet import SceneDenoiser
+
+FIGURES = Path(__file__).parent / "figures"
+FILM_CAPTION, FILM_SEED = "a drawing of a pink heart", 5
+WISHES = ("a red seven", "a star that is blue", "a pink heart", "a green 4", "a yellow circle")
+SWAPS = ("a red seven", "a blue seven", "a green seven", "a red star", "a red two", "a blue star")
+MIDDLE = {"ha": "center", "va": "center"}
+
+
+def box(
+    axes: Axes, x: float, y: float, text: str, colour: str, width: float = 1.6, height: float = 0.6
+) -> None:
+    """A rounded box round a text, centred at (x, y)."""
+    patch = FancyBboxPatch(
+        (x - width / 2, y - height / 2),
+        width,
+        height,
+        boxstyle="round,pad=0.02,rounding_size=0.1",
+        facecolor=colour + "22",
+        edgecolor=colour,
+        lw=1.6,
+    )
+    axes.add_patch(patch)
+    axes.text(x, y, text, fontsize=10, **MIDDLE)
+
+
+def arrow(axes: Axes, start: tuple, end: tuple, colour: str = show.BLACK, lw: float = 1.6) -> None:
+    style = {"arrowstyle": "-|>,head_width=0.25,head_length=0.5", "color": colour, "lw": lw}
+    axes.annotate("", end, start, arrowprops=style | {"shrinkA": 0, "shrinkB": 0})
+
+
+def blank(width: float, height: float, xlim: tuple, ylim: tuple, columns: int = 1):
+    """A figure without axes."""
+    figure, panels = show.panels(1, columns, width, height)
+    for axes in panels:
+        axes.set(xlim=xlim, ylim=ylim)
+        axes.axis("off")
+    return figure, panels
+
+
+# --- ideas
+
+
+def lookup() -> show.Picture:
+    """A dictionary's hard look-up, and attention's soft one."""
+    figure, (left, right) = blank(8, 3.1, (0, 8), (0, 5.4), columns=2)
+    keys = (("“a”", show.GREY), ("“red”", show.VERMILLION), ("“seven”", show.BLUE))
+    hard, soft = ("no", "no", "yes"), (0.1, 0.2, 0.7)
+    for axes, title in ((left, "a dictionary: one answer"), (right, "attention: a mixture")):
+        axes.text(4, 5.2, title, fontsize=12, **MIDDLE)
+        for x, name in ((0.9, "query"), (3.7, "keys"), (6.4, "values")):
+            axes.text(x, 4.5, name, color=show.GREY, fontsize=10, **MIDDLE)
+        box(axes, 0.9, 2.6, "which\ndigit?", show.BLACK, 1.5, 1.1)
+    for i, (word, colour) in enumerate(keys):
+        y = 3.8 - 1.2 * i
+        for axes in (left, right):
+            box(axes, 3.7, y, word, colour, 1.6)
+            box(axes, 6.5, y, f"what {word}\nmeans", colour, 2.3, 0.85)
+        if hard[i] == "yes":
+            arrow(left, (1.7, 2.6), (2.85, y), colour, 2.5)
+            arrow(left, (4.55, y), (5.3, y), colour, 2.5)
+        arrow(right, (1.7, 2.6), (2.85, y), colour, 5 * soft[i] + 0.4)
+        arrow(right, (4.55, y), (5.3, y), colour, 5 * soft[i] + 0.4)
+        right.text(4.97, y + 0.28, f"{soft[i]}", fontsize=10, color=colour, **MIDDLE)
+    left.text(4, 0.25, "answer: the value of “seven”", fontsize=10, **MIDDLE)
+    right.text(4, 0.25, "answer: a little of all three values", fontsize=10, **MIDDLE)
+    return show.Picture(figure, "")
+
+
+def heads() -> show.Picture:
+    """Channels shared out among two heads, and put together again."""
+    figure, (axes,) = blank(8, 2.2, (-0.4, 31.2), (-0.8, 6.4))
+    colours, inks = (show.BLUE, show.ORANGE), ("white", "black")
+
+    def table(left: float, bottom: float, channels: range, title: str) -> None:
+        for place in range(4):
+            for column, channel in enumerate(channels):
+                at = (left + column, bottom + 3 - place)
+                cell = Rectangle(at, 0.92, 0.92, facecolor=colours[channel // 4], alpha=0.75, lw=0)
+                axes.add_patch(cell)
+                axes.text(
+                    at[0] + 0.46,
+                    at[1] + 0.46,
+                    f"{place}{channel}",
+                    color=inks[channel // 4],
+                    size=8,
+                    **MIDDLE,
+                )
+        axes.text(left + len(channels) / 2, bottom + 4.5, title, fontsize=10, **MIDDLE)
+
+    table(0, 1, range(8), "x: (N, 8)")
+    table(10.6, 1, range(4), "head 0: (N, 4)")
+    table(15.2, 1, range(4, 8), "head 1: (N, 4)")
+    table(22.8, 1, range(8), "together: (N, 8)")
+    arrow(axes, (8.3, 3), (10.2, 3))
+    axes.text(9.2, 3.6, "split", fontsize=10, **MIDDLE)
+    arrow(axes, (19.6, 3), (22.4, 3))
+    axes.text(21.0, 3.6, "merge", fontsize=10, **MIDDLE)
+    axes.text(
+        0,
+        -0.3,
+        "a row is a place; first figure: the place, second: the channel",
+        fontsize=9,
+        color=show.GREY,
+    )
+    return show.Picture(figure, "")
+
+
+def cross() -> show.Picture:
+    """Where query, key and value come from."""
+    figure, (axes,) = blank(8, 3.2, (0, 13), (0, 5.4))
+    box(axes, 1.3, 4.2, "x: the picture\n(B, N, C)", show.BLUE, 2.3, 1.0)
+    box(axes, 1.3, 1.4, "context: the words\n(B, L, D)", show.VERMILLION, 2.3, 1.0)
+    for y, name, result, colour in (
+        (4.2, "to_q", "query", show.BLUE),
+        (2.3, "to_k", "key", show.VERMILLION),
+        (0.6, "to_v", "value", show.VERMILLION),
+    ):
+        box(axes, 4.3, y, name, show.GREY, 1.2)
+        box(axes, 6.4, y, result, colour, 1.3)
+        arrow(axes, (2.5, 4.2 if y > 4 else 1.4), (3.65, y), colour)
+        arrow(axes, (4.95, y), (5.7, y), colour)
+        arrow(axes, (7.1, y), (8.0, 2.4 + 0.35 * (y - 2.3)), colour)
+    box(axes, 8.95, 2.5, "look up\nin each head", show.GREEN, 1.8, 1.9)
+    box(axes, 11.6, 2.5, "to_out\n(B, N, C)", show.GREY, 1.7, 1.0)
+    arrow(axes, (9.9, 2.5), (10.7, 2.5))
+    axes.text(8.95, 0.55, "mask: which words\nare there", fontsize=9, color=show.GREY, **MIDDLE)
+    arrow(axes, (8.95, 0.95), (8.95, 1.5), show.GREY)
+    return show.Picture(figure, "")
+
+
+def spatial() -> show.Picture:
+    """The way from a picture to a list and back, with shapes."""
+    figure, (axes,) = blank(8, 2.9, (0, 17.4), (0, 5.2))
+    steps = (
+        ("norm", "(B, C, H, W)", show.GREY),
+        ("proj_in", "(B, C, H, W)", show.GREY),
+        ("to a list", "(B, H·W, C)", show.PURPLE),
+        ("transformer\nblocks", "(B, H·W, C)", show.GREEN),
+        ("to a picture", "(B, C, H, W)", show.PURPLE),
+        ("proj_out", "(B, C, H, W)", show.GREY),
+    )
+    axes.text(0.35, 2.6, "x", fontsize=13, **MIDDLE)
+    for i, (name, shape, colour) in enumerate(steps):
+        x = 2.0 + 2.6 * i
+        arrow(axes, (x - 1.45 if i else 0.6, 2.6), (x - 1.08, 2.6))
+        box(axes, x, 2.6, name, colour, 2.1, 1.1)
+        axes.text(x, 1.75, shape, fontsize=8.5, color=show.GREY, **MIDDLE)
+    arrow(axes, (16.1, 2.6), (16.5, 2.6))
+    axes.text(16.8, 2.6, "+", fontsize=16, **MIDDLE)
+    axes.plot([0.35, 0.35, 16.8], [2.95, 4.6, 4.6], color=show.BLACK, lw=1.6)
+    arrow(axes, (16.8, 4.6), (16.8, 2.95))
+    axes.text(8.6, 4.85, "x itself", fontsize=10, **MIDDLE)
+    arrow(axes, (9.8, 0.6), (9.8, 1.5), show.VERMILLION)
+    axes.text(9.8, 0.35, "the words, and their mask", fontsize=10, color=show.VERMILLION, **MIDDLE)
+    return show.Picture(figure, "")
+
+
+# --- the trained network
+
+
+def record(model: SceneDenoiser) -> show_attention.WordFilm:
+    """One caption drawn in 25 steps, with a look at every word."""
+    film = show_attention.WordFilm(model, [FILM_CAPTION])
+    with film:
+        draw_captions(model, [FILM_CAPTION], seed=FILM_SEED, on_step=film)
+    return film
+
+
+@torch.no_grad()
+def paint(model: SceneDenoiser, tokens: Tensor, mask: Tensor, x_T: Tensor) -> Tensor:
+    """Guided pictures with any mask, as in the lesson."""
+    nothing, ac = torch.zeros_like(mask), model.alphas_cumprod
+
+    def guided(x_t: Tensor, t: Tensor) -> Tensor:
+        cond, uncond = (model(x_t, t, tokens, words) for words in (mask, nothing))
+        return uncond + 3.0 * (cond - uncond)
+
+    return sample_ddim(guided, x_T, ac, spaced_timesteps(len(ac), 25))
+
+
+def noise(count: int, seed: int) -> Tensor:
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def masks(model: SceneDenoiser) -> show.Picture:
+    """The same noise with the mask, with the mask inverted, and without words."""
+    tokens, mask = encode(WISHES, LENGTH)
+    x_T = noise(len(WISHES), 2)
+    rows = {
+        "the mask": paint(model, tokens, mask, x_T),
+        "inverted": paint(model, tokens, ~mask, x_T),
+        "no words": paint(model, tokens, torch.zeros_like(mask), x_T),
+    }
+    return show.film_strip(rows, [wish.replace(" that", "\nthat") for wish in WISHES], alt="")
+
+
+def swapped(model: SceneDenoiser) -> show.Picture:
+    """One noise, one word swapped."""
+    x_T = noise(1, 9).expand(len(SWAPS), -1, -1, -1)
+    return show.show_images(paint(model, *encode(SWAPS, LENGTH), x_T), SWAPS, columns=6, alt="")
+
+
+def trained() -> None:
+    """The pictures that need the committed weights."""
+    try:
+        model, _ = load_scenes()
+    except (CheckpointError, OSError):
+        print(show_attention.MISSING)
+        return
+    film = record(model)
+    frames = show_attention.animation(
+        lambda step: show_attention.word_maps(film, 0, step), film.steps
+    )
+    FIGURES.joinpath("film.gif").write_bytes(frames)
+    show_attention.map_strip(film, 0).save(FIGURES / "maps.png", dpi=100)
+    masks(model).save(FIGURES / "mask.png", dpi=100)
+    swapped(model).save(FIGURES / "swapped.png", dpi=100)
+
+
+def main() -> None:
+    FIGURES.mkdir(exist_ok=True)
+    for draw in (lookup, heads, cross, spatial):
+        draw().save(FIGURES / f"{draw.__name__}.png", dpi=100)
+    trained()
+    for path in sorted(FIGURES.iterdir()):
+        print(f"{path.name:20} {path.stat().st_size / 1000:6.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
