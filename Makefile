@@ -14,7 +14,8 @@ NEEDS_LESSON = @test -n "$(lesson)" || { echo "Which lesson? For example: make $
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help setup grade lab solve progress mine build test bench doctor course-check catalogue \
-	train-classifier train-ddpm measure format lint clean clean-venv
+	train-classifier train-ddpm measure measure-samplers train-guidance measure-guidance \
+	train-scene-judge train-scenes measure-scenes bench-scenes format lint clean clean-venv
 
 help: ## list the targets
 	@echo "make TARGET; the environment in .venv is set up on first use. Targets:"
@@ -63,6 +64,27 @@ train-ddpm: ## train lesson 3's model anew: [tier=cpu]
 
 measure: ## measure lesson 3's samples beside real digits and noise: [tier=cpu]
 	@$(RUN) -m t2i.recipes evaluate --tier "$(or $(tier),cpu)"
+
+train-guidance: ## train lesson 5's model anew: [tier=cpu]
+	@$(RUN) -m t2i.class_recipes train --tier "$(or $(tier),cpu)"
+
+measure-guidance: ## measure lesson 5's samples at each guidance scale: [tier=cpu]
+	@$(RUN) -m t2i.class_recipes evaluate --tier "$(or $(tier),cpu)"
+
+measure-samplers: ## measure lesson 4's samplers at every number of steps (hours; resumes) [count=1000]
+	@$(RUN) -m t2i.sampler_runs --count "$(or $(count),1000)"
+
+train-scene-judge: ## train and check the judge of the captioned scenes anew (minutes)
+	@$(RUN) -m t2i.scene_judge train
+
+train-scenes: ## train lesson 6's model anew: [tier=cpu]
+	@$(RUN) -m t2i.scene_recipes train --tier "$(or $(tier),cpu)"
+
+measure-scenes: ## count the captions that lesson 6's pictures satisfy: [tier=cpu]
+	@$(RUN) -m t2i.scene_recipes evaluate --tier "$(or $(tier),cpu)"
+
+bench-scenes: ## time the painting of captioned scenes
+	@$(RUN) -m t2i.scenes bench
 
 doctor: ## check this machine's set-up and say how to mend it
 	@"$(PYTHON)" autograder/setup_env.py try autograder/doctor.py

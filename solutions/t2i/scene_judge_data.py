@@ -1,0 +1,260 @@
+"""Pictures that show no scene, and the training and testing of the judge of scenes.
+
+A network that saw only good pictures calls a half-red, half-blue seven red, or blue. This one also
+learns from pictures that are broken in the ways that generated pictures are, and has to answer
+that nothing is there.
+"""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2i.captions import BACKGROUNDS, COLOURS, KINDS
+from t2i.checkpoint import save_weights
+from t2i.judge_data import blur
+from t2i.recipe_runs import machine, update_json
+from t2i.scene_judge import ABSENT, JudgeNet, answers, load_judge, look, shows
+from t2i.scene_specs import Specs, draw_specs
+from t2i.scenes import BACKGROUND_PALETTE, paint, place
+from t2i.training import TrainConfig, train
+
+BACKGROUND_TENSOR = torch.tensor([BACKGROUND_PALETTE[name] for name in BACKGROUNDS]) * 2 - 1
+
+
+class JudgeBatches:
+    """Endless batches for the judge: good pictures of both worlds, and broken ones.
+
+    Args:
+        batch_size: pictures; a quarter of them broken.
+        seed: of the scenes.
+    """
+
+    def __init__(self, batch_size: int = 128, seed: int = 1):
+        self.batch_size, self.seed, self.position = batch_size, seed, 0
+
+    def __next__(self) -> dict[str, Tensor]:
+        count = self.batch_size // 2
+        first = self.position * count
+        self.position += 1
+        parts = [self._part(world, first, count) for world in ("one", "many")]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _part(self, world: str, first: int, count: int) -> dict[str, Tensor]:
+        specs = draw_specs(range(first, first + count), "any", world, self.seed)
+        images, truth = paint(specs, digits="judge"), targets(specs)
+        generator = np.random.default_rng((self.seed, first, world == "one"))
+        chosen, others = generator.permutation(count)[: count // 4], images.roll(1, 0)
+        for make, rows in zip(BROKEN, np.array_split(chosen, len(BROKEN)), strict=True):
+            images[rows] = make(images[rows], others[rows], rows_of(specs, rows))
+            truth["kind"][rows] = ABSENT
+            truth["background"][rows] = -1
+        return {"images": images} | truth
+
+
+def targets(specs: Specs) -> dict[str, Tensor]:
+    """What the judge should answer: for each colour kind, place and height, and the background."""
+    rows, slots = np.nonzero(np.arange(3)[None, :] < specs.count[:, None])
+    colours = specs.colour[rows, slots]
+    kind = torch.full((len(specs), len(COLOURS)), ABSENT)
+    kind[rows, colours] = torch.from_numpy(specs.kind[rows, slots])
+    y, x, height, _ = place(specs)
+    where, tall = torch.zeros(len(specs), len(COLOURS), 2), torch.zeros(len(specs), len(COLOURS))
+    where[rows, colours] = torch.stack([y, x], dim=2)[rows, slots]
+    tall[rows, colours] = height[rows, slots]
+    background = torch.from_numpy(specs.background.copy())
+    return {"kind": kind, "place": where, "height": tall, "background": background}
+
+
+def rows_of(specs: Specs, rows: np.ndarray) -> Specs:
+    """Some of the scenes."""
+    columns = {k: v[rows] for k, v in vars(specs).items() if isinstance(v, np.ndarray)}
+    return replace(specs, **columns)
+
+
+def noise(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+    """Noise of any strength around any colour."""
+    grey = 2 * torch.rand(len(images), 3, 1, 1) - 1
+    strength = 0.1 + 1.2 * torch.rand(len(images), 1, 1, 1)
+    return (grey + strength * torch.randn_like(images)).clamp(-1, 1)
+
+
+def clouds(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+    """Noise blurred into coloured blobs."""
+    cloud = blur(torch.randn_like(images).flatten(0, 1)[:, None], float(1 + 3 * torch.rand(())))
+    cloud = cloud.view_as(images)
+    return torch.tanh(4 * cloud / cloud.std(dim=(1, 2, 3), keepdim=True))
+
+
+def blends(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+    """Two scenes shining through each other."""
+    share = 0.35 + 0.3 * torch.rand(len(images), 1, 1, 1)
+    return share * images + (1 - share) * others
+
+
+def halves(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+    """The upper half of one lone thing and the lower half of another scene."""
+    cut = 16 + int(torch.randint(-3, 4, ()))
+    mixed = torch.cat([images[:, :, :cut], others[:, :, cut:]], dim=2)
+    return _if_in_the_middle(specs, mixed, blends(images, others, specs))
+
+
+def two_coloured(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+    """A lone thing that changes its colour half-way down."""
+    shift, cut = 1 + int(torch.randint(len(COLOURS) - 1, ())), 16 + int(torch.randint(-2, 3, ()))
+    again = paint(replace(specs, colour=(specs.colour + shift) % len(COLOURS)), digits="judge")
+    mixed = torch.cat([images[:, :, :cut], again[:, :, cut:]], dim=2)
+    return _if_in_the_middle(specs, mixed, blends(images, others, specs))
+
+
+def _if_in_the_middle(specs: Specs, these: Tensor, those: Tensor) -> Tensor:
+    """These where one thing stands alone in the middle, else those: a cut spares nothing there."""
+    lone = torch.from_numpy((specs.count == 1) & (specs.place <= 0))
+    return torch.where(lone[:, None, None, None], these, those)
+
+
+def shuffled(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+    """Squares of the picture in a random order."""
+    size = (4, 8)[int(torch.randint(2, ()))]
+    patches = F.unfold(images, size, stride=size)  # (B, 3 · size², patches)
+    order = torch.rand(len(images), 1, patches.shape[2]).argsort(dim=2)
+    return F.fold(patches.gather(2, order.expand_as(patches)), images.shape[2], size, stride=size)
+
+
+def drowned(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+    """Scenes with much more noise than picture."""
+    alpha_bar = 0.01 + 0.14 * torch.rand(len(images), 1, 1, 1)
+    noisy = alpha_bar.sqrt() * images + (1 - alpha_bar).sqrt() * torch.randn_like(images)
+    return noisy.clamp(-1, 1)
+
+
+def smeared(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+    """Scenes out of focus until their things are smudges."""
+    flat = images.flatten(0, 1)[:, None]
+    edge = flat[:, :, :1, :1]
+    return (blur(flat - edge, float(4 + 2 * torch.rand(()))) + edge).view_as(images)
+
+
+def empty(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+    """A background and nothing on it."""
+    plain = BACKGROUND_TENSOR[torch.from_numpy(specs.background.copy())]
+    grain = 0.1 * torch.rand(len(images), 1, 1, 1) * torch.randn_like(images)
+    return (plain[:, :, None, None] + grain).clamp(-1, 1)
+
+
+BROKEN = (noise, clouds, blends, halves, two_coloured, shuffled, drowned, smeared, empty)
+
+
+def judge_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Cross-entropy of kinds, backgrounds and where to look; and the distance of heights."""
+    images = batch["images"]
+    grain = (0.4 * torch.rand(len(images), 1, 1, 1) - 0.2).clamp(min=0)
+    found = model(images + grain * torch.randn_like(images))
+    there = batch["kind"] != ABSENT
+    loss = F.cross_entropy(found["kind"].flatten(0, 1), batch["kind"].flatten(), reduction="none")
+    loss = (loss * (1 + 3 * there.flatten())).mean()  # most colours are absent
+    loss = loss + F.cross_entropy(found["background"], batch["background"], ignore_index=-1)
+    height_error = F.smooth_l1_loss(found["height"][there], batch["height"][there], beta=0.05)
+    share = cell_shares(batch["place"][there], found["weights"].shape[2])  # (M, 64)
+    looked = -(share * found["weights"][there].clamp(min=1e-6).log()).sum(dim=1).mean()
+    return loss + height_error + 0.2 * looked
+
+
+def cell_shares(places: Tensor, cells: int) -> Tensor:
+    """How places (M, 2) fall between the nearest cells of a square grid: (M, cells), sums of 1."""
+    side = round(cells**0.5)
+    centres = (torch.arange(side, device=places.device) + 0.5) / side
+    near = (1 - side * (places[:, :, None] - centres).abs()).clamp(min=0)  # (M, 2, side)
+    share = (near[:, 0, :, None] * near[:, 1, None, :]).flatten(1)
+    return share / share.sum(dim=1, keepdim=True)
+
+
+def train_judge(out: Path, steps: int = 4000, seed: int = 0) -> None:
+    """Train the judge on the second half of MNIST's training digits, and write its weights."""
+    started = time.perf_counter()
+    torch.manual_seed(seed)
+    model = JudgeNet().to(memory_format=torch.channels_last)
+    config = TrainConfig(steps=steps, learning_rate=4e-3, weight_decay=0.05, seed=seed)
+    *_, state = train(model, judge_loss, JudgeBatches(), config)
+    recalibrate(state.ema_model)
+    info = {"steps": steps, "seed": seed, "parameters": sum(p.numel() for p in model.parameters())}
+    save_weights(out, state.ema_model, info)
+    seconds = round(time.perf_counter() - started, 1)
+    trained = {"training_seconds": seconds, "machine": machine(torch.device("cpu"))}
+    update_json(out.with_suffix(".json"), info | trained)
+
+
+@torch.no_grad()
+def recalibrate(model: nn.Module, batches: int = 40) -> None:
+    """Let the slow copy's normalisations measure their own means and variances."""
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in norms:
+        layer.reset_running_stats()
+        layer.momentum = None  # the plain mean over what follows
+    model.train()
+    source = JudgeBatches(seed=2)
+    for _ in range(batches):
+        model(next(source)["images"])
+    model.eval()
+
+
+def check_judge(weights: Path, count: int = 4000, seed: int = 3) -> dict:
+    """How often the judge is right on rendered scenes of unseen test digits, and on broken ones.
+
+    Args:
+        weights: the judge's; the figures go to the .json beside them.
+        count: scenes of each world and each kind of broken picture.
+
+    Returns:
+        for each world n and the accuracy of every attribute; for each kind of broken picture the
+        share in which the judge sees nothing, and in which it sees exactly what was there.
+    """
+    model, found = load_judge(weights), {}
+    for world in ("one", "many"):
+        found[world] = attribute_accuracy(model, draw_specs(range(count), "any", world, seed))
+    torch.manual_seed(seed)
+    specs = draw_specs(range(count // 4), "any", "one", seed)
+    images, broken = paint(specs, digits="test"), {}
+    for make in BROKEN:
+        views = look(make(images, images.roll(1, 0), specs), model)
+        broken[make.__name__] = sum(not view.things for view in views) / len(views)
+    result = {"rendered": found, "nothing_seen_in_broken": {"n": count // 4, **broken}}
+    update_json(weights.with_suffix(".json"), result)
+    return result
+
+
+def attribute_accuracy(model: JudgeNet, specs: Specs) -> dict[str, float]:
+    """Accuracy of each attribute on rendered test digits; `all` is what a caption could ask for."""
+    images, truth = paint(specs, digits="test"), targets(specs)
+    found, views = answers(images, model), look(images, model)
+    kind, there = found["kind"].argmax(dim=2), truth["kind"] != ABSENT
+    rows = range(len(specs))
+    right = [shows(view, specs.scene(row)) for view, row in zip(views, rows, strict=True)]
+    many = [row for row in rows if specs.count[row] > 1]
+    plain = [replace(specs.scene(row), background=None) for row in rows]
+    pairs = [
+        shows(view, replace(scene, relation=None)) for view, scene in zip(views, plain, strict=True)
+    ]
+    result = {
+        "n": len(specs),
+        "colour": _share((kind != ABSENT) == there),
+        "object": _share((kind == truth["kind"])[there]),
+        "background": _share(found["background"].argmax(dim=1) == truth["background"]),
+        "all": sum(right) / len(right),
+    }
+    known = [row for row in many if pairs[row]]
+    if known:
+        result["relation"] = sum(shows(views[row], plain[row]) for row in known) / len(known)
+    for name, index in (("zero to nine", slice(0, 10)), ("shapes", slice(10, len(KINDS)))):
+        mine = torch.isin(truth["kind"], torch.arange(len(KINDS))[index])
+        result[name] = _share((kind == truth["kind"])[mine])
+    return {name: round(value, 5) for name, value in result.items()}
+
+
+def _share(hits: Tensor) -> float:
+    """Mean of yes and no; a row of several answers is right when all of them are."""
+    return (hits.all(dim=1) if hits.ndim == 2 else hits).float().mean().item()

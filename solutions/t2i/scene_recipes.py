@@ -1,0 +1,194 @@
+"""Recipes of lesson 6: coloured digits and shapes, painted as the caption says.
+
+    plan = scene_recipe("cpu")                        # "smoke", "cpu" or "gpu"
+    model = plan.build()                              # model(x_t, t, tokens, mask) -> noise_pred
+    for state in train(model, scene_loss, plan.batches(), plan.training, checkpoint="..."):
+        ...
+    denoiser, info = load_scenes()                    # or start from the committed weights
+    pictures = draw_captions(denoiser, ["a red seven", "a star that is blue"])
+
+`python -m t2i.scene_recipes train` makes the committed weights, `python -m t2i.scene_recipes
+evaluate` counts how many captions the pictures satisfy.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from t2i.captions import PADDING, VOCABULARY, encode
+from t2i.checkpoint import load_into, load_tensors
+from t2i.class_recipes import COND_DROP_PROB, Told
+from t2i.guidance import drop_condition, sample_guided
+from t2i.recipes import DATA, noise_loss
+from t2i.samplers import spaced_timesteps
+from t2i.scenes import SceneBatches
+from t2i.text_unet import SceneDenoiser
+from t2i.training import TrainConfig
+
+WEIGHTS = DATA / "scenes_cpu.safetensors"
+LENGTH = 12  # words of a caption of one object, at most
+SIZE = 32
+GUIDANCE_SCALE, INFERENCE_STEPS = 3.0, 25
+
+
+@dataclass(frozen=True)
+class SceneRecipe:
+    """One tier's network and training.
+
+    Args:
+        model: SceneDenoiser's arguments, apart from the vocabulary and the length.
+        batch_size: scenes a step.
+        training: steps, learning rate and so on.
+    """
+
+    model: dict
+    batch_size: int
+    training: TrainConfig
+
+    def build(self, seed: int = 0) -> SceneDenoiser:
+        """A fresh network whose first weights depend on the seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return SceneDenoiser(len(VOCABULARY), max_length=LENGTH, **self.model)
+
+    def batches(self) -> SceneBatches:
+        """Scenes of one object, without the held-out pairs and phrasings."""
+        return SceneBatches(self.batch_size, LENGTH, split="train", world="one", size=SIZE)
+
+
+class ByTokens(nn.Module):
+    """A SceneDenoiser that is called as model(x_t, t, tokens): the mask follows from the padding.
+
+    So tokens alone are the condition, and nothing but padding is the condition that asks for
+    nothing: lesson 5's drop_condition and guided_prediction take them with null = 0.
+    """
+
+    def __init__(self, model: SceneDenoiser):
+        super().__init__()
+        self.model = model
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """What knows the schedule."""
+        return self.model.denoiser
+
+    def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        """(B, 3, H, W), (B,) and (B, L) -> (B, 3, H, W)."""
+        return self.model(x_t, t, tokens, tokens != PADDING)
+
+
+def scene_loss(model: SceneDenoiser, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """What train minimises: lesson 3's loss, with the caption told to nine samples in ten.
+
+    Args:
+        model: the network.
+        batch: x_0 (B, 3, H, W), tokens (B, L) and mask (B, L), as SceneBatches gives them.
+    """
+    x_0, tokens, _ = batch
+    kept = drop_condition(tokens, PADDING, COND_DROP_PROB)
+    return noise_loss(Told(ByTokens(model), kept), x_0)
+
+
+def draw_captions(
+    model: SceneDenoiser,
+    captions: Sequence[str],
+    seed: int = 0,
+    guidance_scale: float = GUIDANCE_SCALE,
+    num_inference_steps: int = INFERENCE_STEPS,
+    on_step: Callable[[int, Tensor, Tensor], None] | None = None,
+) -> Tensor:
+    """A picture for each caption, drawn with guided DDIM.
+
+    Args:
+        model: lesson 6's network, trained.
+        captions: B texts.
+        seed: of the noise; the same seed and place in the list give the same noise.
+        guidance_scale: 1 is off.
+        num_inference_steps: steps of the sampler.
+        on_step: see sample_guided.
+
+    Returns:
+        (B, 3, 32, 32) on the CPU.
+
+    Raises:
+        CaptionError: an empty caption, or a word that the vocabulary lacks.
+    """
+    ac = model.alphas_cumprod
+    tokens = encode(captions, LENGTH)[0].to(ac.device)
+    generator = torch.Generator().manual_seed(seed)
+    x_T = torch.randn(len(tokens), 3, SIZE, SIZE, generator=generator).to(ac.device)
+    timesteps = spaced_timesteps(len(ac), num_inference_steps)
+    drawn = sample_guided(
+        ByTokens(model), x_T, tokens, PADDING, ac, timesteps, guidance_scale, on_step=on_step
+    )
+    return drawn.cpu()
+
+
+def scene_recipe(tier: str) -> SceneRecipe:
+    """The recipe of a tier: "smoke" (seconds, no meaning), "cpu" (10 minutes), "gpu"."""
+    if tier not in RECIPES:
+        raise ValueError(f"tier must be one of {', '.join(RECIPES)}, got {tier!r}")
+    return RECIPES[tier]
+
+
+SMALL = {
+    "block_channels": (24, 48),
+    "layers_per_block": 1,
+    "attention_levels": (False, True),
+    "head_channels": 24,
+    "norm_groups": 8,
+}
+RECIPES = {
+    "smoke": SceneRecipe(SMALL, 16, TrainConfig(steps=20)),
+    "cpu": SceneRecipe(
+        SMALL, 48, TrainConfig(steps=2300, learning_rate=3e-3, muon_rate=0.02, save_every=250)
+    ),
+    "gpu": SceneRecipe(
+        {"block_channels": (96, 192), "layers_per_block": 2, "context_dim": 128},
+        256,
+        TrainConfig(steps=10_000, learning_rate=1e-3, ema_horizon=0.05, save_every=1000),
+    ),
+}
+
+
+def load_scenes(path: str | Path = WEIGHTS) -> tuple[SceneDenoiser, dict]:
+    """The committed denoiser of lesson 6, ready to draw with, and how it was trained.
+
+    Args:
+        path: weights that `python -m t2i.scene_recipes train` wrote.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    tensors, info = load_tensors(path)
+    model = scene_recipe(info.get("tier", "cpu")).build()
+    load_into(model, tensors, path)
+    return model.eval().requires_grad_(False), info
+
+
+def main() -> None:
+    """Train a recipe, or measure the weights that came out."""
+    parser = argparse.ArgumentParser(prog="python -m t2i.scene_recipes", description=main.__doc__)
+    parser.add_argument("command", choices=("train", "evaluate"))
+    parser.add_argument("--tier", choices=tuple(RECIPES), default="cpu")
+    parser.add_argument("--weights", type=Path, help="file of the weights (data/scenes_TIER…)")
+    parser.add_argument("--count", type=int, default=1120, help="captions of seen pairs")
+    options = parser.parse_args()
+    from t2i.scene_runs import evaluate, train_recipe  # they stand on this module
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    weights = options.weights or DATA / f"scenes_{options.tier}.safetensors"
+    if options.command == "train":
+        result = train_recipe(options.tier, weights, device)
+    else:
+        result = evaluate(weights, options.count, device)
+    print(json.dumps({name: value for name, value in result.items() if name != "losses"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The reference runs of lesson 6's recipes: train, draw what captions ask for, count who got it.
+
+Called by `python -m t2i.scene_recipes train` and `... evaluate`; what they find goes to the JSON
+file beside the weights, from which the lesson's own table is made.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from t2i.batches import stream_seed
+from t2i.captions import Scene, parse, phrase
+from t2i.class_recipes import COND_DROP_PROB
+from t2i.class_runs import wilson
+from t2i.recipe_runs import machine, train_weights, update_json
+from t2i.scene_judge import View, look, shows
+from t2i.scene_recipes import (
+    GUIDANCE_SCALE,
+    INFERENCE_STEPS,
+    draw_captions,
+    load_scenes,
+    scene_loss,
+    scene_recipe,
+)
+from t2i.scene_specs import HELDOUT_PAIRS, Specs, draw_specs
+from t2i.scenes import paint
+from t2i.text_unet import SceneDenoiser
+
+PART = 64  # pictures drawn at once
+
+
+def train_recipe(tier: str, out: Path, device: torch.device) -> dict:
+    """Train a tier's recipe on scenes, write weights (fp16) and how the training went (JSON)."""
+    plan = scene_recipe(tier)
+    info = {"tier": tier, "cond_drop_prob": COND_DROP_PROB}
+    return train_weights(plan, plan.batches(), scene_loss, out, device, **info)
+
+
+def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dict:
+    """Draw captions of seen pairs, held-out pairs and held-out phrasings; let the judge look.
+
+    Args:
+        path: the weights; the figures go to the .json beside them.
+        count: captions of seen pairs, 1000 or more for figures to quote; half as many of the
+            held-out pairs, and of the held-out phrasings (told of seen pairs).
+        seed: of the noise and of the phrasings.
+
+    Returns:
+        for each set n and the shares (with 95 % intervals) of pictures with the right colour, the
+        right object, the caption satisfied, the same pictures judged by another picture's caption
+        (shuffled), and the rendered ceiling: real scenes of unseen digits, made for the captions.
+    """
+    model, started = load_scenes(path)[0].to(device), time.perf_counter()
+    sets = {
+        "seen_pairs": prompts(~HELDOUT_PAIRS, count, "train", seed),
+        "heldout_pairs": prompts(HELDOUT_PAIRS, -(-count // 2), "train", seed + 1),
+        "heldout_phrasings": prompts(~HELDOUT_PAIRS, -(-count // 2), "heldout_phrasings", seed + 2),
+    }
+    found = {}
+    for number, (name, specs) in enumerate(sets.items()):
+        captions = specs.captions()
+        views = look(draw(model, captions, stream_seed(seed, number), name))
+        found[name] = count_views(views, [parse(caption) for caption in captions], specs)
+        print(name, {key: value for key, value in found[name].items() if key != "failures"})
+    result = {
+        "guidance_scale": GUIDANCE_SCALE,
+        "inference_steps": INFERENCE_STEPS,
+        "captions": found,
+        "sampling_seconds": round(time.perf_counter() - started, 1),
+        "sampling_machine": machine(device),
+    }
+    update_json(path.with_suffix(".json"), result)
+    return result
+
+
+def prompts(pairs: np.ndarray, count: int, split: str, seed: int) -> Specs:
+    """Scenes of one object in which each of these pairs comes up equally often, in turn.
+
+    Args:
+        pairs: (8, 16) bool, which colours and kinds are wanted together.
+        count: scenes.
+        split: whose phrasings are used.
+        seed: of phrasings and places.
+    """
+    colour, kind = np.nonzero(pairs)
+    if not len(colour) or count < 1:
+        raise ValueError(f"prompts needs a pair and a count of 1 or more, got {count}")
+    specs, turn = draw_specs(range(count), split, "one", seed), np.arange(count) % len(colour)
+    colours, kinds = specs.colour.copy(), specs.kind.copy()
+    colours[:, 0], kinds[:, 0] = colour[turn], kind[turn]
+    return replace(specs, colour=colours, kind=kinds)
+
+
+def draw(model: SceneDenoiser, captions: Sequence[str], seed: int, name: str = "") -> Tensor:
+    """A picture for each caption, a part at a time; the noise depends on the seed alone."""
+    parts = [captions[first : first + PART] for first in range(0, len(captions), PART)]
+    bar = tqdm(parts, desc=name, unit="batch")
+    drawn = [draw_captions(model, part, stream_seed(seed, i)) for i, part in enumerate(bar)]
+    return torch.cat(drawn)
+
+
+def count_views(views: Sequence[View], asked: Sequence[Scene], specs: Specs) -> dict:
+    """How many pictures show the colour, the object, and all that was asked for."""
+    wanted = [scene.things[0] for scene in asked]
+    order = np.random.default_rng(len(asked)).permutation(len(asked))
+    other = [asked[row] for row in order]  # right by chance alone
+    ceiling = look(paint(specs, digits="test"))
+    pairs = list(zip(views, wanted, strict=True))
+    hits = {
+        "colour": [thing.colour in {t.colour for t in view.things} for view, thing in pairs],
+        "object": [thing.kind in {t.kind for t in view.things} for view, thing in pairs],
+        "satisfied": _all_shown(views, asked),
+        "shuffled": _all_shown(views, other),
+        "rendered": _all_shown(ceiling, asked),
+    }
+    result = {"n": len(views), "nothing_seen": sum(not v.things for v in views) / len(views)}
+    for name, right in hits.items():
+        low, high = wilson(sum(right), len(right))
+        share = sum(right) / len(right)
+        result[name] = {"share": share, "low": round(low, 4), "high": round(high, 4)}
+    wrong = [row for row, right in enumerate(hits["satisfied"]) if not right]
+    told = {row: [f"{t.colour} {t.kind}" for t in views[row].things] for row in wrong}
+    result["failures"] = [[phrase(asked[row]), told[row]] for row in wrong]  # asked, seen
+    return result
+
+
+def summary(measured: dict) -> list[tuple[str, ...]]:
+    """The figures of evaluate as rows of text, for a table: set, n, then each share in percent."""
+    names = ("colour", "object", "satisfied", "shuffled", "rendered")
+    rows = []
+    for name, found in measured["captions"].items():
+        cells = [found[key] for key in names]
+        shares = [f"{c['share']:.1%} ({c['low']:.1%} to {c['high']:.1%})" for c in cells]
+        rows.append((name.replace("_", " "), str(found["n"]), *shares))
+    return rows
+
+
+def _all_shown(views: Sequence[View], asked: Sequence[Scene]) -> list[bool]:
+    return [shows(view, scene) for view, scene in zip(views, asked, strict=True)]

@@ -1,0 +1,263 @@
+"""Captioned scenes: coloured digits and shapes, painted when they are asked for, without end.
+
+    images, captions = scenes(range(8), split="train")     # (8, 3, 32, 32) and 8 texts
+    batches = SceneBatches(64, length=12)                   # what train() wants; next(batches) is
+    images, tokens, mask = next(batches)                    # (64, 3, 32, 32), (64, 12), (64, 12)
+
+Picture i of a seed is always the same picture. `python -m t2i.scenes` paints a sheet of them,
+`python -m t2i.scenes bench` says how many are painted in a second.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from t2i.captions import BACKGROUNDS, COLOURS, MAX_LENGTH, encode
+from t2i.scene_ink import coverage, digit_bank
+from t2i.scene_specs import Specs, draw_specs
+
+PALETTE = {  # red, green, blue in [0, 1]
+    "red": (0.90, 0.06, 0.10),
+    "orange": (1.00, 0.50, 0.00),
+    "yellow": (0.98, 0.84, 0.05),
+    "green": (0.08, 0.65, 0.16),
+    "cyan": (0.00, 0.80, 0.88),
+    "blue": (0.14, 0.32, 1.00),
+    "purple": (0.60, 0.18, 0.88),
+    "pink": (1.00, 0.48, 0.74),
+}
+BACKGROUND_PALETTE = {
+    "black": (0.00, 0.00, 0.00),
+    "grey": (0.28, 0.28, 0.28),
+    "white": (1.00, 1.00, 1.00),
+    "brown": (0.28, 0.14, 0.04),
+}
+
+
+def scenes(
+    indices: Sequence[int],
+    split: str = "train",
+    world: str = "one",
+    seed: int = 0,
+    size: int = 32,
+    digits: str = "train",
+) -> tuple[Tensor, list[str]]:
+    """The pictures with these numbers and a caption for each.
+
+    Args:
+        indices: B whole numbers, 0 or more.
+        split: "train", "heldout_pairs", "heldout_triples", "heldout_phrasings" or "any".
+        world: "one" (one object on black, lesson 6) or "many" (one to three, all the rest).
+        seed: of the whole endless collection.
+        size: height and width in pixels, 16 or more.
+        digits: whose handwriting: "train" (first half of MNIST's training digits), "judge" (its
+            other half, for the judge's own training) or "test".
+
+    Returns:
+        images: (B, 3, size, size) float32 in [-1, 1].
+        captions: B texts.
+
+    Raises:
+        ValueError: an argument outside its range.
+    """
+    specs = draw_specs(indices, split, world, seed)
+    return paint(specs, size, digits), specs.captions()
+
+
+def paint(specs: Specs, size: int = 32, digits: str = "train") -> Tensor:
+    """Paint scenes, all rows at once.
+
+    Args:
+        specs: B scenes, from draw_specs.
+        size: height and width in pixels, 16 or more.
+        digits: one of DIGIT_PARTS.
+
+    Returns:
+        (B, 3, size, size) float32 in [-1, 1].
+    """
+    if not isinstance(size, int) or size < 16:
+        raise ValueError(f"size must be a whole number of pixels, 16 or more, got {size!r}")
+    bank, starts = digit_bank(digits)
+    behind = torch.tensor([BACKGROUND_PALETTE[name] for name in BACKGROUNDS])
+    canvas = behind[torch.from_numpy(specs.background)][:, :, None, None]
+    canvas = canvas.expand(-1, -1, size, size).clone()  # (B, 3, size, size) in [0, 1]
+    y, x, height, turn = place(specs)
+    palette = torch.tensor([PALETTE[name] for name in COLOURS])
+    for slot in range(int(specs.count.max(initial=0))):
+        rows = torch.from_numpy(np.flatnonzero(specs.count > slot))
+        kind = torch.from_numpy(specs.kind[:, slot])[rows]
+        at = [values[rows, slot] for values in (y, x, height, turn)]
+        u, v = _own_coordinates(size, *at)
+        pick = torch.from_numpy(specs.layout[:, slot, 5])[rows]
+        ink = coverage(kind, u, v, at[2] * size, pick, bank, starts)[:, None]  # (b, 1, S, S)
+        light = torch.from_numpy(specs.layout[:, slot, 4]).float()[rows, None]
+        colour = palette[torch.from_numpy(specs.colour[:, slot])[rows]] * (0.9 + 0.1 * light)
+        canvas[rows] += ink * (colour[:, :, None, None] - canvas[rows])
+    return canvas.mul_(2).sub_(1)
+
+
+def place(specs: Specs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where each thing is: (B, 3) centre's y and x, height, all in pictures, and turn in radians.
+
+    Two or three things stand in a row or in a column, each in its own part of the picture.
+    """
+    count, lone = specs.count[:, None], specs.count[:, None] == 1
+    jitter = 2 * specs.layout[:, :, :2] - 1  # (B, 3, 2): across the row, along the row
+    middle = np.array([0.57, 0.36, 0.27])[count - 1]  # height of a thing, by how many there are
+    middle = np.where(specs.size[:, None] == 0, 0.40, middle)
+    middle = np.where(specs.size[:, None] == 1, 0.70, middle)
+    height = middle * (0.92 + 0.16 * specs.layout[:, :, 2])
+    wiggle = np.where(lone, 0.07, np.array([0, 0.04, 0.01])[count - 1])
+    wiggle = np.where(specs.size[:, None] >= 0, 0.05, wiggle)
+    along = (np.arange(3)[None, :] + 0.5) / count + wiggle * jitter[:, :, 1]
+    across = 0.5 + np.where(lone, wiggle, 0.1) * jitter[:, :, 0]
+    row = (specs.direction[:, None] == 0) | lone
+    y, x = np.where(row, across, along), np.where(row, along, across)
+    down = np.array([0, -1, 1, 0, 0, 0])[specs.place][:, None]  # middle, top, bottom, left, right
+    right = np.array([0, 0, 0, -1, 1, 0])[specs.place][:, None]
+    turn = 0.24 * specs.layout[:, :, 3] - 0.12
+    numbers = (y + 0.24 * down, x + 0.24 * right, height, turn)
+    return tuple(torch.from_numpy(np.ascontiguousarray(value)).float() for value in numbers)
+
+
+class SceneBatches:
+    """Endless batches of scenes for train(): pictures, tokens and mask, never one twice.
+
+    Args:
+        batch_size: scenes in a batch.
+        length: tokens a caption is filled up to.
+        split, world, seed, size, digits: as in scenes.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        length: int = MAX_LENGTH,
+        split: str = "train",
+        world: str = "one",
+        seed: int = 0,
+        size: int = 32,
+        digits: str = "train",
+    ):
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+        self.batch_size, self.length, self.position = batch_size, length, 0
+        self.kind = {"split": split, "world": world, "seed": seed, "size": size, "digits": digits}
+        draw_specs([0], split, world, seed)  # says at once what is wrong
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor, Tensor]:
+        first = self.position * self.batch_size
+        images, captions = scenes(range(first, first + self.batch_size), **self.kind)
+        self.position += 1
+        return images, *encode(captions, self.length)
+
+    def state(self) -> dict:
+        """What restore needs to go on from here."""
+        return self.kind | {"batch_size": self.batch_size, "position": self.position}
+
+    def restore(self, state: dict) -> None:
+        """Go on where such a SceneBatches stood; ValueError when its scenes were others."""
+        for name, here in self.state().items():
+            if name != "position" and state.get(name) != here:
+                raise ValueError(f"its data has {name} {state.get(name)}, this run's has {here}")
+        self.position = state["position"]
+
+
+def show_scenes(images: Tensor, captions: Sequence[str], columns: int = 6, zoom: float = 1.25):
+    """A sheet of pictures, each with its caption below.
+
+    Args:
+        images: (N, 3, H, W) in [-1, 1].
+        captions: N texts.
+        columns: pictures beside each other.
+        zoom: inches a picture.
+
+    Returns:
+        a show.Picture.
+    """
+    from t2i.show import Picture, panels, to_array
+
+    if len(images) != len(captions) or not len(images):
+        raise ValueError(f"a caption each: got {len(images)} images, {len(captions)} captions")
+    rows = -(-len(images) // columns)
+    figure, axes = panels(rows, columns, width=columns * zoom, height=rows * (zoom + 0.45))
+    for axis in axes:
+        axis.axis("off")
+    for axis, image, caption in zip(axes, images, captions, strict=False):
+        axis.imshow(to_array(image), interpolation="nearest")
+        style = {"fontsize": 7, "va": "top", "ha": "center", "transform": axis.transAxes}
+        axis.text(0.5, -0.05, _wrapped(caption), **style)
+    return Picture(figure, "Scenes with their captions: " + "; ".join(captions))
+
+
+def _wrapped(text: str, width: int = 22) -> str:
+    lines = [""]
+    for word in text.split():
+        if len(lines[-1]) + len(word) > width:
+            lines.append("")
+        lines[-1] += f"{word} "
+    return "\n".join(lines)
+
+
+def _own_coordinates(size: int, y: Tensor, x: Tensor, height: Tensor, turn: Tensor):
+    """(B, S, S) u and v: 0 in a thing's centre, 1 at its edge, turned as the thing is turned."""
+    axis = (torch.arange(size) + 0.5) / size
+    dy = (axis[None, :, None] - y[:, None, None]) * (2 / height)[:, None, None]
+    dx = (axis[None, None, :] - x[:, None, None]) * (2 / height)[:, None, None]
+    c, s = turn.cos()[:, None, None], turn.sin()[:, None, None]
+    return dx * c + dy * s, dy * c - dx * s
+
+
+PROMISED = 5_000  # scenes of 32 × 32 pixels a second, on two processor cores
+
+
+def bench(world: str = "one", size: int = 32, count: int = 20_000) -> dict[str, float]:
+    """Scenes a second on this machine, painted alone and with captions and tokens too.
+
+    Returns:
+        rates by the clock, which other work on the machine slows down, and by processor time.
+    """
+    digit_bank("train")
+    found = {"world": world, "size": size, "threads": torch.get_num_threads()}
+    for name, whole in (("painted", False), ("with captions and tokens", True)):
+        clock, busy = time.perf_counter(), time.process_time()
+        for first in range(0, count, 250):
+            specs = draw_specs(range(first, first + 250), world=world)
+            paint(specs, size)
+            if whole:
+                encode(specs.captions())
+        clock, busy = time.perf_counter() - clock, time.process_time() - busy
+        found[f"{name}, a second"] = round(count / clock)
+        found[f"{name}, a processor second"] = round(count / busy)
+    found["painted, times the promised 5,000"] = round(found["painted, a second"] / PROMISED, 2)
+    return found
+
+
+def main() -> None:
+    """Paint a sheet of scenes, or measure how fast they are painted."""
+    parser = argparse.ArgumentParser(prog="python -m t2i.scenes", description=main.__doc__)
+    parser.add_argument("command", nargs="?", choices=("sheet", "bench"), default="sheet")
+    parser.add_argument("--world", default="one")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--count", type=int, default=24)
+    parser.add_argument("--out", type=Path, default=Path("scenes.png"))
+    options = parser.parse_args()
+    if options.command == "bench":
+        print(json.dumps(bench(options.world, options.size), indent=1))
+        return
+    made = scenes(range(options.count), options.split, options.world, size=options.size)
+    print(show_scenes(*made).save(options.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The judge of scenes: its logic in closed form, its committed weights on pictures it never saw."""
+
+import json
+
+import pytest
+import torch
+
+from t2i import scene_judge_data
+from t2i.captions import COLOURS, KINDS, CaptionError, Thing, parse
+from t2i.scene_judge import (
+    ABSENT,
+    WEIGHTS,
+    JudgeNet,
+    View,
+    answers,
+    in_order,
+    look,
+    satisfied,
+    shows,
+    size_and_place,
+)
+from t2i.scene_judge_data import BROKEN, JudgeBatches, cell_shares, check_judge, targets
+from t2i.scene_specs import draw_specs
+from t2i.scenes import paint, place, scenes
+
+
+def view(*things, places=None, background="black", height=0.5):
+    found = tuple(Thing(*words.split()) for words in things)
+    places = places or tuple((0.5, 0.25 + 0.5 * i) for i in range(len(found)))
+    return View(found, tuple(places), (height,) * len(found), background, 1.0)
+
+
+@pytest.mark.parametrize(
+    "seen, caption, right",
+    [
+        (view("red seven"), "a red seven", True),
+        (view("red seven"), "a drawing of a 7 in red", True),
+        (view("red one"), "a red seven", False),
+        (view("pink seven"), "a red seven", False),
+        (view(), "a red seven", False),
+        (view("red seven", "blue star"), "a red seven", False),
+        (view("blue star", "red seven"), "a red seven and a blue star", True),
+        (view("red seven", "blue star"), "a red seven left of a blue star", True),
+        (view("red seven", "blue star"), "a blue star right of a red seven", True),
+        (view("red seven", "blue star"), "a red seven right of a blue star", False),
+        (view("red seven", "blue star"), "a red seven above a blue star", False),
+        (view("blue seven", "red star"), "a red seven left of a blue star", False),
+        (view("red seven"), "a red seven on a white background", False),
+        (view("red seven", background="white"), "a red seven on a white background", True),
+        (view("red seven", height=0.4), "a small red seven", True),
+        (view("red seven", height=0.4), "a large red seven", False),
+        (view("red seven", places=[(0.5, 0.26)]), "a red seven on the left", True),
+        (view("red seven", places=[(0.5, 0.26)]), "a red seven in the middle", False),
+    ],
+)
+def test_what_counts_as_shown(seen, caption, right):
+    assert shows(seen, parse(caption)) is right
+
+
+def test_order_and_place():
+    row = [(0.5, 0.2), (0.45, 0.5), (0.5, 0.8)]
+    assert in_order(row, "left of") and not in_order(row, "above")
+    assert not in_order(row[::-1], "left of")
+    assert not in_order([(0.2, 0.2), (0.8, 0.4)], "left of")  # rather above than left
+    assert size_and_place(0.7, (0.5, 0.55)) == ("large", "middle")
+    assert size_and_place(0.4, (0.2, 0.55)) == ("small", "top")
+    assert size_and_place(0.4, (0.5, 0.8)) == ("small", "right")
+
+
+def test_rendered_sizes_and_places_have_the_judges_names():
+    specs = draw_specs(range(3000), "any", "many", seed=9)
+    y, x, height, _ = place(specs)
+    for row in range(3000):
+        if specs.count[row] == 1:
+            thing = specs.scene(row).things[0]
+            where = (y[row, 0].item(), x[row, 0].item())
+            assert size_and_place(height[row, 0].item(), where) == (thing.size, thing.place)
+        else:
+            places = list(zip(y[row].tolist(), x[row].tolist(), strict=True))
+            assert in_order(places[: specs.count[row]], specs.scene(row).relation)
+
+
+def test_network_and_targets_fit_together():
+    specs = draw_specs(range(12), "any", "many")
+    found, truth = JudgeNet()(paint(specs)), targets(specs)
+    assert found["kind"].shape == (12, len(COLOURS), len(KINDS) + 1)
+    assert found["place"].shape == (*truth["kind"].shape, 2) == truth["place"].shape
+    assert found["height"].shape == truth["height"].shape
+    there = truth["kind"] != ABSENT
+    assert there.sum(dim=1).tolist() == specs.count.tolist()
+    for row in range(12):
+        for thing in specs.scene(row).things:
+            assert truth["kind"][row, COLOURS.index(thing.colour)] == KINDS.index(thing.kind)
+
+
+def test_cell_shares_keep_the_place():
+    places = 0.1 + 0.8 * torch.rand(20, 2)
+    share = cell_shares(places, 64).view(20, 8, 8)
+    centres = (torch.arange(8) + 0.5) / 8
+    torch.testing.assert_close(share.sum(dim=(1, 2)), torch.ones(20))
+    torch.testing.assert_close((share.sum(dim=2) * centres).sum(dim=1), places[:, 0])
+    torch.testing.assert_close((share.sum(dim=1) * centres).sum(dim=1), places[:, 1])
+
+
+def test_training_batches_hold_broken_pictures_too():
+    batch = next(JudgeBatches(batch_size=80))
+    broken = batch["background"] == -1
+    assert broken.sum() == 20 and (batch["kind"][broken] == ABSENT).all()
+    assert batch["images"].isfinite().all() and batch["images"].abs().max() <= 1.0001
+    for make in BROKEN:
+        specs = draw_specs(range(6), "any", "one")
+        images = paint(specs, digits="judge")
+        made = make(images, images.roll(1, 0), specs)
+        assert made.shape == images.shape
+        assert ((made - images).abs().amax(dim=(1, 2, 3)) > 0.1).all(), make.__name__
+
+
+def test_the_committed_judge_is_right():
+    """The figures of data/scene_judge.json hold here, on fewer pictures and other scenes."""
+    specs = draw_specs(range(600), "any", "one", seed=77)
+    measured = scene_judge_data.attribute_accuracy(scene_judge_data.load_judge(), specs)
+    for name in ("colour", "object", "background"):
+        assert measured[name] > 0.98, measured
+    recorded = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    for name in ("colour", "object", "background"):
+        assert recorded["rendered"]["one"][name] >= 0.99
+    assert WEIGHTS.stat().st_size < 2_000_000
+
+
+def test_the_committed_judge_sees_nothing_in_noise():
+    noise = torch.randn(300, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert sum(bool(v.things) for v in look(noise)) <= 3
+    assert not satisfied(torch.zeros(2, 3, 32, 32), ["a red seven", "a blue star"]).any()
+
+
+def test_satisfied_reads_captions_or_scenes_at_any_size():
+    images, captions = scenes(range(60), split="any", size=64, digits="test")
+    right = satisfied(images, captions)
+    assert right.dtype == torch.bool and right.float().mean() > 0.9
+    assert torch.equal(right, satisfied(images, [parse(caption) for caption in captions]))
+    assert satisfied(images, captions[1:] + captions[:1]).float().mean() < 0.2
+
+
+@pytest.mark.parametrize(
+    "images, says",
+    [
+        (torch.zeros(2, 1, 32, 32), r"must be \(B, 3, H, W\)"),
+        (torch.zeros(2, 3, 8, 8), "16 or more"),
+        (torch.zeros(0, 3, 32, 32), "one picture or more"),
+        (torch.full((1, 3, 32, 32), float("nan")), "NaN"),
+    ],
+)
+def test_pictures_that_cannot_be_looked_at(images, says):
+    with pytest.raises(ValueError, match=says):
+        answers(images, JudgeNet().eval())
+
+
+def test_captions_that_do_not_fit():
+    with pytest.raises(ValueError, match="a caption each"):
+        satisfied(torch.zeros(2, 3, 32, 32), ["a red seven"])
+    with pytest.raises(ValueError, match="a caption each"):
+        satisfied(torch.zeros(1, 3, 32, 32), "a red seven")
+    with pytest.raises(CaptionError, match="unknown"):
+        satisfied(torch.zeros(1, 3, 32, 32), ["a red zebra"])
+
+
+def test_check_reports_every_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(scene_judge_data, "load_judge", lambda path: JudgeNet().eval())
+    found = check_judge(tmp_path / "judge.safetensors", count=24)
+    assert {"n", "colour", "object", "background", "all"} <= found["rendered"]["one"].keys()
+    assert len(found["nothing_seen_in_broken"]) == len(BROKEN) + 1
+    assert json.loads((tmp_path / "judge.json").read_text()) == found
