@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from t2i.batches import Batches, stream_seed
-from t2i.checkpoint import save_weights, write_atomically
+from t2i.checkpoint import digest, save_weights, write_atomically
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
 from t2i.metrics import print_report, report
@@ -85,7 +85,8 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dic
     seconds = time.perf_counter() - started
     measured = report(torch.cat(parts), seed)
     print_report(measured)
-    result = {"sampling_seconds": round(seconds, 1), "sampling_machine": machine(device)}
+    result = {"weights": digest(path), "sampling_seconds": round(seconds, 1)}
+    result |= {"sampling_machine": machine(device)}
     result |= asdict(measured)
     update_json(path.with_suffix(".json"), result)
     return result

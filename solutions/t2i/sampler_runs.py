@@ -8,7 +8,6 @@ the lesson's chart is drawn from there. Cells of other weights or another count 
 """
 
 import argparse
-import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from t2i.batches import stream_seed
-from t2i.checkpoint import CheckpointError, load_into, load_tensors, write_atomically
+from t2i.checkpoint import CheckpointError, digest, load_into, load_tensors, write_atomically
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
 from t2i.lesson import tier
@@ -141,7 +140,7 @@ def run(todo: list[Cell], weights: Path, n: int, out: Path) -> dict:
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_ddpm(weights)[0].to(device)
-    head = {"weights": hashlib.sha256(weights.read_bytes()).hexdigest(), "n": n}
+    head = {"weights": digest(weights), "n": n}
     rulers: dict[int, Ruler] = {}
     for cell in todo:
         if cell.key in _known(out, head)["cells"]:
@@ -149,13 +148,25 @@ def run(todo: list[Cell], weights: Path, n: int, out: Path) -> dict:
         if cell.seed not in rulers:
             rulers[cell.seed] = Ruler(n, cell.seed)
         ruler = rulers[cell.seed]
-        result = measure(cell, model, n, ruler)
+        result = _from_lesson_3(cell, weights, head) or measure(cell, model, n, ruler)
         known = _known(out, head) | {"machine": machine(device)}  # another process may have added
         known["floor"][str(cell.seed)] = round(ruler.floor, 3)
         known["cells"][cell.key] = result
         write_atomically(out, (json.dumps(known, indent=1) + "\n").encode())
         print(f"{cell.key:28} Fréchet {result['frechet']:8.2f}   {result['seconds']:7.1f} s")
     return _known(out, head)
+
+
+def _from_lesson_3(cell: Cell, weights: Path, head: dict) -> dict | None:
+    """Lesson 3's own figures, if they are of these weights: its 1000 steps need no second run."""
+    file = weights.with_suffix(".json")
+    if cell.key != "ddpm/trailing/1000/0" or not file.exists():
+        return None
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if any(found.get(name) != value for name, value in head.items()):
+        return None
+    figures = {name: round(found[name], 4) for name in ("frechet", "recognisability")}
+    return figures | {"seconds": found["sampling_seconds"]}
 
 
 def _known(out: Path, head: dict) -> dict:

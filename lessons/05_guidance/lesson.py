@@ -1,0 +1,650 @@
+# %% [markdown]
+r"""
+# Lesson 5 · Classes and guidance: say what you want
+
+![Ten rows of handwritten digits, one row for each digit from 0 to 9. All the digits in a row are the one that was asked for.](figures/asked.png)
+
+**Each row was ordered.** Until now your network drew whatever came out of the noise. At the end of this lesson you type a digit, and it draws that one. And you hold a dial that says *how much* you mean it.
+
+The dial is called *classifier-free guidance* (Ho and Salimans 2022). It is one line of code. Every text-to-image model in use today has it: without it, Stable Diffusion's pictures hardly look like what was asked for.
+
+You bring the network and the loss from lesson 3 and the fast sampler from lesson 4. Plan about 80 minutes, of which about 8 are training; you can read on meanwhile.
+"""
+
+# %%
+from t2i.lesson import start
+
+start(5)
+
+# %%
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from t2i import class_runs, metrics, show, show_ddpm, show_guidance
+from t2i.class_recipes import AsPicture, Told, class_recipe
+from t2i.data import mnist
+from t2i.lesson import pick, tier
+from t2i.recipes import noise_loss, recipe
+from t2i.samplers import convert_prediction, ddim_step, pairs, sample_ddim, spaced_timesteps
+from t2i.schedules import add_noise
+from t2i.training import Batches, train
+
+# %% [markdown]
+r"""
+## 1. Ten wishes
+
+So far we threw the labels away. MNIST has one for each picture: which digit it is. Have a look at what we have been missing.
+"""
+
+# %%
+images, labels = mnist("train")
+device = "cuda" if torch.cuda.is_available() and tier() == "gpu" else "cpu"
+print(f"{len(images):,} training digits, each with a label, on {device}")
+show.show_images(
+    images[:10],
+    [f"{label}" for label in labels[:10]],
+    columns=10,
+    alt="Ten training digits, each with its label above it.",
+)
+
+# %% [markdown]
+r"""
+Ten digits: should we train ten networks, one for each? It would work, but every network would have to learn by itself what a pen stroke is, from a tenth of the pictures. And lesson 6 wants sentences, of which there is no end.
+
+So we keep one network, and *tell* it what we want. What we tell it is called the **condition**. The network's question changes from "which noise is in this picture?" to "which noise is in this picture, **given that it shows a 3**?"
+
+## 2. A label becomes a vector
+
+How do you tell a network "3"? Not as the number 3.0. Then 4 would be a little more of the same, and 8 would be twice as much as 4; but a 4 looks nothing like half an 8. The classes have names, and no order.
+
+So each class gets a row of its own in a table: a vector of learnt numbers. Looking up a row is called an *embedding*.
+
+![Left: a table with eleven rows, for the digits 0 to 9 and one called nothing. The row of the digit 3 is added to the vector of the time t, and the sum goes into every block of the UNet.](figures/orders.png)
+
+Our table has **one row more than there are classes**. That row has the number `num_classes` (10, as our classes are 0 to 9), and it means: *no wish, draw what you like*. It is called the **null class**. It looks like a detail now; in section 6 the whole lesson hangs on it.
+
+**Predict before you run.** How many learnt numbers does the table hold for 10 classes and vectors of length 96?
+"""
+
+# %%
+#| exercise: guidance.LabelEmbedding
+#| points: 10
+#| difficulty: 1
+#| minutes: 6
+#| hint: PyTorch has such a table: `nn.Embedding(rows, length)`. Called with whole numbers, it looks their rows up.
+#| hint: How many rows? One for each class *and one more*. The null class must be an ordinary row that learns like the others; leave `padding_idx` alone, which freezes a row at zero.
+#| hint: In `__init__`, after `super().__init__()`: `self.null = num_classes` and `self.table = nn.Embedding(num_classes + 1, dim)`. In `forward`: return `self.table(label)`. (The reference also says which label was wrong; you need not.)
+
+# %%
+#| check: LabelEmbedding
+table = LabelEmbedding(num_classes=10, dim=96)
+vectors = table(torch.tensor([3, 10, 3]))
+assert vectors.shape == (3, 96), "one vector for each label"
+assert torch.equal(vectors[0], vectors[2]), "the same label, the same vector"
+assert not torch.equal(vectors[0], vectors[1]), "another label, another vector"
+assert table(torch.arange(11)).isfinite().all(), "the labels 0 to 9, and 10 for the null class"
+
+# %%
+count = sum(weights.numel() for weights in table.parameters())
+print(f"{count:,} learnt numbers in the table")
+
+# %% [markdown]
+r"""
+(11 rows of 96: 1,056. The null class counts.)
+
+## 3. Where the vector goes in
+
+The UNet of lesson 2 already takes orders. It gets the step $t$ as a vector, and every ResBlock adds a projection of that vector to its channels. We let the label in through the same door: **its vector is added to the time's vector.** From then on every block hears both, "there is this much noise" and "it is a 3".
+
+Lesson 2 left that door open: `UNet.forward(x_t, t, cond)` adds `cond` to the time vector. So the network that knows labels is the old network with a table in front. Only its `forward` is yours to write:
+"""
+
+# %%
+#| exercise: guidance.ClassUNet.forward
+#| points: 10
+#| difficulty: 1
+#| minutes: 5
+#| hint: Two things happen: the labels become vectors, and the denoiser is called.
+#| hint: The denoiser wants three things: the noisy pictures, the steps, and one vector a picture. `__init__` has made all you need: `self.label_embedding` and `self.denoiser`.
+#| hint: One line: return `self.denoiser(x_t, t, self.label_embedding(label))`.
+
+
+# %%
+#| check: ClassUNet.forward
+class Echo(nn.Module):
+    """Not a denoiser: it hands back what it was given."""
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> tuple:
+        return x_t, t, cond
+
+
+told = ClassUNet(Echo(), num_classes=10, dim=4)
+x_t, t, label = torch.randn(2, 1, 28, 28), torch.tensor([5, 900]), torch.tensor([3, 10])
+answer = told(x_t, t, label)
+assert answer is not None, "forward should return what the denoiser answers"
+assert torch.equal(answer[0], x_t) and torch.equal(answer[1], t), "x_t and t go in as they are"
+assert torch.equal(answer[2], told.label_embedding(label)), "the label goes in as its vector"
+
+# %% [markdown]
+r"""
+## 4. Now and then, say nothing
+
+The null row is there, but who trains it? No picture in MNIST has the label 10. If we never show it to the network, its vector stays what it was at the start: random numbers that mean nothing.
+
+So during training we **hide the label of some pictures**: we put the null class in its place. For these the network has to do what it did in lesson 3: find the noise in *some* digit. One network learns two jobs, and the second costs almost nothing. The share of hidden labels is `cond_drop_prob`; 0.1 is usual.
+
+Two details decide whether it works:
+
+**Each sample for itself.** Roll a die for every sample of the batch, and not one for the whole batch.
+
+**All or nothing.** A label is one number, so it cannot be lost by halves. But in lesson 6 a condition will be a whole sentence: 12 words, each a vector of 64 numbers. Then *the whole sentence* is dropped or kept. Who drops single words, or single numbers, teaches the network to read torn sentences, and still has never shown it the empty one.
+
+![Three grids of twelve samples. Before: all are filled. Right: two whole rows are replaced. Wrong: single squares are missing everywhere, and no row is empty.](figures/dropped.png)
+
+Write `drop_condition` so that it works for labels `(B,)` and for sentences `(B, L, D)` alike. The randomness may come from a `generator`, as in lesson 3's sampler.
+
+**Predict before you run.** In a batch of 64 with `cond_drop_prob = 0.1`, how many labels are hidden? Always the same number? Can it be none?
+"""
+
+# %%
+#| exercise: guidance.drop_condition
+#| points: 15
+#| difficulty: 3
+#| minutes: 12
+#| hint: One random number for each *sample*: `torch.rand(len(condition), generator=generator, device=condition.device)`. Compare with `cond_drop_prob`: numbers from `torch.rand` lie in [0, 1), so a share p of them is below p.
+#| hint: That gives `drop`, shape (B,), of True and False. To reach all of a sample's numbers it needs the shape (B, 1, 1) for sentences, and (B,) for labels: as many dimensions as `condition`. `drop.reshape(-1, *[1] * (condition.ndim - 1))` does it for any number of them.
+#| hint: `torch.where(drop, null, condition)` takes `null` where drop is True and the condition elsewhere; it makes a new tensor, so the caller's labels stay as they are. (If `null` is a number of another type, `torch.as_tensor(null, dtype=condition.dtype)` makes it fit.)
+
+# %%
+#| check: drop_condition
+label = torch.arange(1000) % 10
+hidden = drop_condition(label, null=10, cond_drop_prob=0.25)
+assert hidden.shape == label.shape and hidden.dtype == label.dtype, "labels in, labels out"
+assert 180 < (hidden == 10).sum() < 320, "about a quarter of the labels should be hidden"
+assert torch.equal(hidden[hidden != 10], label[hidden != 10]), "the others stay as they are"
+assert (label < 10).all(), "the caller's labels must not be changed"
+words, nothing = torch.randn(200, 12, 4), torch.zeros(12, 4)
+lost = (drop_condition(words, nothing, 0.25) == 0).float().mean(dim=(1, 2))
+assert set(lost.tolist()) == {0.0, 1.0}, "each sample should lose all of its condition, or nothing"
+
+# %%
+batch = drop_condition(labels[:64], null=10, cond_drop_prob=0.1)
+show.show_images(
+    images[:64],
+    ["?" if label == 10 else f"{label}" for label in batch],
+    columns=16,
+    alt="A batch of 64 digits with their labels; in place of some labels stands a question mark.",
+)
+
+# %% [markdown]
+r"""
+About six, but each batch differs: by chance it may be two or twelve, and about once in a thousand batches it is none. That is fine, since over thousands of batches the null class gets its tenth.
+
+## 5. Train
+
+The loss is lesson 3's, word for word. Only one thing is new: the network hears the label, unless it was dropped. (`Told(model, label)` is a small wrapper that fills the label in, so that the rest of the course can call the network as `model(x_t, t)`, as before.)
+
+The training takes about 8 minutes on two CPU cores. It can be stopped and goes on where it was: the state is kept in `data/runs`. After a change to your code delete the file that the cell names. Read on while it runs!
+"""
+
+# %%
+plan = class_recipe(tier())
+torch.manual_seed(0)
+unet = recipe(tier()).build()
+model = ClassUNet(unet, num_classes=10, dim=4 * unet.unet.embedding_channels).to(device)
+size = sum(weights.numel() for weights in model.parameters())
+print(f"{size / 1e6:.2f} million weights, {plan.training.steps} steps of {plan.batch_size} digits")
+
+
+def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    x_0, label = batch
+    label = drop_condition(label, model.null, cond_drop_prob=0.1)
+    return noise_loss(Told(model, label), x_0)
+
+
+# %%
+batches = Batches(images, labels, batch_size=plan.batch_size)
+file = metrics.DATA / "runs" / f"lesson_5_{tier()}_{len(images)}.safetensors"
+checkpoint = pick(smoke=None, cpu=file, gpu=file)  # where to go on after a break
+for state in train(model, loss_fn, batches, plan.training, checkpoint):
+    denoiser = state.ema_model  # lesson 3's slow copy
+
+# %%
+show_ddpm.loss_picture(state.losses, tier="")
+
+# %% [markdown]
+r"""
+Time for a first order. Lesson 4's sampler can be used as it stands: we tell the model the labels 0 to 9, and draw four of each from noise. No guidance yet.
+
+**Predict before you run.** Will every digit be the one that you asked for?
+"""
+
+# %%
+alphas_cumprod = denoiser.denoiser.alphas_cumprod
+timesteps = spaced_timesteps(len(alphas_cumprod), pick(smoke=4, cpu=25, gpu=25))
+wish = torch.arange(10, device=device).repeat(4)
+x_T = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(1)).to(device)
+plain = sample_ddim(Told(denoiser, wish), x_T, alphas_cumprod, timesteps)
+show.show_images(
+    plain,
+    [f"{digit}" for digit in range(10)],
+    columns=10,
+    alt="Forty samples in ten columns; each column was asked to be one digit.",
+)
+
+# %% [markdown]
+r"""
+Mostly right. But look for the ones that could be two digits at once: a 4 with a roof, a 7 with a belly. The network has learnt how 4s *really* are, the doubtful ones included. We would like it to try a little harder.
+
+## 6. Past the answer
+
+To see how, we leave pictures behind for a while and go to a flat world, in which a "picture" is just two numbers: a point. It has three classes, three clouds that overlap. Here we need no training, since the best noise prediction is known exactly (`Mixture` in `solutions/t2i/show_guidance.py` has the formula, in five lines).
+
+We ask for the orange cloud. The model can give two answers at each point: one **with** the condition, and one **without** (the null class!). Which way is orange, and which way is *anything*?
+
+![One point and four arrows from it, over three clouds of points. One arrow, uncond, points to the nearest clouds. Another, cond, points to the orange cloud. A dashed line runs from the tip of uncond through the tip of cond and beyond; on it lie the tips of the guided arrows for scale 2 and 3.](figures/arrows.png)
+
+The difference, cond − uncond, is the interesting part. It says what is *special* about orange: what the wish changes. So let us exaggerate it. Start at uncond, walk to cond, **and do not stop there**:
+
+$$\text{guided} = \text{uncond} + s\cdot(\text{cond} - \text{uncond})$$
+
+$s$ is the `guidance_scale`. At $s=0$ the wish is ignored. At $s=1$ we are at cond: guidance is off. At $s=3$ we go three times as far.
+
+**Predict before you run.** Below are the arrows at scale 0, 1 and 4 (they point where the noise is taken away to, so minus the noise). Between the orange cloud and its neighbours, how will the arrows of scale 4 differ from those of scale 1? And far out, behind the orange cloud, where no other class comes near?
+"""
+
+
+# %%
+def by_hand(x_t: Tensor, t: Tensor, label: Tensor, scale: float) -> Tensor:
+    uncond = world(x_t, t, torch.full_like(label, world.null))
+    cond = world(x_t, t, label)
+    return uncond + scale * (cond - uncond)
+
+
+world = show_guidance.flat_world()
+show_guidance.field_picture(by_hand, world, scales=(0, 1, 4))
+
+# %% [markdown]
+r"""
+Scale 0 pulls towards all clouds, scale 1 towards orange. Scale 4 pulls towards orange **and pushes away from the others**. Behind the orange cloud, at the top, all three nearly agree: there it is orange anyway, so cond and uncond are almost the same, and little is left to exaggerate.
+
+There is a formula behind that. The arrows at scale $s$ are those of the density $p(x)^{1-s}\,p(x\,|\,c)^{s}$, at the same noise level. Up to a factor that is $p(x\,|\,c)\cdot p(c\,|\,x)^{s-1}$: points that are likely for the class, *times how sure one would be of the class when seeing them*, with a power on it. So this is a built-in classifier that gets louder with $s$; and nobody had to train one. That is why it is called classifier-free.
+
+> **Three ways to write one line.** Beware when you copy a scale from a paper!
+>
+> | who | how they write it | off is | in our scale |
+> |---|---|---|---|
+> | this course, diffusers | uncond + s · (cond − uncond) | s = 1 | |
+> | Ho and Salimans 2022 | (1 + w) · cond − w · uncond | w = 0 | s = 1 + w |
+> | Imagen, and many codes | cond + (w − 1) · (cond − uncond) | w = 1 | s = w |
+>
+> Their "guidance 3" may be our 4. The test is always the same: which value gives back cond?
+
+## 7. Arrows that are too long
+
+Exaggeration has a price. Look again at the last picture: the arrows of scale 4 are not only turned, they are also **longer**. They lead to the right side, and then too far.
+
+Watch it on real pictures. We hide test digits under a lot of noise, and ask our network for its two guesses of the *clean picture*. (`AsPicture` is a small wrapper: it turns the predicted noise into the picture with lesson 3's `predict_x_0`. Guiding pictures or guiding noise comes to the same thing, since one is the other, stretched and shifted.) A pixel should lie between −1, paper, and 1, ink.
+
+**Predict before you run.** At scale 8, will the guesses be greyer than at scale 1, or harsher?
+"""
+
+# %%
+test_images, test_labels = mnist("test")
+x_0, label = test_images[:8].to(device), test_labels[:8].to(device)
+t = torch.full((8,), round(0.85 * len(alphas_cumprod)), device=device)
+noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(2)).to(device)
+x_t = add_noise(x_0, noise, t, alphas_cumprod)
+painter = AsPicture(denoiser)
+with torch.no_grad():
+    uncond, cond = painter(x_t, t, torch.full_like(label, denoiser.null)), painter(x_t, t, label)
+
+# %%
+guesses = {f"scale {s}": (uncond + s * (cond - uncond)).cpu() for s in (0, 1, 3, 8)}
+for name, pictures in guesses.items():
+    print(f"{name}: the pixels of the guess have a standard deviation of {pictures.std():.2f}")
+show.film_strip(
+    {"noisy": x_t.cpu(), **guesses},
+    alt="Noisy digits and the guesses at scales 0, 1, 3 and 8: blurred first, harsh at last.",
+)
+
+# %%
+show_guidance.contrast_picture(guesses)
+
+# %% [markdown]
+r"""
+The larger the scale, the more contrast, and the more pixels lie outside. In colour pictures this shows as glaring, overexposed colours. They are *saturated*: everything beyond the edge is cut off, to pure white, black or red.
+
+The cure (Lin et al. 2023) is as simple as the disease. Keep the direction of the guided prediction, and give it back the *size* of the plain one. As its size we take the standard deviation over all numbers of one sample, written std:
+
+$$\text{rescaled} = \text{guided}\cdot\frac{\text{std}(\text{cond})}{\text{std}(\text{guided})}, \qquad \text{result} = \varphi\cdot\text{rescaled} + (1-\varphi)\cdot\text{guided}$$
+
+Full strength looks dull, so $\varphi$ (`guidance_rescale`) mixes the two; the paper likes 0.7.
+
+**Predict before you run.** Suppose one sample of a batch is far too strong and the others are not. What would go wrong if we took one std over the whole batch?
+"""
+
+# %%
+#| exercise: guidance.rescale_guidance
+#| points: 15
+#| difficulty: 2
+#| minutes: 10
+#| hint: Two standard deviations a sample, one quotient, one mixture. `tensor.std(dim=..., keepdim=True)` takes several dimensions at once.
+#| hint: All dimensions but the batch: `tuple(range(1, guided.ndim))`, which is (1, 2, 3) for pictures. With `keepdim=True` the result has the shape (B, 1, 1, 1) and multiplies each sample by its own number.
+#| hint: `factor = cond.std(dim=within, keepdim=True) / guided.std(dim=within, keepdim=True)`; return `guidance_rescale * (guided * factor) + (1 - guidance_rescale) * guided`.
+
+# %%
+#| check: rescale_guidance
+strong, weak = 5 * torch.randn(3, 1, 28, 28), torch.randn(3, 1, 28, 28)
+tamed = rescale_guidance(strong, weak, 1.0)
+assert tamed.shape == strong.shape, "a prediction in, a prediction out"
+sizes, wanted = tamed.std(dim=(1, 2, 3)), weak.std(dim=(1, 2, 3))
+assert torch.allclose(sizes, wanted, rtol=1e-3), "at 1, each sample gets the std of its own cond"
+assert torch.equal(rescale_guidance(strong, weak, 0.0), strong), "at 0, nothing changes"
+halfway = rescale_guidance(strong, weak, 0.5)
+assert torch.allclose(halfway, (strong + tamed) / 2, atol=1e-5), "in between, a mixture"
+
+# %%
+guided = uncond + 8 * (cond - uncond)
+tamed = rescale_guidance(guided, cond, 0.7)
+show_guidance.contrast_picture(
+    {"scale 1": cond.cpu(), "scale 8": guided.cpu(), "8, rescaled": tamed.cpu()}
+)
+
+# %% [markdown]
+r"""
+**In which language?** We rescaled guesses of the *picture*, and that is no accident. Here are both languages side by side:
+"""
+
+# %%
+with torch.no_grad():
+    blind, told = denoiser(x_t, t, torch.full_like(label, denoiser.null)), denoiser(x_t, t, label)
+for name, pair in {"picture": (uncond, cond), "noise": (blind, told)}.items():
+    at_8 = pair[0] + 8 * (pair[1] - pair[0])
+    print(f"std of the predicted {name:8} scale 1: {pair[1].std():.2f}  scale 8: {at_8.std():.2f}")
+
+# %% [markdown]
+r"""
+In the language of noise the harm hardly shows: the noise is so large that its size stays near 1 whatever the scale, so there is nothing to give back. Rescale pictures, or lesson 4's $v$, which near pure noise *is* the picture (with a minus sign). The paper's own model predicts $v$. This is the one place in this lesson where the language matters.
+
+## 8. Two answers in one call
+
+By hand we called the model twice. A large model is faster when it is asked once, with a batch twice as long: one half hears the null class, the other half the wish.
+
+![A batch of three noisy pictures is doubled. The upper half gets the null class, the lower half the labels. After one call of the model the answer is cut in two halves: uncond and cond.](figures/one_call.png)
+
+Four things to mind:
+
+- Picture, step and condition must stay **together**: row 4 of the doubled batch is picture 1 again, with step 1 and label 1.
+- Cut the answer **along the batch**, in the order in which you joined it.
+- At scale 1 guidance is off, so do not pay for it: call the model with the conditions alone.
+- The scale may be one number, or one for each sample, `(B,)`.
+
+**Predict before you run.** What does guidance cost in time, compared with sampling at scale 1?
+"""
+
+# %%
+#| exercise: guidance.guided_prediction
+#| points: 30
+#| difficulty: 4
+#| minutes: 20
+#| hint: First make the scale a tensor that multiplies pictures: `torch.as_tensor(guidance_scale, dtype=x_t.dtype, device=x_t.device)`, reshaped to (-1, 1, 1, 1). If all its entries are 1, return `model(x_t, t, condition)` and be done. To be general, use `*[1] * (x_t.ndim - 1)` for the ones.
+#| hint: The null conditions must have the shape of `condition`. `torch.as_tensor(null, dtype=condition.dtype, device=condition.device).expand_as(condition)` works for a number and for a sentence. Then three times `torch.cat`: pictures with pictures, steps with steps, nulls with conditions.
+#| hint: `uncond, cond = model(...).chunk(2)` cuts the answer in two along the batch. Then the formula of section 6. At last: if `guidance_rescale` is not 0, return `rescale_guidance(guided, cond, guidance_rescale)`.
+
+
+# %%
+#| check: guided_prediction
+def model_that_counts(x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    """An invented model: the answer is the label, plus the step, everywhere."""
+    asked.append(condition.tolist())
+    return torch.zeros_like(x_t) + (condition + t).reshape(-1, 1, 1, 1)
+
+
+asked = []
+x_t, t, label = torch.randn(2, 1, 4, 4), torch.tensor([100, 500]), torch.tensor([3, 7])
+answer = guided_prediction(model_that_counts, x_t, t, label, 10, guidance_scale=2.0)
+assert len(asked) == 1, "both answers should come from one call of the model"
+assert sorted(asked[0]) == [3, 7, 10, 10], "the wishes, and as many nulls"
+assert answer[:, 0, 0, 0].tolist() == [10 + 2 * (3 - 10) + 100, 10 + 2 * (7 - 10) + 500], (
+    "it should be uncond + 2 · (cond - uncond), each sample with its own step and label"
+)
+asked.clear()
+answer = guided_prediction(model_that_counts, x_t, t, label, 10, guidance_scale=1.0)
+assert asked == [[3, 7]], "at scale 1 the model should be asked for the wishes alone"
+own = guided_prediction(model_that_counts, x_t, t, label, 10, torch.tensor([0.0, 2.0]))
+assert own[:, 0, 0, 0].tolist() == [110, 504], "a scale of its own for each sample"
+
+# %% [markdown]
+r"""
+## 9. The sampler that takes orders
+
+Lesson 4's DDIM loop needs just one change: where it asked the model, it now asks `guided_prediction`. Here it is once more, from the outside:
+
+> start from pure noise $x_T$<br>
+> for each step $t$ and the step after it: ask for the guided noise, take one `ddim_step`
+
+`pairs(timesteps, alphas_cumprod)` from lesson 4 gives each step together with the next; the last goes to −1, the clean end. The model may speak of noise, pictures or $v$ (`prediction_type`); lesson 4's `convert_prediction` makes it noise, for `ddim_step`. **Guide first, then step.** (Who makes two clean guesses, clips each to [-1, 1] and guides those, has cut off the very thing that guidance wanted to exaggerate.)
+"""
+
+# %%
+#| exercise: guidance.sample_guided
+#| points: 20
+#| difficulty: 3
+#| minutes: 12
+#| hint: `for step, step_prev in pairs(timesteps, alphas_cumprod):` and in it five lines: `t` and `t_prev` for the whole batch, the guided prediction, the same as noise, the step, `on_step`.
+#| hint: One step number for each sample: `torch.full((len(x),), step, device=x.device)`, and the same for `step_prev`. Hand everything on: `guidance_scale` and `guidance_rescale` to `guided_prediction`, `prediction_type` to `convert_prediction` (from it, to "epsilon"), `clip_sample` to `ddim_step`.
+#| hint: `x = x_T`. In the loop: `prediction = guided_prediction(model, x, t, condition, null, guidance_scale, guidance_rescale)`; `noise_pred = convert_prediction(prediction, x, t, alphas_cumprod, prediction_type, "epsilon")`; `x = ddim_step(x, noise_pred, t, t_prev, alphas_cumprod, clip_sample=clip_sample)`; then `on_step(step, x, noise_pred)` unless it is `None`. After the loop return `x`. The line `@torch.no_grad()` stays above the `def`.
+
+# %%
+#| check: sample_guided
+label = torch.tensor([0, 1, 2])
+points = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+steps = spaced_timesteps(100, 20)
+visited = []
+ends = sample_guided(
+    world, points, label, world.null, world.alphas_cumprod, steps, 4.0, clip_sample=False,
+    on_step=lambda step, x, noise_pred: visited.append(step),
+)  # fmt: skip
+assert ends.shape == points.shape, "one sample for each x_T"
+assert visited == steps.tolist(), "every timestep once, in order, and on_step after each"
+distance = torch.cdist(ends, world.centres)
+assert torch.equal(distance.argmin(dim=1), label), "each point should end at the class it asked for"
+
+# %% [markdown]
+r"""
+Where do the samples end up in the flat world? Three hundred points, all asking for orange, from the same noise each time.
+
+**Predict before you run.** At scale 4, will they fill the orange cloud as the data do?
+"""
+
+# %%
+points = torch.randn(300, 2, generator=torch.Generator().manual_seed(1))
+orange = torch.zeros(300, dtype=torch.int64)
+ends = {
+    scale: sample_guided(
+        world, points, orange, world.null, world.alphas_cumprod, steps, scale, clip_sample=False
+    )
+    for scale in (0.0, 1.0, 4.0)
+}
+show_guidance.ends_picture(ends, world)
+
+# %% [markdown]
+r"""
+They do not. At scale 1 the samples are spread as the data are. At scale 4 they keep clear of the other clouds (that is what we wanted). But they crowd together on the far side, and some have gone past all the data: more orange than orange (that is what we pay). **Guidance trades diversity for certainty.** Keep this picture in mind for everything that follows.
+
+Now the digits:
+"""
+
+
+# %%
+def order(wish: Tensor, x_T: Tensor, scale: float, **options) -> Tensor:
+    """Pictures of the digits in `wish`, on the CPU."""
+    given = (x_T.to(device), wish.to(device), denoiser.null, alphas_cumprod, timesteps)
+    return sample_guided(painter, *given, scale, prediction_type="sample", **options).cpu()
+
+
+wish = torch.arange(10).repeat(4)
+show.show_images(
+    order(wish, x_T, 3.0),
+    [f"{digit}" for digit in range(10)],
+    columns=10,
+    alt="Forty samples at scale 3 in ten columns, each column one digit.",
+)
+
+# %% [markdown]
+r"""
+The same noise as in section 5, and the same network: only the dial was turned to 3.
+
+## 10. Turning the dial
+
+One row for each scale; in a column the noise is the same. Follow a column downwards.
+
+**Predict before you run.** What will the row at scale 0 show? It hears your wish, and then multiplies it by nothing.
+"""
+
+# %%
+wish = torch.arange(10)
+rows = {f"{scale:g}": order(wish, x_T[:10], scale) for scale in pick(
+    smoke=(0.0, 3.0), cpu=(0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0))}  # fmt: skip
+show.film_strip(
+    rows,
+    [f"{digit}" for digit in range(10)],
+    alt="Rows for guidance scales from 0 to 8, columns for the digits asked for.",
+    caption="Left: the guidance scale. Above: the digit that was asked for.",
+)
+
+# %% [markdown]
+r"""
+At 0 the row shows any digits at all. At 1 most are right, and a doubtful one may need a scale of 2 or 3 before it makes up its mind. From there on the strokes get thicker and harder. (That the digits get more alike as well, a single row cannot show. That is the next section.)
+
+Type your own order here. (It may be a date, a price, a phone number.)
+"""
+
+# %%
+my_wish = "31415926"
+digits = torch.tensor([int(character) for character in my_wish])
+noise = torch.randn(len(digits), 1, 28, 28)
+show.show_images(order(digits, noise, 3.0), alt=f"The digits {my_wish}, drawn by the network.")
+
+# %% [markdown]
+r"""
+## 11. What does certainty cost?
+
+Two questions, each with a number.
+
+**Fidelity: is it what I asked for?** A plain classifier, trained on real digits alone, reads the samples. We count how often it reads the digit that was asked for. It misreads a few real digits as well, so theirs is the ceiling.
+
+**Diversity: do the samples of one digit differ from each other as real ones do?** The classifier's last layer turns each picture into 64 numbers, its *features*: alike pictures lie near each other there. We take the variance of the features *within* each class, and divide by the same for real digits. 1 is as diverse as real handwriting; 0 is the same picture every time. (It can be above 1: malformed digits lie scattered far and wide.)
+"""
+
+# %%
+count = pick(smoke=20, cpu=200, gpu=1000)
+real = class_runs.reference(count)
+noise = torch.randn(count, 1, 28, 28, generator=torch.Generator().manual_seed(5))
+rows = []
+for scale in pick(smoke=(1.0, 3.0), cpu=(1.0, 2.0, 3.0, 8.0)):
+    measured = class_runs.measure(order(real.labels, noise, scale), real.labels, real)
+    rows.append({"guidance_scale": scale, **measured})
+    print(f"scale {scale:g}: asked {measured['asked']:.1%}, diversity {measured['diversity']:.2f}")
+
+# %%
+ceiling = class_runs.measure(real.images, real.labels, real)
+show_guidance.trade_picture(rows, ceiling, count)
+
+# %% [markdown]
+r"""
+Every point of the curve is the same network. There is no best scale: there is a choice. To make training data for a reading machine, you would stay low; for one perfect picture, go higher. Stable Diffusion's users mostly settle near 7.5, since a sentence is a much weaker hint than a label, and needs more exaggeration.
+
+## 12. Too much
+
+What exactly is wrong at scale 8? Let us look at what the sampler's clipping has hidden from us. Below, the same orders at scale 8: as usual, without clipping, and without clipping but with `rescale_guidance`.
+
+**Predict before you run.** Which of the three has the most pixels outside [-1, 1]?
+"""
+
+# %%
+wish, noise = torch.arange(10), x_T[:10]
+rows = {
+    "scale 1": order(wish, noise, 1.0, clip_sample=False),
+    "scale 8": order(wish, noise, 8.0, clip_sample=False),
+    "8, rescaled": order(wish, noise, 8.0, clip_sample=False, guidance_rescale=0.7),
+    "8, clipped": order(wish, noise, 8.0),
+}
+show.film_strip(rows, alt="Digits at scale 1, at scale 8, rescaled, and clipped.")
+
+# %%
+show_guidance.contrast_picture({name: rows[name] for name in list(rows)[:3]})
+
+# %% [markdown]
+r"""
+Rescaling brings the pixels back into their range. It does not bring back the variety: the digits stay as alike as before. And do not expect it to make better *digits*. They are black and white by nature, so clipping does them little harm; its row in the table below says what it gains here. In photographs it is different: skies burn out, skin turns orange. There rescaling (or *dynamic thresholding*, Imagen's way) is what makes a high scale usable.
+
+## 13. The lesson's own table
+
+Measured with the code behind two commands, `python -m t2i.class_recipes train` and `python -m t2i.class_recipes evaluate`. *Judge is sure* is lesson 3's strict judge, who knows "no digit" as well; *Fréchet* is lesson 3's distance between two crowds, where less is better, and the real digits' own value is the floor. In brackets: where the true share lies in 95 of 100 such measurements.
+"""
+
+# %%
+show_guidance.results_table()
+
+# %% [markdown]
+r"""
+![A falling curve: for each guidance scale from 1 to 8, the share of samples that are read as the asked digit against their diversity. A star marks real digits.](figures/trade.png)
+
+Read the first row with care: at scale 0 nothing was asked. About a tenth of the samples are "right" by luck, and the "diversity within a digit" is that of all ten digits mixed. And read the Fréchet column against the first one. It punishes both faults: samples that are no digits, *and* samples that are all alike. So its best value lies in between. In papers, the scale with the best Fréchet distance is usually a small one, and the scale that people like best is larger. Now you know why.
+
+## 14. What was left out, and where these lines live in real systems
+
+- **Ten classes are few.** With 1,000 classes (ImageNet) nothing changes but the size of the table. With sentences a table is hopeless: lesson 6 lets each place of the picture look at the words.
+- **The null can be more than nothing.** Put *what you do not want* in its place, and guidance pushes away from that: it is the "negative prompt" of Stable Diffusion. You can try it now: pass a digit as `null`.
+- **Guidance at each step need not be the same.** Leaving it out at the noisiest and the last steps keeps more of the diversity (Kynkäänniemi et al. 2024).
+- **The guided arrows lead to no exact density.** At each noise level they belong to $p^{1-s}p(\cdot|c)^s$ *of that level*, and these levels do not fit together as the noisy versions of one picture. It works all the same; the samples are not exactly from the sharpened density.
+
+| yours | in diffusers' `StableDiffusionPipeline` |
+|---|---|
+| `drop_condition` | in the training scripts: `proportion_empty_prompts`, `conditioning_dropout_prob` |
+| the null condition | `negative_prompt_embeds`, by default of the empty prompt |
+| `torch.cat` in `guided_prediction` | `latent_model_input = torch.cat([latents] * 2)` |
+| uncond + s · (cond − uncond) | `noise_pred_uncond + self.guidance_scale * (noise_pred_text - noise_pred_uncond)` |
+| scale 1 is off | `do_classifier_free_guidance` is `guidance_scale > 1` |
+| `rescale_guidance` | `rescale_noise_cfg` |
+
+See for yourself:
+"""
+
+# %%
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+
+strong, weak = 5 * torch.randn(4, 1, 28, 28), torch.randn(4, 1, 28, 28)
+difference = rescale_guidance(strong, weak, 0.7) - rescale_noise_cfg(strong, weak, 0.7)
+print(f"largest difference to diffusers: {difference.abs().max():.1e} (below 1e-5 if yours is right)")
+
+# %% [markdown]
+r"""
+## Three questions
+"""
+
+# %%
+#| quiz: other_convention
+
+# %%
+#| quiz: why_drop
+
+# %%
+#| quiz: too_much
+
+# %% [markdown]
+r"""
+## The papers
+
+- Ho, Salimans 2022, *Classifier-free diffusion guidance*, [arXiv:2207.12598](https://arxiv.org/abs/2207.12598): this lesson. Algorithms 1 and 2 are your `loss_fn` and `sample_guided`.
+- Dhariwal, Nichol 2021, *Diffusion models beat GANs on image synthesis*, [arXiv:2105.05233](https://arxiv.org/abs/2105.05233): guidance with a classifier, which came first.
+- Saharia et al. 2022, *Photorealistic text-to-image diffusion models* (Imagen), [arXiv:2205.11487](https://arxiv.org/abs/2205.11487): large scales, and what they do to the contrast.
+- Lin et al. 2023, *Common diffusion noise schedules and sample steps are flawed*, [arXiv:2305.08891](https://arxiv.org/abs/2305.08891): rescaling, section 3.4.
+- Kynkäänniemi et al. 2024, *Applying guidance in a limited interval*, [arXiv:2404.07724](https://arxiv.org/abs/2404.07724).
+
+**Next, lesson 6:** from ten labels to words, and a network that shows you which word it looked at.
+"""

@@ -1,0 +1,251 @@
+"""Draw the figures of lesson 5: python lessons/05_guidance/make_figures.py [--weights FILE]
+
+The digits come from the committed weights (`python -m t2i.class_recipes train` makes them) and the
+curve from the figures beside them (`python -m t2i.class_recipes evaluate`): a minute on two cores.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch, Rectangle
+from torch import Tensor
+
+from t2i import show, show_guidance
+from t2i.class_recipes import WEIGHTS, AsPicture, load_class_unet
+from t2i.data import mnist
+from t2i.guidance import ClassUNet, guided_prediction, sample_guided
+from t2i.samplers import spaced_timesteps
+
+FIGURES = Path(__file__).parent / "figures"
+SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+
+
+def seeded(*shape: int, seed: int) -> Tensor:
+    """Standard Gaussian noise that is the same at every run."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def order(model: ClassUNet, wish: Tensor, x_T: Tensor, scale: float, **options) -> Tensor:
+    """Pictures of the digits in `wish`, in 25 steps."""
+    ac = model.denoiser.alphas_cumprod
+    given = (x_T, wish, model.null, ac, spaced_timesteps(len(ac), 25), scale)
+    return sample_guided(AsPicture(model), *given, prediction_type="sample", **options)
+
+
+# --- the digits
+
+
+def asked(model: ClassUNet) -> show.Picture:
+    """Ten rows, one for each digit that was asked for."""
+    wish = torch.arange(10).repeat_interleave(16)
+    samples = order(model, wish, seeded(160, 1, 28, 28, seed=11), 3.0)
+    rows = {f"{digit}": samples[wish == digit] for digit in range(10)}
+    return show.film_strip(rows, alt="", width=6.4)
+
+
+def sweep(model: ClassUNet) -> show.Picture:
+    """One row a scale, the same noise in each."""
+    x_T = seeded(10, 1, 28, 28, seed=12)
+    rows = {f"scale {s:g}": order(model, torch.arange(10), x_T, s) for s in SCALES}
+    return show.film_strip(rows, [f"{digit}" for digit in range(10)], alt="", width=6.4)
+
+
+def too_much(model: ClassUNet) -> show.Picture:
+    """Scale 8 without clipping, rescaled, and clipped, beside scale 1."""
+    wish, x_T = torch.arange(10), seeded(10, 1, 28, 28, seed=12)
+    rows = {
+        "scale 1": order(model, wish, x_T, 1.0, clip_sample=False),
+        "scale 8": order(model, wish, x_T, 8.0, clip_sample=False),
+        "8, rescaled": order(model, wish, x_T, 8.0, clip_sample=False, guidance_rescale=0.7),
+        "8, clipped": order(model, wish, x_T, 8.0),
+    }
+    return show.film_strip(rows, alt="", width=6.4)
+
+
+# --- the flat world
+
+
+def field() -> show.Picture:
+    """Arrows with and without guidance."""
+    world = show_guidance.flat_world()
+
+    def guide(x_t: Tensor, t: Tensor, label: Tensor, scale: float) -> Tensor:
+        return guided_prediction(world, x_t, t, label, world.null, scale)
+
+    return show_guidance.field_picture(guide, world, (0, 1, 4))
+
+
+def ends() -> show.Picture:
+    """Where samples end up, with and without guidance."""
+    world, points = show_guidance.flat_world(), seeded(300, 2, seed=1)
+    wish, steps = torch.zeros(300, dtype=torch.int64), spaced_timesteps(100, 20)
+    ac = world.alphas_cumprod
+    return show_guidance.ends_picture(
+        {
+            scale: sample_guided(
+                world, points, wish, world.null, ac, steps, scale, clip_sample=False
+            )
+            for scale in (0.0, 1.0, 4.0)
+        },
+        world,
+    )
+
+
+def arrows() -> show.Picture:
+    """One point: uncond, cond, and the line through both that guidance walks along."""
+    world = show_guidance.flat_world()
+    figure, (axes,) = show.panels(1, 1, 5.2, 4.3)
+    show_guidance.draw_clouds(axes, world, 0, float(world.alphas_cumprod[20]))
+    x, t = torch.tensor([[-1.75, 0.55]]), torch.tensor([20])
+    uncond = -world(x, t, torch.tensor([world.null]))[0]
+    cond = -world(x, t, torch.tensor([0]))[0]
+    start, size = x[0], 0.55
+    tips = {s: start + size * (uncond + s * (cond - uncond)) for s in (0, 1, 2, 3)}
+    axes.plot(*torch.stack([tips[0], tips[3]]).T, "--", color=show.GREY, lw=1.5, zorder=2)
+    places = {0: (8, -8, "left"), 1: (8, -6, "left"), 2: (8, -6, "left"), 3: (8, -6, "left")}
+    names = {0: "uncond (0)", 1: "cond (1)", 2: "guided, 2", 3: "guided, 3"}
+    colours = {0: show.GREY, 1: show.BLACK, 2: show.VERMILLION, 3: show.VERMILLION}
+    for s, tip in tips.items():
+        style = {"arrowstyle": "-|>,head_width=0.3,head_length=0.6", "lw": 2.2}
+        style |= {"color": colours[s], "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", tip.tolist(), start.tolist(), arrowprops=style)
+        dx, dy, side = places[s]
+        axes.annotate(
+            names[s], tip.tolist(), (dx, dy), textcoords="offset points", ha=side,
+            color=colours[s], fontsize=10.5, fontweight="bold",
+            bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1},
+        )  # fmt: skip
+    axes.plot(*start, "o", color=show.BLACK, ms=7, zorder=5)
+    axes.set(xlim=(-2.7, 2.5), ylim=(-1.6, 2.6), aspect="equal")
+    return show.Picture(figure, "")
+
+
+# --- ideas
+
+
+def box(axes: Axes, x: float, y: float, wide: float, high: float, colour: str, text: str) -> None:
+    shape = FancyBboxPatch(
+        (x, y), wide, high, "round,pad=0,rounding_size=0.08", fc=colour, ec=show.BLACK, lw=1
+    )
+    axes.add_patch(shape)
+    axes.text(x + wide / 2, y + high / 2, text, ha="center", va="center", fontsize=10)
+
+
+def arrow(axes: Axes, start: tuple, end: tuple) -> None:
+    style = {"arrowstyle": "-|>,head_width=0.3,head_length=0.6", "color": show.BLACK, "lw": 1.8}
+    axes.annotate("", end, start, arrowprops=style | {"shrinkA": 0, "shrinkB": 0})
+
+
+def strip(axes: Axes, x: float, y: float, values: Tensor, wide: float, high: float) -> None:
+    """A vector as a row of coloured squares."""
+    box_ = (x, x + wide, y, y + high)
+    axes.imshow(values[None], cmap="cividis", vmin=-2, vmax=2, extent=box_, aspect="auto")
+    axes.add_patch(Rectangle((x, y), wide, high, fill=False, ec=show.BLACK, lw=0.8))
+
+
+def orders() -> show.Picture:
+    """Label to row of the table, plus the time's vector, into the blocks."""
+    figure, (axes,) = show.panels(1, 1, 8, 3.7)
+    rows, time = seeded(11, 14, seed=3), seeded(14, seed=4)
+    for label in range(11):
+        y = 3.3 - 0.3 * label
+        strip(axes, 1.0, y, rows[label], 2.2, 0.24)
+        name = "nothing" if label == 10 else f"{label}"
+        colour = show.VERMILLION if label == 3 else show.BLACK
+        axes.text(0.9, y + 0.12, name, ha="right", va="center", color=colour, fontsize=10)
+    y = 3.3 - 0.3 * 3
+    axes.add_patch(Rectangle((0.97, y - 0.03), 2.26, 0.3, fill=False, ec=show.VERMILLION, lw=2.5))
+    axes.text(2.1, 3.72, "LabelEmbedding: the table", ha="center", fontsize=10.5)
+    arrow(axes, (3.3, y + 0.12), (4.32, 1.68))
+    axes.text(4.55, 1.55, "+", ha="center", va="center", fontsize=22)
+    strip(axes, 3.55, 0.2, time, 1.9, 0.24)
+    axes.text(4.55, -0.05, "the time's vector", ha="center", fontsize=10)
+    arrow(axes, (4.55, 0.55), (4.55, 1.32))
+    arrow(axes, (4.78, 1.55), (5.55, 1.55))
+    for i, (name, high) in enumerate((("down", 2.2), ("mid", 1.4), ("up", 2.2))):
+        box(axes, 5.65 + 0.85 * i, 1.55 - high / 2, 0.7, high, "#CFE8F6", name)
+    axes.text(6.75, 2.85, "every ResBlock of the UNet hears the sum", ha="center", fontsize=10)
+    axes.set(xlim=(0, 8.4), ylim=(-0.3, 3.95), aspect="auto")
+    axes.axis("off")
+    return show.Picture(figure, "")
+
+
+def dropped() -> show.Picture:
+    """Sentences of 8 words with 6 numbers each; dropped whole, and dropped by numbers."""
+    samples, numbers = 12, 24
+    context = seeded(samples, numbers, seed=5)
+    generator = torch.Generator().manual_seed(8)
+    torn = torch.rand(samples, numbers, generator=generator) < 0.17
+    whole = torch.zeros(samples, numbers, dtype=torch.bool)
+    whole[[4, 9]] = True
+    figure, axes = show.panels(1, 3, 8, 3.1)
+    titles = ("before", "right: two lost all", "wrong: all are torn")
+    for panel, title, mask in zip(axes, titles, (None, whole, torn), strict=True):
+        panel.imshow(context, cmap="cividis", vmin=-2, vmax=2, aspect="auto")
+        if mask is not None:
+            for i, j in mask.nonzero().tolist():
+                square = (j - 0.5, i - 0.5), 1, 1
+                panel.add_patch(Rectangle(*square, fc="white", ec=show.VERMILLION, lw=0.6))
+        panel.set(title=title, xticks=[], xlabel="the numbers of its condition")
+        panel.set(yticks=range(0, samples, 3), yticklabels=range(1, samples + 1, 3))
+        panel.grid(False)
+    axes[0].set_ylabel("sample")
+    return show.Picture(figure, "")
+
+
+def one_call() -> show.Picture:
+    """The batch doubled, asked once, cut in halves."""
+    figure, (axes,) = show.panels(1, 1, 8, 3.3)
+    digits = mnist("test")[0][:3] * 0.6 + 0.4 * seeded(3, 1, 28, 28, seed=6)
+    labels = mnist("test")[1][:3].tolist()
+    for i in range(6):
+        y = 3.0 - 0.56 * i - (0.16 if i > 2 else 0)
+        axes.imshow(
+            show.to_array(digits[i % 3]), cmap="gray", vmin=0, vmax=1, extent=(0.5, 1, y, y + 0.5),
+            aspect="auto",
+        )  # fmt: skip
+        colour, text = ("#E5E5E5", "nothing") if i < 3 else ("#FBE3B0", f"{labels[i % 3]}")
+        box(axes, 1.15, y + 0.06, 0.8, 0.38, colour, text)
+        answer = show.GREY if i < 3 else show.BLACK
+        axes.add_patch(Rectangle((4.5, y), 0.5, 0.5, fc="#CFE8F6", ec=answer, lw=1.2))
+    middle = 1.55
+    box(axes, 2.75, middle - 0.8, 1.0, 1.6, "#CFE8F6", "model\n\none call")
+    arrow(axes, (2.1, middle), (2.65, middle))
+    arrow(axes, (3.85, middle), (4.4, middle))
+    for y, name, colour in ((2.7, "uncond", show.GREY), (0.42, "cond", show.BLACK)):
+        axes.text(5.15, y - 0.02, name, va="center", fontsize=12, color=colour)
+        arrow(axes, (6.0, y), (6.4, middle + (0.25 if y > middle else -0.25)))
+    axes.text(6.45, middle, "uncond + s · (cond − uncond)", va="center", fontsize=10.5)
+    axes.set(xlim=(0.4, 8.7), ylim=(-0.1, 3.6))
+    axes.axis("off")
+    return show.Picture(figure, "")
+
+
+def trade() -> show.Picture:
+    found = show_guidance.results()
+    return show_guidance.trade_picture(found["scales"], found["real"], found["n"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw the figures of lesson 5.")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--only", nargs="*", help="names of figures; all by default")
+    options = parser.parse_args()
+    FIGURES.mkdir(exist_ok=True)
+    figures = {draw.__name__: draw for draw in (orders, dropped, one_call, arrows, field, ends)}
+    digits = {draw.__name__: draw for draw in (asked, sweep, too_much)}
+    wanted = options.only or [*figures, *digits, "trade"]
+    model = load_class_unet(options.weights)[0] if digits.keys() & set(wanted) else None
+    for name in wanted:
+        if name == "trade" and not show_guidance.results():
+            continue
+        picture = digits[name](model) if name in digits else (figures | {"trade": trade})[name]()
+        picture.save(FIGURES / f"{name}.png", dpi=100)
+    for path in sorted(FIGURES.glob("*.png")):
+        print(f"{path.name:20} {path.stat().st_size / 1000:6.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""Lesson 5's own pictures: a flat world in which guidance can be seen, and what the scale costs."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from IPython.display import Markdown
+from torch import Tensor
+
+from t2i.schedules import alphas_cumprod, cosine_betas, gather
+from t2i.show import BLACK, BLUE, COLOURS, GREY, ORANGE, SKY, VERMILLION, Picture, panels
+
+RESULTS = Path(__file__).resolve().parents[2] / "data" / "guidance_cpu.json"
+MARKS = ("o", "s", "^")  # of the three classes, for readers who see no colours
+Guide = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+
+
+class Mixture:
+    """Points of some classes, each a round cloud; their best noise prediction is known exactly.
+
+    Called like a trained model, mixture(x_t, t, label). The label K, one past the K classes, asks
+    for none of them.
+
+    Args:
+        centres: (K, D) of the clouds, all equally likely.
+        std: of each cloud.
+        alphas_cumprod: (T,).
+    """
+
+    def __init__(self, centres: Tensor, std: float, alphas_cumprod: Tensor):
+        self.centres, self.std, self.alphas_cumprod = centres, std, alphas_cumprod
+        self.null = len(centres)
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        """(B, D), (B,) and (B,) -> (B, D): the noise in x_t to expect, given the class."""
+        alpha_bar_t = gather(self.alphas_cumprod, t, like=x_t)
+        width = alpha_bar_t * self.std**2 + 1 - alpha_bar_t  # variance of a noisy cloud
+        gaps = x_t[:, None] - alpha_bar_t.sqrt()[:, None] * self.centres  # (B, K, D)
+        likely = (-gaps.square().sum(dim=2) / (2 * width)).softmax(dim=1)  # (B, K)
+        asked = F.one_hot(label.clamp(max=self.null - 1), self.null).to(likely)
+        share = torch.where(label[:, None] == self.null, likely, asked)
+        return (1 - alpha_bar_t).sqrt() * (share[..., None] * gaps).sum(dim=1) / width
+
+    def points(self, label: int, count: int, seed: int = 0) -> Tensor:
+        """(count, D) clean points of a class."""
+        generator = torch.Generator().manual_seed(seed + label)
+        noise = torch.randn(count, self.centres.shape[1], generator=generator)
+        return self.centres[label] + self.std * noise
+
+
+def flat_world() -> Mixture:
+    """Three clouds of points in the plane that overlap, and 100 steps of noise."""
+    angles = torch.tensor([0.25, 0.25 + 1 / 3, 0.25 + 2 / 3]) * 2 * torch.pi
+    centres = 1.0 * torch.stack([angles.cos(), angles.sin()], dim=1)
+    return Mixture(centres, 0.45, alphas_cumprod(cosine_betas(100)))
+
+
+def field_picture(
+    guide: Guide, world: Mixture, scales: Sequence[float], label: int = 0, step: int = 20
+) -> Picture:
+    """Where each point of the plane is sent, for several guidance scales side by side.
+
+    Args:
+        guide: called as guide(x_t, t, label, scale), returns the guided noise prediction.
+        world: the clouds.
+        scales: one panel each.
+        label: the class that is asked for.
+        step: at which the field is drawn.
+    """
+    figure, axes = panels(1, len(scales), 8, 8 / len(scales) + 0.35)
+    line = torch.linspace(-2.4, 2.4, 9)
+    grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=2).reshape(-1, 2)
+    t, wish = torch.full((len(grid),), step), torch.full((len(grid),), label)
+    for panel, scale in zip(axes, scales, strict=True):
+        draw_clouds(panel, world, label, float(world.alphas_cumprod[step]))
+        arrows = -guide(grid, t, wish, scale)
+        style = {"color": BLACK, "angles": "xy", "width": 0.007, "pivot": "tail"}
+        panel.quiver(*grid.T, *arrows.T, scale_units="xy", scale=5, **style)
+        panel.set(title=f"scale {scale:g}")
+    return Picture(
+        figure,
+        "Arrows over three overlapping clouds, one panel for each guidance scale. At 0 they point "
+        "to all clouds, at 1 to the asked one, above 1 to it and away from the others, and they "
+        "get longer.",
+    )
+
+
+def ends_picture(ends: dict[float, Tensor], world: Mixture, label: int = 0) -> Picture:
+    """Where samples end up, for several guidance scales side by side.
+
+    Args:
+        ends: guidance scale to (N, 2) samples.
+        world: the clouds.
+        label: the class that was asked for.
+    """
+    figure, axes = panels(1, len(ends), 8, 8 / len(ends) + 0.35)
+    for panel, (scale, points) in zip(axes, ends.items(), strict=True):
+        draw_clouds(panel, world, label)
+        panel.plot(*points.T, "x", color=BLACK, ms=3.5, mew=0.9)
+        panel.set(title=f"scale {scale:g}")
+    return Picture(
+        figure,
+        "Samples as crosses over the three clouds. At scale 0 they lie in all clouds, at 1 they "
+        "fill the asked one, above 1 they move away from the others and crowd together.",
+    )
+
+
+def draw_clouds(panel, world: Mixture, label: int, alpha_bar: float = 1.0) -> None:
+    """The asked class in orange, the others in blue, as they are spread after some noise."""
+    others = iter((SKY, BLUE))
+    for each in range(world.null):
+        clean = world.points(each, 250, seed=50)
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(each))
+        points = alpha_bar**0.5 * clean + (1 - alpha_bar) ** 0.5 * noise
+        colour = ORANGE if each == label else next(others)
+        panel.plot(*points.T, MARKS[each % 3], color=colour, ms=2.6, alpha=0.5, mew=0)
+    panel.set(xlim=(-2.9, 2.9), ylim=(-2.9, 2.9), xticks=[], yticks=[], aspect="equal")
+
+
+def results() -> dict:
+    """What the repository's command measured of the CPU recipe; empty where it never ran."""
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+def trade_picture(rows: Sequence[dict], real: dict, n: int) -> Picture:
+    """What a larger scale buys, and what it costs: fidelity against diversity.
+
+    Args:
+        rows: of each scale, what class_runs.measure found, with its guidance_scale.
+        real: the same of real digits.
+        n: samples a scale.
+    """
+    figure, (axes,) = panels(1, 1, 8, 3.6)
+    rows = [row for row in rows if row["guidance_scale"] >= 1 and not row.get("guidance_rescale")]
+    x, y = ([row[key] for row in rows] for key in ("diversity", "asked"))
+    below = [row["asked"] - row["asked_low"] for row in rows]
+    above = [row["asked_high"] - row["asked"] for row in rows]
+    axes.errorbar(x, y, (below, above), color=BLUE, marker="o", lw=2, capsize=3, label="samples")
+    for row in rows:
+        place = (row["diversity"], row["asked_low"])
+        axes.annotate(
+            f"{row['guidance_scale']:g}", place, (0, -13), textcoords="offset points", ha="center"
+        )
+    style = {"marker": "*", "ms": 15, "ls": "", "color": VERMILLION}
+    axes.plot(real["diversity"], real["asked"], label="real test digits", **style)
+    low = min(row["asked_low"] for row in rows)
+    axes.set(
+        xlabel="diversity: spread within a digit, as a share of real digits'",
+        ylabel="read as the asked digit",
+        xlim=(0, 1.1 * max(1, *x)),
+        ylim=(low - 0.25 * (1.02 - low), 1 + 0.1 * (1.02 - low)),
+    )
+    axes.legend(loc="lower left")
+    return Picture(
+        figure,
+        "A curve with one point for each guidance scale: as the scale grows, the share of samples "
+        "that are read as the asked digit rises, and their diversity falls.",
+        f"{n:,} samples a scale; the numbers at the points are guidance scales. Bars: 95 % "
+        "intervals.",
+    )
+
+
+def contrast_picture(columns: dict[str, Tensor]) -> Picture:
+    """How dark and bright the pixels are before they are cut off at -1 and 1.
+
+    Args:
+        columns: label to pictures (N, C, H, W) of any range.
+    """
+    figure, axes = panels(1, len(columns), 8, 2.3)
+    for panel, (name, pictures), colour in zip(axes, columns.items(), COLOURS, strict=False):
+        values = pictures.flatten().clamp(-3, 3).numpy()
+        panel.hist(values, 60, (-3, 3), color=colour, density=True, log=True)
+        for edge in (-1, 1):
+            panel.axvline(edge, color=GREY, ls="--", lw=1)
+        outside = (pictures.abs() > 1.05).float().mean()
+        panel.set(title=f"{name}: {outside:.0%} outside", yticks=[], xlabel="pixel value")
+    return Picture(
+        figure,
+        "Histograms of pixel values, with dashed lines at -1 and 1, between which real pixels lie.",
+    )
+
+
+def results_table() -> Markdown:
+    """The lesson's own table, read from what the repository's commands measured."""
+    r = results()
+    if "scales" not in r:
+        command = "python -m t2i.class_recipes train`, then `python -m t2i.class_recipes evaluate"
+        return Markdown(f"Nobody has measured this recipe here yet: `{command}`.")
+    head = ("guidance scale", "asked digit read (95 %)", "judge is sure", "diversity", "Fréchet")
+    rows = [head, ("---", *["--:"] * (len(head) - 1))]
+    for row in r["scales"]:
+        name = f"{row['guidance_scale']:g}"
+        if row["guidance_rescale"]:
+            name += f", rescale {row['guidance_rescale']:g}"
+        rows.append((name, *_figures(row)))
+    rows.append(("*real test digits*", *_figures(r["real"])))
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    memory = (r.get("peak_memory_bytes") or 0) / 1e9
+    return Markdown(
+        f"{table}\n\n{r['n']:,} samples a row, 100 of each digit where there are 1,000, from the "
+        f"same noise in every row, {r['inference_steps']} DDIM steps. Trained in "
+        f"{r['training_seconds'] / 60:.1f} minutes ({r['images_seen']:,} digits seen, {memory:.1f} "
+        f"GB of memory at most) on {r['machine']}."
+    )
+
+
+def _figures(row: dict) -> tuple[str, ...]:
+    return (
+        f"{row['asked']:.1%} ({row['asked_low']:.1%} to {row['asked_high']:.1%})",
+        f"{row['recognisability']:.1%}",
+        f"{row['diversity']:.2f}",
+        f"{row['frechet']:.2f}",
+    )

@@ -1,0 +1,79 @@
+"""Lesson 4's reference runs: they go on where they stopped, and belong to one set of weights."""
+
+import json
+
+import pytest
+import torch
+
+from t2i import sampler_runs
+from t2i.checkpoint import digest, save_weights
+from t2i.recipes import recipe
+from t2i.sampler_runs import Cell, Ruler, cells, draw, run
+
+MEASURED = {"frechet": 1.0, "recognisability": 0.5, "seconds": 2.0}
+FULL = Cell("ddpm", 1000, "trailing", 0)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    file = tmp_path / "ddpm.safetensors"
+    save_weights(file, recipe("smoke").build(), {"tier": "smoke"})
+    return file
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[Cell]:
+    """The cells that were really measured; measuring takes no time."""
+    seen = []
+
+    def measure(cell, *_):
+        seen.append(cell)
+        return MEASURED
+
+    monkeypatch.setattr(sampler_runs, "measure", measure)
+    monkeypatch.setattr(sampler_runs, "Ruler", lambda n, seed: type("R", (), {"floor": 0.5}))
+    return seen
+
+
+def test_a_second_run_measures_only_what_is_missing(tmp_path, weights, measured):
+    out, all_cells = tmp_path / "out.json", cells(("ddim", "dpmpp_2m"), (5, 50), seeds=2)
+    run(all_cells[:3], weights, 60, out)
+    known = run(all_cells, weights, 60, out)
+    assert measured == all_cells
+    assert known["cells"].keys() == {cell.key for cell in all_cells}
+    assert json.loads(out.read_text(encoding="utf-8")) == known
+
+
+def test_figures_of_other_weights_or_another_count_are_dropped(tmp_path, weights, measured):
+    out, todo = tmp_path / "out.json", [Cell("ddim", 5, "trailing", 0)]
+    run(todo, weights, 60, out)
+    run(todo, weights, 70, out)
+    save_weights(weights, recipe("smoke").build(seed=1), {"tier": "smoke"})
+    known = run(todo, weights, 70, out)
+    assert measured == todo * 3 and known["weights"] == digest(weights)
+
+
+def test_lesson_3s_own_thousand_steps_are_not_run_twice(tmp_path, weights, measured):
+    figures = {"weights": digest(weights), "n": 60, "frechet": 7.5, "recognisability": 0.25}
+    file = weights.with_suffix(".json")
+    file.write_text(json.dumps(figures | {"sampling_seconds": 9}), encoding="utf-8")
+    known = run([FULL], weights, 60, tmp_path / "out.json")
+    assert known["cells"][FULL.key] == {"frechet": 7.5, "recognisability": 0.25, "seconds": 9}
+    assert not measured
+    run([FULL], weights, 61, tmp_path / "out.json")  # another count: measured after all
+    assert measured == [FULL]
+
+
+def test_cells_are_each_measured_once_and_the_chart_is_complete():
+    found = cells(sampler_runs.SAMPLERS, sampler_runs.STEPS, seeds=1)
+    assert len({cell.key for cell in found}) == len(found)
+    chart = {(c.sampler, c.steps) for c in found if c.spacing == "trailing"}
+    assert chart == {(s, n) for s in sampler_runs.SAMPLERS for n in sampler_runs.STEPS}
+
+
+def test_an_unknown_sampler_and_too_few_pictures_are_named():
+    model = recipe("smoke").build()
+    with pytest.raises(ValueError, match="sampler must be one of dpmpp_2m, ddim, ddpm"):
+        draw("euler", model, torch.tensor([9, 3]), torch.zeros(1, 1, 28, 28), 0)
+    with pytest.raises(ValueError, match=r"n must lie in \[50"):
+        Ruler(10, 0)
