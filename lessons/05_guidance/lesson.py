@@ -620,7 +620,7 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 
 strong, weak = 5 * torch.randn(4, 1, 28, 28), torch.randn(4, 1, 28, 28)
 difference = rescale_guidance(strong, weak, 0.7) - rescale_noise_cfg(strong, weak, 0.7)
-print(f"largest difference to diffusers: {difference.abs().max():.1e} (below 1e-5 if yours is right)")
+print(f"largest difference: {difference.abs().max():.1e} (below 1e-5 if yours is right)")
 
 # %% [markdown]
 r"""

@@ -1,0 +1,934 @@
+"""Hidden tests of lesson 5: classes and guidance.
+
+Guidance is tested on mixtures of Gaussians, where the best noise prediction is the gradient of a
+log density: the guided prediction must be that of p(x)^(1-s) · p(x|c)^s, which autograd gives.
+Rescaling and the sampler are compared with diffusers.
+"""
+
+import torch
+from diffusers import DDIMScheduler
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+from torch import Tensor
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from autograder.remote import Handle, RemoteError
+from autograder.testing import exercise, expect, expect_close, fail, matches
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+STEPS = 60
+
+
+def number(rng, low: int, high: int) -> int:
+    return int(torch.randint(low, high, (), generator=rng))
+
+
+# --- LabelEmbedding
+
+
+@exercise("LabelEmbedding")
+def test_every_label_has_its_vector(student, rng):
+    classes, dim = number(rng, 3, 7), number(rng, 5, 9)
+    table = student.new("LabelEmbedding", classes, dim)
+    try:
+        rows = table(torch.arange(classes + 1))
+    except RemoteError as error:
+        if "index out of range" in str(error):
+            fail(
+                f"{error} The labels go up to num_classes, the null class: the table needs one "
+                "row more than there are classes."
+            )
+        raise
+    expect(isinstance(rows, Tensor), "forward must return a tensor: one vector for each label.")
+    expect(
+        rows.shape == (classes + 1, dim),
+        f"For B labels the result should have shape (B, dim), yours is {tuple(rows.shape)} "
+        f"for {classes + 1} labels and dim {dim}.",
+    )
+    expect(rows.is_floating_point(), "The vectors are learnt, so they must be floating-point.")
+    other = torch.randperm(classes + 1, generator=rng)[: classes - 1].repeat(2)
+    expect_close(
+        table(other),
+        rows[other],
+        "the vectors of some labels",
+        otherwise="The same label must always get the same vector, wherever it stands in the "
+        "batch: look its row up.",
+    )
+    expect(
+        bool(rows.abs().sum(dim=1).min() > 0),
+        "One class has a vector of zeros. Each class, the null class too, starts as an ordinary "
+        "row (padding_idx freezes a row at zero).",
+    )
+    same = torch.cdist(rows.double(), rows.double()) < 1e-6
+    expect(
+        int(same.sum()) == classes + 1,
+        "Two different labels got the same vector. Each class needs a row of its own, and the "
+        "null class (number num_classes) one more: do not wrap or clamp the label.",
+    )
+    line = rows[2] - rows[1]
+    expect(
+        not torch.allclose(rows[1] - rows[0], line, atol=1e-5),
+        "The vectors of 0, 1 and 2 lie on one line: the label was used as a quantity. Classes "
+        "have no order; look rows up in a table (nn.Embedding).",
+    )
+
+
+@exercise("LabelEmbedding")
+def test_every_row_learns(student, rng):
+    classes, dim = number(rng, 3, 7), 4
+    table = student.new("LabelEmbedding", classes, dim)
+    state = table.state()
+    expect(
+        bool(state),
+        "The table is not part of the module's state: it would neither be trained nor saved. Make "
+        "it an nn.Embedding or nn.Parameter, an attribute of self.",
+    )
+    for label, name in ((0, "class 0"), (classes - 1, "the last class"), (classes, "null")):
+        found = table.grad(torch.full((3,), label))["params"]
+        learns = any(g is not None and bool(g.abs().sum() > 0) for g in found.values())
+        name = "the null class" if name == "null" else name
+        expect(
+            learns,
+            f"The vector of {name} gets no gradient, so it is never trained. It must be an "
+            "ordinary row of the table: no padding_idx, no detach, no fixed zeros.",
+        )
+
+
+# --- ClassUNet.forward
+
+
+@exercise("ClassUNet.forward")
+def test_denoiser_hears_label(student, rng):
+    classes, dim, shape = 4, 6, (3, 1, 4, 2)
+    x_t, answer = torch.randn(shape, generator=rng), torch.randn(shape, generator=rng)
+    t = torch.randint(1000, (3,), generator=rng)
+    label = torch.tensor([classes, 1, 3])[torch.randperm(3, generator=rng)]
+    seen = []
+
+    def denoiser(*args, **kwargs):
+        seen.append((args, kwargs))
+        return answer
+
+    model = student.new("ClassUNet", denoiser, num_classes=classes, dim=dim)
+    result = model(x_t, t, label)
+    expect(
+        len(seen) == 1,
+        f"forward must call self.denoiser once; it was called {len(seen)} times.",
+    )
+    args, kwargs = seen[0]
+    given = dict(zip(("x_t", "t", "cond"), args, strict=False)) | kwargs
+    cond = given.get("cond")
+    expect(
+        len(args) + len(kwargs) == 3 and cond is not None,
+        "The denoiser wants three things, denoiser(x_t, t, cond). Without the third, the label's "
+        "vector, it never hears what is wanted.",
+    )
+    expect(
+        isinstance(cond, Tensor) and cond.shape == (3, dim),
+        "The denoiser must get one vector a sample, shape (B, dim): the label's row of "
+        "self.label_embedding, and not the bare label.",
+    )
+    vectors = model.get("label_embedding")(label)
+    others = {
+        "Labels were changed on the way: the null class and the others go in as they are.": (
+            lambda: model.get("label_embedding")(label.clamp(max=classes - 1))
+        ),
+        "All samples were told the first sample's label.": vectors[:1].expand(3, -1),
+    }
+    expect_close(
+        cond,
+        vectors,
+        "the vector that the denoiser is told",
+        causes=others,
+        otherwise="It must be self.label_embedding(label), as it is; the UNet adds it to the "
+        "time's vector by itself.",
+    )
+    expect_close(given["x_t"], x_t, "the picture that the denoiser is shown", otherwise="It goes "
+                 "in as it came.")  # fmt: skip
+    expect(
+        isinstance(given["t"], Tensor) and torch.equal(given["t"].to(t), t),
+        "The denoiser must get the steps t just as they came.",
+    )
+    expect_close(
+        result, answer, "forward's result", otherwise="It is what the denoiser answers, unchanged."
+    )
+
+
+# --- drop_condition
+
+
+def as_tensor(result: object, what: str) -> Tensor:
+    expect(
+        isinstance(result, Tensor),
+        f"drop_condition must return {what} as a tensor. Is a return statement missing?",
+    )
+    return result
+
+
+@exercise("drop_condition")
+def test_drops_whole_conditions(student, rng):
+    many, length, dim = 301, 3, 4
+    context = torch.randn(many, length, dim, generator=rng)
+    null = torch.randn(length, dim, generator=rng)
+    p = 0.3 + 0.3 * float(torch.rand((), generator=rng))
+    got = as_tensor(student.drop_condition(context, null, p), "the conditions")
+    expect(
+        got.shape == context.shape,
+        f"Conditions of shape (B, L, D) must keep their shape; yours is {tuple(got.shape)}. "
+        "Samples are not removed from the batch: the null takes the condition's place.",
+    )
+    is_null, is_own = got == null, got == context
+    known = is_null | is_own
+    if not known.all():
+        zeros = (got == 0) | is_own
+        fail(
+            "What was dropped became zeros; put `null` in its place, the condition that asks for "
+            "nothing."
+            if zeros.all()
+            else "Some conditions are neither the sample's own nor the null. Each sample has "
+            "either all of its condition or the null, unmixed."
+        )
+    whole = is_null.flatten(1).all(1) | is_own.flatten(1).all(1)
+    if not whole.all():
+        by_token = (is_null.all(2) | is_own.all(2)).all()
+        fail(
+            f"Samples have lost {'single words' if by_token else 'single numbers'} of their "
+            "condition. Conditions are dropped whole: draw one random number a sample, and give "
+            "it the shape (B, 1, ..., 1)."
+        )
+    expect(
+        bool(is_null.any()) and bool(is_own.flatten(1).all(1).any()),
+        "Of 301 samples with a drop probability of about a half either all or none lost their "
+        "condition. Each sample needs a random number of its own, not one for the batch.",
+    )
+
+
+@exercise("drop_condition")
+def test_share_of_labels(student, rng):
+    many, classes = 3000, number(rng, 6, 12)
+    label = torch.randint(classes, (many,), generator=rng)
+    p = 0.1 + 0.1 * float(torch.rand((), generator=rng))
+    got = as_tensor(student.drop_condition(label, classes, p), "the labels")
+    expect(
+        got.shape == label.shape,
+        f"Labels of shape (B,) must keep their shape; yours is {tuple(got.shape)}. Give the drop "
+        "as many dimensions as the condition has.",
+    )
+    expect(
+        got.dtype == label.dtype,
+        f"Labels must stay {label.dtype}, yours became {got.dtype}: they look rows up.",
+    )
+    changed = got != label
+    expect(
+        bool((got[changed] == classes).all()),
+        "A dropped label did not become `null`. The null class comes in as an argument; it is "
+        "neither 0 (a digit like others) nor -1.",
+    )
+    share = changed.double().mean().item()
+    expect(
+        abs(share - (1 - p)) > 0.05 or abs(share - p) < 0.05,
+        "The share that was dropped is 1 - cond_drop_prob: kept and dropped have changed places. "
+        "A sample is dropped when its random number is *below* cond_drop_prob.",
+    )
+    expect(
+        abs(share - p) < 0.04,
+        f"The share of dropped labels is {'too small' if share < p else 'too large'}. Over many "
+        "samples it should be cond_drop_prob, with uniform random numbers (torch.rand) of which a "
+        "share p lies below p.",
+    )
+    where = torch.cat([changed[: many // 2].double().mean()[None], changed[many // 2 :].double()
+                       .mean()[None]])  # fmt: skip
+    again = as_tensor(student.drop_condition(label, classes, p), "the labels") != label
+    counts = {int(changed.sum()), int(again.sum())}
+    expect(
+        bool((where > 0).all()),
+        "Only one end of the batch loses its conditions: every sample must run the same risk.",
+    )
+    expect(
+        not torch.equal(changed, again),
+        "Two calls dropped the very same samples. The choice must be drawn anew in each call.",
+    )
+    third = as_tensor(student.drop_condition(label, classes, p), "the labels") != label
+    counts.add(int(third.sum()))
+    expect(
+        len(counts) > 1,
+        "Every call drops exactly the same number of samples. Each sample decides for itself, so "
+        "the number varies.",
+    )
+
+
+@exercise("drop_condition")
+def test_extremes(student, rng):
+    label = torch.randint(5, (40,), generator=rng)
+    for p, what in ((0.0, "nobody may lose the condition"), (1.0, "everybody must lose it")):
+        got = student.drop_condition(label, 5, p)
+        expected = label if p == 0 else torch.full_like(label, 5)
+        expect_close(
+            got,
+            expected,
+            f"the labels for cond_drop_prob = {p:.0f}",
+            otherwise=f"At {p:.0f} {what}.",
+        )
+
+
+@exercise("drop_condition")
+def test_callers_labels_stay(student, rng):
+    label = torch.randint(5, (60,), generator=rng)
+    held = student.hold(label)
+    got = student.drop_condition(held, 5, 0.5)
+    expect(
+        torch.equal(held.call("clone"), label),
+        "The caller's own labels were changed. Make a new tensor (torch.where does), since the "
+        "caller may need the labels again: in place, they'd be lost bit by bit.",
+    )
+    expect(not isinstance(got, Handle), "The result must be a new tensor, not the caller's own.")
+
+
+@exercise("drop_condition")
+def test_generator(student, rng):
+    label = torch.randint(5, (200,), generator=rng)
+    seed = number(rng, 0, 2**30)
+    first, again, other = (
+        student.drop_condition(label, 5, 0.5, student.generator(s)) for s in (seed, seed, seed + 1)
+    )
+    expect_close(
+        again,
+        first,
+        "the labels dropped with the same generator",
+        otherwise="The same seed must make the same choice: hand `generator` to torch.rand.",
+    )
+    expect(
+        not torch.equal(first, other),
+        "Two generators with different seeds made the same choice: hand `generator` to "
+        "torch.rand, and fix no seed inside.",
+    )
+
+
+# --- guidance on mixtures of Gaussians
+
+
+class World:
+    """Classes in the plane, each a cloud; what the best model answers, by autograd."""
+
+    def __init__(self, rng, batch: int = 3):
+        self.classes = 3
+        self.centres = torch.randn(3, 2, generator=rng, dtype=torch.float64)
+        self.spread = 0.3 + 0.4 * torch.rand(3, 2, generator=rng, dtype=torch.float64)
+        betas = 0.02 + 0.1 * torch.rand(STEPS, generator=rng, dtype=torch.float64)
+        self.ac = torch.cumprod(1 - betas, 0)
+        self.x_t = torch.randn(batch, 2, 1, 1, generator=rng, dtype=torch.float64)
+        self.t = torch.randperm(STEPS, generator=rng)[:batch]
+        self.label = torch.randperm(3, generator=rng).repeat(2)[:batch]
+        self.null = torch.full_like(self.label, self.classes)
+        self.calls = []
+
+    def noisy(self, bar: Tensor) -> Normal:
+        """The clouds (B, classes, 2) at each sample's noise level."""
+        bar = bar[:, None, None]
+        return Normal(bar.sqrt() * self.centres, (bar * self.spread**2 + 1 - bar).sqrt())
+
+    def log_prob(self, x: Tensor, bar: Tensor, label: Tensor) -> Tensor:
+        """log p(x | label) at the noise level of bar; the null label asks for all classes."""
+        clouds = self.noisy(bar)
+        each = Independent(clouds, 1)
+        weights = Categorical(torch.ones(len(x), self.classes, dtype=torch.float64))
+        of_all = MixtureSameFamily(weights, each).log_prob(x)
+        of_one = each.log_prob(x[:, None]).gather(1, label.clamp(max=self.classes - 1)[:, None])
+        return torch.where(label == self.classes, of_all, of_one[:, 0])
+
+    def noise(self, log_density, x_t: Tensor, t: Tensor) -> Tensor:
+        """ε = -√(1 - ᾱ_t) · ∇ log p_t(x_t)."""
+        bar = self.ac[t]
+        x = x_t.detach().reshape(-1, 2).requires_grad_()
+        with torch.enable_grad():
+            (score,) = torch.autograd.grad(log_density(x, bar).sum(), x)
+        return (-(1 - bar).sqrt()[:, None] * score).reshape(x_t.shape)
+
+    def predict(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        return self.noise(lambda x, bar: self.log_prob(x, bar, label), x_t, t)
+
+    def model(self, *arguments) -> Tensor:
+        """What the learner's code calls; remembers with what."""
+        expect(
+            len(arguments) == 3 and all(isinstance(a, Tensor) for a in arguments),
+            "The model must be called as model(x_t, t, condition), with three tensors.",
+        )
+        x_t, t, label = arguments
+        expect(
+            t.shape == (len(x_t),) and label.shape == (len(x_t),),
+            "Pictures, steps and conditions must have the same length when the model is called: "
+            f"there are {len(x_t)} pictures, t is {tuple(t.shape)}, the conditions are "
+            f"{tuple(label.shape)}. Double all three of them.",
+        )
+        expect(
+            not label.is_floating_point(),
+            "The labels reached the model as floating-point numbers; they must stay whole "
+            "numbers. (Make null with condition's dtype.)",
+        )
+        expect(
+            bool(((label >= 0) & (label <= self.classes)).all()),
+            "The model was given a label that does not exist. The null condition comes in as the "
+            "argument `null`.",
+        )
+        self.calls.append((x_t, t.long(), label.long()))
+        return self.predict(x_t, t.long(), label.long())
+
+    def sharpened(self, scale: Tensor | float) -> Tensor:
+        """The prediction for p(x)^(1-s) · p(x|c)^s."""
+        s = torch.as_tensor(scale, dtype=torch.float64)
+
+        def log_density(x, bar):
+            of_all = self.log_prob(x, bar, self.null)
+            return (1 - s) * of_all + s * self.log_prob(x, bar, self.label)
+
+        return self.noise(log_density, self.x_t, self.t)
+
+    def answers(self) -> tuple[Tensor, Tensor]:
+        """uncond and cond."""
+        null, label = self.null, self.label
+        return self.predict(self.x_t, self.t, null), self.predict(self.x_t, self.t, label)
+
+
+def guidance_causes(world: World, s: Tensor | float) -> dict:
+    """What the likely mistakes would give at scale s, a number or (B,)."""
+    uncond, cond = world.answers()
+    s = torch.as_tensor(s, dtype=torch.float64).reshape(-1, 1, 1, 1)
+
+    def by_channel(*both: Tensor) -> Tensor:
+        first, second = torch.cat(both).chunk(2, dim=1)
+        return first + s * (second - first)
+
+    chunk = (
+        "The answer was cut along the channels; the two halves lie one after the other along the "
+        "batch (dimension 0)."
+    )
+    return {
+        "This is the other convention, where 0 is off: (1 + w) · cond - w · uncond. Here it is "
+        "uncond + s · (cond - uncond), and 1 is off.": cond + s * (cond - uncond),
+        "uncond and cond have changed places: start at uncond and go towards cond. Are the two "
+        "halves taken apart in the order in which they were joined?": cond + s * (uncond - cond),
+        "The guided prediction is cond alone: the scale has no effect.": cond,
+        "The guided prediction is uncond alone: the condition has no effect.": uncond,
+        "The difference is scaled, but not added to uncond.": s * (cond - uncond),
+        "cond itself is scaled. Only the difference cond - uncond is.": uncond + s * cond,
+        "The prediction is scaled as a whole; it should be uncond + s · (cond - uncond).": s * cond,
+        "The scale is one too small: this is cond + (s - 1) · ... with a slip, or w = s - 1 was "
+        "put where s belongs.": uncond + (s - 1) * (cond - uncond),
+        "uncond and cond are averaged with weights s and 1 - s, the wrong way round.": (
+            s * uncond + (1 - s) * cond
+        ),
+        chunk: lambda: by_channel(uncond, cond),
+        chunk + " ": lambda: by_channel(cond, uncond),
+    }
+
+
+def check_pairs(world: World, scale_is_one: bool) -> None:
+    """Every sample was shown with its own step, once for the wish and once for nothing."""
+    calls, world.calls = world.calls, []
+    total, wanted = sum(len(x) for x, _, _ in calls), len(world.x_t) * (1 if scale_is_one else 2)
+    if scale_is_one:
+        nulls = any(bool((label == world.classes).any()) for _, _, label in calls)
+        expect(
+            not nulls and total == wanted,
+            "At scale 1 guidance is off: the model should be called with the conditions alone, "
+            "and not be asked for the null at all. (It costs half the time.)",
+        )
+        return
+    if len(calls) == 2 and total == wanted:
+        fail(
+            "The model was called twice. Ask for both answers in one call, with the batch twice as "
+            "long: torch.cat the pictures, the steps and the conditions."
+        )
+    expect(len(calls) == 1, f"The model must be called once; it was called {len(calls)} times.")
+    x_t, t, label = calls[0]
+    expect(
+        total == wanted,
+        "In its one call the model must see each picture twice, 2·B in all: once with the null, "
+        f"once with its condition. It saw {total} for B = {len(world.x_t)}.",
+    )
+    seen = {(tuple(x.flatten().tolist()), int(s), int(c)) for x, s, c in zip(x_t, t, label, strict=True)}  # fmt: skip  # noqa: E501
+    own = [
+        (tuple(x.flatten().tolist()), int(s), int(c))
+        for x, s, c in zip(world.x_t, world.t, world.label, strict=True)
+    ]
+    right = {each for x, s, c in own for each in ((x, s, c), (x, s, world.classes))}
+    if {(x, s) for x, s, _ in seen} != {(x, s) for x, s, _ in right}:
+        fail(
+            "In the doubled batch pictures and steps do not belong together any more. "
+            "torch.cat([x_t, x_t]) goes with torch.cat([t, t]); repeat_interleave orders otherwise."
+        )
+    if int((label == world.classes).sum()) != len(world.x_t):
+        fail(
+            "Half of the doubled batch must be told the null condition, the other half what is "
+            f"wanted. {int((label == world.classes).sum())} of {len(label)} were told the null."
+        )
+    expect(
+        seen == right,
+        "In the doubled batch pictures and conditions do not belong together: each picture must "
+        "be there once with its own condition and once with the null.",
+    )
+
+
+def ask(function, *arguments, **options):
+    """Call the learner's function; to an error of shapes add what usually helps."""
+    try:
+        return function(*arguments, **options)
+    except RemoteError as error:
+        text = str(error)
+        if "must match" in text or "broadcast" in text:
+            fail(
+                f"{text} The scale must reach all pixels of its own sample: shape (B, 1, 1, 1), "
+                "or (1, 1, 1, 1) for a single number."
+            )
+        raise
+
+
+# --- guided_prediction
+
+
+@exercise("guided_prediction")
+def test_one_call(student, rng):
+    world = World(rng, batch=number(rng, 3, 6))
+    given = (world.model, world.x_t, world.t, world.label, world.classes)
+    student.guided_prediction(*given, 2.5)
+    check_pairs(world, scale_is_one=False)
+    result = student.guided_prediction(*given, 1.0)
+    check_pairs(world, scale_is_one=True)
+    expect_close(result, world.answers()[1], "the prediction at scale 1", otherwise="It is the "
+                 "model's answer for the condition, as it is.", **CLOSE)  # fmt: skip
+
+
+@exercise("guided_prediction")
+def test_field_of_sharpened_density(student, rng):
+    for index in range(3):
+        world = World(rng, batch=5)
+        scale = (0.0, 2.0, 7.5)[index] + float(torch.rand((), generator=rng))
+        got = ask(
+            student.guided_prediction,
+            world.model, world.x_t, world.t, world.label, world.classes, scale,
+        )  # fmt: skip
+        expect_close(
+            got,
+            world.sharpened(scale),
+            "the guided prediction",
+            causes=guidance_causes(world, scale),
+            otherwise="It should be uncond + guidance_scale · (cond - uncond).",
+            **CLOSE,
+        )
+
+
+@exercise("guided_prediction")
+def test_scale_of_each_sample(student, rng):
+    world = World(rng, batch=4)
+    scales = torch.tensor([0.0, 1.0, 2.0, 6.0]) + torch.rand(4, generator=rng)
+    got = ask(
+        student.guided_prediction,
+        world.model, world.x_t, world.t, world.label, world.classes, scales,
+    )  # fmt: skip
+    uncond, cond = world.answers()
+    causes = {
+        "Every sample was guided with the first sample's scale; each has its own.": (
+            uncond + float(scales[0]) * (cond - uncond)
+        ),
+        "The samples were all guided with the mean of the scales; each has its own.": (
+            uncond + scales.double().mean() * (cond - uncond)
+        ),
+    }
+    expect_close(
+        got,
+        world.sharpened(scales),
+        "the guided prediction, with a scale for each sample,",
+        causes=causes | guidance_causes(world, scales),
+        otherwise="guidance_scale may be a tensor (B,): give it the shape (B, 1, 1, 1), so that "
+        "each sample gets its own.",
+        **CLOSE,
+    )
+
+
+@exercise("guided_prediction")
+def test_sentences_as_conditions(student, rng):
+    shape, length, dim = (3, 2, 3, 4), 4, 5
+    x_t, t = torch.randn(shape, generator=rng), torch.tensor([3, 1, 2])
+    context = torch.randn(3, length, dim, generator=rng)
+    null = torch.randn(length, dim, generator=rng)
+    scale = 1.5 + 3 * float(torch.rand((), generator=rng))
+
+    def model(x_t, t, context):
+        expect(
+            isinstance(context, Tensor) and context.shape[1:] == (length, dim),
+            "Conditions may also be sentences, (B, L, D), with a null of shape (L, D). Repeat the "
+            "null for each sample (expand_as), so that both halves have the same shape.",
+        )
+        meaning = context.double().square().mean(dim=(1, 2)).to(x_t)
+        return x_t * meaning.reshape(-1, 1, 1, 1) + t.reshape(-1, 1, 1, 1)
+
+    uncond, cond = model(x_t, t, null.expand(3, -1, -1)), model(x_t, t, context)
+    try:
+        got = ask(student.guided_prediction, model, x_t, t, context, null, scale)
+    except RemoteError as error:
+        fail(
+            f"{error} The condition was a batch of sentences, (B, L, D), with a null of shape "
+            "(L, D): both halves must have the condition's shape, whatever it is."
+        )
+    expect_close(
+        got,
+        uncond + scale * (cond - uncond),
+        "the guided prediction for sentences (B, L, D)",
+        otherwise="The null has the shape of one sample's condition: expand it to the batch.",
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+@exercise("guided_prediction")
+def test_rescale_is_used(student, rng):
+    world = World(rng, batch=4)
+    strength = 0.3 + 0.5 * float(torch.rand((), generator=rng))
+    given = (world.model, world.x_t, world.t, world.label, world.classes)
+    got = ask(student.guided_prediction, *given, 5.0, guidance_rescale=strength)
+    uncond, cond = world.answers()
+    guided = uncond + 5.0 * (cond - uncond)
+    expect_close(
+        got,
+        rescale_noise_cfg(guided, cond, strength),
+        "the guided prediction with guidance_rescale",
+        causes={
+            "guidance_rescale has no effect.": guided,
+            "It was rescaled at full strength, whatever guidance_rescale says.": (
+                rescale_noise_cfg(guided, cond, 1.0)
+            ),
+            "It was rescaled to the contrast of uncond; cond's is wanted.": (
+                rescale_noise_cfg(guided, uncond, strength)
+            ),
+            "The arguments of rescale_guidance have changed places: guided first, then cond.": (
+                rescale_noise_cfg(cond, guided, strength)
+            ),
+        },
+        otherwise="After the guidance: rescale_guidance(guided, cond, guidance_rescale). Is your "
+        "rescale_guidance graded as passed?",
+        **CLOSE,
+    )
+
+
+# --- rescale_guidance
+
+
+def rescale_causes(guided: Tensor, cond: Tensor, phi: float) -> dict:
+    within = list(range(1, guided.ndim))
+
+    def mixed(rescaled: Tensor) -> Tensor:
+        return phi * rescaled + (1 - phi) * guided
+
+    def size(x: Tensor) -> Tensor:
+        return x.std(dim=within, keepdim=True)
+
+    factor = size(cond) / size(guided)
+    mean = guided.mean(dim=within, keepdim=True)
+    causes = {
+        "The standard deviation was taken over the whole batch, so samples change each other. Each "
+        "sample has its own: std over all dimensions but the first.": (
+            mixed(guided * (cond.std() / guided.std()))
+        ),
+        "The mixture is the wrong way round: guidance_rescale is the share of the rescaled "
+        "prediction.": (1 - phi) * guided * factor + phi * guided,
+        "The quotient is upside down: it is std(cond) / std(guided).": mixed(guided / factor),
+        "The variance was taken where the standard deviation belongs.": mixed(guided * factor**2),
+        "The mean was taken away before scaling, and put back or left away. The rescaling is one "
+        "multiplication; the mean is scaled along.": mixed((guided - mean) * factor + mean),
+        "The mean was taken away and is lost. The rescaling is one multiplication.": (
+            mixed((guided - mean) * factor)
+        ),
+        "It was mixed with cond. The mixture is of the rescaled and the guided prediction.": (
+            phi * guided * factor + (1 - phi) * cond
+        ),
+        "cond was rescaled; the guided prediction should be.": phi * cond / factor
+        + (1 - phi) * guided,
+        "guidance_rescale has no effect: it is rescaled at full strength.": guided * factor,
+        "Nothing was rescaled.": guided,
+        "The result is only the factor's share: the unscaled part (1 - guidance_rescale) · guided "
+        "is missing.": phi * guided * factor,
+    }
+    if guided.ndim == 4:
+        causes[
+            "The standard deviation was taken for each channel. Take it over all of a sample."
+        ] = (  # noqa: E501
+            lambda: mixed(
+                guided * cond.std((2, 3), keepdim=True) / guided.std((2, 3), keepdim=True)
+            )  # noqa: E501
+        )
+        causes[
+            "The standard deviation was taken over the batch for each pixel. Take it over all "
+            "of one sample."
+        ] = lambda: mixed(  # fmt: skip
+            guided * cond.std(0, keepdim=True) / guided.std(0, keepdim=True)
+        )
+    return causes
+
+
+@exercise("rescale_guidance")
+def test_rescale_equals_diffusers(student, rng):
+    for shape, dtype in (((3, 2, 5, 4), torch.float64), ((5, 3, 2, 3), torch.float32)):
+        sizes = (1 + 4 * torch.rand(shape[0], 1, 1, 1, generator=rng)).to(dtype)
+        guided = sizes * torch.randn(shape, generator=rng).to(dtype) + 0.7
+        cond = torch.randn(shape, generator=rng).to(dtype) - 0.3
+        phi = 0.55 + 0.35 * float(torch.rand((), generator=rng))
+        got = student.rescale_guidance(guided, cond, phi)
+        expect_close(
+            got,
+            rescale_noise_cfg(guided, cond, phi),
+            "the rescaled prediction",
+            causes=rescale_causes(guided, cond, phi),
+            otherwise="Equations 15 and 16 of Lin et al.: guided · std(cond)/std(guided), then "
+            "guidance_rescale parts of that and the rest of guided; std over all of a sample.",
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+@exercise("rescale_guidance")
+def test_ends_and_other_shapes(student, rng):
+    guided, cond = 3 * torch.randn(4, 6, generator=rng), torch.randn(4, 6, generator=rng)
+    for phi in (0.0, 1.0):
+        expect_close(
+            student.rescale_guidance(guided, cond, phi),
+            rescale_noise_cfg(guided, cond, phi),
+            f"the rescaled prediction at guidance_rescale = {phi:.0f}, for points (B, D),",
+            causes=rescale_causes(guided, cond, phi),
+            otherwise="Predictions of any shape (B, ...) should work: take std over "
+            "tuple(range(1, guided.ndim)).",
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+# --- sample_guided
+
+
+class Sampler:
+    """diffusers' DDIM with a guided prediction, and the detours that mistakes take."""
+
+    def __init__(self, world: World, count: int, clip: bool):
+        self.world, self.clip = world, clip
+        self.timesteps = list(range(STEPS - 1, -1, -STEPS // count))
+
+    def run(self, scale: float, rescale: float = 0.0, **slip) -> Tensor:
+        world, x = self.world, self.world.x_t
+        scheduler = DDIMScheduler(STEPS, clip_sample=slip.get("clip", self.clip))
+        scheduler.alphas_cumprod = world.ac
+        scheduler.final_alpha_cumprod = torch.ones((), dtype=torch.float64)
+        scheduler.num_inference_steps = len(self.timesteps)
+        for step in self.timesteps[: slip.get("stop")]:
+            t = torch.full_like(world.label, step + slip.get("shift", 0))
+            null = slip.get("null", world.null)
+            uncond, cond = world.predict(x, t, null), world.predict(x, t, world.label)
+            if slip.get("late"):
+                uncond, cond = self.reclipped(x, t, uncond), self.reclipped(x, t, cond)
+            guided = uncond + scale * (cond - uncond)
+            if rescale:
+                guided = rescale_noise_cfg(guided, cond, rescale)
+            x = scheduler.step(guided, step, x, use_clipped_model_output=True).prev_sample
+        return x
+
+    def reclipped(self, x, t, noise_pred):
+        """The noise that belongs to the clipped guess of the clean picture."""
+        bar = self.world.ac[t].reshape(-1, 1, 1, 1)
+        guess = ((x - (1 - bar).sqrt() * noise_pred) / bar.sqrt()).clamp(-1, 1)
+        return (x - bar.sqrt() * guess) / (1 - bar).sqrt()
+
+
+def sampled(student, world: World, sampler: Sampler, *rest, **options):
+    steps = torch.tensor(sampler.timesteps)
+    return ask(
+        student.sample_guided,
+        world.model, world.x_t, world.label, world.classes, world.ac, steps, *rest, **options,
+    )  # fmt: skip
+
+
+def sampler_causes(sampler: Sampler, scale: float, rescale: float) -> dict:
+    return {
+        "The samples are those of scale 1: guidance_scale does not reach guided_prediction.": (
+            lambda: sampler.run(1.0, rescale)
+        ),
+        "The samples are those of the default scale: hand guidance_scale on.": (
+            lambda: sampler.run(3.0, rescale)
+        ),
+        "guidance_rescale does not reach guided_prediction.": lambda: sampler.run(scale),
+        "clip_sample does not reach ddim_step.": (
+            lambda: sampler.run(scale, rescale, clip=not sampler.clip)
+        ),
+        "Each of the two guesses was clipped before guidance. Guide the noise first; "
+        "ddim_step then clips the one guess.": (lambda: sampler.run(scale, rescale, late=True)),
+        "The last step is missing: from the last timestep it goes to the clean end, t = -1.": (
+            lambda: sampler.run(scale, rescale, stop=-1)
+        ),
+        "The model is asked one step too early or too late: at each step it gets t itself.": (
+            lambda: sampler.run(scale, rescale, shift=-1)
+        ),
+    }
+
+
+PARENTS = "It stands on your guided_prediction and rescale_guidance: are both graded as passed?"
+
+
+@exercise("sample_guided")
+def test_visits_the_timesteps(student, rng):
+    world = World(rng)
+    sampler, seen = Sampler(world, 4, clip=False), []
+
+    def on_step(*arguments):
+        seen.append(arguments)
+
+    got = sampled(student, world, sampler, 2.0, on_step=on_step)
+    steps = [sorted(set(t.tolist())) for _, t, _ in world.calls]
+    expect(
+        all(len(each) == 1 for each in steps) and all(len(x) >= 3 for x, _, _ in world.calls),
+        "At each step all samples have the same t: torch.full((len(x),), step).",
+    )
+    visited = [each[0] for each in steps]
+    expect(
+        visited == sampler.timesteps or sorted(set(visited), reverse=True) == sampler.timesteps,
+        "The model should be asked at exactly the given timesteps, from the first to the last, "
+        "and nowhere else. pairs(timesteps, alphas_cumprod) gives each with the one after it.",
+    )
+    expect(
+        any(bool((label == world.classes).any()) for _, _, label in world.calls),
+        "At scale 2 the model was never asked for the null condition: ask guided_prediction, not "
+        "the model, and hand it the null.",
+    )
+    expect(
+        len(seen) == len(sampler.timesteps),
+        f"on_step should be called after each of the {len(sampler.timesteps)} steps; it was "
+        f"called {len(seen)} times.",
+    )
+    expect(
+        all(len(arguments) == 3 for arguments in seen),
+        "on_step wants three things: on_step(t, x_prev, noise_pred).",
+    )
+    expect(
+        [int(arguments[0]) for arguments in seen] == sampler.timesteps,
+        "on_step's first argument should be the step t that was just left behind.",
+    )
+    expect(
+        isinstance(got, Tensor) and matches(got, seen[-1][1]),
+        "What on_step saw last should be what sample_guided returns: call it after the step, with "
+        "the new x.",
+    )
+
+
+@exercise("sample_guided")
+def test_noise_is_guided_first(student, rng):
+    world = World(rng)
+    world.centres = 3 * world.centres  # many guesses of the clean picture lie outside [-1, 1]
+    sampler, seen, scale = Sampler(world, 4, clip=True), [], 4 + number(rng, 0, 3)
+    sampled(student, world, sampler, float(scale), on_step=lambda *seen_now: seen.append(seen_now))
+    x, t = world.x_t, torch.full_like(world.label, sampler.timesteps[0])
+    uncond, cond = world.predict(x, t, world.null), world.predict(x, t, world.label)
+    u, c = sampler.reclipped(x, t, uncond), sampler.reclipped(x, t, cond)
+    expect_close(
+        seen[0][2],
+        uncond + scale * (cond - uncond),
+        "the noise that on_step is given after the first step",
+        causes={
+            "Each of the two guesses was clipped before guidance. Guide the noise first; ddim_step "
+            "then clips the one guess.": u + scale * (c - u),
+            "It is the noise without guidance.": cond,
+            "It is the noise for the default scale: hand guidance_scale on.": (
+                uncond + 3 * (cond - uncond)
+            ),
+        },
+        otherwise="It should be what guided_prediction answered.",
+        **CLOSE,
+    )
+
+
+@exercise("sample_guided")
+def test_equals_diffusers(student, rng):
+    for scale, rescale, clip in ((3.0, 0.0, False), (4.0, 0.0, True), (5.0, 0.6, False)):
+        world = World(rng)
+        scale += float(torch.rand((), generator=rng))
+        sampler = Sampler(world, 5, clip)
+        options = {"clip_sample": clip} | ({"guidance_rescale": rescale} if rescale else {})
+        got = sampled(student, world, sampler, scale, **options)
+        expect_close(
+            got,
+            sampler.run(scale, rescale),
+            "the samples",
+            causes=sampler_causes(sampler, scale, rescale),
+            otherwise="Each step: guided_prediction at t, then ddim_step from t to the next "
+            f"timestep (eta 0). {PARENTS}",
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+@exercise("sample_guided")
+def test_other_prediction_types(student, rng):
+    """Guidance is the same in every language: x_0 and v give the samples that the noise gives."""
+    for kind in ("sample", "v_prediction"):
+        world = World(rng)
+        sampler, scale = Sampler(world, 4, clip=False), 2 + number(rng, 0, 3)
+
+        def speaker(x_t, t, label, world=world, kind=kind):
+            bar = world.ac[t.long()].reshape(-1, 1, 1, 1)
+            noise = world.model(x_t, t, label)
+            x_0 = (x_t - (1 - bar).sqrt() * noise) / bar.sqrt()
+            return x_0 if kind == "sample" else bar.sqrt() * noise - (1 - bar).sqrt() * x_0
+
+        steps = torch.tensor(sampler.timesteps)
+        got = ask(
+            student.sample_guided,
+            speaker, world.x_t, world.label, world.classes, world.ac, steps, float(scale),
+            clip_sample=False, prediction_type=kind,
+        )  # fmt: skip
+        expect_close(
+            got,
+            sampler.run(float(scale)),
+            f"the samples of a model with prediction_type = {kind!r}",
+            otherwise="The guided prediction is not always noise: convert_prediction(prediction, "
+            'x, t, alphas_cumprod, prediction_type, "epsilon") makes it noise for ddim_step.',
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+@exercise("sample_guided")
+def test_closed_form(student, rng):
+    """For p(x) = N(m, σ²) and p(x|c) = N(μ, σ²), guidance asks for N(m + s(μ - m), σ²)."""
+    world = World(rng, batch=3)
+    betas = torch.linspace(0.03, 0.45, STEPS, dtype=torch.float64) ** 2
+    world.ac = torch.cumprod(1 - betas, 0)
+    scale, std, mean = 1.5 + float(torch.rand((), generator=rng)), 0.4, 0.3
+    means = torch.cat([torch.tensor([-0.7, 0.1, 0.9]), torch.tensor([mean])]).double()
+
+    def model(x_t, t, label):
+        bar = world.ac[t.long()].reshape(-1, 1, 1, 1)
+        gap = x_t - bar.sqrt() * means[label.long()].reshape(-1, 1, 1, 1)
+        return (1 - bar).sqrt() * gap / (bar * std**2 + 1 - bar)
+
+    steps = torch.arange(STEPS - 1, -1, -1)
+    got = student.sample_guided(
+        model, world.x_t, world.label, 3, world.ac, steps, scale, clip_sample=False
+    )
+    wanted = (mean + scale * (means[world.label] - mean)).reshape(-1, 1, 1, 1)
+    last = world.ac[-1]
+    size = std / (last * std**2 + 1 - last).sqrt()
+    expect_close(
+        got,
+        wanted + size * (world.x_t - last.sqrt() * wanted),
+        "the samples from Gaussian data, where the goal of guidance is known exactly,",
+        otherwise="Guided samples should lie around m + s·(μ - m), as widely spread as the data. "
+        f"Is fresh noise added (eta must be 0)? {PARENTS}",
+        rtol=0,
+        atol=0.08,
+    )
+
+
+@exercise("sample_guided")
+def test_scale_one_and_gradients(student, rng):
+    world = World(rng)
+    sampler = Sampler(world, 3, clip=False)
+    sampled(student, world, sampler, 1.0, clip_sample=False)
+    expect(
+        sum(len(x) for x, _, _ in world.calls) == 3 * len(world.x_t),
+        "At scale 1 the model should see each sample once a step, not twice: guided_prediction "
+        "takes care of it.",
+    )
