@@ -686,9 +686,7 @@ class Parts:
             self.layers[name] = self.net.call("get_submodule", name)
         return self.layers[name](*args)
 
-    def forward(
-        self, x: Tensor, t: Tensor, wrong: str = "", cond: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, wrong: str = "", cond: Tensor | None = None) -> Tensor:
         """UNet.forward; `wrong` makes one well-known mistake."""
         levels = len(self.config["block_channels"])
         steps = torch.zeros_like(t) if wrong == "no time" else t

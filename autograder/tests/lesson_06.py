@@ -469,7 +469,7 @@ ATTEND_HINTS = {
     "expanded size": "The mask is (B, L) and the scores are (B, heads, N, L): "
     "context_mask[:, None, None, :] fits.",
     "must match the size": "The mask is (B, L) and the scores are (B, heads, N, L): "
-    "context_mask[:, None, None, :] fits. N, the places, and L, the words, differ.",
+    "context_mask[:, None, None, :] fits.",
     "mat1 and mat2 shapes": "x has query_dim channels, the context context_dim: the query is made "
     "from x, key and value from the context.",
     "attr": "Look up the names in __init__: to_q, to_k, to_v, to_out, num_heads.",
@@ -915,7 +915,7 @@ def check_picture(student, rng, channels, heads, head_dim, depth, shape, masked,
             for wrong, sentence in PICTURE_MISTAKES.items()
         },
         otherwise="The order is: norm, proj_in, picture to list, every block, list to picture, "
-        "proj_out, plus x.",
+        "proj_out, plus the x that came in (before norm and proj_in).",
         **CLOSE,
     )
     unchanged(student, lambda held: layer(held, *given[1:]), x, "x")

@@ -6,7 +6,7 @@ r"""
 
 **On the left, a picture is being made. On the right, you see which place looks at which word meanwhile.** By the end of this lesson you will have written the part that does the looking, seven short pieces of code, and put it into the UNet of lesson 2. Then you write a sentence, and the network paints it.
 
-In lesson 5 you could ask for a digit, one of ten. Now you can ask for *a drawing of a heart that is pink*, and even for pairs of colour and object that the network never saw in training. The same parts, with the same names and numbers, sit in Stable Diffusion.
+In lesson 5 you could ask for a digit, one of ten. Now you can ask for *a drawing of a heart that is pink*, and even for pairs of colour and object that the network never saw in training. The same parts sit in Stable Diffusion: give yours its weights, and they give its answers.
 
 Plan about two hours. Training takes two minutes here, since the course brings trained weights; the full training is one switch away.
 """
@@ -40,7 +40,7 @@ So each place should be able to **look at the words it needs**. That is cross-at
 
 ## 2. Attention is a soft look-up
 
-You know look-ups from Python's dictionaries: `colours["seven"]` compares your *query* with all *keys* and returns the *value* of the one that matches.
+You know look-ups from Python's dictionaries: `colours["seven"]` compares your *query* with all *keys* and returns the *value* of the one that matches. Here a place of the picture asks, and the words answer:
 
 ![Left: a dictionary. A query, drawn as an arrow, matches one of three keys exactly, and its value comes back. Right: attention. The query is compared with all three keys, gets the weights 0.7, 0.2 and 0.1, and a mixture of all three values comes back.](figures/lookup.png)
 
@@ -54,7 +54,7 @@ $$\text{weights} = \text{softmax}\!\left(\frac{\text{query}\cdot\text{key}^{\top
 
 Here N places look at L words, so the weights are a table with N rows and L columns. Each *row* sums to 1: a place has one look to give away, and shares it out among the words.
 
-Why divide by $\sqrt d$, where $d$ is the length of a query? A scalar product of two random vectors of length $d$ is a sum of $d$ terms, so its spread grows like $\sqrt d$. Section 3 shows what would happen without it.
+Why divide by $\sqrt d$, where $d$ is the number of channels of a query? A scalar product of two random vectors with $d$ channels is a sum of $d$ terms, so its spread grows like $\sqrt d$. Section 3 shows what would happen without it.
 
 ### Words that are not there
 
@@ -101,7 +101,7 @@ show_attention.weight_bars(weights, words, ["query (0, 0)", "query (1, 0)", "que
 
 # %% [markdown]
 r"""
-A query of length zero has no wish, and gets the average. A longer one chooses more sharply, up to a dictionary's hard look-up. The network can learn both: *how long* the query is says how much it matters.
+A query of zeros has no wish, and gets the average. One with larger numbers chooses more sharply, up to a dictionary's hard look-up. The network can learn both: *how large* the query is says how much it matters.
 
 ## 3. Why the square root
 
@@ -119,7 +119,7 @@ show.curves(
     sizes,
     {f"{name} the division by √d": values for name, values in largest.items()},
     xscale="log",
-    xlabel="d, the length of queries and keys",
+    xlabel="d, the number of channels of queries and keys",
     ylabel="largest of 16 weights",
     ylim=(0, 1.05),
     alt="With the division the largest weight stays near a quarter; without, it climbs to almost 1.",
@@ -127,7 +127,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-Without the division, a fresh network with long queries looks at one word only, at random, and so firmly that the softmax is flat there: hardly any gradient comes through to mend it. With the division, it begins by looking round.
+Without the division, a fresh network whose queries have many channels looks at one word only, at random, and so firmly that the softmax is flat there: hardly any gradient comes through to mend it. With the division, it begins by looking round.
 
 One more thing to see. Shuffle the words, and nothing changes: a look-up does not care about the order of the entries.
 """
@@ -161,7 +161,7 @@ Beware of the shortcut: a plain `x.reshape(B, heads, N, d)` has the right shape 
 #| minutes: 6
 #| hint: First give the heads an axis of their own, where they are: the last axis `heads · d` becomes two axes, `heads` and `d`. Then move it in front of the places.
 #| hint: With einops it is one line: the left side of the arrow is `b n (heads d)`. With torch: `reshape` (or `unflatten`), then `transpose`.
-#| hint: `rearrange(x, "b n (heads d) -> b heads n d", heads=num_heads)`. In torch: reshape to `(B, N, num_heads, d)`, then `.transpose(1, 2)`. If the channels cannot be shared out evenly, an error is due; both ways raise one by themselves.
+#| hint: `rearrange(x, "b n (heads d) -> b heads n d", heads=num_heads)`. In torch: reshape to `(B, N, num_heads, d)`, then `.transpose(1, 2)`. If the channels cannot be shared out evenly, both ways raise an error by themselves; any kind of error will do.
 
 # %%
 #| check: split_heads
@@ -242,7 +242,7 @@ assert torch.allclose(myself(x), myself(x, x)), "without a context, x looks at i
 
 # %% [markdown]
 r"""
-What does a mask that is *inverted* do? It is the classic mistake: half of the world's code says True where one may look, and the other half says True where one may not. Here is a short caption in a long row; below each word the share of the look that it gets, averaged over the places.
+What does a mask that is *inverted* do? It is the classic mistake: half of the world's code says True where one may look, and the other half says True where one may not. Here is a short caption in a long row; below each word the share of the look that it gets, averaged over the places. (Keys and queries are random here, nothing is trained. Only the mask matters.)
 
 **Predict before you run.** Which words does the inverted mask look at?
 """
@@ -261,7 +261,7 @@ show_attention.weight_bars(
 
 # %% [markdown]
 r"""
-It looks at the padding and at nothing else. And nothing crashes: the loss falls, the pictures are fine, only they have nothing to do with the words. Section 9 shows it with a trained network.
+It looks at the padding and at nothing else. And nothing crashes. Train with this mistake, and the loss still falls, for the network learns to paint without words. Invert the mask of a network that was trained without the mistake, and it falls apart; section 9 shows that.
 
 ## 6. Thinking it over: GEGLU
 
@@ -343,7 +343,7 @@ assert torch.equal(block(x, context), x), "with all three corrections at zero, x
 r"""
 A UNet's picture is `(B, C, H, W)`; a transformer wants a list `(B, N, C)`. The **spatial transformer** leads there and back:
 
-![A column of boxes with shapes: x, B C H W; group norm; proj_in, a 1 by 1 convolution; the pixels in a row, B, H times W, C; transformer blocks, with words from the side; back to a picture; proj_out; plus x.](figures/spatial.png)
+![A row of boxes with shapes: x, B C H W; group norm; proj_in, a 1 by 1 convolution; the pixels in a row, B, H times W, C; transformer blocks, with words from the side; back to a picture; proj_out; plus x.](figures/spatial.png)
 
 $$\text{out} = x + \text{proj\_out}\big(\text{blocks}(\text{proj\_in}(\text{norm}(x)),\ \text{context})\big)$$
 
@@ -389,9 +389,9 @@ from t2i.text_unet import SceneDenoiser, UNet, check_inputs, look, timestep_embe
 
 # %% [markdown]
 r"""
-And how does a word become a vector? Here in the simplest way there is: a table with one learnt vector for each word of a small vocabulary, plus a learnt vector for the word's place in the sentence. (`WordEncoder` in `solutions/t2i/text_unet.py`, ten lines. Lesson 7 replaces it by CLIP, which knows the meanings of words it learnt from elsewhere.)
+And how does a word become a vector? Here in the simplest way there is: a table with one learnt vector for each word of a small vocabulary, plus a learnt vector for the word's place in the sentence. (`WordEncoder` in `t2i.text_unet`, ten lines. Lesson 7 replaces it by CLIP, which knows the meanings of words it learnt from elsewhere.)
 
-The mean of all words' vectors is also added to the time vector, as the label was in lesson 5: a rough message to all places, beside the fine one by cross-attention. `SceneDenoiser` puts the three together.
+The mean of the words' vectors (of the real words, not of the padding; 0 if all are masked) is also added to the time vector, as the label was in lesson 5: a rough message to all places, beside the fine one by cross-attention. `SceneDenoiser` puts the three together.
 
 What is there to paint? **Scenes**, rendered as they are needed, without end: a digit or a shape in one of eight colours, with a caption in one of many phrasings.
 """
@@ -533,13 +533,13 @@ show_attention.map_strip(film, 0, moments=pick(smoke=3, cpu=7, gpu=7))
 
 # %% [markdown]
 r"""
-Yellow: many look here. Each place has exactly one look to share out, so in every moment the maps of all words add up to an even 1. Where one word is bright, the others are dark.
+Yellow: from here the word is looked at most. Each word has a scale of its own: the number beside it is the largest share of a look that it ever gets. Each place has exactly one look to share out, so in every moment the shares of all words add up to 1.
 
 This is how they looked when the course was made:
 
-![A table of small maps. Top row: the guess of the picture at six moments, from noise to a pink heart. Below it a row for each word of the caption, bright where the picture looks at it.](figures/maps.png)
+![A table of small maps. Top row: the guess of the picture at six moments, first a pale heart, then a pink one. Below it a row for each word of the caption, bright where the picture looks at it. The maps of pink and heart have the shape of the heart.](figures/maps.png)
 
-Read such maps with care. They say where the network *looked*, not what it made of it. Little words such as *a* and *of* often get much of the look; a place that wants nothing has to look somewhere, and they make a good parking place. And a map averages all layers and heads, each with its own habits.
+Read such maps with care. They say where the network *looked*, not what it made of it. A little word such as *a* can get most of the look, although it says nothing: a place that wants nothing has to look somewhere, and *a* makes a good parking place. Where the heart is, the places look at *pink* and *heart*, and from the very first step: the rough shape is settled when almost all is noise, so *heart* is asked first and *pink* for longer. And a map averages all layers and heads, each with its own habits: the bright line at the upper edge of *heart* is one, at a place where nothing is painted.
 
 The same as a film:
 """
@@ -552,6 +552,8 @@ r"""
 ### One word swapped
 
 The same noise, the same caption, but for one word.
+
+One of the captions below, *a blue seven*, asks for a pair that was never in the training data.
 
 **Predict before you run.** *a red seven* becomes *a blue seven*: will the seven keep its shape? *a red seven* becomes *a red star*: what can stay?
 """
@@ -588,9 +590,9 @@ When the course was made:
 
 ### The mask inverted
 
-Now the classic mistake, with trained weights. First row: as it should be. Second row: the mask inverted, so the words are hidden and the padding is looked at. Third row: all words masked, no caption at all.
+Now the classic mistake, in a network that was trained with the right mask. First row: as it should be. Second row: the mask inverted, so the words are hidden and the padding is looked at. Third row: all words masked, no caption at all. The second and the third row hear no word of the caption.
 
-**Predict before you run.** In which row will the objects still be well drawn? In which will they be what was asked for?
+**Predict before you run.** In which row are the objects what was asked for? And will the two deaf rows look alike?
 """
 
 # %%
@@ -611,7 +613,9 @@ show.film_strip(
 r"""
 Here is how it looked when the course was made:
 
-![Three rows of six pictures from the same noise. With the right mask each shows what its caption asks for. With the mask inverted the objects and colours have nothing to do with the captions. Without words they are arbitrary too.](figures/mask.png)
+![Three rows of five pictures from the same noise. With the right mask each shows what its caption asks for. With the mask inverted there is only coloured noise. Without words each shows some object in some colour.](figures/mask.png)
+
+No words at all is something the network knows: in training one caption in ten was taken away. Padding it never looked at before. Its vectors were never trained, they mean nothing, and guidance makes the nonsense three times as loud.
 
 That is why a hidden test checks your mask, and why the course states its convention in every docstring.
 

@@ -68,7 +68,7 @@ def lookup() -> show.Picture:
         axes.text(4, 5.2, title, fontsize=12, **MIDDLE)
         for x, name in ((0.9, "query"), (3.7, "keys"), (6.4, "values")):
             axes.text(x, 4.5, name, color=show.GREY, fontsize=10, **MIDDLE)
-        box(axes, 0.9, 2.6, "which\ndigit?", show.BLACK, 1.5, 1.1)
+        box(axes, 0.9, 2.6, "which digit\nis it?", show.BLACK, 1.5, 1.1)
     for i, (word, colour) in enumerate(keys):
         y = 3.8 - 1.2 * i
         for axes in (left, right):

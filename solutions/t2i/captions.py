@@ -205,10 +205,12 @@ def words_of(caption: str) -> list[str]:
         raise CaptionError(f"a caption must be a text, got {type(caption).__name__}")
     words = re.findall(r"[^\s,.:;!?]+", caption.lower())
     if not words:
-        raise CaptionError("the caption is empty: write for example 'a red seven'")
+        raise CaptionError(
+            "the caption is empty: write for example 'a red seven' (to ask for nothing, mask all)"
+        )
     for word in words:
         if word not in _NUMBER or word.startswith("<"):
-            near = difflib.get_close_matches(word, VOCABULARY[1:], n=3, cutoff=0.5)
+            near = difflib.get_close_matches(word, VOCABULARY[1:], n=3, cutoff=0.7)
             hint = f"did you mean {' or '.join(near)}?" if near else "see captions.VOCABULARY"
             raise CaptionError(f"the word {word!r} of caption {caption!r} is unknown: {hint}")
     return words

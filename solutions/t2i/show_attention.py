@@ -23,7 +23,8 @@ from t2i.show import BLUE, SKY, Picture, panels, to_array
 HEAT = "cividis"  # dark blue to yellow: the same for colour-blind eyes
 MISSING = (
     "The trained weights data/scenes_cpu.safetensors are not there yet "
-    "(python -m t2i.scene_recipes train makes them), so this picture cannot be drawn."
+    "(python -m t2i.scene_recipes train makes them), so what follows is painted by a network of "
+    "two minutes' training, or not at all."
 )
 
 
@@ -106,6 +107,11 @@ def draw_map(axes: Axes, values: Tensor, most: float = 1.0) -> None:
     axes.axis("off")
 
 
+def brightest(film: WordFilm, row: int, word: int) -> float:
+    """The largest share of a look that a word ever gets: what its maps call bright."""
+    return max(maps[row, word].max().item() for maps in film.maps.values())
+
+
 def word_maps(film: WordFilm, row: int, step: int, width: float = 8.0) -> Picture:
     """One moment of one picture: the guess, and beside it each word's map.
 
@@ -125,10 +131,10 @@ def word_maps(film: WordFilm, row: int, step: int, width: float = 8.0) -> Pictur
     axes[0].imshow(to_array(film.guess[step][row]), interpolation="nearest")
     axes[0].set_title(f"t = {step}")
     axes[0].axis("off")
-    most = max(maps[row].max().item() for maps in film.maps.values())
     for i, word in enumerate(words):
+        most = brightest(film, row, i)
         draw_map(axes[i + 1], film.maps[step][row, i], most)
-        axes[i + 1].set_title(word)
+        axes[i + 1].set_title(f"{word} (≤ {most:.0%})", fontsize=8)
     alt = f"The picture as guessed at step {step}, and where it looks at: {', '.join(words)}."
     return Picture(figure, alt)
 
@@ -142,17 +148,25 @@ def map_strip(film: WordFilm, row: int, moments: int = 6, width: float = 8.0) ->
     figure, axes = panels(
         len(words) + 1, moments, min(width, 1.1 + moments * cell), (len(words) + 1) * cell + 0.3
     )
-    most = max(maps[row].max().item() for maps in film.maps.values())
+    most = [brightest(film, row, i) for i in range(len(words))]
     for column, step in enumerate(steps):
         top = axes[column]
         top.imshow(to_array(film.guess[step][row]), interpolation="nearest")
         top.set_title(f"t = {step}", fontsize=9)
         top.axis("off")
         for i in range(len(words)):
-            draw_map(axes[(i + 1) * moments + column], film.maps[step][row, i], most)
-    for i, label in enumerate(["guess", *words]):
-        axes[i * moments].text(
-            -0.12, 0.5, label, ha="right", va="center", transform=axes[i * moments].transAxes
+            draw_map(axes[(i + 1) * moments + column], film.maps[step][row, i], most[i])
+    labels = [f"{word}\n(≤ {share:.0%})" for word, share in zip(words, most, strict=True)]
+    for i, label in enumerate(["guess", *labels]):
+        first = axes[i * moments]
+        first.text(
+            -0.12,
+            0.5,
+            label,
+            ha="right",
+            va="center",
+            fontsize=9,
+            transform=axes[i * moments].transAxes,
         )
     alt = f"Top: the guess at {moments} moments. Below, a line a word: where it is looked at."
     return Picture(figure, alt)
