@@ -634,6 +634,11 @@ show_attention.results_table()
 
 # %% [markdown]
 r"""
+Read it in two ways. *Down*: if held-out pairs do as well as seen ones, the network composes, and if held-out phrasings do as well, it reads words and not whole sentences. *Against the ceiling*: our aim is 97 % of the seen and 95 % of the held-out captions. What is missing from that is drawing, not listening: nearly all failures are digits with an open loop or a broken stroke, which the judge reads as another digit or as none. The six shapes are hardly ever wrong, and neither is the colour of what is recognised. More training cures it.
+"""
+
+# %% [markdown]
+r"""
 ## 11. What was left out, and where these lines live in real systems
 
 - **One object only.** With two, the network has to know which colour belongs to which object. Words alone, looked at one by one, don't say that; lesson 7's text encoder reads the words in their sentence.
