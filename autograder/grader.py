@@ -146,8 +146,9 @@ def _stands_on(result: ExerciseResult, wrong: set[str]) -> ExerciseResult:
     """Say which other exercise must be mended first, where one is wrong that this one calls."""
     if not wrong:
         return result
-    names = " and ".join(sorted(wrong))
-    return replace(result, message=f"It uses {names}, not right yet: mend that first, grade again.")
+    names = sorted(wrong)
+    words = f"It uses {' and '.join(names)}, not right yet: mend that first, grade again."
+    return replace(result, message=words, waits_for=tuple(names))
 
 
 def _without_running(submission: Submission, exercise: Exercise) -> ExerciseResult | None:

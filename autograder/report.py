@@ -36,6 +36,8 @@ def next_step(result: Result, lesson: Lesson) -> str:
     """One line that says what to do now."""
     wrong = [row for row in result.exercises if row.status != "passed" and row.written]
     blank = [row for row in result.exercises if not row.written]
+    if wrong and wrong[0].waits_for:
+        return f"Next: [bold]{wrong[0].waits_for[0]}[/], which {wrong[0].name} uses."
     if wrong:
         return f"Next: mend [bold]{wrong[0].name}[/]. Its sentence above says where to look."
     if blank:

@@ -28,6 +28,7 @@ class ExerciseResult:
     message: str
     seconds: float = 0.0
     written: bool = True
+    waits_for: tuple[str, ...] = ()  # exercises that it calls and that are not right yet
 
 
 def run(lesson: Lesson, suite: "Suite") -> None:

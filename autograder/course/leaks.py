@@ -41,9 +41,12 @@ def secrets(lesson: Lesson) -> Secrets:
     elsewhere = package.splitlines()
     for line in answers:
         elsewhere.remove(next(each for each in elsewhere if each.strip() == line.strip()))
-    public = {squeeze(line) for line in lesson.source.read_text(encoding="utf-8").splitlines()}
-    public |= {squeeze(line) for line in elsewhere}
+    text = lesson.source.read_text(encoding="utf-8")
+    shown = squeeze(text) + squeeze(text.replace("`", ""))  # prose and hints say much; as pages do
+    public = {squeeze(line) for line in elsewhere}
+    public |= {key for key in map(squeeze, answers) if key in shown}
     hidden = lesson.hidden_tests.read_text(encoding="utf-8").splitlines()
+    public |= {key for key in map(squeeze, hidden) if key in shown}
     return Secrets(_significant(hidden, public), _significant(answers, public))
 
 

@@ -229,6 +229,12 @@ def spacing_causes(total, steps):
         "The decimals are cut off where the table says round, so some steps are one too low.": (
             ((down + 1) * total / steps).floor() - 1
         ),
+        "The stride is cut to a whole number (//) before it is multiplied. Only leading does that; "
+        "trailing rounds the whole product (i + 1) · T/N.": (down + 1) * (total // steps) - 1,
+        "The stride is cut to a whole number (//) before it is multiplied. Only leading does that; "
+        "linspace rounds the whole product i · (T - 1)/(N - 1).": (
+            down * ((total - 1) // max(1, steps - 1))
+        ),
         "The steps count from 1: the noisiest of T steps is T - 1, so 1 must be taken off.": (
             ((down + 1) * total / steps).round()
         ),
@@ -272,12 +278,24 @@ def check_spacing(student, rng, spacing):
                 f"spaced_timesteps should give exactly num_inference_steps steps with {spacing!r}; "
                 f"yours are {'more' if len(actual) > len(expected) else 'fewer'}."
             )
-        if isinstance(actual, Tensor) and len(actual.unique()) < len(actual):
-            fail(f"With {spacing!r} some steps come twice; each must be visited once.")
+        if isinstance(actual, Tensor) and actual.shape == expected.shape:
+            found = [text for text, value in causes.items() if torch.equal(actual.long(), value)]
+            if found:
+                fail(f"With {spacing!r} spacing the timesteps are not right. {found[0]}")
+            if len(actual.unique()) < len(actual):
+                fail(f"With {spacing!r} some steps come twice; each must be visited once.")
+            wrong = int((actual != expected).sum())
+            if wrong:
+                where = "some of the" if wrong < len(expected) else "all"
+                fail(
+                    f"With {spacing!r} spacing {where} timesteps are not right, of {total} and "
+                    f"{steps}. Compare with its row in the lesson's table: is there a round() "
+                    "where it says round, of the whole product, and // only in 'leading'?"
+                )
         expect_close(
             actual,
             expected,
-            f"the timesteps with {spacing!r} spacing",
+            f"with {spacing!r} spacing, the timesteps",
             causes=causes,
             otherwise="Compare with its row in the lesson's table; they run from noisy to clean.",
             check_dtype=True,
@@ -318,8 +336,9 @@ def test_ends_and_default(student, rng):
         )
         one = student.spaced_timesteps(9, 1, spacing)
         expect(
-            isinstance(one, Tensor) and one.shape == (1,) and 0 <= int(one[0]) < 9,
-            f"With a single step, {spacing!r} must still give one step inside the schedule.",
+            isinstance(one, Tensor) and one.tolist() == [8 if spacing == "trailing" else 0],
+            f"With a single step (N = 1), {spacing!r} does not give the step that the formulas ask "
+            "for; for linspace the docstring says which.",
         )
 
 
@@ -565,6 +584,30 @@ def test_clipping(student, rng):
         True,
         {"Not given, clip_sample is True, as the signature says.": mix(s, 0.0)},
         omit=("clip_sample",),
+    )
+
+
+@exercise("ddim_step")
+def test_rounding_near_pure_noise(student, rng):
+    """At t = 999 of the cosine schedule ᾱ_t is 2e-9, and 1 - ᾱ_prev - σ² is 0 but for rounding."""
+    u = torch.arange(1001, dtype=torch.float64) / 1000
+    bars = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+    ac = torch.cumprod(1 - (1 - bars[1:] / bars[:-1]).clamp(max=0.999), 0).float()
+    t_prev = torch.cat([torch.tensor([799]), torch.arange(0, 999, 7)])
+    t, shape = torch.full_like(t_prev, 999), (len(t_prev), 2, 3)
+    x, noise, away = (torch.randn(shape, generator=rng) for _ in range(3))
+    noise_pred = x + torch.where(away < 0, -0.5, 0.5) + 0.1 * away  # far off, so the guess is ±1
+    expected = Ddim(ac.double(), True).each(
+        x.double(), noise_pred.double(), t, t_prev, 1.0, noise.double()
+    )
+    expect_close(
+        ask(student.ddim_step, x, noise_pred, t, t_prev, ac, eta=1.0, noise=noise),
+        expected.float(),
+        "the result of steps from t = 999 with eta = 1, in float32,",
+        otherwise="There 1 - ᾱ_prev - σ² is nearly 0, and rounding can push it below zero, where "
+        "the root is NaN: clamp it to at least 0 before taking the root.",
+        rtol=3e-3,
+        atol=3e-3,
     )
 
 
@@ -833,18 +876,19 @@ def walked(function, model, x_T, few, batch, **options):
 PARENTS = "It stands on your convert_prediction and {}: are both graded as passed?"
 
 
-def follow(model, few, result, step, name):
+def follow(model, few, result, step, name, otherwise=""):
     """Compare each step of the walk with diffusers', from the place where the learner stood."""
     walk, ends = [*model.xs[1:], result], [*few.tolist()[1:], -1]
     for i, (x, x_prev, t, end) in enumerate(zip(model.xs, walk, model.ts, ends, strict=True)):
         expected, causes = step(i, x, t, torch.full_like(t, end))
-        where = "last" if end == -1 else "first" if i == 0 else "next"
+        where = "final" if end == -1 else "first" if i == 0 else "next"
         expect_close(
             x_prev,
             expected,
             f"the result of the {where} step of the walk",
             causes={"The step's result is not carried on to the next.": x} | causes,
-            otherwise=f"Each step goes from one of the timesteps to the one after it, the last to "
+            otherwise=otherwise
+            or f"Each step goes from one of the timesteps to the one after it, the final one to "
             f"-1. {PARENTS.format(name)}",
             rtol=1e-4,
             atol=1e-4,
@@ -884,9 +928,9 @@ def test_ddim_walk(student, rng):
             return expected, {
                 "prediction_type is not heeded: translate what the model says to noise "
                 "(convert_prediction).": lambda: wrongly(said),
-                "The step lands at t - 1. It must land at the next of the timesteps, the last one "
+                "The step lands at t - 1. It must land at the next of the timesteps, the final one "
                 "at -1.": lambda: wrongly(t_prev=t - 1),
-                "The last step lands at step 0; it must go to the clean end, -1.": (
+                "The final step lands at step 0; it must go to the clean end, -1.": (
                     lambda: wrongly(t_prev=t_prev.clamp(min=0))
                 ),
                 "clip_sample is not handed on to ddim_step.": lambda: wrongly(clip=not clip),
@@ -911,8 +955,8 @@ def test_ddim_fresh_noise(student, rng):
             expect_close(
                 x_prev,
                 middle,
-                "the result of the last step",
-                otherwise="The last step goes to -1 and adds no noise.",
+                "the result of the final step",
+                otherwise="The final step goes to -1 and adds no noise.",
                 rtol=1e-4,
                 atol=1e-4,
             )
@@ -1005,7 +1049,9 @@ def test_ddim_on_step(student, rng):
 
 @exercise("sample_dpmpp_2m")
 def test_dpm_walk(student, rng):
-    for kind, clip in (("epsilon", False), ("v_prediction", True), ("sample", False)):
+    # Each kind without clipping first: if only the rest fails, clipping is to blame.
+    free = [(kind, False) for kind in TYPES]
+    for kind, clip in (*free, ("v_prediction", True), ("sample", True)):
         few = torch.tensor([18, 14, 9, 5, 2])
         model = Gaussian(linear(20), 0.9, 0.5, kind)
         x_T = 1.5 * torch.randn(3, 2, 5, 4, generator=rng, dtype=torch.float64)
@@ -1033,10 +1079,25 @@ def test_dpm_walk(student, rng):
                     s.before, s.a_last = guess, s.a
                 return Dpm().each(s, memory=before is not None)
 
+            def clips_x():
+                """x is clipped after the step, the guess is not."""
+                s = placed(x, free, t, t_prev, model.ac, before=free, t_last=t + 1)
+                if i:
+                    s = placed(
+                        x,
+                        free,
+                        t,
+                        t_prev,
+                        model.ac,
+                        before=guesses[i - 1][1],
+                        t_last=few[i - 1].expand(len(x)),
+                    )
+                return Dpm().each(s, memory=i > 0).clamp(-1, 1)
+
             before = guesses[i - 1][0] if i else None
             causes = {
-                "This is the first-order step: hand on the last guess and the step it was made at, "
-                "and remember them after each step.": lambda: with_guess(0),
+                "This is the first-order step: hand on the guess of the step before and the step "
+                "it was made at, and remember them after each step.": lambda: with_guess(0),
                 "prediction_type is not heeded: what the model says is always taken for noise. "
                 "Hand prediction_type on to convert_prediction.": lambda: Dpm().each(
                     placed(x, taken, t, t_prev, model.ac, before=taken, t_last=t + 1), memory=False
@@ -1050,6 +1111,8 @@ def test_dpm_walk(student, rng):
                     ),
                     memory=i > 0,
                 ),
+                "x is clipped. Without clipping your walk is right; with clip_sample=True it is "
+                "the guess that must be clipped, not x, before it is used and remembered.": clips_x,
                 "clip_sample is not heeded: clip the guess, and only if asked.": (
                     lambda: with_guess(1, None if before is None else guesses[i - 1][1])
                 ),
@@ -1060,15 +1123,19 @@ def test_dpm_walk(student, rng):
                 "step.": lambda: with_guess(0, guesses[0][0], last=few[0].expand(len(x))),
                 "t_last is not renewed: it must be the step at which the remembered guess was "
                 "made.": lambda: with_guess(0, before, last=few[0].expand(len(x))),
-                "The step lands at t - 1. It must land at the next of the timesteps, the last one "
+                "The step lands at t - 1. It must land at the next of the timesteps, the final one "
                 "at -1.": lambda: with_guess(0, before, t - 1),
-                "The last step lands at step 0; it must go to the clean end, -1.": (
+                "The final step lands at step 0; it must go to the clean end, -1.": (
                     lambda: with_guess(0, before, t_prev.clamp(min=0))
                 ),
             }  # fmt: skip
             return with_guess(0, before), causes
 
-        follow(model, few, result, step, "dpmpp_2m_step")
+        advice = (
+            "Without clipping your walk is right. With clip_sample=True it is the guess that is "
+            "clipped, not x nor what the model said, before it is used and remembered."
+        )
+        follow(model, few, result, step, "dpmpp_2m_step", advice if clip else "")
 
 
 @exercise("sample_dpmpp_2m")
@@ -1095,5 +1162,6 @@ def test_dpm_order(student, rng):
     expect(
         slope > 1.5,
         "On Gaussian data the error falls too slowly when there are more steps: the sampler is of "
-        f"order {max(slope, 0):.1f}, and should be of order 2. Is the last guess really used?",
+        f"order {max(slope, 0):.1f}, and should be of order 2. Is the guess of the step "
+        "before really used?",
     )

@@ -476,8 +476,8 @@ def ask(function, *arguments, **options):
         text = str(error)
         if "must match" in text or "broadcast" in text:
             fail(
-                f"{text} The scale must reach all pixels of its own sample: shape (B, 1, 1, 1), "
-                "or (1, 1, 1, 1) for a single number."
+                f"{text} The scale must reach all pixels of its own sample: for pictures shape "
+                "(B, 1, 1, 1), or (1, 1, 1, 1) for a single number."
             )
         raise
 
@@ -577,6 +577,37 @@ def test_sentences_as_conditions(student, rng):
         rtol=1e-4,
         atol=1e-4,
     )
+
+
+@exercise("guided_prediction")
+def test_flat_points(student, rng):
+    """x_t may be (B, 2): the flat world of sections 6 and 9."""
+    scales = 1.5 + 4 * torch.rand(4, generator=rng)
+    for scale in (float(scales[0]), scales):
+        world = World(rng, batch=4)
+        world.x_t = world.x_t.reshape(4, 2)
+        help_ = (
+            "x_t was a batch of points, (B, 2), as in the flat world. Give the scale as many "
+            "dimensions as x_t has, scale.reshape(-1, *[1] * (x_t.ndim - 1)), instead of "
+            "(-1, 1, 1, 1), which fits only pictures."
+        )
+        try:
+            got = student.guided_prediction(
+                world.model, world.x_t, world.t, world.label, world.classes, scale
+            )
+        except RemoteError as error:
+            fail(f"{error} {help_}")
+        expect(
+            isinstance(got, Tensor) and got.shape == world.x_t.shape,
+            f"Points (B, 2) must come back as (B, 2). {help_}",
+        )
+        expect_close(
+            got,
+            world.sharpened(scale),
+            "the guided prediction for points (B, 2)",
+            otherwise=f"It should be uncond + guidance_scale · (cond - uncond). {help_}",
+            **CLOSE,
+        )
 
 
 @exercise("guided_prediction")

@@ -269,6 +269,40 @@ def spaced_timesteps(num_train_timesteps, num_inference_steps, spacing="trailing
     ),
     dict(
         exercise="spaced_timesteps",
+        name="whole_strides_everywhere",
+        says="cut to a whole number",
+        code="""
+def spaced_timesteps(num_train_timesteps, num_inference_steps, spacing="trailing"):
+    T, N = num_train_timesteps, num_inference_steps
+    if spacing not in SPACINGS:
+        raise ValueError(spacing)
+    i = torch.arange(N).flip(0)
+    if spacing == "leading":
+        return i * (T // N)
+    if spacing == "trailing":
+        return (i + 1) * (T // N) - 1
+    return i * ((T - 1) // max(N - 1, 1))
+""",
+    ),
+    dict(
+        exercise="spaced_timesteps",
+        name="single_linspace_step_at_the_top",
+        says="single step",
+        code="""
+def spaced_timesteps(num_train_timesteps, num_inference_steps, spacing="trailing"):
+    T, N = num_train_timesteps, num_inference_steps
+    if spacing not in SPACINGS:
+        raise ValueError(spacing)
+    i = torch.arange(N, dtype=torch.float64).flip(0)
+    if spacing == "leading":
+        return (i * (T // N)).long()
+    if spacing == "trailing":
+        return (((i + 1) * T / N).round() - 1).long()
+    return torch.linspace(T - 1, 0, N, dtype=torch.float64).round().long()
+""",
+    ),
+    dict(
+        exercise="spaced_timesteps",
         name="strides_of_linspace",
         says="N - 1 strides",
         code="""
@@ -343,6 +377,7 @@ WRONG += [
         "eta * (1 - p) / (1 - a) * (1 - a / p)",
     ),
     _ddim("sigma_not_taken_off", "not taken off", "(1 - p - sigma**2)", "(1 - p)"),
+    _ddim("no_clamp", "below zero", ".clamp(min=0)", ""),
     _ddim("sigma_not_squared", "not σ², is taken off", "sigma**2", "sigma"),
     _ddim(
         "direction_without_root",
@@ -631,6 +666,14 @@ WRONG += [
     )),
     _sample_dpm("never_clips", "clip_sample is not heeded", ("if clip_sample:", "if False:")),
     _sample_dpm("always_clips", "clip_sample is not heeded", ("if clip_sample:", "if True:")),
+    _sample_dpm("clips_x", "x is clipped", (
+        "        if clip_sample:\n            guess = guess.clamp(-1, 1)\n", ""
+    ), ("x_0_pred_last, t_last)\n", "x_0_pred_last, t_last)\n"
+        "        x = x.clamp(-1, 1) if clip_sample else x\n")),
+    _sample_dpm("clips_what_the_model_said", "nor what the model said", (
+        "        if clip_sample:\n            guess = guess.clamp(-1, 1)\n", ""
+    ), ("prediction = model(x, t)\n", "prediction = model(x, t)\n        if clip_sample:\n"
+        "            prediction = prediction.clamp(-1, 1)\n")),
     _sample_dpm("remembers_before_clipping", "before it is clipped", (
         "        if clip_sample:\n", "        free = guess\n        if clip_sample:\n"
     ), ("x_0_pred_last, t_last = guess, t", "x_0_pred_last, t_last = free, t")),
@@ -722,7 +765,7 @@ def spaced_timesteps(num_train_timesteps, num_inference_steps, spacing="trailing
     elif spacing == "trailing":
         steps = [round((i + 1) * T / N) - 1 for i in range(N)]
     elif spacing == "linspace":
-        steps = [round(i * (T - 1) / (N - 1)) for i in range(N)] if N > 1 else [T - 1]
+        steps = [round(i * (T - 1) / (N - 1)) for i in range(N)] if N > 1 else [0]
     else:
         raise ValueError(f"no such spacing: {spacing}")
     return torch.tensor(steps[::-1])
@@ -735,8 +778,8 @@ def spaced_timesteps(num_train_timesteps, num_inference_steps, spacing="trailing
 def spaced_timesteps(num_train_timesteps, num_inference_steps, spacing="trailing"):
     if spacing == "linspace":
         return torch.linspace(
-            num_train_timesteps - 1, 0, num_inference_steps, dtype=torch.double
-        ).round().to(torch.int64)
+            0, num_train_timesteps - 1, num_inference_steps, dtype=torch.double
+        ).round().to(torch.int64).flip(0)
     if spacing == "leading":
         return torch.arange(num_inference_steps - 1, -1, -1) * (
             num_train_timesteps // num_inference_steps

@@ -553,6 +553,22 @@ def guided_prediction(model, x_t, t, condition, null, guidance_scale, guidance_r
     ),
     dict(
         exercise="guided_prediction",
+        name="scale_fits_only_pictures",
+        says="as many dimensions as x_t has",
+        code="""
+def guided_prediction(model, x_t, t, condition, null, guidance_scale, guidance_rescale=0.0):
+    scale = torch.as_tensor(guidance_scale, dtype=x_t.dtype).reshape(-1, 1, 1, 1)
+    if (scale == 1).all():
+        return model(x_t, t, condition)
+    null = torch.as_tensor(null, dtype=condition.dtype).expand_as(condition)
+    both = model(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([null, condition]))
+    uncond, cond = both.chunk(2)
+    guided = uncond + scale * (cond - uncond)
+    return rescale_guidance(guided, cond, guidance_rescale) if guidance_rescale else guided
+""",
+    ),
+    dict(
+        exercise="guided_prediction",
         name="first_scale_for_all",
         says="first sample's scale",
         code="""
@@ -1059,6 +1075,21 @@ def guided_prediction(model, x_t, t, condition, null, guidance_scale, guidance_r
     both = model(x_t.repeat_interleave(2, dim=0), t.repeat_interleave(2), doubled)
     uncond, cond = both[::2], both[1::2]
     guided = uncond + torch.einsum("b,b...->b...", scale, cond - uncond)
+    return rescale_guidance(guided, cond, guidance_rescale)
+""",
+    ),
+    dict(
+        exercise="guided_prediction",
+        name="always_rescales",
+        code="""
+def guided_prediction(model, x_t, t, condition, null, guidance_scale, guidance_rescale=0.0):
+    scale = torch.as_tensor(guidance_scale, dtype=x_t.dtype).reshape(-1, *[1] * (x_t.ndim - 1))
+    if (scale == 1).all():
+        return model(x_t, t, condition)
+    nothing = torch.as_tensor(null, dtype=condition.dtype).expand_as(condition)
+    both = model(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([nothing, condition]))
+    uncond, cond = both.chunk(2)
+    guided = uncond + scale * (cond - uncond)
     return rescale_guidance(guided, cond, guidance_rescale)
 """,
     ),

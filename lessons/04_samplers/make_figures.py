@@ -1,7 +1,7 @@
 """Draw the figures of lesson 4: python lessons/04_samplers/make_figures.py [name ...]
 
 The digits come from lesson 3's committed weights; the thousand steps of the first row take some
-minutes on two cores. `quality` needs data/samplers_cpu.json (`python -m t2i.sampler_runs`).
+minutes on two cores. `quality` needs data/samplers_cpu.json (`make measure-samplers`).
 """
 
 import io
@@ -167,7 +167,7 @@ def heading() -> show.Picture:
     axes.plot([b, c], [aim, aim], color=show.VERMILLION, lw=2.5, label="2M takes this")
     axes.plot([a, b], [guesses[last], guesses[now]], "o", color=show.BLACK, ms=7, zorder=4)
     axes.plot(middle, aim, "D", color=show.VERMILLION, ms=7, zorder=4)
-    for place, name in ((a, "last step"), (b, "now: $t$"), (c, r"$t_{\mathrm{prev}}$")):
+    for place, name in ((a, "step before"), (b, "now: $t$"), (c, r"$t_{\mathrm{prev}}$")):
         axes.axvline(place, color=show.GREY, lw=0.8, ls="--")
         axes.text(place, 1.04, name, ha="center", transform=axes.get_xaxis_transform())
     low, high = sorted((guesses[last], guesses[after]))

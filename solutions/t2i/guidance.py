@@ -144,7 +144,7 @@ def guided_prediction(
     Args:
         model: called as model(x_t, t, condition). Once for both answers, with the batch twice as
             long; and with the conditions alone where every scale is 1.
-        x_t: (B, C, H, W) noisy pictures.
+        x_t: (B, ...) noisy pictures (B, C, H, W), or points (B, 2).
         t: (B,) int64 steps.
         condition: (B, ...) what is wanted.
         null: the condition that asks for nothing: a number, or condition's shape without B.
@@ -152,7 +152,7 @@ def guided_prediction(
         guidance_rescale: in [0, 1], see rescale_guidance; 0 leaves the prediction as it is.
 
     Returns:
-        (B, C, H, W), whichever kind of prediction the model makes.
+        (B, ...) like x_t, whichever kind of prediction the model makes.
 
     Raises:
         ValueError: lengths differ, null does not fit, or a scale is not a finite number.
@@ -188,7 +188,7 @@ def sample_guided(
 
     Args:
         model: called as model(x_t, t, condition), returns a prediction.
-        x_T: (B, C, H, W) standard Gaussian noise to start from.
+        x_T: (B, ...) standard Gaussian noise to start from: pictures (B, C, H, W), or points.
         condition: (B, ...) what is wanted of each picture.
         null: the condition that asks for nothing.
         alphas_cumprod: (T,).
@@ -200,7 +200,7 @@ def sample_guided(
         on_step: called after each step as on_step(t, x_prev, noise_pred), to draw or to count.
 
     Returns:
-        x_0: (B, C, H, W).
+        x_0: (B, ...) like x_T.
 
     Raises:
         ValueError: as guided_prediction and ddim_step.

@@ -69,7 +69,8 @@ def spaced_timesteps(
     """Which few of the training's steps a fast sampler visits, evenly spaced, from noisy to clean.
 
     With T training steps and N to take, i = 0, 1, ..., N - 1, before they are put in falling order:
-    leading: i · ⌊T/N⌋;  trailing: round((i + 1) · T/N) - 1;  linspace: round(i · (T - 1)/(N - 1))
+    leading: i · ⌊T/N⌋;  trailing: round((i + 1) · T/N) - 1;  linspace: round(i · (T - 1)/(N - 1)),
+    and 0 if N = 1.
 
     Args:
         num_train_timesteps: T.
@@ -81,7 +82,7 @@ def spaced_timesteps(
         timesteps: (N,) int64, strictly descending, in [0, T).
 
     Raises:
-        ValueError: N outside [1, T], or an unknown spacing.
+        ValueError: an unknown spacing, or N outside [1, T].
 
     Source: Lin et al. 2023, arXiv:2305.08891, table 2; diffusers' DDIMScheduler.set_timesteps.
         (DPMSolverMultistepScheduler's "linspace" and "leading" make N + 1 and drop the lowest.)

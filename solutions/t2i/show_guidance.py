@@ -70,14 +70,14 @@ def field_picture(
         step: at which the field is drawn.
     """
     figure, axes = panels(1, len(scales), 8, 8 / len(scales) + 0.35)
-    line = torch.linspace(-2.4, 2.4, 9)
+    line = torch.linspace(-2.4, 2.4, 7)
     grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=2).reshape(-1, 2)
     t, wish = torch.full((len(grid),), step), torch.full((len(grid),), label)
     for panel, scale in zip(axes, scales, strict=True):
         draw_clouds(panel, world, label, float(world.alphas_cumprod[step]))
         arrows = -guide(grid, t, wish, scale)
         style = {"color": BLACK, "angles": "xy", "width": 0.007, "pivot": "tail"}
-        panel.quiver(*grid.T, *arrows.T, scale_units="xy", scale=5, **style)
+        panel.quiver(*grid.T, *arrows.T, scale_units="xy", scale=9, **style)
         panel.set(title=f"scale {scale:g}")
     return Picture(
         figure,
@@ -168,17 +168,20 @@ def contrast_picture(columns: dict[str, Tensor]) -> Picture:
     Args:
         columns: label to pictures (N, C, H, W) of any range.
     """
-    figure, axes = panels(1, len(columns), 8, 2.3)
+    figure, axes = panels(1, len(columns), 8, 2.5)
     for panel, (name, pictures), colour in zip(axes, columns.items(), COLOURS, strict=False):
         values = pictures.flatten().clamp(-3, 3).numpy()
         panel.hist(values, 60, (-3, 3), color=colour, density=True, log=True)
         for edge in (-1, 1):
             panel.axvline(edge, color=GREY, ls="--", lw=1)
         outside = (pictures.abs() > 1.05).float().mean()
-        panel.set(title=f"{name}: {outside:.0%} outside", yticks=[], xlabel="pixel value")
+        panel.set(title=f"{name}\n{outside:.0%} outside", yticks=[], xlabel="pixel value")
+        panel.minorticks_off()
+    axes[0].set_ylabel("how often (log)")
     return Picture(
         figure,
         "Histograms of pixel values, with dashed lines at -1 and 1, between which real pixels lie.",
+        "Upwards: how often a value occurs, on a logarithmic scale, so that rare values show.",
     )
 
 
