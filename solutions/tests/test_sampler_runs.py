@@ -77,3 +77,19 @@ def test_an_unknown_sampler_and_too_few_pictures_are_named():
         draw("euler", model, torch.tensor([9, 3]), torch.zeros(1, 1, 28, 28), 0)
     with pytest.raises(ValueError, match=r"n must lie in \[50"):
         Ruler(10, 0)
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict:
+    return json.loads(sampler_runs.RESULTS.read_text(encoding="utf-8"))
+
+
+def test_committed_figures_are_of_the_committed_weights(figures):
+    assert figures["weights"] == digest(sampler_runs.WEIGHTS) and figures["n"] >= 1000
+    assert all(cell["frechet"] > figures["floor"]["0"] for cell in figures["cells"].values())
+
+
+@pytest.mark.xfail(strict=True, reason="the aim of 10 % is not reached yet: see samplers_cpu.json")
+def test_twenty_steps_are_as_good_as_a_thousand(figures):
+    fast, slow = (figures["cells"][f"{name}/0"] for name in ("dpmpp_2m/trailing/20", FULL.key[:-2]))
+    assert fast["frechet"] <= 1.1 * slow["frechet"]
