@@ -71,7 +71,7 @@ train-guidance: ## train lesson 5's model anew: [tier=cpu]
 measure-guidance: ## measure lesson 5's samples at each guidance scale: [tier=cpu]
 	@$(RUN) -m t2i.class_recipes evaluate --tier "$(or $(tier),cpu)"
 
-measure-samplers: ## measure lesson 4's samplers at every number of steps (hours; resumes) [count=1000]
+measure-samplers: ## measure lesson 4's samplers, for hours; goes on where it stopped [count=1000]
 	@$(RUN) -m t2i.sampler_runs --count "$(or $(count),1000)"
 
 train-scene-judge: ## train and check the judge of the captioned scenes anew (minutes)

@@ -595,7 +595,7 @@ def test_attention_to_itself(student, rng):
 def test_attention_learns_and_leaves_its_input(student, rng):
     judge = Judge(student, rng, 6, 10, 2, 3)
     x, context, mask = normal(rng, 2, 4, 6), normal(rng, 2, 5, 10), some_words(rng, 2, 5)
-    every_parameter_learns(judge.layer.grad(x, context, mask), "the attention")
+    every_parameter_learns(judge.layer.grad(x, context), "the attention")
     unchanged(student, lambda held: judge.layer(held, context, mask), x, "x")
     unchanged(student, lambda held: judge.layer(x, context, held), mask, "context_mask")
 
@@ -816,7 +816,7 @@ def test_block_same_as_diffusers(student, rng):
         otherwise="Every layer is right by itself, so it is the wiring of the block.",
         **CLOSE,
     )
-    every_parameter_learns(ask(lambda: block.grad(x, context, mask), IN_PLACE), "the block")
+    every_parameter_learns(ask(lambda: block.grad(x, context), IN_PLACE), "the block")
 
 
 # --- SpatialTransformer.forward -------------------------------------------------------------------
@@ -973,4 +973,4 @@ def test_picture_same_as_diffusers(student, rng):
         otherwise="The block is right by itself, so it is the wiring of SpatialTransformer.",
         **CLOSE,
     )
-    every_parameter_learns(ask(lambda: layer.grad(x, context, mask), IN_PLACE), "the layer")
+    every_parameter_learns(ask(lambda: layer.grad(x, context), IN_PLACE), "the layer")

@@ -324,6 +324,7 @@ def test_spread_is_within_the_classes():
     assert spread(features, labels) == pytest.approx(4, rel=0.1)
 
 
+@pytest.mark.skipif(not REAL_MNIST, reason=f"needs real MNIST, has {data_source()}")
 def test_reference_digits_are_balanced_and_are_their_own_ceiling():
     real = reference(100)
     assert real.labels.bincount().tolist() == [10] * 10

@@ -7,6 +7,7 @@ import torch
 
 from t2i import scene_judge_data
 from t2i.captions import COLOURS, KINDS, CaptionError, Thing, parse
+from t2i.data import data_source
 from t2i.scene_judge import (
     ABSENT,
     WEIGHTS,
@@ -22,6 +23,10 @@ from t2i.scene_judge import (
 from t2i.scene_judge_data import BROKEN, JudgeBatches, cell_shares, check_judge, targets
 from t2i.scene_specs import draw_specs
 from t2i.scenes import paint, place, scenes
+
+needs_mnist = pytest.mark.skipif(
+    not data_source().startswith("MNIST, 60,000"), reason=f"needs real MNIST, has {data_source()}"
+)
 
 
 def view(*things, places=None, background="black", height=0.5):
@@ -115,6 +120,7 @@ def test_training_batches_hold_broken_pictures_too():
         assert ((made - images).abs().amax(dim=(1, 2, 3)) > 0.1).all(), make.__name__
 
 
+@needs_mnist
 def test_the_committed_judge_is_right():
     """The figures of data/scene_judge.json hold here, on fewer pictures and other scenes."""
     specs = draw_specs(range(600), "any", "one", seed=77)
@@ -133,6 +139,7 @@ def test_the_committed_judge_sees_nothing_in_noise():
     assert not satisfied(torch.zeros(2, 3, 32, 32), ["a red seven", "a blue star"]).any()
 
 
+@needs_mnist
 def test_satisfied_reads_captions_or_scenes_at_any_size():
     images, captions = scenes(range(60), split="any", size=64, digits="test")
     right = satisfied(images, captions)
