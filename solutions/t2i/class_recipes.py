@@ -11,18 +11,15 @@
 evaluate` measures what each guidance scale does.
 """
 
-import argparse
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from t2i.checkpoint import load_into, load_tensors
 from t2i.diffusion import predict_x_0
 from t2i.guidance import ClassUNet, drop_condition
-from t2i.recipes import DATA, RECIPES, Recipe, noise_loss, recipe
+from t2i.recipes import DATA, Recipe, load_trained, noise_loss, recipe
 
 WEIGHTS = DATA / "guidance_cpu.safetensors"
 NUM_CLASSES = 10
@@ -93,29 +90,16 @@ def load_class_unet(path: str | Path = WEIGHTS) -> tuple[ClassUNet, dict]:
     Raises:
         CheckpointError: the file is missing or damaged.
     """
-    tensors, info = load_tensors(path)
-    model = class_recipe(info.get("tier", "cpu")).build()
-    load_into(model, tensors, path)
-    return model.eval().requires_grad_(False), info
+    return load_trained(path, class_recipe)
 
 
 def main() -> None:
     """Train a recipe, or measure the weights that came out."""
-    parser = argparse.ArgumentParser(prog="python -m t2i.class_recipes", description=main.__doc__)
-    parser.add_argument("command", choices=("train", "evaluate"))
-    parser.add_argument("--tier", choices=tuple(RECIPES), default="cpu")
-    parser.add_argument("--weights", type=Path, help="file of the weights (data/guidance_TIER…)")
-    parser.add_argument("--count", type=int, default=1000, help="samples a guidance scale")
-    options = parser.parse_args()
-    from t2i.class_runs import evaluate, train_recipe  # they stand on this module
+    from t2i import class_runs, recipe_runs  # they stand on this module
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    weights = options.weights or DATA / f"guidance_{options.tier}.safetensors"
-    if options.command == "train":
-        result = train_recipe(options.tier, weights, device)
-    else:
-        result = evaluate(weights, options.count, device)
-    print(json.dumps({name: value for name, value in result.items() if name != "losses"}, indent=1))
+    recipe_runs.command_line(
+        "t2i.class_recipes", class_runs, "guidance", 1000, "samples a guidance scale"
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Called by `python -m t2i.recipes train` and `python -m t2i.recipes evaluate`; wh
 to the JSON file beside the weights, from which the lesson's own table is made.
 """
 
+import argparse
 import json
 import platform
 import time
@@ -21,7 +22,7 @@ from t2i.checkpoint import digest, save_weights, write_atomically
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
 from t2i.metrics import print_report, report
-from t2i.recipes import FoldedUNet, load_ddpm, noise_loss, recipe
+from t2i.recipes import DATA, RECIPES, FoldedUNet, load_ddpm, noise_loss, recipe
 from t2i.training import train
 
 
@@ -100,6 +101,32 @@ def draw(model: FoldedUNet, size: int, seed: int) -> Tensor:
     with tqdm(total=len(ac), unit="step", desc=f"{size} samples") as bar:
         samples = sample_ddpm(model, x_T, ac, generator, on_step=lambda *_: bar.update())
     return samples.cpu()
+
+
+def command_line(module: str, runs: Any, name: str, count: int, counted: str) -> None:
+    """What `python -m t2i.recipes` and its sisters do: train a recipe, or measure its weights.
+
+    Args:
+        module: its name, for the help text.
+        runs: has train_recipe and evaluate, like this module.
+        name: of the weights: data/NAME_TIER.safetensors.
+        count: how many to measure, if nothing else is asked for.
+        counted: of what, in words.
+    """
+    about = "Train a recipe, or measure the weights that came out."
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
+    parser.add_argument("command", choices=("train", "evaluate"))
+    parser.add_argument("--tier", choices=tuple(RECIPES), default="cpu")
+    parser.add_argument("--weights", type=Path, help=f"file of the weights (data/{name}_TIER…)")
+    parser.add_argument("--count", type=int, default=count, help=counted)
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    weights = options.weights or DATA / f"{name}_{options.tier}.safetensors"
+    if options.command == "train":
+        result = runs.train_recipe(options.tier, weights, device)
+    else:
+        result = runs.evaluate(weights, options.count, device)
+    print(json.dumps({key: value for key, value in result.items() if key != "losses"}, indent=1))
 
 
 def machine(device: torch.device) -> str:

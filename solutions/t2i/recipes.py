@@ -11,10 +11,10 @@
 measures them with the true 1000-step sampler.
 """
 
-import argparse
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -171,29 +171,30 @@ def load_ddpm(path: str | Path = WEIGHTS) -> tuple[FoldedUNet, dict]:
     Raises:
         CheckpointError: the file is missing or damaged.
     """
+    return load_trained(path, recipe)
+
+
+def load_trained(path: str | Path, plan_of: Callable[[str], Any]) -> tuple[Any, dict]:
+    """A recipe's network with the weights from a file, frozen, and what is written beside them.
+
+    Args:
+        path: weights that recipe_runs.train_weights wrote.
+        plan_of: the recipe of a tier, as `recipe` gives it.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
     tensors, info = load_tensors(path)
-    model = recipe(info.get("tier", "cpu")).build()
+    model = plan_of(info.get("tier", "cpu")).build()
     load_into(model, tensors, path)
     return model.eval().requires_grad_(False), info
 
 
 def main() -> None:
     """Train a recipe, or measure the weights that came out."""
-    parser = argparse.ArgumentParser(prog="python -m t2i.recipes", description=main.__doc__)
-    parser.add_argument("command", choices=("train", "evaluate"))
-    parser.add_argument("--tier", choices=tuple(RECIPES), default="cpu")
-    parser.add_argument("--weights", type=Path, help="file of the weights (data/ddpm_TIER…)")
-    parser.add_argument("--count", type=int, default=1000, help="samples to measure")
-    options = parser.parse_args()
-    from t2i.recipe_runs import evaluate, train_recipe  # they stand on this module
+    from t2i import recipe_runs  # it stands on this module
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    weights = options.weights or DATA / f"ddpm_{options.tier}.safetensors"
-    if options.command == "train":
-        result = train_recipe(options.tier, weights, device)
-    else:
-        result = evaluate(weights, options.count, device)
-    print(json.dumps({name: value for name, value in result.items() if name != "losses"}, indent=1))
+    recipe_runs.command_line("t2i.recipes", recipe_runs, "ddpm", 1000, "samples to measure")
 
 
 if __name__ == "__main__":

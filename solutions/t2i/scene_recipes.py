@@ -11,8 +11,6 @@
 evaluate` counts how many captions the pictures satisfy.
 """
 
-import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from t2i.captions import PADDING, VOCABULARY, encode
-from t2i.checkpoint import load_into, load_tensors
 from t2i.class_recipes import COND_DROP_PROB, Told
 from t2i.guidance import drop_condition, sample_guided
-from t2i.recipes import DATA, noise_loss
+from t2i.recipes import DATA, load_trained, noise_loss
 from t2i.samplers import spaced_timesteps
 from t2i.scenes import SceneBatches
 from t2i.text_unet import SceneDenoiser
@@ -165,29 +162,16 @@ def load_scenes(path: str | Path = WEIGHTS) -> tuple[SceneDenoiser, dict]:
     Raises:
         CheckpointError: the file is missing or damaged.
     """
-    tensors, info = load_tensors(path)
-    model = scene_recipe(info.get("tier", "cpu")).build()
-    load_into(model, tensors, path)
-    return model.eval().requires_grad_(False), info
+    return load_trained(path, scene_recipe)
 
 
 def main() -> None:
     """Train a recipe, or measure the weights that came out."""
-    parser = argparse.ArgumentParser(prog="python -m t2i.scene_recipes", description=main.__doc__)
-    parser.add_argument("command", choices=("train", "evaluate"))
-    parser.add_argument("--tier", choices=tuple(RECIPES), default="cpu")
-    parser.add_argument("--weights", type=Path, help="file of the weights (data/scenes_TIER…)")
-    parser.add_argument("--count", type=int, default=1120, help="captions of seen pairs")
-    options = parser.parse_args()
-    from t2i.scene_runs import evaluate, train_recipe  # they stand on this module
+    from t2i import recipe_runs, scene_runs  # they stand on this module
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    weights = options.weights or DATA / f"scenes_{options.tier}.safetensors"
-    if options.command == "train":
-        result = train_recipe(options.tier, weights, device)
-    else:
-        result = evaluate(weights, options.count, device)
-    print(json.dumps({name: value for name, value in result.items() if name != "losses"}, indent=1))
+    recipe_runs.command_line(
+        "t2i.scene_recipes", scene_runs, "scenes", 1120, "captions of seen pairs"
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""What hidden tests of layers share: weights for a learner's module, and its errors."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from autograder.remote import Handle, RemoteError
+from autograder.testing import fail
+
+
+def normal(rng: torch.Generator, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=rng, dtype=torch.float64).to(dtype)
+
+
+def shuffled(
+    state: dict[str, Tensor], rng: torch.Generator, gain: float = 0.7
+) -> dict[str, Tensor]:
+    """Random weights everywhere, norms and biases too, so that none of them is idle.
+
+    Args:
+        gain: spread of a layer's answer for inputs of spread 1.
+    """
+    new = {}
+    for name, p in state.items():
+        scale = gain / max(1, p[0].numel()) ** 0.5 if p.ndim > 1 else 0.4
+        middle = 1.0 if "norm" in name and "weight" in name else 0.0
+        new[name] = scale * normal(rng, *p.shape, dtype=p.dtype) + middle
+    return new
+
+
+def shuffle_weights(module: nn.Module, rng: torch.Generator, gain: float = 0.7) -> nn.Module:
+    module.load_state_dict(shuffled(module.state_dict(), rng, gain))
+    return module.eval()
+
+
+def ask(call: Callable, hints: dict[str, str]):
+    """Run a call into the learner's code; where it raises, add what is known about such errors.
+
+    Args:
+        call: what to do.
+        hints: a word of the error's message (or "" for any) to the sentence that explains it.
+    """
+    try:
+        return call()
+    except RemoteError as error:
+        if error.type_name == "NotImplementedError":
+            raise
+        text = str(error)
+        found = [hint for word, hint in hints.items() if word in text]
+        fail(f"{text} {found[0] if found else ''}")
+
+
+def load(
+    handle: Handle,
+    state: dict[str, Tensor],
+    advice: str = "",
+    other: str = "another kind of layer or another kernel size",
+) -> Handle:
+    """Give a learner's module our weights, or say which layers it should have."""
+    mine, theirs = {k: v.shape for k, v in state.items()}, handle.state()
+    for name, shape in mine.items():
+        if name not in theirs:
+            fail(f"Saved weights need a tensor called {name}, your module has none. {advice}")
+        if theirs[name].shape != shape:
+            fail(
+                f"{name} has shape {tuple(theirs[name].shape)}: {other} than the text "
+                f"describes. {advice}"
+            )
+    extra = [name for name in theirs if name not in mine]
+    if extra:
+        fail(f"Your module has a weight that does not belong there: {extra[0]}. {advice}")
+    handle.load_state(state)
+    return handle
+
+
+def every_parameter_learns(gradients: dict, what: str) -> None:
+    for name, gradient in gradients["params"].items():
+        if gradient is None or not gradient.abs().sum() > 0:
+            fail(
+                f"No gradient reaches {name} in {what}, so it would never learn. Is that layer "
+                "left out, or is the path to it cut by detach(), .data or no_grad()?"
+            )
