@@ -12,6 +12,7 @@ import os
 import platform
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from t2i.checkpoint import write_atomically
 from t2i.convert import unet2d_state_dict
 from t2i.recipes import noise_loss, recipe
-from t2i.training import Batches, TrainConfig, train
+from t2i.training import Batches, train
 from t2i.unet import UNet
 
 BLOCK_CHANNELS, LAYERS, LEVELS, HEAD = (64, 128), 2, (False, True), 32
@@ -106,7 +107,7 @@ def recipe_speed(tier: str, device: torch.device, steps: int = 12) -> float:
     plan = recipe(tier)
     images = torch.randn(2 * plan.batch_size, 1, 28, 28)
     batches = Batches(images, batch_size=plan.batch_size)
-    config = TrainConfig(steps=steps, learning_rate=1e-4)
+    config = replace(plan.training, steps=steps)  # the recipe's own optimisers
     states = train(plan.build().to(device), noise_loss, batches, config, progress=False)
     return statistics.median(state.images_per_second for state in list(states)[2:])
 

@@ -109,11 +109,12 @@ def place(specs: Specs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     count, lone = specs.count[:, None], specs.count[:, None] == 1
     jitter = 2 * specs.layout[:, :, :2] - 1  # (B, 3, 2): across the row, along the row
-    middle = np.array([0.57, 0.36, 0.27])[count - 1]  # height of a thing, by how many there are
+    alone, wiggle = (0.57, 0.07) if specs.details else (0.76, 0.03)  # lesson 6 fills the picture
+    middle = np.array([alone, 0.36, 0.27])[count - 1]  # height of a thing, by how many there are
     middle = np.where(specs.size[:, None] == 0, 0.40, middle)
     middle = np.where(specs.size[:, None] == 1, 0.70, middle)
     height = middle * (0.92 + 0.16 * specs.layout[:, :, 2])
-    wiggle = np.where(lone, 0.07, np.array([0, 0.04, 0.01])[count - 1])
+    wiggle = np.where(lone, wiggle, np.array([0, 0.04, 0.01])[count - 1])
     wiggle = np.where(specs.size[:, None] >= 0, 0.05, wiggle)
     along = (np.arange(3)[None, :] + 0.5) / count + wiggle * jitter[:, :, 1]
     across = 0.5 + np.where(lone, wiggle, 0.1) * jitter[:, :, 0]
