@@ -1,7 +1,9 @@
 """The grader proves itself: every wrong answer is caught and explained, no right one is punished.
 
 `wrong_answers/lesson_NN.py` holds both kinds as source text. An entry takes the place of its
-exercise in the solved notebook; the rest of the notebook is the reference.
+exercise in the solved notebook; the rest of the notebook is the reference. Wrong answers are
+graded one by one. Right ones are graded in rounds, one of each exercise together in a notebook:
+so they have to bear each other's company too, and a lesson is graded four times, not twenty.
 """
 
 import ast
@@ -11,6 +13,7 @@ import runpy
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import nbformat
 from nbformat import NotebookNode
@@ -50,11 +53,31 @@ def entries(lesson: Lesson) -> list[Entry]:
     return found
 
 
-def notebook_with(lesson: Lesson, entry: Entry) -> bytes:
-    """The solved notebook with the entry in the place of its exercise."""
-    notebook, grade_id = _solved(lesson), lesson.exercise(entry.exercise).grade_id
+def rounds(listed: list[Entry]) -> list[tuple[Entry, ...]]:
+    """What is graded together: each wrong answer alone, the right ones one of each exercise."""
+    alone = [(entry,) for entry in listed if not entry.right]
+    own: dict[str, list[Entry]] = {}
+    for entry in listed:
+        if entry.right:
+            own.setdefault(entry.exercise, []).append(entry)
+    together = zip_longest(*own.values())
+    return [*alone, *(tuple(entry for entry in some if entry) for some in together)]
+
+
+def label(together: tuple[Entry, ...]) -> str:
+    """A name for what is graded together."""
+    if len(together) == 1:
+        return together[0].label
+    return "right: " + ", ".join(f"{entry.exercise} {entry.name}" for entry in together)
+
+
+def notebook_with(lesson: Lesson, together: tuple[Entry, ...]) -> bytes:
+    """The solved notebook with each entry in the place of its exercise."""
+    notebook = _solved(lesson)
+    by_id = {lesson.exercise(entry.exercise).grade_id: entry for entry in together}
     for cell in notebook.cells:
-        if cell.metadata.get("nbgrader", {}).get("grade_id") == grade_id:
+        entry = by_id.get(cell.metadata.get("nbgrader", {}).get("grade_id"))
+        if entry:
             cell.source = _merged(cell.source, entry)
     return write(notebook).encode()
 
@@ -68,9 +91,10 @@ def _solved_text(lesson: Lesson) -> str:
     return write(solved(lesson))
 
 
-def problems(lesson: Lesson, entry: Entry, worker: Worker) -> list[str]:
-    """What the grader got wrong about an entry; empty where it did well."""
-    notebook = notebook_with(lesson, entry)
+def problems(lesson: Lesson, together: tuple[Entry, ...], worker: Worker) -> list[str]:
+    """What the grader got wrong about the entries of one notebook; empty where it did well."""
+    notebook = notebook_with(lesson, together)
+    entry = together[0]
     if entry.right or entry.also_breaks:
         return _judge(grade(notebook, lesson, worker=worker), entry)
     return _judge(grade(notebook, lesson, only=entry.exercise, worker=worker), entry)
@@ -80,8 +104,8 @@ def check(lesson: Lesson, worker: Worker) -> Iterator[tuple[str, list[str]]]:
     """Run the whole catalogue: (label, what went wrong) for each notebook graded."""
     yield "reference", ends(lesson, worker, written=True)
     yield "blank", ends(lesson, worker, written=False)
-    for entry in entries(lesson):
-        yield entry.label, problems(lesson, entry, worker)
+    for together in rounds(entries(lesson)):
+        yield label(together), problems(lesson, together, worker)
 
 
 def ends(lesson: Lesson, worker: Worker, written: bool) -> list[str]:

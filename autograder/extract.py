@@ -8,6 +8,7 @@ no training cell ever runs to grade.
 import ast
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from autograder import splice
 from autograder.cells import (
@@ -35,6 +36,13 @@ class Piece:
     @property
     def name(self) -> str:
         return self.title or self.label
+
+
+class Provider(NamedTuple):
+    """A statement that binds a name, and the names that it reads itself."""
+
+    node: ast.stmt
+    reads: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -75,11 +83,12 @@ def extract(notebook: bytes, lesson: Lesson) -> Submission:
             if is_stub(last_definition(cell.nodes, _head(exercise.name)), exercise.name):
                 unwritten.add(exercise.name)
     cells = [*_given(lesson, cells), *cells]
-    pieces = _pieces(cells, _reachable(cells, chosen, list(chosen)))
+    providers = _providers(cells, chosen)
+    pieces = _pieces(cells, _reachable(providers, list(chosen)))
     uses = {}
     for exercise in lesson.exercises:
         head = _head(exercise.name)
-        nodes = _reachable(cells, chosen, [head] if head in chosen else [])
+        nodes = _reachable(providers, [head] if head in chosen else [])
         reached = {node.name for node in nodes if isinstance(node, DEFINITIONS)} - {head}
         uses[exercise.name] = frozenset(
             other.name for other in lesson.exercises if _head(other.name) in reached
@@ -143,22 +152,28 @@ def _given(lesson: Lesson, cells: list[Cell]) -> list[Cell]:
     return given
 
 
-def _reachable(cells: list[Cell], chosen: dict[str, Cell], roots: list[str]) -> list[ast.stmt]:
-    """The definitions `roots`, and every definition, constant and import that they lead to."""
-    providers: dict[str, list[ast.stmt]] = {}
+def _providers(cells: list[Cell], chosen: dict[str, Cell]) -> dict[str, list[Provider]]:
+    """For each name the statements that bind it, with the names that each of them reads."""
+    providers: dict[str, list[Provider]] = {}
     for cell in cells:
         for node in cell.nodes:
+            provider = Provider(node, frozenset(names_read(node)))
             for name in binds(node):
                 if name not in chosen or chosen[name] is cell:
-                    providers.setdefault(name, []).append(node)
-    queue = [node for head in roots for node in providers[head][-1:]]
+                    providers.setdefault(name, []).append(provider)
+    return providers
+
+
+def _reachable(providers: dict[str, list[Provider]], roots: list[str]) -> list[ast.stmt]:
+    """The definitions `roots`, and every definition, constant and import that they lead to."""
+    queue = [provider for head in roots for provider in providers[head][-1:]]
     queue += providers.get("*", []) if roots else []
     taken: dict[int, ast.stmt] = {}
     while queue:
-        node = queue.pop()
-        if id(node) not in taken:
-            taken[id(node)] = node
-            for name in names_read(node):
+        provider = queue.pop()
+        if id(provider.node) not in taken:
+            taken[id(provider.node)] = provider.node
+            for name in provider.reads:
                 queue += providers.get(name, [])  # all of them: a decorator may need an early one
     return list(taken.values())
 

@@ -39,6 +39,8 @@ def run(lesson: Lesson, suite: "Suite") -> None:
     """
     quiet = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:logging"]
     quiet += ["-p", "no:warnings", "--capture=no", "--noconftest", "--import-mode=importlib"]
+    # These two collect garbage five times at the end of a run, half a second beside torch.
+    quiet += ["-p", "no:unraisableexception", "-p", "no:threadexception"]
     root = ["--rootdir", str(lesson.hidden_tests.parent), "-c", os.devnull]
     before = set(sys.modules)
     code = pytest.main([*quiet, *root, str(lesson.hidden_tests)], plugins=[suite])

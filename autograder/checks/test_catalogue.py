@@ -2,15 +2,15 @@
 
 import pytest
 
-from autograder.catalogue import Entry, ends, entries, problems
+from autograder.catalogue import Entry, ends, entries, label, problems, rounds
 from autograder.lesson import LESSONS, Lesson, get_lesson
 from autograder.process import Worker
 
 WRITTEN = [lesson for lesson in LESSONS if lesson.exists]
 ENTRIES = [
-    pytest.param(lesson.number, entry, id=f"{lesson.number}-{entry.label}")
+    pytest.param(lesson.number, together, id=f"{lesson.number}-{label(together)}")
     for lesson in WRITTEN
-    for entry in entries(lesson)
+    for together in rounds(entries(lesson))
 ]
 
 
@@ -35,9 +35,9 @@ def test_the_reference_scores_100_and_the_blank_0(lesson: Lesson, written: bool,
     assert ends(lesson, workers(lesson.number), written) == []
 
 
-@pytest.mark.parametrize(("number", "entry"), ENTRIES)
-def test_the_grader_knows_right_from_wrong(number: int, entry: Entry, workers):
-    assert problems(get_lesson(number), entry, workers(number)) == []
+@pytest.mark.parametrize(("number", "together"), ENTRIES)
+def test_the_grader_knows_right_from_wrong(number: int, together: tuple[Entry, ...], workers):
+    assert problems(get_lesson(number), together, workers(number)) == []
 
 
 @pytest.mark.parametrize("lesson", WRITTEN, ids=lambda lesson: lesson.slug)
