@@ -184,14 +184,33 @@ def draw_histogram(
 def slider(draw: Callable[..., Picture], **controls: object) -> None:
     """Redraw a picture while the reader moves a slider; without a live kernel it stands still.
 
+    The picture is a widget of its own. What `ipywidgets.interactive` captures does not reach the
+    page with every version of the kernel.
+
     Args:
         draw: makes the picture from the sliders' values.
         controls: name to (start, stop, step) or to a list of choices, as in ipywidgets.
     """
     from IPython.display import display
-    from ipywidgets import interactive
+    from ipywidgets import HTML, VBox, interactive
 
-    display(interactive(draw, **controls))
+    knobs = {name: interactive.widget_from_abbrev(given) for name, given in controls.items()}
+    page = HTML()
+
+    def redraw(_: object = None) -> None:
+        page.value = draw(**{name: knob.value for name, knob in knobs.items()})._repr_html_()
+
+    def redraw_or_say(_: object) -> None:  # an error in a moved slider would only reach a log
+        try:
+            redraw()
+        except Exception as error:
+            page.value = f"<pre>{html.escape(f'{type(error).__name__}: {error}')}</pre>"
+
+    for name, knob in knobs.items():
+        knob.description = name
+        knob.observe(redraw_or_say, "value")
+    redraw()
+    display(VBox([*knobs.values(), page]))
 
 
 def _grid(

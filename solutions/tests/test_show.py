@@ -35,3 +35,35 @@ def test_histogram_has_unit_area():
     figure, axes = show.panels(1, 2)
     show.draw_histogram(axes[0], torch.randn(1000), bins=20)
     assert sum(bar.get_height() * bar.get_width() for bar in axes[0].patches) == pytest.approx(1)
+
+
+@pytest.fixture
+def moved_slider(monkeypatch):
+    """A slider from 0 to 3 whose drawing fails at 3: its knob, its page, the values drawn."""
+    shown, drawn = [], []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+
+    def draw(t: int) -> show.Picture:
+        drawn.append(t)
+        if t == 3:
+            raise ValueError("t must be <below> 3")
+        return show.show_images(torch.full((1, 1, 2, 2), t / 2 - 1), alt=f"step {t}")
+
+    show.slider(draw, t=(0, 3, 1))
+    knob, page = shown[0].children
+    return knob, page, drawn
+
+
+def test_a_slider_shows_its_picture_and_another_when_it_is_moved(moved_slider):
+    knob, page, drawn = moved_slider
+    assert knob.description == "t" and f'alt="step {knob.value}"' in page.value
+    before = page.value
+    knob.value = 2 - knob.value % 2 * 2
+    assert drawn[-1] == knob.value and f'alt="step {knob.value}"' in page.value
+    assert page.value != before
+
+
+def test_an_error_behind_a_slider_is_shown_in_place_of_the_picture(moved_slider):
+    knob, page, _ = moved_slider
+    knob.value = 3
+    assert "ValueError: t must be &lt;below&gt; 3" in page.value and "<img" not in page.value
