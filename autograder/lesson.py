@@ -6,6 +6,7 @@ minutes and hints have one home.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -93,6 +94,12 @@ class Lesson:
         return self.source.exists()
 
     @cached_property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that hold the lesson's exercises, its own first; just that one, if none."""
+        found = [exercise.module for exercise in self.exercises] if self.exists else []
+        return tuple(dict.fromkeys([self.module, *found]))
+
+    @cached_property
     def exercises(self) -> tuple[Exercise, ...]:
         """The exercises in the order of the notebook.
 
@@ -140,6 +147,11 @@ LESSONS = (
     Lesson(9, "dit", "dit", "UNet to DiT"),
     Lesson(10, "text_to_image", "text_to_image", "Text to image"),
 )
+
+
+def exercise_modules(lessons: Iterable[Lesson] = LESSONS) -> set[str]:
+    """The modules of these lessons in which something is to be written."""
+    return {module for lesson in lessons for module in lesson.modules}
 
 
 def get_lesson(number: int) -> Lesson:

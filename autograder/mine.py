@@ -121,7 +121,7 @@ def own_modules(
     for lesson in earlier:
         total, count = len(lesson.exercises), counts[lesson.number]
         if len(owned.get(str(lesson.number), [])) == total == count:
-            files[lesson.module] = target / "t2i" / f"{lesson.module}.py"
+            files |= {name: target / "t2i" / f"{name}.py" for name in lesson.modules}
             words.append(f"your own lesson {lesson.number} ({count} of {total})")
         else:
             recorded = progress.read(lesson, results) is not None

@@ -88,7 +88,10 @@ def import_error(folder: Path, changed: set[str]) -> str:
     if not changed:
         return ""
     names = [
-        each.module for each in LESSONS if folder.joinpath("t2i", f"{each.module}.py").exists()
+        name
+        for lesson in LESSONS
+        for name in lesson.modules
+        if folder.joinpath("t2i", f"{name}.py").exists()
     ]
     names += sorted(changed - set(names))
     code = "import sys; sys.path.insert(0, sys.argv[1])\nimport importlib\n"

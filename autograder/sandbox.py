@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder import splice
-from autograder.lesson import LESSONS, PACKAGE, Lesson
+from autograder.lesson import LESSONS, PACKAGE, Lesson, exercise_modules
 
 HERE = Path(__file__).resolve().parent
 SYSTEM_FOLDERS = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
@@ -68,7 +68,7 @@ def command(mode: Mode, stage: Path, fork: bool = True) -> list[str]:
     """The command line that starts a worker on a staged folder (see `stage`)."""
     options = ["--quiet"] + ([] if fork else ["--no-fork"])
     modules = [f"t2i.{path.stem}" for path in sorted((stage / "t2i").glob("*.py"))]
-    modules = [name for name in modules if name.split(".")[1] in {m.module for m in LESSONS}]
+    modules = [name for name in modules if name.split(".")[1] in exercise_modules()]
     if mode.name == "plain":
         return [sys.executable, "-I", str(stage / "worker.py"), *options, *modules]
     inside = ["--ro-bind", str(stage), "/stage", "--chdir", "/tmp"]
@@ -88,25 +88,23 @@ def environment(mode: Mode) -> dict[str, str]:
 def stage(lesson: Lesson, folder: Path) -> Path:
     """Lay out what a worker may see: the worker, and the package without this lesson's answers.
 
-    Modules of earlier lessons are whole; in this lesson's module every exercise is a stub;
+    Modules of earlier lessons are whole; in this lesson's modules every exercise is a stub;
     modules of later lessons, and whatever imports them, are absent.
     """
     for name in ("worker.py", "session.py", "wire.py"):
         shutil.copy(HERE / name, folder / name)
     package = folder / "t2i"
     package.mkdir()
-    absent = {f"t2i.{other.module}" for other in LESSONS[lesson.number :]}
+    absent = {f"t2i.{name}" for name in exercise_modules(LESSONS[lesson.number :])}
     for path in sorted(PACKAGE.glob("*.py")):
         source = path.read_text(encoding="utf-8")
         if f"t2i.{path.stem}" in absent or _imported(source) & absent:
             continue
-        if path.stem == lesson.module:
-            for exercise in lesson.exercises:
+        for exercise in lesson.exercises:
+            if exercise.module == path.stem:
                 head = exercise.name.partition(".")[0]
-                answer = splice.definition(source, head)
-                source = splice.replace(
-                    source, head, splice.stub(answer, exercise.name, mark=False)
-                )
+                stub = splice.stub(splice.definition(source, head), exercise.name, mark=False)
+                source = splice.replace(source, head, stub)
         (package / path.name).write_text(source, encoding="utf-8")
     folder.chmod(0o755)
     return folder
