@@ -24,7 +24,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision import datasets
 
 # The four files of MNIST, unpacked: size in bytes and MD5 (torchvision's kind of checksum).
 MNIST_FILES = {
@@ -73,7 +72,7 @@ def mnist(split: str = "train") -> tuple[Tensor, Tensor]:
     folder = folder or _fetch()
     if folder is None:
         return _digits(split)
-    data = datasets.MNIST(folder, train=split == "train")
+    data = _torchvision_mnist()(folder, train=split == "train")
     images = data.data.float().div_(127.5).sub_(1).unsqueeze(1)
     return images, data.targets.long()
 
@@ -209,14 +208,20 @@ def _scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _torchvision_mnist() -> type:
+    from torchvision import datasets  # a second's import, for those who load MNIST alone
+
+    return datasets.MNIST
+
+
 def _answering_mirror() -> str | None:
     """The first of torchvision's mirrors to answer within `NETWORK_SECONDS`, if one does."""
     if os.environ.get("T2I_OFFLINE"):
         return None
     answers: queue.Queue[str | None] = queue.Queue()
-    mirrors = datasets.MNIST.mirrors
+    mirrors, smallest = _torchvision_mnist().mirrors, _torchvision_mnist().resources[-1][0]
     for mirror in mirrors:
-        threading.Thread(target=_knock, args=(mirror, answers), daemon=True).start()
+        threading.Thread(target=_knock, args=(mirror, smallest, answers), daemon=True).start()
     deadline = time.monotonic() + NETWORK_SECONDS
     for _ in mirrors:
         try:
@@ -228,9 +233,8 @@ def _answering_mirror() -> str | None:
     return None
 
 
-def _knock(mirror: str, answers: "queue.Queue[str | None]") -> None:
+def _knock(mirror: str, smallest: str, answers: "queue.Queue[str | None]") -> None:
     try:
-        smallest = datasets.MNIST.resources[-1][0]
         urllib.request.urlopen(mirror + smallest, timeout=NETWORK_SECONDS).close()
     except (OSError, ValueError):  # URLError is an OSError
         answers.put(None)
@@ -240,7 +244,7 @@ def _knock(mirror: str, answers: "queue.Queue[str | None]") -> None:
 
 def _download(scratch: Path, mirror: str) -> None:
     """Let torchvision fetch and unpack the four files into `scratch/MNIST/raw`; check them."""
-    source = type("MNIST", (datasets.MNIST,), {"mirrors": [mirror]})
+    source = type("MNIST", (_torchvision_mnist(),), {"mirrors": [mirror]})
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_SECONDS)
     try:
