@@ -103,15 +103,16 @@ class Session:
         nn.Module.load_state_dict(target, state)
 
     def do_grad(self, target: nn.Module, args: list, kwargs: dict) -> dict:
-        """Output and gradients of a fixed weighted sum of it."""
+        """Output (a tensor, or several) and gradients of a fixed weighted sum of it."""
         leaves = [
             a.requires_grad_() if isinstance(a, Tensor) and a.is_floating_point() else a
             for a in args
         ]
         target.zero_grad()
         output = target(*leaves, **kwargs)
-        weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype)
-        (output.flatten() * weights).sum().backward()
+        parts = output if isinstance(output, tuple | list) else (output,)
+        weights = [torch.linspace(-1, 1, part.numel(), dtype=part.dtype) for part in parts]
+        sum((p.flatten() * w).sum() for p, w in zip(parts, weights, strict=True)).backward()
         inputs = [a.grad if isinstance(a, Tensor) else None for a in leaves]
         parameters = {name: p.grad for name, p in target.named_parameters()}
         return {"output": output, "inputs": inputs, "params": parameters}

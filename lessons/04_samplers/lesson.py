@@ -33,7 +33,9 @@ from t2i.diffusion import ddpm_step, predict_x_0
 from t2i.lesson import pick
 from t2i.mixture import Mixture
 from t2i.sampler_runs import Ruler, load_denoiser
-from t2i.samplers import PREDICTION_TYPES, SPACINGS
+
+# The two checks only name an argument that does not fit: you need not call them.
+from t2i.samplers import PREDICTION_TYPES, SPACINGS, check_pictures, check_step
 from t2i.schedules import add_noise, gather
 from t2i.show_samplers import slerp
 
@@ -420,7 +422,7 @@ What is the right measure of "how far" on this axis? Not $t$. The solver's autho
 """
 
 # %%
-#| given: samplers.half_log_snr
+#| given: dpm_solver.half_log_snr
 
 # %% [markdown]
 r"""
@@ -436,7 +438,7 @@ Two steps have no line to follow and aim at $\hat x_0$ itself: the **first**, wh
 """
 
 # %%
-#| exercise: samplers.dpmpp_2m_step
+#| exercise: dpm_solver.dpmpp_2m_step
 #| points: 20
 #| difficulty: 4
 #| minutes: 18
@@ -468,7 +470,7 @@ The loop carries two things from step to step: the guess of the step before, and
 """
 
 # %%
-#| exercise: samplers.sample_dpmpp_2m
+#| exercise: dpm_solver.sample_dpmpp_2m
 #| points: 10
 #| difficulty: 2
 #| minutes: 8

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
-from t2i import samplers, show, show_samplers
+from t2i import dpm_solver, samplers, show, show_samplers
 from t2i.diffusion import sample_ddpm
 from t2i.mixture import Mixture
 from t2i.recipes import load_ddpm
@@ -38,7 +38,7 @@ def headline() -> show.Picture:
     rows = {
         "DDPM,\n1,000 steps": slow,
         "DDIM,\n20 steps": samplers.sample_ddim(model, x_T, AC, FEW),
-        "DPM++ 2M,\n20 steps": samplers.sample_dpmpp_2m(model, x_T, AC, FEW),
+        "DPM++ 2M,\n20 steps": dpm_solver.sample_dpmpp_2m(model, x_T, AC, FEW),
     }
     return show.film_strip(rows, alt="")
 
@@ -50,7 +50,7 @@ def walk(frames: int = 48) -> list[Image.Image]:
     for i in (0, 2, 4):
         weights = torch.linspace(0, 1, frames // 2)
         way = show_samplers.slerp(codes[i], codes[i + 1], weights)
-        pictures = samplers.sample_dpmpp_2m(model, way, AC, FEW)
+        pictures = dpm_solver.sample_dpmpp_2m(model, way, AC, FEW)
         films.append(torch.cat([pictures, pictures.flip(0)]))
     shown = []
     for moment in zip(*films, strict=True):
@@ -153,7 +153,7 @@ def heading() -> show.Picture:
         args = (x, t, AC.double(), "epsilon", "sample")
         guesses[step] = samplers.convert_prediction(noise_pred, *args).item()
         x = samplers.ddim_step(x, noise_pred, t, t_prev, AC.double(), clip_sample=False)
-    lam = samplers.half_log_snr(AC.double())
+    lam = dpm_solver.half_log_snr(AC.double())
     last, now, after = few[3:6]
     figure, (axes,) = show.panels(1, 1, 8, 3.3)
     axes.plot(lam[fine], [guesses[s] for s in fine], color=show.GREY, lw=3, label="the guess")

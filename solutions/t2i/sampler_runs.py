@@ -21,11 +21,12 @@ from t2i.batches import stream_seed
 from t2i.checkpoint import CheckpointError, digest, load_into, load_tensors, write_atomically
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
+from t2i.dpm_solver import sample_dpmpp_2m
 from t2i.lesson import tier
 from t2i.metrics import digit_features, frechet_distance, recognisability
 from t2i.recipe_runs import machine
 from t2i.recipes import DATA, WEIGHTS, FoldedUNet, load_ddpm, recipe
-from t2i.samplers import sample_ddim, sample_dpmpp_2m, spaced_timesteps
+from t2i.samplers import sample_ddim, spaced_timesteps
 
 RESULTS = DATA / "samplers_cpu.json"
 STEPS = (5, 10, 20, 50, 250, 1000)

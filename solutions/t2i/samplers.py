@@ -1,7 +1,7 @@
 """Lesson 4. Faster samplers: the same network, a few large steps in place of a thousand small ones.
 
     timesteps = spaced_timesteps(1000, 20)                    # 999, 949, ..., 49
-    samples = sample_dpmpp_2m(model, x_T, alphas_cumprod, timesteps)
+    samples = sample_ddim(model, x_T, alphas_cumprod, timesteps)
 
 A step goes from t to t_prev, which may lie far below; t_prev = -1 is the clean end, where nothing
 but picture is left: ᾱ_{-1} = 1. Pictures may have any shape (B, ...).
@@ -44,7 +44,7 @@ def convert_prediction(
     Source: Salimans and Ho 2022, arXiv:2202.00512, appendix D.
     """
     _check_types(source=source, target=target)
-    _check_pictures(x_t=x_t, prediction=prediction)
+    check_pictures(x_t=x_t, prediction=prediction)
     alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
     signal, sigma = alpha_bar_t.sqrt(), (1 - alpha_bar_t).sqrt()
     if source == target:
@@ -138,7 +138,7 @@ def ddim_step(
     Source: Song et al. 2021, arXiv:2010.02502, equations 12 and 16; diffusers' DDIMScheduler with
         set_alpha_to_one=True, steps_offset=0 and step(use_clipped_model_output=True).
     """
-    _check_step(x_t, noise_pred, t, t_prev, eta, noise)
+    check_step(x_t, noise_pred, t, t_prev, eta, noise)
     alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
     alpha_bar_prev = alpha_bar_at(alphas_cumprod, t_prev, like=x_t)
     x_0_pred = predict_x_0(x_t, noise_pred, t, alphas_cumprod)
@@ -201,111 +201,9 @@ def sample_ddim(
     return x
 
 
-def dpmpp_2m_step(
-    x_t: Tensor,
-    x_0_pred: Tensor,
-    t: Tensor,
-    t_prev: Tensor,
-    alphas_cumprod: Tensor,
-    x_0_pred_last: Tensor | None = None,
-    t_last: Tensor | None = None,
-) -> Tensor:
-    """Jump from t to t_prev as DDIM does, but aim at where the guess of the picture is heading.
-
-    With signal = √ᾱ, sigma = √(1 - ᾱ), λ = log(signal/sigma), h = λ_prev - λ_t,
-    h_last = λ_t - λ_last:
-    aim = x_0_pred + h/(2·h_last) · (x_0_pred - x_0_pred_last)
-    x_prev = sigma_prev/sigma_t · x_t + signal_prev · (1 - e^(-h)) · aim
-
-    The first step has no guess before it, and the step to the clean end has h = ∞: both aim at
-    x_0_pred itself.
-
-    Args:
-        x_t, x_0_pred: (B, ...) noisy pictures and the clean ones guessed from them.
-        t, t_prev: (B,) int64 steps, from and to; t_prev in [-1, t), -1 is the clean end.
-        alphas_cumprod: (T,).
-        x_0_pred_last: (B, ...) the guess made at the step before this one; None at the first.
-        t_last: (B,) int64 the step at which it was made, above t; None at the first.
-
-    Returns:
-        x_prev: (B, ...) at step t_prev.
-
-    Raises:
-        ValueError: shapes that differ, values that are not finite, steps outside the schedule or
-            not descending, or only one of x_0_pred_last and t_last.
-
-    Source: Lu et al. 2022, arXiv:2211.01095, algorithm 2; diffusers' DPMSolverMultistepScheduler
-        with algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint",
-        final_sigmas_type="zero" (lower_order_final then changes nothing).
-    """
-    _check_step(x_t, x_0_pred, t, t_prev, name="x_0_pred")
-    alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
-    alpha_bar_prev = alpha_bar_at(alphas_cumprod, t_prev, like=x_t)
-    h = half_log_snr(alpha_bar_prev) - half_log_snr(alpha_bar_t)
-    aim = x_0_pred
-    if x_0_pred_last is not None or t_last is not None:
-        _check_last(x_0_pred, x_0_pred_last, t, t_last)
-        alpha_bar_last = gather(alphas_cumprod, t_last, like=x_t)
-        h_last = half_log_snr(alpha_bar_t) - half_log_snr(alpha_bar_last)
-        trend = torch.where(h.isinf(), 0, h / (2 * h_last))
-        aim = x_0_pred + trend * (x_0_pred - x_0_pred_last)
-    keep = (1 - alpha_bar_prev).sqrt() / (1 - alpha_bar_t).sqrt()
-    return keep * x_t - alpha_bar_prev.sqrt() * torch.expm1(-h) * aim
-
-
-@torch.no_grad()
-def sample_dpmpp_2m(
-    model: nn.Module,
-    x_T: Tensor,
-    alphas_cumprod: Tensor,
-    timesteps: Tensor,
-    clip_sample: bool = True,
-    prediction_type: str = "epsilon",
-    on_step: Callable[[int, Tensor, Tensor], None] | None = None,
-) -> Tensor:
-    """From pure noise to pictures with DPM-Solver++(2M): each step remembers the guess before it.
-
-    Args:
-        model: called as model(x_t, t) with t (B,) int64, returns a prediction.
-        x_T: (B, ...) standard Gaussian noise to start from.
-        alphas_cumprod: (T,).
-        timesteps: (N,) int64, strictly descending, as spaced_timesteps gives them; the last step
-            goes from timesteps[-1] to the clean end.
-        clip_sample: keep each guess of the clean picture within [-1, 1].
-        prediction_type: what the model predicts: "epsilon", "sample" or "v_prediction".
-        on_step: called after each step as on_step(t, x_prev, x_0_pred), to draw or to count.
-
-    Returns:
-        x_0: (B, ...).
-
-    Raises:
-        ValueError: as dpmpp_2m_step; timesteps outside the schedule or not descending.
-
-    Source: Lu et al. 2022, arXiv:2211.01095, algorithm 2. clip_sample is diffusers'
-        thresholding=True with sample_max_value=1.
-    """
-    x, x_0_pred_last, t_last = x_T, None, None
-    for step, step_prev in pairs(timesteps, alphas_cumprod):
-        t, t_prev = (torch.full((len(x),), s, device=x.device) for s in (step, step_prev))
-        prediction = model(x, t)
-        x_0_pred = convert_prediction(prediction, x, t, alphas_cumprod, prediction_type, "sample")
-        if clip_sample:
-            x_0_pred = x_0_pred.clamp(-1, 1)
-        x = dpmpp_2m_step(x, x_0_pred, t, t_prev, alphas_cumprod, x_0_pred_last, t_last)
-        x_0_pred_last, t_last = x_0_pred, t
-        if on_step is not None:
-            on_step(step, x, x_0_pred)
-    return x
-
-
 def alpha_bar_at(alphas_cumprod: Tensor, t: Tensor, like: Tensor) -> Tensor:
     """ᾱ_t for each sample, shaped to multiply it, where t = -1 is the clean end: ᾱ_{-1} = 1."""
     return gather(torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod]), t + 1, like)
-
-
-def half_log_snr(alpha_bar: Tensor) -> Tensor:
-    """λ = log(√ᾱ / √(1 - ᾱ)), half the logarithm of the signal-to-noise ratio; ∞ where ᾱ is 1."""
-    return (alpha_bar.log() - (1 - alpha_bar).log()) / 2
 
 
 def pairs(timesteps: Tensor, alphas_cumprod: Tensor) -> list[tuple[int, int]]:
@@ -333,8 +231,8 @@ def _check_types(**types: str) -> None:
             raise ValueError(f"{name} must be one of {', '.join(PREDICTION_TYPES)}, got {value!r}")
 
 
-def _check_pictures(**pictures: Tensor) -> None:
-    """All of the first one's shape, and finite."""
+def check_pictures(**pictures: Tensor) -> None:
+    """Say which of the pictures has not the first one's shape, or is not finite."""
     (first, like), *_ = pictures.items()
     for name, value in pictures.items():
         if value.shape != like.shape:
@@ -345,20 +243,12 @@ def _check_pictures(**pictures: Tensor) -> None:
             raise ValueError(f"{name} must be finite, but holds NaN or infinity")
 
 
-def _check_step(x_t, prediction, t, t_prev, eta=0.0, noise=None, name="noise_pred") -> None:
+def check_step(x_t, prediction, t, t_prev, eta=0.0, noise=None, name="noise_pred") -> None:
     extra = {} if noise is None else {"noise": noise}
-    _check_pictures(**{"x_t": x_t, name: prediction, **extra})
+    check_pictures(**{"x_t": x_t, name: prediction, **extra})
     if t_prev.shape != t.shape or (t_prev >= t).any() or (t_prev < -1).any():
         raise ValueError(f"t_prev must lie in [-1, t) for each t, one a sample: got {t_prev}")
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta}")
     if eta > 0 and noise is None:
         raise ValueError("noise must be given when eta is above 0")
-
-
-def _check_last(x_0_pred, x_0_pred_last, t, t_last) -> None:
-    if x_0_pred_last is None or t_last is None:
-        raise ValueError("x_0_pred_last and t_last belong together: give both or neither")
-    _check_pictures(x_0_pred=x_0_pred, x_0_pred_last=x_0_pred_last)
-    if t_last.shape != t.shape or (t_last <= t).any():
-        raise ValueError(f"t_last must lie above t, one a sample: got {t_last} and {t}")

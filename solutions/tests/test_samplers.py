@@ -9,16 +9,14 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from t2i.diffusion import ddpm_step, sample_ddpm
+from t2i.dpm_solver import dpmpp_2m_step, half_log_snr, sample_dpmpp_2m
 from t2i.mixture import Mixture
 from t2i.samplers import (
     PREDICTION_TYPES,
     SPACINGS,
     convert_prediction,
     ddim_step,
-    dpmpp_2m_step,
-    half_log_snr,
     sample_ddim,
-    sample_dpmpp_2m,
     spaced_timesteps,
 )
 from t2i.schedules import add_noise, alphas_cumprod, cosine_betas, gather, linear_betas
