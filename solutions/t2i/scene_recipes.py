@@ -14,15 +14,16 @@ evaluate` counts how many captions the pictures satisfy.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from t2i.captions import PADDING, VOCABULARY, encode
 from t2i.class_recipes import COND_DROP_PROB, Told
-from t2i.guidance import drop_condition, sample_guided
+from t2i.guidance import drop_condition, guided_prediction
 from t2i.recipes import DATA, load_trained, noise_loss
-from t2i.samplers import spaced_timesteps
+from t2i.samplers import sample_ddim, spaced_timesteps
 from t2i.scenes import SceneBatches
 from t2i.text_unet import SceneDenoiser
 from t2i.training import TrainConfig
@@ -30,7 +31,7 @@ from t2i.training import TrainConfig
 WEIGHTS = DATA / "scenes_cpu.safetensors"
 LENGTH = 12  # words of a caption of one object, at most
 SIZE = 32
-GUIDANCE_SCALE, INFERENCE_STEPS = 3.0, 25
+GUIDANCE_SCALE, INFERENCE_STEPS, ETA = 3.0, 25, 1.0
 
 
 @dataclass(frozen=True)
@@ -92,22 +93,15 @@ def scene_loss(model: SceneDenoiser, batch: tuple[Tensor, Tensor, Tensor]) -> Te
 
 
 def draw_captions(
-    model: SceneDenoiser,
-    captions: Sequence[str],
-    seed: int = 0,
-    guidance_scale: float = GUIDANCE_SCALE,
-    num_inference_steps: int = INFERENCE_STEPS,
-    on_step: Callable[[int, Tensor, Tensor], None] | None = None,
+    model: SceneDenoiser, captions: Sequence[str], seed: int = 0, **options: Any
 ) -> Tensor:
-    """A picture for each caption, drawn with guided DDIM.
+    """A picture for each caption.
 
     Args:
         model: lesson 6's network, trained.
         captions: B texts.
-        seed: of the noise; the same seed and place in the list give the same noise.
-        guidance_scale: 1 is off.
-        num_inference_steps: steps of the sampler.
-        on_step: see sample_guided.
+        seed: of the noise; the same seed and list give the same pictures.
+        **options: guidance_scale, num_inference_steps, eta, on_step, as in draw_tokens.
 
     Returns:
         (B, 3, 32, 32) on the CPU.
@@ -115,15 +109,48 @@ def draw_captions(
     Raises:
         CaptionError: an empty caption, or a word that the vocabulary lacks.
     """
-    ac = model.alphas_cumprod
-    tokens = encode(captions, LENGTH)[0].to(ac.device)
+    return draw_tokens(ByTokens(model), encode(captions, LENGTH)[0], PADDING, seed, **options)
+
+
+def draw_tokens(
+    model: nn.Module,
+    tokens: Tensor,
+    null: int | Tensor,
+    seed: int = 0,
+    guidance_scale: float = GUIDANCE_SCALE,
+    num_inference_steps: int = INFERENCE_STEPS,
+    eta: float = ETA,
+    size: int = SIZE,
+    on_step: Callable[[int, Tensor, Tensor], None] | None = None,
+) -> Tensor:
+    """A picture for each row of tokens: lesson 5's guided prediction in lesson 4's sample_ddim.
+
+    Args:
+        model: called as model(x_t, t, tokens), knows its schedule as
+            model.denoiser.alphas_cumprod.
+        tokens: (B, L) what is wanted.
+        null: the tokens that ask for nothing.
+        seed: of all noise.
+        guidance_scale: 1 is off.
+        num_inference_steps: steps of the sampler.
+        eta: share of DDPM's fresh noise, which washes out errors made earlier on the road.
+        size: height and width of the pictures.
+        on_step: see sample_ddim.
+
+    Returns:
+        (B, 3, size, size) on the CPU.
+    """
+    ac = model.denoiser.alphas_cumprod
     generator = torch.Generator().manual_seed(seed)
-    x_T = torch.randn(len(tokens), 3, SIZE, SIZE, generator=generator).to(ac.device)
+    noise = torch.randn(len(tokens), 3, size, size, generator=generator).to(ac.device)
+    fresh = torch.Generator(ac.device).manual_seed(seed + 1)
+    tokens = tokens.to(ac.device)
+
+    def guided(x_t: Tensor, t: Tensor) -> Tensor:
+        return guided_prediction(model, x_t, t, tokens, null, guidance_scale)
+
     timesteps = spaced_timesteps(len(ac), num_inference_steps)
-    drawn = sample_guided(
-        ByTokens(model), x_T, tokens, PADDING, ac, timesteps, guidance_scale, on_step=on_step
-    )
-    return drawn.cpu()
+    return sample_ddim(guided, noise, ac, timesteps, eta, fresh, on_step=on_step).cpu()
 
 
 def scene_recipe(tier: str) -> SceneRecipe:

@@ -21,6 +21,7 @@ from t2i.class_runs import wilson
 from t2i.recipe_runs import machine, train_weights, update_json
 from t2i.scene_judge import View, look, shows
 from t2i.scene_recipes import (
+    ETA,
     GUIDANCE_SCALE,
     INFERENCE_STEPS,
     draw_captions,
@@ -68,10 +69,15 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dic
         views = look(draw(model, captions, stream_seed(seed, number), name))
         found[name] = count_views(views, [parse(caption) for caption in captions], specs)
         print(name, {key: value for key, value in found[name].items() if key != "failures"})
+    smooth = sets["seen_pairs"].captions()
+    views = look(draw(model, smooth, stream_seed(seed, 0), "without fresh noise", eta=0.0))
+    smooth_hits = _all_shown(views, [parse(caption) for caption in smooth])
     result = {
         "guidance_scale": GUIDANCE_SCALE,
         "inference_steps": INFERENCE_STEPS,
+        "eta": ETA,
         "captions": found,
+        "satisfied_without_fresh_noise": share_of(smooth_hits) | {"n": len(smooth)},
         "sampling_seconds": round(time.perf_counter() - started, 1),
         "sampling_machine": machine(device),
     }
@@ -97,11 +103,21 @@ def prompts(pairs: np.ndarray, count: int, split: str, seed: int) -> Specs:
     return replace(specs, colour=colours, kind=kinds)
 
 
-def draw(model: SceneDenoiser, captions: Sequence[str], seed: int, name: str = "") -> Tensor:
+def share_of(hits: Sequence[bool]) -> dict[str, float]:
+    """The share that is right, with its 95 % interval."""
+    low, high = wilson(sum(hits), len(hits))
+    return {"share": sum(hits) / len(hits), "low": round(low, 4), "high": round(high, 4)}
+
+
+def draw(
+    model: SceneDenoiser, captions: Sequence[str], seed: int, name: str = "", eta: float = ETA
+) -> Tensor:
     """A picture for each caption, a part at a time; the noise depends on the seed alone."""
     parts = [captions[first : first + PART] for first in range(0, len(captions), PART)]
     bar = tqdm(parts, desc=name, unit="batch")
-    drawn = [draw_captions(model, part, stream_seed(seed, i)) for i, part in enumerate(bar)]
+    drawn = [
+        draw_captions(model, part, stream_seed(seed, i), eta=eta) for i, part in enumerate(bar)
+    ]
     return torch.cat(drawn)
 
 
@@ -121,9 +137,7 @@ def count_views(views: Sequence[View], asked: Sequence[Scene], specs: Specs) -> 
     }
     result = {"n": len(views), "nothing_seen": sum(not v.things for v in views) / len(views)}
     for name, right in hits.items():
-        low, high = wilson(sum(right), len(right))
-        share = sum(right) / len(right)
-        result[name] = {"share": share, "low": round(low, 4), "high": round(high, 4)}
+        result[name] = share_of(right)
     wrong = [row for row, right in enumerate(hits["satisfied"]) if not right]
     told = {row: [f"{t.colour} {t.kind}" for t in views[row].things] for row in wrong}
     result["failures"] = [[phrase(asked[row]), told[row]] for row in wrong]  # asked, seen

@@ -27,6 +27,8 @@ MISSING = (
     "two minutes' training, or not at all."
 )
 
+UNMEASURED = "Not measured yet: `python -m t2i.scene_recipes evaluate` does it."
+
 
 def word_weights(
     layer: nn.Module, x: Tensor, context: Tensor, context_mask: Tensor | None = None
@@ -228,10 +230,29 @@ def results_table(path: Path = WEIGHTS) -> Markdown:
     """
     from t2i.scene_runs import summary  # it stands on much that only this table needs
 
-    path = path.with_suffix(".json")
-    measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    measured = _measured(path)
     if "captions" not in measured:
-        return Markdown("Not measured yet: `python -m t2i.scene_recipes evaluate` does it.")
+        return Markdown(UNMEASURED)
     head = ("captions", "how many", "colour", "object", "both", "shuffled", "ceiling")
     rows = [head, ("---",) * len(head), *summary(measured)]
     return Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
+
+
+def fresh_noise(path: Path = WEIGHTS) -> Markdown:
+    """The share of seen captions that is satisfied with and without fresh noise, in a sentence."""
+    measured = _measured(path)
+    if "satisfied_without_fresh_noise" not in measured:
+        return Markdown(UNMEASURED)
+    smooth, fresh = (
+        "{share:.1%} ({low:.1%} to {high:.1%})".format(**found)
+        for found in (
+            measured["satisfied_without_fresh_noise"],
+            measured["captions"]["seen_pairs"]["satisfied"],
+        )
+    )
+    return Markdown(f"Satisfied without fresh noise: **{smooth}**; with it: **{fresh}**.")
+
+
+def _measured(path: Path) -> dict:
+    path = path.with_suffix(".json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
