@@ -15,7 +15,9 @@ NEEDS_LESSON = @test -n "$(lesson)" || { echo "Which lesson? For example: make $
 MAKEFLAGS += --no-print-directory
 .PHONY: help setup grade lab solve progress mine build test bench doctor course-check catalogue \
 	train-classifier train-ddpm measure measure-samplers train-guidance measure-guidance \
-	train-scene-judge train-scenes measure-scenes bench-scenes format lint clean clean-venv
+	train-scene-judge train-scenes measure-scenes bench-scenes train-clip \
+	measure-clip compare-batch-sizes train-clip-scenes measure-clip-scenes train-vae measure-vae \
+	study-vae study-latents measure-dit format lint clean clean-venv
 
 help: ## list the targets
 	@echo "make TARGET; the environment in .venv is set up on first use. Targets:"
@@ -85,6 +87,36 @@ measure-scenes: ## count the captions that lesson 6's pictures satisfy: [tier=cp
 
 bench-scenes: ## time the painting of captioned scenes
 	@$(RUN) -m t2i.scenes bench
+
+train-clip: ## train lesson 7's CLIP anew: [tier=cpu]
+	@$(RUN) -m t2i.clip_recipes train --tier "$(or $(tier),cpu)"
+
+measure-clip: ## measure what lesson 7's CLIP recognises and finds: [tier=cpu]
+	@$(RUN) -m t2i.clip_recipes evaluate --tier "$(or $(tier),cpu)"
+
+compare-batch-sizes: ## train CLIP for a short time with three batch sizes (minutes)
+	@$(RUN) -m t2i.clip_runs
+
+train-clip-scenes: ## train lesson 6's model with CLIP as its reader: [tier=cpu]
+	@$(RUN) -m t2i.clip_scene_recipes train --tier "$(or $(tier),cpu)"
+
+measure-clip-scenes: ## count how both readers paint words that they never saw: [tier=cpu]
+	@$(RUN) -m t2i.clip_scene_recipes evaluate --tier "$(or $(tier),cpu)"
+
+train-vae: ## train lesson 8's autoencoder anew: [tier=cpu]
+	@$(RUN) -m t2i.vae_recipes train --tier "$(or $(tier),cpu)"
+
+measure-vae: ## measure what lesson 8's autoencoder brings back: [tier=cpu]
+	@$(RUN) -m t2i.vae_recipes evaluate --tier "$(or $(tier),cpu)"
+
+study-vae: ## compare short trainings: compressions, KL weights, cost (minutes)
+	@$(RUN) -m t2i.vae_studies compare && $(RUN) -m t2i.vae_studies cost
+
+study-latents: ## compare diffusion in scaled and unscaled latents (minutes)
+	@$(RUN) -m t2i.vae_studies diffuse
+
+measure-dit: ## train and measure lesson 9's UNets and DiTs (an hour): [tier=cpu]
+	@$(RUN) -m t2i.dit_runs --tier "$(or $(tier),cpu)"
 
 doctor: ## check this machine's set-up and say how to mend it
 	@"$(PYTHON)" autograder/setup_env.py try autograder/doctor.py

@@ -37,7 +37,7 @@ def _wrong_answer(lesson: Lesson, name: str) -> str | None:
 
     for entry in catalogue.entries(lesson):
         if entry.exercise == name and not entry.right:
-            notebook = nbformat.reads(catalogue.notebook_with(lesson, entry), as_version=4)
+            notebook = nbformat.reads(catalogue.notebook_with(lesson, (entry,)), as_version=4)
             return _cell(notebook, lesson.exercise(name).grade_id).source
     return None
 

@@ -55,6 +55,7 @@ class World:
 
 WORLDS = {
     "one": World((1,), ("black",), False),  # lesson 6
+    "lone": World((1,), BACKGROUNDS, True),  # lesson 7
     "many": World((1, 2, 2, 3), BACKGROUNDS, True),
 }
 

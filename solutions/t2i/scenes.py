@@ -53,7 +53,8 @@ def scenes(
     Args:
         indices: B whole numbers, 0 or more.
         split: "train", "heldout_pairs", "heldout_triples", "heldout_phrasings" or "any".
-        world: "one" (one object on black, lesson 6) or "many" (one to three, all the rest).
+        world: "one" (one object on black, lesson 6), "lone" (one object, all the rest, lesson 7)
+            or "many" (one to three, all the rest).
         seed: of the whole endless collection.
         size: height and width in pixels, 16 or more.
         digits: whose handwriting: "train" (first half of MNIST's training digits), "judge" (its

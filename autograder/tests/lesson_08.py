@@ -1,0 +1,912 @@
+"""Hidden tests of lesson 8: the autoencoder and its latents.
+
+Layers are compared with diffusers' own that hold the same weights, the divergence with
+torch.distributions. `Encoder.forward` and `Decoder.__init__` run the learner's PaddedDownsample
+only through its weights: a mistake there costs the points of PaddedDownsample and no others.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.autoencoders.vae import Decoder as TheirDecoder
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.models.downsampling import Downsample2D
+from torch import Tensor
+from torch.distributions import Independent, Normal
+from torch.distributions import kl_divergence as torch_kl
+
+from autograder.remote import Handle
+from autograder.testing import exercise, expect, expect_close, fail, matches
+from autograder.testing_modules import ask, every_parameter_learns, load, normal, shuffle_weights
+from autograder.testing_modules import shuffled as random_weights
+from t2i import latents, vae
+from t2i.vae_files import our_name
+
+CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+
+
+def in_place(student, call: Callable, value: Tensor, name: str) -> None:
+    """Run `call` on a tensor that lives in the learner's process, and see that it stayed."""
+    held = student.hold(value.clone())
+    call(held)
+    expect(
+        torch.equal(held.call("clone"), value),
+        f"Your code changes {name} in place (with +=, or a method that ends in _). It belongs to "
+        "the caller: make a new tensor instead.",
+    )
+
+
+def causes_of(wrong_ways: dict[str, str], make: Callable[[str], Tensor]) -> dict[str, Callable]:
+    """The sentence of each mistake, with the values that it gives."""
+    return {sentence: (lambda way=way: make(way)) for way, sentence in wrong_ways.items()}
+
+
+# --- PaddedDownsample -----------------------------------------------------------------------------
+
+ONE_CONV = "It holds one layer, self.conv: 3×3, stride 2, from channels to channels, with a bias."
+BORDERS = {
+    "all round": "There is a border on all sides, as in lesson 2. Here it stands below and to the "
+    "right only: the convolution gets padding 0, and F.pad does the rest.",
+    "left above": "The border stands on the left and above; it belongs on the right and below. "
+    "F.pad takes (left, right, top, bottom).",
+    "right only": "There is a column of zeros on the right, but no row below: F.pad takes (left, "
+    "right, top, bottom).",
+    "below only": "There is a row of zeros below, but no column on the right: F.pad takes (left, "
+    "right, top, bottom), the width first.",
+    "both ways": "There is a border on all sides: F.pad got four ones, or pads besides the "
+    "convolution's own padding.",
+    "repeated": "The border repeats the edge's pixels; it is made of zeros.",
+    "mirrored": "The border mirrors the picture; it is made of zeros.",
+    "ones": "The border is not made of zeros.",
+    "none": "There is no border: each side loses a pixel. F.pad puts zeros below and right.",
+}
+
+
+def shrink(s: dict, x: Tensor, way: str = "") -> Tensor:
+    """PaddedDownsample from its weights, with another border."""
+    borders = {
+        "all round": (1, 1, 1, 1),
+        "both ways": (1, 2, 1, 2),
+        "left above": (1, 0, 1, 0),
+        "right only": (0, 1, 0, 0),
+        "below only": (0, 0, 0, 1),
+        "none": (0, 0, 0, 0),
+    }
+    mode = {"repeated": "replicate", "mirrored": "reflect"}.get(way, "constant")
+    value = {"value": 1.0} if way == "ones" else {}
+    padded = F.pad(x, borders.get(way, (0, 1, 0, 1)), mode=mode, **value)
+    return F.conv2d(padded, s["conv.weight"], s["conv.bias"], stride=2)
+
+
+def check_downsample(student, rng, shape: tuple, dtype: torch.dtype = torch.float32) -> None:
+    theirs = shuffle_weights(Downsample2D(shape[1], use_conv=True, padding=0), rng).to(dtype)
+    layer = ask(lambda: student.new("PaddedDownsample", shape[1]), {"": ONE_CONV})
+    if dtype is torch.float64:
+        layer.call("double")
+    state = {f"conv.{name}": p for name, p in theirs.conv.state_dict().items()}
+    load(layer, state, ONE_CONV)
+    x = 2 + normal(rng, *shape, dtype=dtype)
+    expect_close(
+        ask(lambda: layer(x), {"": "Pad with F.pad(x, …), then convolve."}),
+        theirs(x).detach(),
+        "the halved picture",
+        causes=causes_of(BORDERS, lambda way: shrink(state, x, way)),
+        otherwise="Put one column of zeros on the right and one row below, then convolve with "
+        "stride 2 and no padding.",
+        **CLOSE,
+    )
+    in_place(student, layer, x, "x")
+
+
+@exercise("PaddedDownsample")
+def test_downsample_of_odd_sizes(student, rng):
+    check_downsample(student, rng, (2, 3, 7, 5), torch.float64)
+
+
+@exercise("PaddedDownsample")
+def test_downsample_of_even_sizes(student, rng):
+    check_downsample(student, rng, (3, 4, 6, 10))
+
+
+@exercise("PaddedDownsample")
+def test_downsample_learns(student, rng):
+    layer = student.new("PaddedDownsample", 3)
+    every_parameter_learns(layer.grad(normal(rng, 2, 3, 6, 4)), "PaddedDownsample")
+
+
+# --- Encoder.forward ------------------------------------------------------------------------------
+
+OTHER_PIECES = (
+    "Encoder.forward runs your PaddedDownsample, which raises an error here: mend that exercise "
+    "first, if the line is not in this one."
+)
+ENCODER_MISTAKES = {
+    "no mid": "The middle is left out: self.mid comes after the levels.",
+    "mid first": "The middle comes first; in the encoder it comes last, at the smallest size.",
+    "no silu": "The activation before conv_out is missing: norm, SiLU, convolution.",
+    "no norm": "norm_out is not used: conv_out reads silu(norm_out(h)).",
+    "silu first": "The activation comes before the norm: it is silu(norm(h)).",
+    "relu": "The activation is ReLU where the network has SiLU.",
+    "silu in": "There is an activation after conv_in; the levels begin with a norm by themselves.",
+    "silu last": "There is an activation after conv_out; means and log-variances may be negative.",
+    "silu between": "There is an activation between the levels; their blocks bring their own.",
+    "one level": "Not every level is run: go through all of self.down.",
+    "skip": "Something is added that should not be: there are no skips round the levels.",
+    "twice mid": "The middle runs twice; once is enough.",
+    "halves": "Means and log-variances have changed places: return what conv_out gives.",
+    "means only": "Only half of the channels come back: all 2 · latent_channels do.",
+    "clamped": "The moments are clamped; that is done later, and to the log-variances alone.",
+}
+
+
+class Parts:
+    """The learner's own layers of one module, called one at a time from the grader."""
+
+    def __init__(self, module: Handle):
+        self.module = module
+        self.layers: dict[str, Handle] = {}
+
+    def __call__(self, name: str, *args: Tensor) -> Tensor:
+        if name not in self.layers:
+            self.layers[name] = self.module.call("get_submodule", name)
+        return self.layers[name](*args)
+
+
+def encode(part: Parts, x: Tensor, levels: int, wrong: str = "") -> Tensor:
+    """Encoder.forward from the learner's parts; `wrong` makes one well-known mistake."""
+    h = part("conv_in", x)
+    h = F.silu(h) if wrong == "silu in" else h
+    h = part("mid", h) if wrong == "mid first" else h
+    for level in range(1 if wrong == "one level" else levels):
+        before, h = h, part(f"down.{level}", h)
+        h = F.silu(h) if wrong == "silu between" else h
+        h = h + before if wrong == "skip" else h
+    for _ in range({"no mid": 0, "mid first": 0, "twice mid": 2}.get(wrong, 1)):
+        h = part("mid", h)
+    if wrong == "silu first":
+        h = part("norm_out", F.silu(h))
+    else:
+        h = h if wrong == "no norm" else part("norm_out", h)
+        h = h if wrong == "no silu" else F.relu(h) if wrong == "relu" else F.silu(h)
+    out = part("conv_out", h)
+    mean, logvar = out.chunk(2, dim=1)
+    late = {"silu last": F.silu(out), "clamped": out.clamp(-30, 20), "means only": mean}
+    return torch.cat([logvar, mean], dim=1) if wrong == "halves" else late.get(wrong, out)
+
+
+def an_encoder(student, rng, **sizes) -> Handle:
+    """A learner's encoder with random weights everywhere, whatever its pieces are like."""
+    module = ask(lambda: student.new("Encoder", **sizes), {"": OTHER_PIECES})
+    module.eval()
+    module.load_state(random_weights(module.state(), rng))
+    return module
+
+
+@exercise("Encoder.forward")
+def test_encoder_runs_its_parts_in_order(student, rng):
+    for widths, layers, shape in (((4, 8, 4), 1, (3, 3, 8, 12)), ((6,), 2, (1, 3, 5, 3))):
+        sizes = {"block_channels": widths, "layers_per_block": layers, "norm_groups": 2}
+        module = an_encoder(student, rng, in_channels=3, latent_channels=2, **sizes)
+        part, x = Parts(module), normal(rng, *shape)
+        hints = {
+            "channels": "Go through conv_in, all levels of self.down, mid, norm_out and conv_out.",
+            "": OTHER_PIECES,
+        }
+        actual = ask(lambda module=module, x=x: module(x), hints)
+        levels = len(widths)
+        expect_close(
+            actual,
+            encode(part, x, levels),
+            "the moments",
+            causes=causes_of(
+                ENCODER_MISTAKES,
+                lambda way, part=part, x=x, levels=levels: encode(part, x, levels, way),
+            ),
+            otherwise="Compare with conv_in, the levels, mid, then conv_out(silu(norm_out(h))).",
+            **CLOSE,
+        )
+
+
+@exercise("Encoder.forward")
+def test_encoder_equals_diffusers(student, rng):
+    sizes = {"block_channels": (4, 8), "layers_per_block": 1, "norm_groups": 2}
+    module = an_encoder(student, rng, in_channels=3, latent_channels=2, **sizes)
+    reference = shuffle_weights(vae.Encoder(3, 2, **sizes), rng)
+    load(module, reference.state_dict())
+    x = normal(rng, 3, 3, 6, 10)
+    actual, part = module(x), Parts(module)
+    if matches(actual, encode(part, x, 2), **CLOSE):
+        return  # any difference left is in PaddedDownsample, which has an exercise of its own
+    expect_close(actual, reference(x).detach(), "the moments", **CLOSE)
+
+
+@exercise("Encoder.forward")
+def test_encoder_learns_and_leaves_its_input(student, rng):
+    sizes = {"block_channels": (4, 4), "layers_per_block": 1, "norm_groups": 2}
+    module = an_encoder(student, rng, in_channels=2, latent_channels=1, **sizes)
+    x = normal(rng, 2, 2, 4, 6)
+    in_place_hint = "Do not change x_0 in place: it belongs to the caller."
+    gradients = ask(lambda: module.grad(x), {"in-place": in_place_hint, "": OTHER_PIECES})
+    every_parameter_learns(gradients, "the encoder")
+    in_place(student, module, x, "x_0")
+
+
+# --- Decoder.__init__ -----------------------------------------------------------------------------
+
+DECODER_ADVICE = (
+    "Turn the encoder round: the channels in reverse, the middle first, layers_per_block + 1 "
+    "blocks a level, and an Upsample at the end of each level but the last."
+)
+WIDE = {"block_channels": (4, 8, 12), "layers_per_block": 2, "norm_groups": 2}
+
+
+def their_decoder(rng, channels: int, latent: int, sizes: dict) -> TheirDecoder:
+    """diffusers' decoder with random weights everywhere."""
+    widths = sizes["block_channels"]
+    theirs = TheirDecoder(
+        in_channels=latent,
+        out_channels=channels,
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        block_out_channels=widths,
+        layers_per_block=sizes["layers_per_block"],
+        norm_num_groups=sizes["norm_groups"],
+    )
+    return shuffle_weights(theirs, rng)
+
+
+def in_our_names(theirs: TheirDecoder) -> dict[str, Tensor]:
+    renamed = {}
+    for name, tensor in theirs.state_dict().items():
+        module, _, parameter = name.rpartition(".")
+        renamed[f"{our_name(f'decoder.{module}').removeprefix('decoder.')}.{parameter}"] = tensor
+    return renamed
+
+
+def plan_mistakes(have: dict[str, tuple], sizes: dict) -> str:
+    """What the shapes of the learner's weights say about the plan."""
+    widths, layers = sizes["block_channels"], sizes["layers_per_block"]
+    first = have.get("conv_in.weight")
+    levels = {int(name.split(".")[1]) for name in have if name.startswith("up.")}
+    blocks = {int(name.split(".")[3]) for name in have if name.startswith("up.0.blocks.")}
+    resized = {int(name.split(".")[1]) for name in have if ".resize." in name}
+    if first is not None and first[0] == widths[0] != widths[-1]:
+        return "The channels are not turned round: the decoder starts with the coarsest level's."
+    if levels and len(levels) != len(widths):
+        return f"There are {len(levels)} levels for {len(widths)} block_channels: one each."
+    if blocks and len(blocks) == layers:
+        return "Each level has layers_per_block blocks; the decoder has one more, + 1."
+    if len(widths) - 1 in resized:
+        return "The last level has an Upsample too: there all pixels are there already, so None."
+    if levels and not resized:
+        return "No level has an Upsample: every one but the last ends with Upsample(width)."
+    return ""
+
+
+@exercise("Decoder.__init__")
+def test_decoder_has_the_right_parts(student, rng):
+    state = in_our_names(their_decoder(rng, 3, 2, WIDE))
+    module = a_decoder(student, 3, 2, WIDE)
+    have = {name: tuple(p.shape) for name, p in module.state().items()}
+    wrong = plan_mistakes(have, WIDE)
+    if wrong and have != {name: tuple(p.shape) for name, p in state.items()}:
+        fail(wrong)
+    if not any(name.startswith("up.") for name in have):
+        fail("self.up is a plain list, or missing: a module finds layers in an nn.ModuleList only.")
+    load(module, state, DECODER_ADVICE, other="other channels or another kernel size")
+
+
+def a_decoder(student, channels: int, latent: int, sizes: dict) -> Handle:
+    hints = {
+        "super": "Call super().__init__() first: without it a module cannot hold layers.",
+        "divisible": "A norm's channels must be multiples of norm_groups: hand norm_groups on to "
+        "Middle, Level and GroupNorm.",
+        "object is not": "block_channels may be a tuple: list(reversed(block_channels)).",
+        "": DECODER_ADVICE,
+    }
+    module = ask(lambda: student.new("Decoder", channels, latent, **sizes), hints)
+    module.eval()
+    return module
+
+
+def check_decoder(student, rng, channels, latent, sizes, shape, flat: bool = False) -> None:
+    theirs = their_decoder(rng, channels, latent, sizes)
+    module = load(a_decoder(student, channels, latent, sizes), in_our_names(theirs), DECODER_ADVICE)
+    z = (1e-3 if flat else 1.0) * normal(rng, *shape)
+    if flat:  # so small that the norms' eps decides
+        for p in theirs.parameters():
+            p.data *= 0.05
+        module.load_state(in_our_names(theirs))
+    hints = {"attribute": "forward needs conv_in, mid, up, norm_out and conv_out.", "": ""}
+    expect_close(
+        ask(lambda: module(z), hints),
+        theirs(z).detach(),
+        "the decoded picture" if not flat else "the picture of very faint latents",
+        otherwise="All weights fit, so it is a setting: the norms' groups (norm_groups) and their "
+        "eps (EPS), the padding of the convolutions, or the place of an Upsample.",
+        rtol=1e-3 if flat else 1e-4,
+        atol=1e-6 if flat else 2e-5,
+    )
+
+
+@exercise("Decoder.__init__")
+def test_decoder_equals_diffusers(student, rng):
+    check_decoder(student, rng, 3, 2, WIDE, (3, 2, 2, 3))
+    one = {"block_channels": (6,), "layers_per_block": 1, "norm_groups": 3}
+    check_decoder(student, rng, 1, 5, one, (2, 5, 3, 2))
+
+
+@exercise("Decoder.__init__")
+def test_decoder_of_faint_latents(student, rng):
+    sizes = {"block_channels": (4, 4), "layers_per_block": 1, "norm_groups": 2}
+    check_decoder(student, rng, 2, 2, sizes, (1, 2, 2, 2), flat=True)
+
+
+@exercise("Decoder.__init__")
+def test_decoder_defaults_are_stable_diffusions(student, rng):
+    sizes = {"block_channels": [4, 4], "layers_per_block": 1, "norm_groups": 2}
+    given = list(sizes["block_channels"])
+    module = ask(lambda: student.new("Decoder", **sizes), {"": DECODER_ADVICE})
+    gradients = module.grad(normal(rng, 1, 4, 2, 2))
+    every_parameter_learns(gradients, "the decoder")
+    expect(gradients["output"].shape == (1, 3, 4, 4), DECODER_ADVICE)
+    expect(sizes["block_channels"] == given, "block_channels must not be reversed in place.")
+
+
+# --- reparameterize -------------------------------------------------------------------------------
+
+
+def draw(mean: Tensor, logvar: Tensor, noise: Tensor, way: str = "") -> Tensor:
+    half = torch.exp(0.5 * logvar)
+    return {
+        "variance": mean + logvar.exp() * noise,
+        "logvar": mean + logvar * noise,
+        "half logvar": mean + 0.5 * logvar * noise,
+        "squared": mean + torch.exp(2 * logvar) * noise,
+        "minus": mean - half * noise,
+        "inverse": mean + torch.exp(-0.5 * logvar) * noise,
+        "no noise": mean,
+        "no mean": half * noise,
+        "times mean": mean * half * noise,
+        "all times": (mean + noise) * half,
+        "one draw": mean + half * noise[:1],
+        "root of logvar": mean + logvar.abs().sqrt() * noise,
+    }.get(way, mean + half * noise)
+
+
+DRAW_MISTAKES = {
+    "variance": "The noise is multiplied by the variance; it is the standard deviation, its square "
+    "root: exp(logvar / 2).",
+    "logvar": "The noise is multiplied by logvar itself: take exp(logvar / 2).",
+    "half logvar": "The exponential is missing: the standard deviation is exp(logvar / 2).",
+    "squared": "The exponent is doubled, and should be halved: exp(logvar / 2).",
+    "minus": "The noise is taken away; it is added. (The cloud is the same, but the same noise "
+    "should give the same draw as everybody's.)",
+    "inverse": "The noise is divided by the standard deviation; it is multiplied by it.",
+    "no noise": "Only the mean comes back: the noise is missing.",
+    "no mean": "The mean is missing: the cloud lies round 0.",
+    "times mean": "The mean is multiplied in; it is added.",
+    "all times": "The mean is multiplied by the standard deviation too; only the noise is.",
+    "one draw": "Every picture got the noise of the first one.",
+    "root of logvar": "The square root is taken of logvar; the variance is exp(logvar).",
+}
+
+
+@exercise("reparameterize")
+def test_draws(student, rng):
+    for shape, dtype in (((3, 4, 2, 5), torch.float32), ((5, 3), torch.float64)):
+        mean, logvar, noise = (normal(rng, *shape, dtype=dtype) for _ in range(3))
+        logvar = 1.5 * logvar - 1
+        posterior = DiagonalGaussianDistribution(torch.cat([mean, logvar], dim=1))
+        expect_close(
+            student.reparameterize(mean, logvar, noise),
+            posterior.mean + posterior.std * noise,
+            "the draw",
+            causes=causes_of(
+                DRAW_MISTAKES,
+                lambda way, m=mean, v=logvar, n=noise: draw(m, v, n, way),
+            ),
+            otherwise="Compare with mean + exp(logvar / 2) · noise.",
+        )
+
+
+@exercise("reparameterize")
+def test_draws_use_the_given_noise_and_leave_it(student, rng):
+    mean, logvar, noise = (normal(rng, 3, 2, 2, 2) for _ in range(3))
+    first, second = (student.reparameterize(mean, logvar, noise) for _ in range(2))
+    expect(
+        torch.equal(first, second),
+        "The same noise gave two different draws: use the noise that comes in, and draw none.",
+    )
+    in_place(student, lambda held: student.reparameterize(held, logvar, noise), mean, "mean")
+    in_place(student, lambda held: student.reparameterize(mean, logvar, held), noise, "noise")
+    in_place(student, lambda held: student.reparameterize(mean, held, noise), logvar, "logvar")
+
+
+@exercise("reparameterize")
+def test_draws_carry_gradients(student, rng):
+    mean, logvar, noise = (normal(rng, 3, 4) for _ in range(3))
+    held = {"mean": student.hold(mean), "logvar": student.hold(logvar)}
+    for tensor in held.values():
+        tensor.call("requires_grad_")
+    z = student.new("reparameterize", *held.values(), noise)
+    cut = (
+        "No gradient gets through: it is cut by detach(), .data or no_grad(). That a slope reaches "
+        "mean and logvar is the whole point of the trick."
+    )
+    ask(lambda: z.call("backward", torch.ones(3, 4)), {"": cut})
+    slopes = {"mean": torch.ones(3, 4), "logvar": 0.5 * (0.5 * logvar).exp() * noise}
+    for name, tensor in held.items():
+        gradient = tensor.get("grad")
+        expect(isinstance(gradient, Tensor), f"No gradient reaches {name}. {cut}")
+        expect_close(gradient, slopes[name], f"the slope of the draw in {name}", otherwise=cut)
+
+
+# --- kl_divergence --------------------------------------------------------------------------------
+
+
+def nats(mean: Tensor, logvar: Tensor, way: str = "") -> Tensor:
+    variance = logvar.exp()
+    terms = {
+        "no one": mean**2 + variance - logvar,
+        "no logvar": mean**2 + variance - 1,
+        "no variance": mean**2 - 1 - logvar,
+        "no mean": variance - 1 - logvar,
+        "mean unsquared": mean + variance - 1 - logvar,
+        "plus logvar": mean**2 + variance - 1 + logvar,
+        "std": mean**2 + (0.5 * logvar).exp() - 1 - logvar,
+        "log std": mean**2 + variance - 1 - 0.5 * logvar,
+        "variance squared": mean**2 + variance**2 - 1 - logvar,
+        "logvar as variance": mean**2 + logvar - 1 - logvar.abs().log(),
+        "minus": -(mean**2 + variance - 1 - logvar),
+        "turned": (1 + mean**2) / variance - 1 + logvar,
+        "plus one": mean**2 + variance + 1 - logvar,
+    }.get(way, mean**2 + variance - 1 - logvar)
+    if way == "each":
+        return 0.5 * terms
+    if way == "no half":
+        return terms.flatten(1).sum(1)
+    if way == "mean of values":
+        return 0.5 * terms.flatten(1).mean(1)
+    if way == "one number":
+        return 0.5 * terms.sum()
+    if way == "mean of pictures":
+        return 0.5 * terms.flatten(1).sum(1).mean()
+    if way == "mean of all":
+        return 0.5 * terms.mean()
+    if way == "channels only":
+        return 0.5 * terms.sum(1)
+    if way == "over the batch":
+        return 0.5 * terms.sum(0)
+    return 0.5 * terms.flatten(1).sum(1)
+
+
+KL_MISTAKES = {
+    "no half": "The half in front is missing: everything is twice too large.",
+    "mean of values": "The mean over the latent values is taken; it is their sum: a picture's "
+    "message is as long as all its parts together.",
+    "one number": "All pictures are added up; each has a number of its own, the result is (B,).",
+    "mean of pictures": "The mean over the pictures is taken; each has a number of its own, (B,).",
+    "mean of all": "The mean over everything is taken: sum over the latent values of each picture, "
+    "and keep the pictures apart.",
+    "channels only": "Only the channels are added up; all latent values of a picture are.",
+    "over the batch": "The sum runs over the pictures; it runs over everything else.",
+    "each": "The sum over the latent values is missing.",
+    "no one": "The −1 is missing: a standard Gaussian must cost nothing.",
+    "plus one": "The 1 is added; it is taken away, so that a standard Gaussian costs nothing.",
+    "no logvar": "The logarithm of the variance is missing: without it, narrow clouds are free.",
+    "no variance": "The variance itself is missing: exp(logvar).",
+    "no mean": "The mean is missing: its square is added.",
+    "mean unsquared": "The mean is not squared.",
+    "plus logvar": "The logarithm of the variance has the wrong sign: it is taken away.",
+    "std": "There is the standard deviation where the variance belongs: exp(logvar).",
+    "log std": "There is the logarithm of the standard deviation (half of logvar) where that of "
+    "the variance belongs.",
+    "variance squared": "The variance is squared: exp(logvar) is the variance already.",
+    "logvar as variance": "logvar is treated as the variance: it is its logarithm.",
+    "minus": "The sign is wrong: a divergence is never below 0. (The papers' formula gives −KL.)",
+    "turned": "This is the divergence the other way round, of the standard Gaussian from the "
+    "picture's.",
+}
+
+
+@exercise("kl_divergence")
+def test_kl_equals_torch(student, rng):
+    shapes = (((3, 4, 2, 5), torch.float32), ((2, 3, 3, 2), torch.float64), ((5, 6), torch.float32))
+    for shape, dtype in shapes:
+        mean, logvar = normal(rng, *shape, dtype=dtype), normal(rng, *shape, dtype=dtype) - 1
+        ours = Independent(Normal(mean, (logvar / 2).exp()), len(shape) - 1)
+        zeros = torch.zeros_like(mean)
+        expected = torch_kl(ours, Independent(Normal(zeros, zeros + 1), len(shape) - 1))
+        hints = {
+            "Dimension out of range": "Latents may have two dimensions or four: flatten(1), then "
+            "sum(dim=1).",
+            "": "The terms have mean's shape; sum them over all axes but the first.",
+        }
+        expect_close(
+            ask(lambda m=mean, v=logvar: student.kl_divergence(m, v), hints),
+            expected,
+            "the divergence of each picture",
+            causes=causes_of(KL_MISTAKES, lambda way, m=mean, v=logvar: nats(m, v, way)),
+            otherwise="Compare with ½ · Σ (mean² + variance − 1 − log variance), summed over all "
+            "latent values of a picture.",
+            rtol=1e-4,
+            atol=1e-4,
+        )
+
+
+@exercise("kl_divergence")
+def test_kl_of_narrow_clouds(student, rng):
+    mean, logvar = normal(rng, 3, 2, 3, 3), -20 - 5 * torch.rand(3, 2, 3, 3, generator=rng)
+    actual = student.kl_divergence(mean, logvar)
+    advice = "It goes wrong for very narrow clouds: use logvar itself, not log(exp(logvar))."
+    expect_close(actual, nats(mean, logvar), "the divergence", otherwise=advice)
+    expect_close(
+        student.kl_divergence(0 * mean, 0 * logvar),
+        torch.zeros(3),
+        "the divergence of the standard Gaussian from itself",
+        otherwise="It must be 0.",
+    )
+    in_place(student, lambda held: student.kl_divergence(held, logvar), mean, "mean")
+    in_place(student, lambda held: student.kl_divergence(mean, held), logvar, "logvar")
+
+
+# --- vae_loss -------------------------------------------------------------------------------------
+
+
+def price(x, back, mean, logvar, weight: float, way: str = "") -> Tensor:
+    wrong, kl = (x - back).square().flatten(1).sum(1), latents.kl_divergence(mean, logvar)
+    numbers = x[0].numel()
+    if way == "absolute":
+        wrong = (x - back).abs().flatten(1).sum(1)
+    if way == "no square":
+        wrong = (x - back).flatten(1).sum(1)
+    if way == "half":
+        wrong = wrong / 2
+    if way == "root":
+        wrong = numbers * (x - back).square().flatten(1).mean(1).sqrt()
+    if way == "kl per latent":
+        return (wrong / numbers + weight * kl / mean[0].numel()).mean()
+    if way == "kl whole":
+        return (wrong / numbers + weight * kl).mean()
+    if way == "not divided":
+        return (wrong + weight * kl).mean()
+    if way == "pictures summed":
+        return (wrong + weight * kl).sum() / numbers
+    if way == "kl summed":
+        return wrong.mean() / numbers + weight * kl.sum() / numbers
+    if way == "divided twice":
+        return (wrong + weight * kl).mean() / x.numel()
+    if way == "pixels":
+        return (wrong + weight * kl).mean() / x[0, 0].numel()
+    if way == "no kl":
+        return wrong.mean() / numbers
+    if way == "no weight":
+        return (wrong + kl).mean() / numbers
+    if way == "minus":
+        return (wrong - weight * kl).mean() / numbers
+    if way == "weight on both":
+        return weight * (wrong + kl).mean() / numbers
+    if way == "weight on error":
+        return (weight * wrong + kl).mean() / numbers
+    if way == "kl only":
+        return weight * kl.mean() / numbers
+    if way == "each":
+        return (wrong + weight * kl) / numbers
+    return (wrong + weight * kl).mean() / numbers
+
+
+LOSS_MISTAKES = {
+    "absolute": "The absolute error is taken; here it is the square, (x_0 − reconstruction)².",
+    "no square": "The square is missing: errors upward and downward cancel out.",
+    "half": "The squared error is halved; here it counts in full.",
+    "root": "The root of the square is taken; here it is the square itself.",
+    "kl per latent": "The KL is divided by the number of latent values, the error by that of "
+    "colour values: then the price of a nat depends on the sizes. Divide both by C · H · W.",
+    "kl whole": "Only the error is divided by C · H · W; the KL must be, too. Like this a nat is "
+    "charged thousands of times over, and the posterior collapses.",
+    "not divided": "Nothing is divided: both sums go through C · H · W, x_0[0].numel().",
+    "pictures summed": "The pictures are added up; take their mean.",
+    "kl summed": "The KL of all pictures is added up; take the mean of both over the pictures.",
+    "divided twice": "It is divided by all numbers of the batch after the mean over the pictures: "
+    "that counts the batch twice. C · H · W is x_0[0].numel().",
+    "pixels": "It is divided by H · W; the colours count too: C · H · W.",
+    "no kl": "The KL is missing.",
+    "no weight": "kl_weight is not used.",
+    "minus": "The KL is taken away, and should be added: like this the network is paid for writing "
+    "as much as it can.",
+    "weight on both": "kl_weight multiplies the error too; it belongs to the KL alone.",
+    "weight on error": "kl_weight multiplies the error; it belongs to the KL.",
+    "kl only": "The error is missing.",
+    "each": "Each picture has its own loss here; the mean over them is missing.",
+}
+
+
+def check_loss(student, rng, shape, latent, weight: float, dtype=torch.float32) -> None:
+    x, back = normal(rng, *shape, dtype=dtype), normal(rng, *shape, dtype=dtype)
+    mean, logvar = normal(rng, *latent, dtype=dtype), normal(rng, *latent, dtype=dtype)
+    arguments = (x, back, mean, logvar)
+    expected = price(*arguments, weight)
+    call = lambda: student.vae_loss(*arguments, weight)  # noqa: E731
+    actual = ask(call, {"": "Two numbers a picture, added; then the mean over the pictures."})
+    if isinstance(actual, Tensor) and not matches(actual, expected, rtol=1e-4, atol=1e-6):
+        own = with_own_kl(student, *arguments, weight)
+        if own is not None and matches(actual, own, rtol=1e-4, atol=1e-6):
+            return  # the mistake is in kl_divergence, which has an exercise of its own
+    expect_close(
+        actual,
+        expected,
+        "the loss",
+        causes=causes_of(LOSS_MISTAKES, lambda way: price(*arguments, weight, way)),
+        otherwise="Compare with the mean over the pictures of (Σ (x_0 − reconstruction)² + "
+        "kl_weight · KL) / (C · H · W).",
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+def with_own_kl(student, x, back, mean, logvar, weight: float) -> Tensor | None:
+    """The loss with the learner's kl_divergence in it."""
+    try:
+        kl = student.kl_divergence(mean, logvar)
+        each = (x - back).square().flatten(1).sum(1) + weight * kl
+        return each.mean() / x[0].numel()
+    except Exception:
+        return None
+
+
+@exercise("vae_loss")
+def test_loss(student, rng):
+    check_loss(student, rng, (5, 3, 4, 6), (5, 4, 2, 3), 7.0)
+    check_loss(student, rng, (1, 1, 8, 4), (1, 2, 2, 1), 0.3, torch.float64)
+
+
+@exercise("vae_loss")
+def test_loss_without_kl(student, rng):
+    check_loss(student, rng, (2, 3, 4, 4), (2, 4, 2, 2), 0.0)
+    x, mean = normal(rng, 2, 3, 4, 4), normal(rng, 2, 4, 2, 2)
+    usual = student.vae_loss(x, x, mean, mean)
+    expect_close(
+        usual,
+        price(x, x, mean, mean, 1e-6),
+        "the loss with the usual weight",
+        otherwise="kl_weight has the default 1e-6; it must be used, and left as it is.",
+        rtol=1e-3,
+        atol=1e-12,
+    )
+
+
+@exercise("vae_loss")
+def test_loss_leaves_its_arguments(student, rng):
+    x, back, mean = normal(rng, 2, 1, 4, 2), normal(rng, 2, 1, 4, 2), normal(rng, 2, 2, 2, 1)
+    in_place(student, lambda held: student.vae_loss(held, back, mean, mean), x, "x_0")
+    in_place(student, lambda held: student.vae_loss(x, held, mean, mean), back, "reconstruction")
+    in_place(student, lambda held: student.vae_loss(x, back, held, mean), mean, "mean")
+
+
+# --- latent_scaling_factor ------------------------------------------------------------------------
+
+
+def scale_of(z: Tensor, way: str = "") -> Tensor:
+    ways = {
+        "std": z.std(),
+        "variance": 1 / z.var(),
+        "root of std": 1 / z.std().sqrt(),
+        "channels": 1 / z.std(dim=(0, 2, 3)),
+        "channels kept": 1 / z.std(dim=(0, 2, 3), keepdim=True),
+        "mean of channels": (1 / z.std(dim=(0, 2, 3))).mean(),
+        "pictures": 1 / z.flatten(1).std(dim=1),
+        "mean of pictures": (1 / z.flatten(1).std(dim=1)).mean(),
+        "mean of stds": 1 / z.flatten(1).std(dim=1).mean(),
+        "root mean square": 1 / z.square().mean().sqrt(),
+        "largest": 1 / z.abs().max(),
+        "mean size": 1 / z.abs().mean(),
+        "range": 1 / (z.max() - z.min()),
+        "places": 1 / z.std(dim=0),
+        "first": 1 / z[:1].std(),
+        "stable diffusion": torch.tensor(0.18215, dtype=z.dtype),
+        "mean of places": 1 / z.std(dim=0).mean(),
+    }
+    return ways.get(way, 1 / z.std())
+
+
+SCALE_MISTAKES = {
+    "std": "This is the standard deviation; the factor, by which one multiplies, is 1 divided by "
+    "it.",
+    "variance": "This is 1 / variance; it is 1 / standard deviation: a factor acts squared on the "
+    "variance.",
+    "root of std": "The square root is taken once too often: std() is the root already.",
+    "channels": "Each channel has a factor of its own here; it is one number for all values.",
+    "channels kept": "Each channel has a factor of its own here; it is one number for all values.",
+    "mean of channels": "The channels are measured one by one and averaged; take all values "
+    "together: channels with different means spread further.",
+    "pictures": "Each picture has a factor of its own; it is one number for all values.",
+    "mean of pictures": "The pictures are measured one by one and averaged; take all values "
+    "together.",
+    "mean of stds": "The pictures are measured one by one and averaged; take all values together.",
+    "root mean square": "This is measured from 0; a standard deviation is measured from the mean.",
+    "largest": "This brings the largest value to 1; the standard deviation should become 1.",
+    "mean size": "This takes the mean size; the standard deviation should become 1.",
+    "range": "This brings the range to 1; the standard deviation should become 1.",
+    "places": "Each place has a factor of its own; it is one number for all values.",
+    "mean of places": "Each place is measured by itself, and averaged; take all values together.",
+    "first": "Only the first picture is measured; take all of them.",
+    "stable diffusion": "0.18215 is Stable Diffusion's factor. Each autoencoder has its own: "
+    "measure these latents.",
+}
+
+
+@exercise("latent_scaling_factor")
+def test_factor(student, rng):
+    spreads = torch.tensor([0.5, 2.0, 4.0])[None, :, None, None]
+    for dtype, size in ((torch.float32, 5.0), (torch.float64, 0.1)):
+        z = normal(rng, 41, 3, 4, 5, dtype=dtype) * spreads + 2 + 3 * normal(rng, 41, 1, 1, 1)
+        z = (size * z).to(dtype)
+        actual = student.latent_scaling_factor(z)
+        if isinstance(actual, float):
+            actual = torch.tensor(actual, dtype=dtype)
+        expect_close(
+            actual,
+            scale_of(z),
+            "the scaling factor",
+            causes=causes_of(SCALE_MISTAKES, lambda way, z=z: scale_of(z, way)),
+            otherwise="It is 1 / the standard deviation of all latent values together.",
+            rtol=5e-4,  # with n or with n − 1 below the fraction, both are right
+            atol=0,
+        )
+
+
+@exercise("latent_scaling_factor")
+def test_factor_leaves_the_latents(student, rng):
+    z = 3 * normal(rng, 9, 2, 3, 2)
+    in_place(student, student.latent_scaling_factor, z, "latents")
+    flat = student.latent_scaling_factor(z.flatten(1))
+    if isinstance(flat, float):
+        flat = torch.tensor(flat)
+    expect_close(flat, scale_of(z), "the factor of a list", rtol=2e-2, atol=0)
+
+
+# --- LatentSpace ----------------------------------------------------------------------------------
+
+SPACE_HINTS = {
+    "super": "Call super().__init__() first: without it a module cannot hold others.",
+    "cannot assign module": "Call super().__init__() first.",
+    "scaling_factor": 'The factor is a buffer: self.register_buffer("scaling_factor", tensor).',
+    "NoneType": "Without noise take the likeliest latents, posterior.mode().",
+    "": "encode: scaling_factor · draw; decode: vae.decode(z_0 / scaling_factor).",
+}
+
+
+STD = 0.6
+
+
+def a_space(student, factor: float, x: Tensor) -> Handle:
+    """The learner's room round an autoencoder without weights: means of 2 × 2 pixels, and back.
+
+    It lives in the learner's process, but its parts answer from here; x is what it may encode.
+    """
+    mean = F.avg_pool2d(x, 2)
+
+    def answering(**parts) -> Handle:
+        thing = student.hold(lambda *_: None)
+        for name, part in parts.items():
+            thing.call("__setattr__", name, part)
+        return thing
+
+    def encoded(pictures: Tensor | Handle) -> Handle:
+        expect(
+            isinstance(pictures, Handle) or torch.equal(pictures, x),
+            "vae.encode should get the pictures as they came, x_0.",
+        )
+        return posterior
+
+    posterior = answering(
+        mean=mean,
+        std=torch.full_like(mean, STD),
+        logvar=torch.full_like(mean, STD).log() * 2,
+        mode=lambda: mean,
+        sample=lambda noise: mean + STD * noise,
+    )
+    vae = answering(encode=encoded, decode=painted)
+    return ask(lambda: student.new("LatentSpace", vae, factor), SPACE_HINTS)
+
+
+def painted(z: Tensor) -> Tensor:
+    """Each latent value as 2 × 2 pixels."""
+    return z.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+@exercise("LatentSpace")
+def test_space_encodes(student, rng):
+    x = normal(rng, 3, 2, 4, 6)
+    space = a_space(student, 0.25, x)
+    mean = F.avg_pool2d(x, 2)
+    noise = normal(rng, *mean.shape)
+    drawn = mean + STD * noise
+    expect_close(
+        ask(lambda: space.call("encode", x, noise), SPACE_HINTS),
+        0.25 * drawn,
+        "what encode gives",
+        causes={
+            "The latents are divided by the factor on the way in; they are multiplied.": drawn
+            / 0.25,
+            "The factor is forgotten on the way in.": drawn,
+            "The mean is scaled, the noise is not: draw first, then scale.": 0.25 * mean
+            + STD * noise,
+            "The noise is not used: draw from the posterior, sample(noise).": 0.25 * mean,
+            "The noise is added at its own size: posterior.sample(noise) knows the spread.": 0.25
+            * (mean + noise),
+            "The noise is added after scaling: draw first, then scale.": 0.25 * mean + noise,
+            "The factor is used twice.": 0.0625 * drawn,
+        },
+        otherwise="encode gives scaling_factor · posterior.sample(noise).",
+    )
+
+
+@exercise("LatentSpace")
+def test_space_encodes_without_noise(student, rng):
+    x = normal(rng, 2, 3, 4, 4)
+    space = a_space(student, 3.0, x)
+    mean = F.avg_pool2d(x, 2)
+    first, second = (ask(lambda: space.call("encode", x), SPACE_HINTS) for _ in range(2))
+    expect(
+        isinstance(first, Tensor) and isinstance(second, Tensor) and torch.equal(first, second),
+        "Without noise encode gives another answer each time: take the likeliest latents, mode().",
+    )
+    expect_close(
+        first,
+        3 * mean,
+        "what encode gives without noise",
+        causes={
+            "The factor is forgotten where there is no noise.": mean,
+            "The latents are divided by the factor; they are multiplied.": mean / 3,
+        },
+        otherwise="Without noise it is scaling_factor · posterior.mode().",
+    )
+    in_place(student, lambda held: space.call("encode", held), x, "x_0")
+
+
+@exercise("LatentSpace")
+def test_space_decodes(student, rng):
+    space, z = a_space(student, 0.5, torch.zeros(1, 1, 2, 2)), normal(rng, 3, 2, 3, 2)
+    expect_close(
+        ask(lambda: space.call("decode", z), SPACE_HINTS),
+        painted(z / 0.5),
+        "what decode gives",
+        causes={
+            "The latents are multiplied by the factor on the way out; they are divided.": painted(
+                z * 0.5
+            ),
+            "The factor is forgotten on the way out: the decoder gets latents of a size that it "
+            "never met.": painted(z),
+            "The pictures are clipped here; what the decoder gives is returned as it is.": painted(
+                z / 0.5
+            ).clamp(-1, 1),
+            "The factor is used twice on the way out.": painted(z / 0.25),
+        },
+        otherwise="decode gives vae.decode(z_0 / scaling_factor).",
+    )
+    in_place(student, lambda held: space.call("decode", held), z, "z_0")
+
+
+@exercise("LatentSpace")
+def test_space_keeps_its_factor_and_freezes(student, rng):
+    frozen = student.new_torch("Conv2d", 1, 1, 1)
+    space = ask(lambda: student.new("LatentSpace", frozen, torch.tensor(0.5)), SPACE_HINTS)
+    state = space.state()
+    expect(
+        "scaling_factor" in state,
+        "The factor is not saved with the module: register it as a buffer called scaling_factor "
+        "(a plain attribute is neither saved nor moved to the GPU).",
+    )
+    expect_close(state["scaling_factor"], torch.tensor(0.5), "the saved factor")
+    expect(
+        "vae.weight" in state,
+        "The autoencoder is not kept as self.vae, so its weights are not saved with the module.",
+    )
+    learnt = frozen.grad(normal(rng, 1, 1, 2, 2))["params"]["weight"]
+    expect(
+        learnt is None and not frozen.get("training"),
+        "The autoencoder is not frozen: vae.eval().requires_grad_(False). The denoiser's training "
+        "must not change it.",
+    )

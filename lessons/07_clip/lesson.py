@@ -1,0 +1,756 @@
+# %% [markdown]
+r"""
+# Lesson 7 · CLIP: words that have seen pictures
+
+![A table. Along the top small pictures of coloured digits and shapes, down the side captions. Where a caption belongs to a picture the cell is bright yellow, elsewhere dark blue.](figures/matrix.png)
+
+**Along the top are pictures, down the side are sentences. Bright yellow means: these two belong together.** Nobody told the model what a colour is or what a heart is. It saw pictures and their captions, and learnt which belongs to which. By the end of this lesson you will have written it: a tokenizer, a text encoder, an image encoder and the loss that ties them together.
+
+This is CLIP. Its text half sits in Stable Diffusion, and yours has the same architecture: given the real weights, it gives the real numbers. At the end, lesson 6's painter listens to it, and understands words that it was never trained on.
+
+Plan about two and a half hours. Training takes two minutes here, since the course brings trained weights; the full training is one switch away.
+"""
+
+# %%
+from t2i.lesson import start
+
+start(7)
+
+# %%
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2i import clip_tables, show, show_clip, show_ddpm
+from t2i.attention import merge_heads, split_heads
+from t2i.bpe import check_text, check_training
+from t2i.clip import MAX_SCALE  # 100
+from t2i.clip_layers import check_features, check_images, check_tokens
+from t2i.lesson import pick, tier
+
+# %% [markdown]
+r"""
+## 1. A table of words knows nothing
+
+In lesson 6 every word had a vector in a table, and the vectors were learnt while the network learnt to paint. That has two weaknesses:
+"""
+
+# %%
+from t2i import captions
+
+for caption in ("a crimson seven", "a red sevn"):
+    try:
+        captions.encode([caption])
+    except ValueError as error:
+        print(error)
+
+# %% [markdown]
+r"""
+1. **A closed list.** A word that is not in the table cannot even be written, and a typing error stops everything.
+2. **No meaning from elsewhere.** Even with *crimson* in the table its vector would be random, until somebody trains the painter on pictures of crimson things. But the world is full of captioned pictures. One should learn words *there*, once, and use them everywhere.
+
+CLIP mends both. **Pieces of words** in place of words, so that every text can be written. And **training on pairs**: a picture and its caption should get vectors that point the same way.
+
+Here is our world. As in lesson 6, half of the scenes are large things on black; in the others sizes, places and backgrounds vary. And the captions are richer now: half of the colours and objects go by **other names**, *crimson* or *scarlet* for red, *disc* for circle, Roman figures and German words for the digits.
+"""
+
+# %%
+from t2i.clip_recipes import LENGTH, SIZE, captions_of, clip_recipe
+from t2i.scene_specs import draw_specs
+from t2i.scenes import paint, show_scenes
+
+specs = draw_specs(range(8), world="lone")
+texts = captions_of(specs)
+show_scenes(paint(specs), texts, columns=4, zoom=1.6)
+
+# %% [markdown]
+r"""
+## 2. Pieces of words: byte-pair encoding
+
+How should a text become numbers? One number a *word*: the list is never complete. One a *letter*: always complete, but sentences become long, and a letter means nothing. The answer in between is **byte-pair encoding**, BPE. Begin with the smallest symbols, and join the two that stand side by side most often. Again and again:
+
+![A caption in boxes, one line for each number of merges. With no merges each letter has its own box. With more merges the boxes grow, first frequent endings, then whole words.](figures/merging.png)
+
+Frequent words end up as one piece, rare ones stay in several, and nothing is unknown.
+
+Four rules make it CLIP's:
+
+- The text is **cleaned**: lower case, each stretch of white space one space.
+- It is cut into **words** first: runs of letters, single figures, runs of other signs. Nothing is joined across a border.
+- The smallest symbols are **bytes**. In UTF-8 every text is made of them, and there are only 256. An *ü* is two bytes, an emoji four. (Some bytes are invisible, so each gets a visible stand-in: that of the first half of *ü* happens to look like `Ã`.)
+- The piece that ends a word carries a mark, `</w>`. So `red</w>` is a word and `red` the beginning of *redder*.
+
+The first three are book-keeping; `t2i.byte_words` does it. Have a look:
+"""
+
+# %%
+from t2i.byte_words import END, START, WORD_END, byte_symbols, split_words, start_pieces
+
+for text in ("It's   a CRIMSON fünf!", "42 🦆"):
+    words = split_words(text)
+    print(words, [start_pieces(word) for word in words], sep="\n", end="\n\n")
+
+# %% [markdown]
+r"""
+Joining one pair in one word is book-keeping too. From left to right, and a piece that has been used is gone:
+"""
+
+# %%
+#| given: bpe.merge_pair
+
+# %%
+print(merge_pair(("s", "e", "v", "e", "n</w>"), ("v", "e")))
+print(merge_pair(("a", "a", "a</w>"), ("a", "a")))
+
+# %% [markdown]
+r"""
+### Learn the merges
+
+Now the idea itself. Keep the pieces of every *different* word, with the number of times that the word occurs. Then, again and again:
+
+1. Count each pair of neighbours. A word that occurs 500 times counts 500 times.
+2. Take the most frequent pair. (If several are equally frequent: the first in sorted order, so that everybody gets the same.)
+3. Join it in all words, and write it down.
+
+Stop after `num_merges`, or when every word is one piece and no pair is left.
+
+**Predict before you run.** The captions are like those above. Which pair will be joined first?
+"""
+
+# %%
+#| exercise: bpe.train_bpe
+#| points: 18
+#| difficulty: 3
+#| minutes: 20
+#| hint: Two things to keep: `counts`, how often each word occurs (`Counter(word for text in texts for word in split_words(text))`), and `words`, a dictionary from each word to its pieces of the moment, at first `start_pieces(word)`.
+#| hint: In the loop, a new `Counter` of pairs: for each word, for each `pair in zip(pieces, pieces[1:])`, add `counts[word]`. No pairs left? `break`. The best one is `min(pairs, key=lambda pair: (-pairs[pair], pair))`: the largest count, and of equals the first in sorted order.
+#| hint: Then `words = {word: merge_pair(pieces, best) for word, pieces in words.items()}` and `merges.append(best)`. Repeat `while len(merges) < num_merges`, and return `merges`, a list of pairs.
+
+# %%
+#| check: train_bpe
+assert train_bpe(["low low", "lot"], 2) == [("l", "o"), ("lo", "w</w>")], "l-o occurs three times"
+assert train_bpe(["low low", "lot"], 99)[2:] == [("lo", "t</w>")], "stop when no pair is left"
+assert train_bpe(["ab", "ba"], 1) == [("a", "b</w>")], "equally frequent: sorted order decides"
+assert train_bpe(["x y", ""], 5) == [], "a word of one piece holds no pair"
+
+# %%
+seen = captions_of(draw_specs(range(4000), world="lone"))
+merges = train_bpe(seen, 400)
+print(len(merges), "merges; the first:", *[" + ".join(pair) for pair in merges[:8]], sep="\n  ")
+show_clip.merging("there is a crimson fünf", merges, [0, 10, 40, 100, 160, len(merges)])
+
+# %% [markdown]
+r"""
+The dot stands for `</w>`. Pieces that are half of an *ü* show the byte's number.
+
+### Encode
+
+To encode a text, each word starts from its symbols again, and the merges are applied **in the order in which they were learnt**. Not the longest first, and not from left to right: of all pairs that stand side by side at this moment, the one with the lowest *rank* is joined everywhere in the word, until no known pair is left.
+
+Why does the order matter? A merge was learnt in a world where all earlier merges had been made already. Only in the same order does the same word always get the same pieces.
+
+Then come the numbers, and the frame that CLIP puts round them:
+
+$$\text{[start],\ pieces …,\ [end]}$$
+
+A tensor wants rows of one length L. Shorter texts are filled up, and CLIP fills up **with the end token** itself. Longer ones are cut, but their end token stays: it will matter more than all others.
+
+Below is the whole class; only `encode` is missing. `self.ranks` says when a pair was learnt, `self.vocabulary` gives each piece its number: first the 256 symbols, then the same with `</w>`, then the merges, start and end.
+"""
+
+# %%
+#| exercise: bpe.Tokenizer.encode
+#| points: 18
+#| difficulty: 3
+#| minutes: 20
+#| hint: For each word of `split_words(text)`: `pieces = start_pieces(word)`, then merge until nothing can be merged, then add `self.vocabulary[piece]` of each piece to a list.
+#| hint: The loop of one word: `known = [pair for pair in zip(pieces, pieces[1:]) if pair in self.ranks]`. None? done. Else `pieces = merge_pair(pieces, min(known, key=self.ranks.get))`.
+#| hint: Without a length: `[self.start, *numbers, self.end]`. With one: keep `numbers[: length - 2]`, put start before and end behind, and add `self.end` until there are `length` numbers.
+
+# %%
+#| check: Tokenizer.encode
+tokenizer = Tokenizer(merges)
+row = tokenizer.encode("a red seven", 8)
+assert len(row) == 8 and row[0] == tokenizer.start, "length numbers, the first is the start"
+assert row[4:] == [tokenizer.end] * 4, "three words, then the end, and it fills the row up"
+assert tokenizer.encode("a red seven", 4)[-1] == tokenizer.end, "a cut text keeps its end"
+assert tokenizer.encode("") == [tokenizer.start, tokenizer.end], "nothing between start and end"
+other = Tokenizer([("b", "c</w>"), ("a", "b")])  # b-c was learnt first
+pieces = [other.pieces[number] for number in other.encode("abc")]
+assert pieces == [START, "a", "bc</w>", END], "the pair that was learnt first is joined first"
+assert tokenizer.decode(tokenizer.encode("A  Crimson fünf 🦆")) == "a crimson fünf 🦆", "and back"
+
+# %%
+show_clip.tokens_table(tokenizer, ["a crimson fünf", "a Red, red 7", "an elephant", "🦆"], 12)
+
+# %% [markdown]
+r"""
+*Elephant* never occurred in the captions, and it can be written all the same.
+
+Is it CLIP's format? Write two files, and let Hugging Face's own `CLIPTokenizer` read them:
+"""
+
+# %%
+from transformers import CLIPTokenizer
+
+from t2i.bpe import save_tokenizer
+
+with tempfile.TemporaryDirectory() as folder:
+    save_tokenizer(tokenizer, folder)
+    theirs = CLIPTokenizer.from_pretrained(folder)
+for text in ("a crimson fünf", "It's  42 ÉLÉPHANTS — isn't it? 🦆🦆", "", "赤い七"):
+    same = theirs(text).input_ids == tokenizer.encode(text)
+    print(f"{len(tokenizer.encode(text)):3} tokens, the same as theirs: {same}   {text!r}")
+
+# %% [markdown]
+r"""
+## 3. The text encoder
+
+A transformer reads the tokens. You have built one already, in lesson 6; CLIP's differs in details only. The layers:
+
+$$x \leftarrow x + \text{attn}(\text{norm1}(x)), \qquad x \leftarrow x + \text{fc2}(\text{quick\_gelu}(\text{fc1}(\text{norm2}(x))))$$
+
+The activation is a quick stand-in for GELU. Instead of $\Phi(x)$, the probability that a Gaussian value lies below $x$, it takes a sigmoid that looks nearly the same:
+
+$$\text{quick\_gelu}(x) = x\cdot\text{sigmoid}(1.702\,x)$$
+"""
+
+# %%
+#| exercise: clip_layers.quick_gelu
+#| points: 4
+#| difficulty: 1
+#| minutes: 2
+#| hint: One line, the equation above.
+#| hint: `torch.sigmoid` takes a tensor of any shape. The factor 1.702 stands inside it.
+#| hint: `return x * torch.sigmoid(1.702 * x)`
+
+# %%
+#| check: quick_gelu
+x = torch.linspace(-4, 4, 9)
+assert torch.allclose(quick_gelu(x), F.gelu(x), atol=0.021), "it should stay close to GELU"
+assert not torch.allclose(quick_gelu(x), F.gelu(x), atol=1e-3), "close to GELU, but not the same"
+assert quick_gelu(torch.zeros(2, 3)).abs().max() == 0, "quick_gelu(0) is 0"
+
+# %% [markdown]
+r"""
+The two curves differ by 0.02 at most, which sounds like nothing. But CLIP was trained with the quick one, and each of its layers passes the difference on to the next. Real weights want the curve that they grew up with.
+
+Attention and layer are lesson 6's, with biases. Read them; here they are, with your `quick_gelu` inside:
+"""
+
+# %%
+#| given: clip_layers.SelfAttention clip_layers.EncoderLayer
+
+# %% [markdown]
+r"""
+### Looking back only
+
+One thing is new. In CLIP's text encoder **a token may look at itself and at those before it, never ahead**:
+
+![A square table, rows and columns labelled start, a, red, seven, end, end, end. On and below the diagonal the cells are filled: each token looks at itself and at those before it. The row of the first end token is framed: it looks at the whole text.](figures/causal.png)
+
+It is called a *causal* mask, and comes from language models, which must not see the word they are to guess. CLIP guesses no words, but keeps the habit, and it brings two gifts:
+
+- The **end token** stands behind all words, so it is the one that can read the whole text. Its vector, after a last norm, stands for the text: the *pooled* vector.
+- What comes after the first end token, the padding, cannot disturb anything before it. So CLIP needs no mask for its padding.
+
+How does one find the end token? It is where `tokens == self.end_token` for the **first** time; `argmax` of a row of zeros and ones gives just that. Beware of `-1`: the last place of the row is an end token too if the text is short, but a wrong one.
+
+The order of words has to be put in: each *place* has a learnt vector, which is added to the token's, as in lesson 6.
+
+$$x = \text{tokens} + \text{positions}, \quad x \leftarrow \text{layers}(x, \text{mask}), \quad \text{hidden} = \text{norm}(x), \quad \text{pooled} = \text{hidden[first end]}$$
+"""
+
+# %%
+#| exercise: clip.TextTransformer.forward
+#| points: 20
+#| difficulty: 3
+#| minutes: 20
+#| hint: Five steps: tokens' vectors plus the first L places' vectors; the causal mask, (L, L); each layer in turn, with the mask; the norm; the vectors at the first end tokens. Two results: `hidden` and `pooled`.
+#| hint: `x = self.tokens(tokens) + self.positions[:length]`. The mask: `torch.ones(length, length, dtype=torch.bool, device=x.device).tril()`, True on and below the diagonal. The end: `(tokens == self.end_token).int().argmax(dim=1)`, one number a row.
+#| hint: `for layer in self.layers: x = layer(x, mask)`, then `hidden = self.norm(x)`. To pick another place in each row: `hidden[torch.arange(batch, device=x.device), end]`. Return `hidden, hidden[...]`.
+
+# %%
+#| check: TextTransformer.forward
+torch.manual_seed(0)
+reader = TextTransformer(len(tokenizer), tokenizer.end, 32, 2, 4, max_length=12)
+tokens = tokenizer(["a red seven", "a star that is blue", ""], 12)
+hidden, pooled = reader(tokens)
+assert hidden.shape == (3, 12, 32) and pooled.shape == (3, 32), "a vector a token, one a text"
+assert torch.allclose(pooled[0], hidden[0, 4]), "the first end token of 'a red seven' is at place 4"
+assert torch.allclose(reader(tokens[:, :7])[1], pooled, atol=1e-5), "padding must not matter"
+other = reader(tokenizer(["a red eight"], 12))[0][0]
+changed = (other - hidden[0]).abs().amax(dim=-1) > 1e-6
+assert not changed[:3].any(), "what stands before a changed word must not know of it"
+assert changed[3:].all(), "what stands behind it must"
+
+# %% [markdown]
+r"""
+**Predict before you run.** The text *there is a red seven at the top* becomes *there is a **blue** seven at the top*. At which places will the vectors change?
+"""
+
+# %%
+pair = ["there is a red seven at the top", "there is a blue seven at the top"]
+first, second = reader(tokenizer(pair, 12))[0].detach()
+names = [show_clip.readable(tokenizer.pieces[n]) for n in tokenizer.encode(pair[0], 12)]
+show.curves(
+    range(12),
+    {"change": (first - second).norm(dim=-1)},
+    xticks=range(12),
+    xticklabels=[name.strip("·") for name in names],
+    ylabel="length of the change",
+    height=2.4,
+    alt="The change is zero up to the word before red, jumps up at red, and stays above zero behind it.",
+)
+
+# %% [markdown]
+r"""
+## 4. The image encoder
+
+For pictures CLIP has a *vision transformer*, ViT: the very same layers, so the picture must become a list of tokens.
+
+![A picture of a red star, cut into 16 square patches by a grid; the patches in a row, each an arrow to a vector; before them one more vector, called class. All enter the layers; from the class place an arrow leads out, to the vector of the picture.](figures/vit.png)
+
+- It is cut into square **patches**. One convolution whose kernel and stride are as large as a patch turns each into a vector.
+- There is no end token that has read everything. So one more place is put **in front**, with a learnt vector of its own, the *class* place. It holds nothing of the picture at first, looks at all patches in each layer, and at the end it stands for the picture.
+- No mask: patches have no before and after. Places get learnt vectors, as words do.
+- One norm more than usual, `norm_in`, before the first layer.
+
+$$x = [\text{class},\ \text{patches}] + \text{positions}, \quad x \leftarrow \text{layers}(\text{norm\_in}(x)), \quad \text{pooled} = \text{norm\_out}(x[0])$$
+"""
+
+# %%
+#| exercise: clip.ImageEncoder.forward
+#| points: 14
+#| difficulty: 3
+#| minutes: 12
+#| hint: Steps: `self.conv_in`, picture to list (as in lesson 6's SpatialTransformer), the class vector in front, plus `self.positions`, `self.norm_in`, each layer, and `self.norm_out` of place 0.
+#| hint: `self.conv_in(images)` is `(B, width, rows, columns)`; `.flatten(2).transpose(1, 2)` makes `(B, patches, width)`. The class vector for a whole batch: `self.class_vector.expand(len(images), 1, -1)`.
+#| hint: `x = torch.cat([first, patches], dim=1) + self.positions`, then `x = self.norm_in(x)`, the layers, and return `x, self.norm_out(x[:, 0])`. The list itself is returned without norm_out.
+
+# %%
+#| check: ImageEncoder.forward
+viewer = ImageEncoder(size=12, patch=4, width=16, num_layers=2, num_heads=2)
+images = torch.randn(3, 3, 12, 12)
+hidden, pooled = viewer(images)
+assert hidden.shape == (3, 10, 16), "9 patches and the class place"
+assert torch.allclose(pooled, viewer.norm_out(hidden[:, 0])), "pooled is norm_out of place 0"
+moved = images.roll(4, dims=3)  # the same patches at other places
+assert not torch.allclose(viewer(moved)[1], pooled, atol=1e-4), "where a patch is must matter"
+viewer.positions.data.zero_()
+assert torch.allclose(viewer(moved)[1], viewer(images)[1], atol=1e-5), "patches by rows, please"
+
+# %% [markdown]
+r"""
+## 5. What belongs together
+
+Two encoders, two vectors. Each goes through a last linear layer into a **common space**. How should they learn?
+
+Not by the distance between a picture and its caption alone: if all vectors were equal, that distance would be 0 everywhere. What is needed is **contrast**: nearer to *its own* caption than to all *others*. Take a batch of B pairs, bring all vectors to length 1, and compare each picture with each caption. Their scalar products, the *cosines*, make a table:
+
+![A table of four pictures and four captions. The four cells on the diagonal are marked as right; an arrow along a row says: which caption belongs to this picture? An arrow along a column says: which picture belongs to this caption?](figures/contrast.png)
+
+Each row is a question with B possible answers: *which caption belongs to this picture?* And so is each column. Questions with B answers have a standard loss, the cross entropy:
+
+$$\text{logits} = s\cdot \text{images}\cdot\text{texts}^{\top}, \qquad \text{loss} = \tfrac12\big(\text{CE}(\text{rows}) + \text{CE}(\text{columns})\big), \qquad s = \min(e^{\text{logit\_scale}},\ 100)$$
+
+Row i's right answer is column i. So the rest of the batch serves as wrong answers, for free.
+
+And $s$? Cosines lie between -1 and 1. A softmax of such small numbers can never be sure of anything, so they are multiplied by a *scale*, the inverse of a temperature. How large? The model learns it too. CLIP stores its logarithm (`logit_scale`, at first $\log(1/0.07)$, so $s \approx 14$) and never lets $s$ exceed 100.
+
+**Predict before you run.** B = 8, and the vectors are random. How large is the loss, if all answers are equally likely?
+"""
+
+# %%
+#| exercise: clip.contrastive_loss
+#| points: 16
+#| difficulty: 3
+#| minutes: 12
+#| hint: Four steps: bring the vectors to length 1 (`F.normalize(…, dim=-1)`), make the (B, B) table, say which answers are right, and take the mean of two cross entropies.
+#| hint: The scale is `logit_scale.exp().clamp(max=100)`. `images @ texts.T` compares each with each. The right answer of row i is number i: `torch.arange(B)`.
+#| hint: `F.cross_entropy(logits, right)` asks each row. `F.cross_entropy(logits.T, right)` asks each column. Return half their sum. `right` must be on the same device as the logits.
+
+# %%
+#| check: contrastive_loss
+scale = torch.tensor(math.log(1 / 0.07))
+alike = torch.ones(8, 16)
+assert abs(contrastive_loss(alike, alike, scale) - math.log(8)) < 1e-4, "no difference: log(B)"
+own = torch.eye(8)
+assert contrastive_loss(own, own, scale) < 1e-3, "each nearest to its own: almost 0"
+assert contrastive_loss(own, own.roll(1, 0), scale) > 5, "each nearest to a wrong one: large"
+a, b = torch.randn(8, 16), torch.randn(8, 16)
+assert torch.allclose(contrastive_loss(a, b, scale), contrastive_loss(3 * a, b, scale)), (
+    "only the directions count"
+)
+assert torch.allclose(contrastive_loss(a, b, scale), contrastive_loss(b, a, scale)), "symmetric"
+
+# %% [markdown]
+r"""
+Here is the whole, with your pieces inside:
+"""
+
+# %%
+#| given: clip.CLIP
+
+# %% [markdown]
+r"""
+### Why large batches
+
+With 2 pairs in a batch, the colour alone nearly always decides. With 256, a dozen scenes are red, and several are red *and* seven: the model has to look more closely. On the other hand, with the same number of pictures a large batch means fewer steps. The repository's command trained the same model on the same number of pictures, cut into batches of three sizes:
+"""
+
+# %%
+clip_tables.batch_table()
+
+# %% [markdown]
+r"""
+The real CLIP took 32,768 pairs a batch. It had 400 million of them; we have two minutes.
+
+## 6. Train
+
+The loop is the one from lesson 3, and the pairs are painted as they are needed. For one colour of each object, the *held-out pairs*, there is no picture in the training; some phrasings are held out too. (`whole_training = True` does the whole training; it takes far longer.)
+
+**Predict before you run.** What will it learn first: colours, or objects?
+"""
+
+# %%
+import time
+
+from t2i.clip_recipes import clip_loss, load_clip
+from t2i.recipes import DATA
+from t2i.training import train
+
+whole_training = tier() == "gpu"
+plan = clip_recipe(tier())
+device = "cuda" if torch.cuda.is_available() and tier() == "gpu" else "cpu"
+
+
+def build(plan) -> CLIP:
+    """A fresh CLIP made of your pieces."""
+    text = TextTransformer(len(tokenizer), tokenizer.end, max_length=LENGTH, **plan.text)
+    return CLIP(text, ImageEncoder(SIZE, **plan.image), plan.dim)
+
+
+torch.manual_seed(0)
+model = build(plan).to(device)
+size = sum(weights.numel() for weights in model.parameters())
+print(f"{size / 1e6:.2f} million weights, {plan.training.steps} steps for the whole training")
+
+# %%
+checkpoint = DATA / "runs" / f"lesson_7_{tier()}.safetensors" if whole_training else None
+losses, begun = [], time.perf_counter()
+for state in train(model, clip_loss, plan.batches(tokenizer), plan.training, checkpoint):
+    losses.append(state.loss)
+    if not whole_training and time.perf_counter() - begun > pick(smoke=2, cpu=120, gpu=120):
+        break
+
+# %%
+window = max(1, len(losses) // 40)
+show.curves(
+    range(1, len(losses) + 1),
+    {
+        "loss": show_ddpm.smooth(torch.tensor(losses), window),
+        "log(B), knowing nothing": torch.full((len(losses),), math.log(plan.batch_size)),
+    },
+    xlabel="training step",
+    ylabel="loss",
+    ylim=(0, None),
+    alt="The loss starts a little above log(B) and falls.",
+)
+
+# %% [markdown]
+r"""
+It begins above log(B): random vectors are wrong with some confidence. And it cannot reach 0: in each batch several scenes have captions that fit others just as well. *A red seven* is true of every red seven.
+
+### Trained weights
+
+From here on, the model is one that was trained for longer. Its weights go into **your** model, part by part.
+"""
+
+# %%
+try:
+    trained, _, info = load_clip()
+    clip = build(clip_recipe(info.get("tier", "cpu")))
+except (OSError, ValueError, RuntimeError) as error:
+    print(f"{show_clip.MISSING} ({type(error).__name__})")
+    clip, trained = build(plan), state.ema_model
+if whole_training:
+    clip, trained = build(plan), state.ema_model
+clip.load_state_dict(trained.state_dict())  # the same names: every weight finds its place
+clip = clip.cpu().eval().requires_grad_(False)
+print(f"scale: {clip.logit_scale.exp():.1f}, at first {1 / 0.07:.1f}")
+
+# %%
+told = draw_specs([3, 8, 11, 14, 21, 30, 35, 41], "train", "one", seed=4)
+pictures, texts = paint(told, digits="test"), captions_of(told)
+with torch.no_grad():
+    image_vectors = F.normalize(clip.encode_images(pictures), dim=-1)
+    text_vectors = F.normalize(clip.encode_texts(tokenizer(texts, LENGTH)), dim=-1)
+show_clip.similarity_matrix(pictures, texts, image_vectors @ text_vectors.T)
+
+# %% [markdown]
+r"""
+The diagonal is bright, though the handwriting is that of people whose digits no training picture showed. Look beside it, too: where a wrong caption shares the colour or the object, the cell is less dark.
+
+## 7. Recognition without classes
+
+A model that compares any picture with any text can **recognise** things without ever having been trained on classes: describe each class, and see which description fits best. This is called *zero-shot*.
+
+One sentence is a shaky description: *a red zero*, *a red star*, *a red heart* are all red, and each says more than *red*. So a class is described in **several ways**, and their vectors are averaged. Length matters here: each is brought to length 1 first, so that none speaks louder, and the mean is brought to length 1 again. Then it is the equation of section 5, with classes in place of captions:
+
+$$\text{probabilities} = \text{softmax}_{\text{classes}}\big(s\cdot\text{images}\cdot\text{classes}^{\top}\big)$$
+"""
+
+# %%
+#| exercise: clip.zero_shot_probabilities
+#| points: 10
+#| difficulty: 2
+#| minutes: 10
+#| hint: `text_features` is (K, P, D): K classes, P descriptions of each. Normalise, average over the P descriptions, normalise again: (K, D). The pictures are normalised too.
+#| hint: The scale is as in `contrastive_loss`, with its limit of 100. The logits are (B, K): one row a picture, one column a class.
+#| hint: `classes = F.normalize(F.normalize(text_features, dim=-1).mean(dim=1), dim=-1)`; then the logits, and `.softmax(dim=-1)`, over the classes.
+
+# %%
+#| check: zero_shot_probabilities
+found = zero_shot_probabilities(torch.randn(5, 6), torch.randn(3, 4, 6), torch.tensor(1.0))
+assert found.shape == (5, 3), "one row a picture, one column a class"
+assert torch.allclose(found.sum(-1), torch.ones(5)), "each row sums to 1"
+each = zero_shot_probabilities(torch.eye(3), torch.eye(3)[:, None], scale)
+assert (each.argmax(-1) == torch.arange(3)).all(), "each vector is its own class"
+ways = torch.randn(3, 4, 6)
+louder = ways * torch.tensor([1.0, 5.0, 0.2, 9.0])[:, None]  # the same directions
+features = torch.randn(5, 6)
+soft, quiet = (zero_shot_probabilities(features, w, scale) for w in (louder, ways))
+assert torch.allclose(soft, quiet, atol=1e-5), "no description may speak louder than another"
+
+# %%
+from t2i.captions import COLOURS, KINDS
+
+
+def describe(names: Sequence[str], others: Sequence[str], pattern: str) -> Tensor:
+    """Vectors (K, P, D): each name with each of the others."""
+    texts = [[pattern.format(name, other) for other in others] for name in names]
+    return torch.stack([clip.encode_texts(tokenizer(row, LENGTH)) for row in texts])
+
+
+strange = draw_specs([0, 2, 4, 5, 12, 21], "heldout_pairs", "one", seed=2)
+pictures = paint(strange, digits="test")
+objects = describe(KINDS, COLOURS, "a {1} {0}")
+seen = zero_shot_probabilities(clip.encode_images(pictures), objects, clip.logit_scale)
+show_clip.zero_shot_bars(pictures, seen, KINDS)
+
+# %% [markdown]
+r"""
+These pictures show **held-out pairs**: this object in this colour never occurred in training. And classes can be made up on the spot, in words of your own choice. Here are the eight colours by their other names:
+"""
+
+# %%
+names = ["scarlet", "tangerine", "lemon", "emerald", "turquoise", "azure", "lilac", "rose"]
+colours = describe(names, KINDS, "a {0} {1}")
+seen = zero_shot_probabilities(clip.encode_images(pictures), colours, clip.logit_scale)
+show_clip.zero_shot_bars(pictures, seen, names)
+
+# %% [markdown]
+r"""
+Take the right name out of the list and run again: it chooses another, and may be quite sure of it. Probabilities sum to 1, and nothing in the model knows "none of these".
+
+### Measured
+
+Pictures with handwriting nobody trained on; the brackets give the range in which the true share lies with 95 % confidence. *Said otherwise*: the classes are named by their other names alone.
+"""
+
+# %%
+clip_tables.zero_shot_table()
+
+# %% [markdown]
+r"""
+Our aim: colour and object at least 90 % for seen pairs, and 80 % for pairs that were held out. Compare the rows of seen and of held-out pairs: what was never shown together is recognised nearly as well. Compare the worlds: colours are easy everywhere, but a small digit is 13 pixels high, and looked at through patches of 8.
+
+**Retrieval** is the harder test: among 512 captions, find the very one of this picture. Chance is 1 in 512. And nobody can reach 100 %: many captions are true of several pictures. So a *perfect reader* stands beside it, who makes no mistake, but must guess among captions that fit equally well (and can be beaten by luck). The last column says how often the best fit is at least *true*.
+"""
+
+# %%
+clip_tables.retrieval_table()
+
+# %% [markdown]
+r"""
+### A map of the common space
+
+Vectors with 64 numbers cannot be drawn. But they can be looked at from the side from which they are broadest. Pictures lie where their vectors are; boxes are words. (Pictures and texts fill two different corners of the space. So each of the two groups was moved until its middle lay at 0.)
+
+**Predict before you run.** Where will *crimson* be? And *lemon*?
+"""
+
+# %%
+names = ["red", "crimson", "scarlet", "blue", "azure", "green", "emerald", "yellow", "lemon"]
+others = ["circle", "star", "seven", "heart"]
+crowd = draw_specs(range(60), "train", "one", seed=6)
+with torch.no_grad():
+    spots = clip.encode_images(paint(crowd, digits="test"))
+    words = F.normalize(describe(names, others, "a {0} {1}"), dim=-1).mean(1)
+show_clip.embedding_map(paint(crowd, digits="test"), spots, names, words)
+
+# %% [markdown]
+r"""
+When the course was made, it looked like this:
+
+![A map. Small pictures of the same colour lie together in groups; the word red lies beside crimson and scarlet, blue beside azure, green beside emerald.](figures/map.png)
+
+Nobody said that *crimson* is another word for *red*. Both stood below red pictures, so both were pulled to the same place. That is the whole secret.
+
+## 8. The painter learns new words from CLIP
+
+Back to lesson 6. Its painter now gets its words from CLIP: the vectors of all tokens are the `context` that the places look at, and the end token's vector is added to the time. CLIP is **frozen**; the painter is trained anew, just as long, with **plain captions only**. So the painter never met *crimson* or *vii*. CLIP did.
+
+Beside it stands lesson 6's own painter with a vector for each word. For the new words its table has what every word has before training: random numbers.
+
+Can that work? The painter reads *all* vectors, also the one at the place of *crimson*. But CLIP was only ever asked that the end token's vector fit the picture. **Predict before you run.** At its own place, is *crimson* near to *red*?
+"""
+
+# %%
+names = ["red", "crimson", "scarlet", "blue", "azure"]
+hidden, _ = clip.text(tokenizer([f"a {name} seven" for name in names], 8))
+own_place = F.normalize(hidden[:, 2], dim=-1)
+for name, cosines in zip(names, own_place @ own_place.T, strict=True):
+    print(f"{name:8}", *[f"{cosine:6.2f}" for cosine in cosines])
+
+# %% [markdown]
+r"""
+Columns are in the order of the rows; 1 means the same direction. The words in between were shaped too, for the end token reads *them*.
+
+**Predict before you run.** Both painters get *a golden vii*. What will each paint?
+"""
+
+# %%
+from t2i.clip_scene_recipes import load_clip_scenes
+from t2i.clip_scene_runs import by_clip, by_words, draw
+from t2i.scene_recipes import load_scenes
+
+wishes = [
+    "a red circle",
+    "a crimson disc",
+    "a scarlet ball",
+    "an azure valentine",
+    "a golden vii",
+    "an emerald plus",
+]
+rows = {}
+for name, load, reader in (
+    ("a vector a word", load_scenes, by_words),
+    ("CLIP", load_clip_scenes, by_clip),
+):
+    try:
+        read = reader(load()[0])
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"{name}: no trained weights here yet ({type(error).__name__})")
+        continue
+    rows[name] = draw(read, wishes[: pick(smoke=1, cpu=6, gpu=6)], seed=3, name=name)
+titles = ["\n".join(wish.rsplit(" ", 1)) for wish in wishes]
+if rows:
+    display(show.film_strip(rows, titles, alt="Painted from the same noise: " + "; ".join(wishes)))
+
+# %% [markdown]
+r"""
+The first wish is plain; both know it. When the course was made:
+
+![Two rows of six pictures from the same noise. With a vector a word only the red circle is as asked; for the other wishes purple digits and a blue heart appear. With CLIP all six are as asked: three red discs, a blue heart, a yellow seven and a green cross.](figures/told.png)
+
+And counted, by lesson 6's judge. *Said otherwise*: both the colour and the object go by names that neither painter was trained on.
+"""
+
+# %%
+clip_tables.told_table()
+
+# %% [markdown]
+r"""
+Read the plain rows first: they say what the swap costs or brings where both know all words. Then the others. What a table of words cannot know, a text encoder can, if it learnt its words from pictures: this is why Stable Diffusion does not learn words itself, but takes CLIP's.
+
+But it has no magic: a word that CLIP did not learn either, *an ultramarine seven*, comes as a row of strange pieces, and whatever is painted then, it is a guess.
+
+## 9. What was left out, and where these lines live in real systems
+
+- **Size.** CLIP's text half has 12 layers, and 49,408 tokens; the image half of ViT-L/14 has 24 layers. They took 400 million pairs from the internet, with all that is true, false and unfair there.
+- **Preparing pictures.** Real CLIP wants 224 × 224 pixels with its own mean and spread for each colour channel; ours takes [-1, 1].
+- **Counting and order.** CLIP is known to be bad at *two red and one blue*, at *left of*, at *not*. It needs to know which caption fits best, and a bag of words is often enough for that. Our scenes have one object only.
+- Stable Diffusion 1.5 uses all 77 vectors of ViT-L/14's text half, padding included; Stable Diffusion XL takes the second-to-last layer's, and adds a second encoder.
+
+In Hugging Face's *transformers*:
+
+| yours | theirs |
+|---|---|
+| `train_bpe` | `tokenizers.trainers.BpeTrainer` |
+| `Tokenizer.encode` | `CLIPTokenizer.__call__` |
+| `quick_gelu` | `QuickGELUActivation` in `activations.py` |
+| `EncoderLayer` | `CLIPEncoderLayer` in `models/clip/modeling_clip.py` |
+| `TextTransformer` | `CLIPTextModel`: `last_hidden_state`, `pooler_output` |
+| `ImageEncoder` | `CLIPVisionModel` |
+| `contrastive_loss` | `image_text_contrastive_loss` |
+| `zero_shot_probabilities` | `logits_per_image.softmax(dim=1)` |
+
+Do not take our word for it. Here both compute the same, with the same weights:
+"""
+
+# %%
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from t2i.clip_files import from_transformers
+
+config = CLIPTextConfig(
+    vocab_size=99, hidden_size=32, intermediate_size=128, num_hidden_layers=3,
+    num_attention_heads=4, max_position_embeddings=16, bos_token_id=97, eos_token_id=98,
+)  # fmt: skip
+theirs = CLIPTextModel(config).eval()
+ours = TextTransformer(99, 98, width=32, num_layers=3, num_heads=4, max_length=16)
+ours.load_state_dict(from_transformers(theirs.state_dict()))
+tokens = torch.randint(0, 97, (4, 16))
+tokens[:, -3:] = 98
+expected = theirs(tokens)
+hidden, pooled = ours(tokens)
+for name, difference in {
+    "hidden": hidden - expected.last_hidden_state,
+    "pooled": pooled - expected.pooler_output,
+}.items():
+    print(f"{name}: largest difference {difference.abs().max():.1e} (below 1e-5 if yours is right)")
+
+# %% [markdown]
+r"""
+And the real one? Where there is a network, this fetches 600 MB once; where there is none, it says what to do:
+
+```python
+from t2i.clip_files import load_clip_files
+
+real, real_tokenizer = load_clip_files("openai/clip-vit-base-patch32")
+words = ["a photo of a cat", "a photo of a dog", "a drawing of a kitten"]
+vectors = F.normalize(real.encode_texts(real_tokenizer(words, 77)), dim=-1)
+print(vectors @ vectors.T)
+```
+
+## Three questions
+"""
+
+# %%
+#| quiz: byte_pieces
+
+# %%
+#| quiz: which_place
+
+# %%
+#| quiz: large_batches
+
+# %% [markdown]
+r"""
+## The papers
+
+- Radford et al. 2021, *Learning transferable visual models from natural language supervision*, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020): CLIP. Figure 3 is `contrastive_loss` on ten lines; section 7 is honest about what such data brings along.
+- Sennrich, Haddow and Birch 2015, *Neural machine translation of rare words with subword units*, [arXiv:1508.07909](https://arxiv.org/abs/1508.07909): byte-pair encoding. Algorithm 1 fits on half a page.
+- Dosovitskiy et al. 2020, *An image is worth 16×16 words*, [arXiv:2010.11929](https://arxiv.org/abs/2010.11929): the vision transformer.
+- Hendrycks and Gimpel 2016, *Gaussian error linear units*, [arXiv:1606.08415](https://arxiv.org/abs/1606.08415): GELU, and its quick stand-in.
+- Yuksekgonul et al. 2022, *When and why vision-language models behave like bags-of-words*, [arXiv:2210.01936](https://arxiv.org/abs/2210.01936): what CLIP does not understand.
+
+**Next, lesson 8:** pictures are large, and most of their pixels say nothing new. A VAE learns a small space in which painting is cheap.
+"""

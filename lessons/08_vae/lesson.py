@@ -1,0 +1,709 @@
+# %% [markdown]
+r"""
+# Lesson 8 · VAE latents: the small space that makes it cheap
+
+![Three rows. Top: six small scenes with coloured digits and shapes. Middle: for each of them a much smaller picture in false colours, its latent. Bottom: the scenes as they come back out of the latents, hardly different.](figures/opening.png)
+
+**Top: pictures. Middle: all that is kept of them. Bottom: what comes back.** The middle row holds one twelfth of the numbers, and still almost everything is there.
+
+A denoiser that works on the middle row instead of the top row has far less to do. That is the step from lesson 6's little network to Stable Diffusion: it never sees a pixel. It removes noise from a *latent picture*, and when it is done, a **decoder** makes a picture of it, once.
+
+Today you write that autoencoder. It is Stable Diffusion's, at a smaller size: load its weights into yours, and you get its numbers. Plan about two hours. Training takes five minutes here.
+"""
+
+# %%
+from t2i.lesson import start
+
+start(8)
+
+# %%
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2i import show, show_ddpm, show_vae
+from t2i.latents import BlockMeans
+from t2i.lesson import pick, tier
+from t2i.scenes import scenes
+from t2i.unet import SelfAttention2d, UNet, Upsample
+from t2i.vae_layers import EPS
+from t2i.vae_runs import psnr
+
+# %% [markdown]
+r"""
+## 1. What does a step cost?
+
+To make one picture, lesson 6 asks its network 50 times. What does each call cost, and what would it cost in a smaller picture? We count two things: **FLOPs**, the multiplications and additions of one call, and seconds.
+
+**Predict before you run.** The same UNet once sees 64×64 pixels and once a latent picture of 16×16. How many times cheaper is the small one: 4 times, 16 times, more?
+"""
+
+# %%
+from t2i.vae_studies import count_flops, denoising_step
+
+side = pick(smoke=32, cpu=64, gpu=64)
+steps = {
+    f"pixels, 3 × {side} × {side}": denoising_step(3, side, batch=8),
+    f"latents, 4 × {side // 4} × {side // 4}": denoising_step(4, side // 4, batch=8),
+}
+seconds = show_vae.time_in_turn(steps, repeats=pick(smoke=1, cpu=7, gpu=7))
+flops = {name: count_flops(step) for name, step in steps.items()}
+show_vae.cost_bars({"FLOPs of one step": flops, "seconds of one step": seconds})
+
+# %% [markdown]
+r"""
+A sixteenth of the places, a sixteenth of the multiplications. The seconds fall a little less where the pictures are small, since part of the time goes into starting each operation. For Stable Diffusion the sum is harder still: 512×512 pixels become 64×64 latents, and attention, where each place looks at each other place, gets 4,096 times cheaper.
+
+The price is that something has to translate, there and back, and that it must not lose what matters. A neighbourhood's mean colour is an **autoencoder** that needs no learning: one number a channel for each block of pixels, and back again by painting the block in it.
+"""
+
+# %%
+pictures, captions = scenes(range(6), "heldout_pairs", "many", seed=8, digits="test")
+rows = {"picture": pictures}
+for f in (2, 4, 8):
+    means = BlockMeans(f)
+    rows[f"{f}×{f} means"] = means.decode(means.encode(pictures).mode())
+    print(f"{f}×{f} means: {psnr(pictures, rows[f'{f}×{f} means']).mean():.1f} dB")
+show.film_strip(rows, alt="Six scenes, and the same in blocks of 2, 4 and 8 pixels: ever coarser.")
+
+# %% [markdown]
+r"""
+**dB**, decibels, are how one measures what came back. The *peak signal-to-noise ratio* compares the mean square error with the largest step there is, from −1 to 1:
+
+$$\text{PSNR} = 10\cdot\log_{10}\frac{2^2}{\text{mean}\,(x_0 - \hat x_0)^2}$$
+
+Larger is better: 6 dB more is half the error. Below 20 dB everybody sees the damage; from about 30 dB one has to look for it. Keep the number of the 4×4 means in mind. A *learned* autoencoder of the same compression has to beat it by far.
+
+## 2. The encoder: a UNet's way down
+
+![Boxes with shapes. An encoder: 32 by 32 pixels with 3 channels become 16 by 16, then 8 by 8, with a middle block, and 2 times 4 channels come out. Of these, four are means and four are log-variances. A draw goes into the decoder, which mirrors the encoder, one block longer at each level.](figures/autoencoder.png)
+
+Half of it you know. The encoder is the way down of lesson 2's UNet, the decoder is the way up. But there are no skip connections: everything has to pass through the narrow middle. A path round it would make the latents pointless, as the picture would take that path.
+
+Here are the parts you need. Read them; compare with lesson 2. What is missing is the time: an autoencoder's pictures are clean.
+"""
+
+# %%
+#| given: vae_layers.ConvBlock vae_layers.Level vae_layers.Middle
+
+# %% [markdown]
+r"""
+One part is new. Lesson 2's `Downsample` is a 3×3 convolution with stride 2 and a border of zeros *on all sides*. Stable Diffusion's autoencoder puts the border **below and to the right only**:
+
+![Two grids of 6 by 6 pixels. Left, a border of zeros on all sides: the first three by three window hangs over the upper left edge, and the last one ends at the lower right pixel. Right, a border below and to the right: the first window starts at the first pixel, and the last one hangs over the lower right edge.](figures/padding.png)
+
+With an even width, windows that move by two pixels only ever reach the border of *one* side. Lesson 2's reach it on the left and above, these on the right and below. Neither is better. But weights that were trained with one are wrong with the other, by one pixel: nothing crashes, and everything comes out a little smeared. This is a classic when people write their own loader for Stable Diffusion's weights.
+
+`F.pad(x, (left, right, top, bottom))` adds a border of zeros. Beware of the order: the *last* axis, the width, comes first.
+"""
+
+# %%
+#| exercise: vae_layers.PaddedDownsample
+#| points: 10
+#| difficulty: 2
+#| minutes: 6
+#| hint: In `__init__`, call `super().__init__()` and make `self.conv`, a convolution from `channels` to `channels`, kernel 3, stride 2. It must not pad by itself.
+#| hint: In `forward`, put one column of zeros on the right and one row of zeros below, then convolve. `F.pad` takes (left, right, top, bottom).
+#| hint: `self.conv = nn.Conv2d(channels, channels, 3, stride=2)`; and `return self.conv(F.pad(x, (0, 1, 0, 1)))`.
+
+# %%
+#| check: PaddedDownsample
+down = PaddedDownsample(1)
+nn.init.ones_(down.conv.weight)
+nn.init.zeros_(down.conv.bias)
+assert down(torch.ones(1, 1, 6, 8)).shape == (1, 1, 3, 4), "height and width should be halved"
+corner = down(torch.ones(1, 1, 4, 4))[0, 0]  # how many real pixels each window sees
+assert corner[0, 0] == 9, "the first window should see nine pixels and no border"
+assert corner[1, 1] == 4, "the last window should see four pixels, the rest is border"
+
+# %% [markdown]
+r"""
+Now the encoder. Its `__init__` is given; read there which parts it has. What comes out has `2 · latent_channels` channels; section 4 says why twice as many.
+
+**Predict before you write.** With `block_channels=(16, 32, 64)` and pictures of 32×32: what size are the latents?
+"""
+
+# %%
+#| exercise: vae.Encoder.forward
+#| points: 12
+#| difficulty: 2
+#| minutes: 8
+#| hint: A column, from the top: `conv_in`, every level of `self.down` in turn, `self.mid`, and the way out.
+#| hint: The levels resize by themselves. The way out is as in every network of this course: norm, SiLU, convolution.
+#| hint: `h = self.conv_in(x_0)`; `for level in self.down: h = level(h)`; `h = self.mid(h)`; return `self.conv_out(F.silu(self.norm_out(h)))`.
+
+# %%
+#| check: Encoder.forward
+sizes = {"block_channels": (16, 32, 32), "layers_per_block": 1, "norm_groups": 8}
+encoder = Encoder(3, 4, **sizes)
+moments = encoder(torch.randn(2, 3, 16, 24))
+assert moments.shape == (2, 8, 4, 6), "a quarter as high and wide, with 2 · 4 channels"
+assert not torch.equal(moments, encoder(torch.zeros(2, 3, 16, 24))), "the picture must matter"
+
+# %% [markdown]
+r"""
+## 3. The decoder: build the mirror
+
+The decoder's `forward` is given this time, and you build its parts. Going up, everything stands on its head:
+
+- The first level is the *coarsest*, so the channels come in reverse.
+- The middle comes first.
+- Each level has **one block more** than the encoder's. Taking apart is easier than putting together.
+- A level ends with `Upsample(width)`, lesson 2's, but for the last: then all pixels are there.
+- `conv_in` takes latent channels, `conv_out` makes the picture's.
+
+The names must be those that `forward` uses, since the saved weights are found by them: `conv_in`, `mid`, `up` (an `nn.ModuleList` of levels), `norm_out`, `conv_out`. All group norms of this network have `eps=EPS`, a millionth.
+"""
+
+# %%
+#| exercise: vae.Decoder.__init__
+#| points: 18
+#| difficulty: 3
+#| minutes: 15
+#| hint: Look at `Encoder.__init__` and turn it round. First `super().__init__()`, then `widths = list(reversed(block_channels))`. The network begins and goes through the middle with `widths[0]` channels.
+#| hint: For each width one `Level(channels, width, layers_per_block + 1, resize, norm_groups)`, where `channels` are those that the level before left (at first `widths[0]`), and `resize` is `Upsample(width)`, or `None` at the last level.
+#| hint: After the loop `channels` is `widths[-1]`: `self.norm_out = nn.GroupNorm(norm_groups, channels, eps=EPS)` and `self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)`. `self.conv_in` goes from `latent_channels` to `widths[0]`, and `self.mid = Middle(widths[0], norm_groups)`.
+
+# %%
+#| check: Decoder.__init__
+decoder = Decoder(3, 4, **sizes)
+assert decoder(torch.randn(2, 4, 4, 6)).shape == (2, 3, 16, 24), "back to four times the size"
+assert [len(level.blocks) for level in decoder.up] == [2, 2, 2], "one block more than the encoder"
+assert decoder.up[-1].resize is None, "the last level has all pixels already"
+assert decoder.norm_out.eps == EPS, "the norms of this network have eps=EPS"
+
+# %% [markdown]
+r"""
+## 4. Not a point, but a cloud
+
+Train the two to bring pictures back, and you have an autoencoder. But look at its latents from the point of view of lesson 9's network, which will have to *make* some: it will miss a little. What does the decoder do a little beside a latent that it knows? Nobody told it. It may paint anything.
+
+![Left: latents are scattered dots with wide gaps, and a question mark between them. Right: each latent is a cloud; the clouds overlap and fill a round region, and the place between two of them belongs to both.](figures/clouds.png)
+
+The *variational* autoencoder (Kingma and Welling 2013) has two rules against that:
+
+1. The encoder does not say *where* a picture lies. It says it **roughly**: for each latent value a mean and a variance, a Gaussian. The decoder gets one **draw** from it. So everything near a latent must decode to nearly the same picture.
+2. Being far from the standard Gaussian **costs** something. So the clouds stay near each other and don't shrink to points.
+
+That is why the encoder's output has twice the channels: first the means, then the logarithms of the variances. (The logarithm, since a network's output can be any number, and a variance must be positive.)
+
+### The draw
+
+How can a gradient get through dice? It cannot, if the dice are thrown *inside*. So the randomness comes from outside, as everywhere in this course:
+
+$$z = \text{mean} + \sigma\cdot\text{noise}, \qquad \sigma = \sqrt{\text{variance}} = e^{\,\text{logvar}/2}$$
+
+Now z has a slope with respect to mean and to logvar, and noise is just a number. This is called the **reparameterisation trick**.
+
+**Predict before you write.** What is σ where logvar is 0? And where it is −4?
+
+(What a docstring promises under *Raises* is welcome here, and not graded.)
+"""
+
+# %%
+#| exercise: latents.reparameterize
+#| points: 10
+#| difficulty: 1
+#| minutes: 5
+#| hint: One line. What multiplies the noise is the standard deviation, not the variance, and not its logarithm.
+#| hint: The variance is `logvar.exp()`. The standard deviation is its square root, which is the same as `(logvar / 2).exp()`.
+#| hint: `return mean + torch.exp(0.5 * logvar) * noise`.
+
+# %%
+#| check: reparameterize
+mean, logvar = torch.zeros(2, 3), torch.zeros(2, 3)
+noise = torch.randn(2, 3)
+assert torch.equal(reparameterize(mean, logvar, noise), noise), "mean 0, variance 1: the noise"
+assert torch.allclose(reparameterize(mean + 2, logvar - 2, noise), 2 + noise / torch.e), (
+    "a variance of e^(-2) is a standard deviation of 1/e"
+)
+logvar.requires_grad_()
+reparameterize(mean, logvar, noise).sum().backward()
+assert logvar.grad is not None, "a gradient has to reach logvar"
+
+# %% [markdown]
+r"""
+### The price
+
+How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** says so, in *nats* (a nat is 1.44 bits): how much longer a message gets if one says it in the other's code. For Gaussians it has a closed form, one term for each latent value:
+
+$$\text{KL} = \tfrac12\sum\left(\text{mean}^2 + \text{variance} - 1 - \log\text{variance}\right)$$
+
+The sum runs over all latent values of *one* picture: a picture's message is as long as all its parts together. So each picture has one number, and the result is `(B,)`.
+
+**Predict before you run.** Which is dearer: a variance twice too large, or half as large?
+"""
+
+# %%
+#| exercise: latents.kl_divergence
+#| points: 15
+#| difficulty: 2
+#| minutes: 10
+#| hint: First the term of each value, in the shape of `mean`; then the sum over everything but the first axis; then the half.
+#| hint: The variance is `logvar.exp()`, the logarithm of the variance is `logvar` itself. For the sum over all axes but the first, whatever their number: `flatten(1)`, then `sum(dim=1)`.
+#| hint: `terms = mean**2 + logvar.exp() - 1 - logvar`, then `return 0.5 * terms.flatten(1).sum(dim=1)`.
+
+# %%
+#| check: kl_divergence
+mean, logvar = torch.randn(3, 4, 2, 5), torch.randn(3, 4, 2, 5)
+assert kl_divergence(mean, logvar).shape == (3,), "one number a picture"
+assert not kl_divergence(0 * mean, 0 * logvar).any(), "the standard Gaussian itself costs nothing"
+assert (kl_divergence(mean, 0 * logvar) > 0).all(), "a mean that is not 0 costs something"
+standard = torch.distributions.Normal(0.0, 1.0)
+theirs = torch.distributions.kl_divergence(
+    torch.distributions.Normal(mean, (logvar / 2).exp()), standard
+)
+assert torch.allclose(kl_divergence(mean, logvar), theirs.sum((1, 2, 3))), "torch says otherwise"
+
+# %%
+sigma = torch.logspace(-2, 0.7, 120)
+zero = torch.zeros(120, 1)
+show.curves(
+    sigma,
+    {
+        "mean 0": kl_divergence(zero, 2 * sigma.log()[:, None]),
+        "mean 1": kl_divergence(zero + 1, 2 * sigma.log()[:, None]),
+        "mean 3": kl_divergence(zero + 3, 2 * sigma.log()[:, None]),
+    },
+    xscale="log",
+    xlabel="standard deviation of one latent value",
+    ylabel="nats",
+    alt="The price of one latent value: lowest at standard deviation 1, rising on both sides, and "
+    "higher the further the mean is from 0.",
+)
+
+# %% [markdown]
+r"""
+Too narrow is dear, since a narrow cloud says its place precisely, and precision has to be paid for. A cloud of standard deviation 1 at mean 0 costs nothing: it says nothing, as it is the same for each picture. The encoder will spend nats where they buy most.
+
+Here is how the parts fit together. Two 1×1 convolutions stand round the latents (their names come from a relative of this network that rounds its latents, that is, *quantises* them).
+"""
+
+# %%
+from t2i.latents import LOGVAR_RANGE
+
+# %%
+#| given: latents.Posterior vae.AutoencoderKL
+
+# %% [markdown]
+r"""
+## 5. The loss, and what its weight does
+
+What should a VAE pay for? For every colour that comes back wrong, and, at a price `kl_weight`, for every nat:
+
+$$\text{loss} = \frac{1}{C\,H\,W}\Big(\sum (x_0 - \hat x_0)^2 + \text{kl\_weight}\cdot\text{KL}\Big), \quad\text{averaged over the pictures}$$
+
+Mind how both are counted. The first sum runs over all $C\cdot H\cdot W$ colour values of a picture, the KL over all its latent values. Dividing *both* by $C\cdot H\cdot W$ only keeps the number handy. Dividing *one* of them changes the price: `F.mse_loss(...) + kl_weight * kl.mean()` looks innocent, and charges 3,072 times as much for a nat at 32×32 pixels. It is how most first VAEs fail.
+
+Why the square? It says that the decoder expects to miss each colour by about σ, with Gaussian error, and then the right price of a nat is $2\sigma^2$. So `kl_weight` answers a plain question: *how wrong may a colour be before it is worth writing more?* Ours is 0.001, so σ is 0.02, a hundredth of the way from −1 to 1. But the square has a habit, too. Where the decoder is in doubt between two pictures, the best answer is their mean: **blur**. Stable Diffusion takes the absolute error, and two more losses that section 9 names.
+"""
+
+# %%
+#| exercise: latents.vae_loss
+#| points: 12
+#| difficulty: 2
+#| minutes: 8
+#| hint: For each picture two numbers: the sum of its squared errors, and your `kl_divergence`. Then the mean over the pictures.
+#| hint: `(x_0 - reconstruction).square().flatten(1).sum(dim=1)` is `(B,)`, like the KL. Both go into one sum, and the whole is divided by the number of colour values of one picture, `x_0[0].numel()`.
+#| hint: `each = wrong + kl_weight * kl_divergence(mean, logvar)`, then `return each.mean() / x_0[0].numel()`.
+
+# %%
+#| check: vae_loss
+x_0, mean, logvar = torch.randn(2, 3, 8, 8), torch.randn(2, 4, 2, 2), torch.zeros(2, 4, 2, 2)
+assert vae_loss(x_0, x_0, 0 * mean, logvar, 1.0) == 0, "all right, and nothing written: no loss"
+assert torch.isclose(vae_loss(x_0, x_0 + 0.5, 0 * mean, logvar), torch.tensor(0.25)), (
+    "each colour wrong by a half: a loss of a quarter"
+)
+price = vae_loss(x_0, x_0, mean, logvar, 6.0)
+assert torch.isclose(price, 6 * kl_divergence(mean, logvar).mean() / 192), (
+    "the KL too is divided by the number of colour values, 3 · 8 · 8"
+)
+
+# %% [markdown]
+r"""
+### Train
+
+The pictures are scenes of one to three things, with backgrounds now. Captions are not needed: what is to come out is what went in. It runs for two and a half minutes here, with your encoder, your decoder and your loss.
+"""
+
+# %%
+import time
+
+from t2i.training import train
+from t2i.vae_recipes import DATA, load_vae, vae_recipe
+
+whole_training = tier() == "gpu"
+device = "cuda" if torch.cuda.is_available() and tier() == "gpu" else "cpu"
+plan = vae_recipe(tier())
+model = plan.build(kind=AutoencoderKL).to(device)
+print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million weights")
+
+
+def loss_fn(model: AutoencoderKL, batch: tuple) -> Tensor:
+    """There and back through a draw."""
+    x_0 = batch[0]
+    posterior = model.encode(x_0)
+    z = posterior.sample(torch.randn_like(posterior.mean))
+    return vae_loss(x_0, model.decode(z), posterior.mean, posterior.logvar, plan.kl_weight)
+
+
+# %%
+checkpoint = DATA / "runs" / f"lesson_8_{tier()}.safetensors" if whole_training else None
+losses, begun = [], time.perf_counter()
+for state in train(model, loss_fn, plan.batches(), plan.training, checkpoint):
+    losses.append(state.loss)
+    if not whole_training and time.perf_counter() - begun > pick(smoke=2, cpu=150, gpu=150):
+        break
+window = max(1, len(losses) // 40)
+show.curves(
+    range(1, len(losses) + 1),
+    {"loss": show_ddpm.smooth(torch.tensor(losses), window)},
+    xlabel="training step",
+    ylabel="loss",
+    yscale="log",
+    alt="The loss falls steeply, then slowly.",
+)
+
+# %%
+with torch.no_grad():
+    back = state.ema_model.cpu()(pictures)
+print(f"after {len(losses)} steps: {psnr(pictures, back.clamp(-1, 1)).mean():.1f} dB")
+show.film_strip(
+    {"picture": pictures, "came back": back},
+    alt="Six scenes and what comes back after the short training: a little soft still.",
+)
+
+# %% [markdown]
+r"""
+### Trained weights
+
+From here on the network is one that was trained for the whole recipe. Its weights go into *your* autoencoder, part by part. If your code is right, sharp pictures come back.
+"""
+
+# %%
+try:
+    trained, info = load_vae()
+    plan = vae_recipe(info.get("tier", "cpu"))
+except (OSError, ValueError, RuntimeError) as error:
+    print(f"{show_vae.MISSING} ({type(error).__name__})")
+    trained = state.ema_model
+if whole_training:
+    trained = state.ema_model
+    plan = vae_recipe(tier())
+vae = plan.build(kind=AutoencoderKL).eval().requires_grad_(False)
+vae.load_state_dict(trained.state_dict())  # the same names: every weight finds its place
+pictures, captions = scenes(range(6), "heldout_pairs", "many", 8, size=plan.size, digits="test")
+posterior = vae.encode(pictures)
+z = posterior.sample(torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(0)))
+back = vae.decode(z)
+print(
+    f"{psnr(pictures, back.clamp(-1, 1)).mean():.1f} dB, {posterior.kl().mean():.0f} nats a picture"
+)
+show.film_strip({"picture": pictures, "came back": back}, alt="Six scenes, and sharp copies.")
+
+# %% [markdown]
+r"""
+None of these was in the training data: other handwriting, and pairs of colour and object that training never showed. The lesson's own table measures many of them. *Worst 5 %* is what one picture in twenty falls below. And since decibels do not know what a digit is, the judge of lesson 6 reads every picture before and after, and says whether it shows what its caption says.
+"""
+
+# %%
+show_vae.results_table()
+
+# %% [markdown]
+r"""
+*Triples* are two objects and how they stand to each other. So these scenes always hold two or three things, and small ones: there the judge misses the lost details most. Our aim is 28 dB, and a judge who reads copies as well as originals within 3 points.
+
+### What the latents look like
+
+A latent picture has four channels where a photograph has three. Here is each on its own, dark for small and bright for large values.
+
+**Predict before you run.** Will you recognise the scene in them?
+"""
+
+# %%
+show_vae.channel_strip(pictures[:4], z[:4], back[:4])
+
+# %% [markdown]
+r"""
+They are still *pictures*: what is on the left in the scene is on the left in the latents. That is no law. It comes from the convolutions, and it is what makes a UNet or a transformer work on them. But do not look for a channel of red things or of edges. You may find one that follows the background's brightness; nobody asked for that. The network chose some mixture, and another training would choose another.
+
+### Halfway between two pictures
+
+**Predict before you run.** Between two pictures there are two straight lines: one through the pixels, one through the latents. What will you see in the middle of each?
+"""
+
+# %%
+shares = torch.linspace(0, 1, 7)[:, None, None, None]
+ends, means = pictures[[0, 3]], posterior.mean[[0, 3]]
+show.film_strip(
+    {
+        "pixels": (1 - shares) * ends[0] + shares * ends[1],
+        "latents": vae.decode((1 - shares) * means[0] + shares * means[1]),
+    },
+    alt="From one scene to another in seven steps: through pixels, and through latents.",
+)
+
+# %% [markdown]
+r"""
+A cross-fade, twice. Through the latents it is not a mixture of colours: things fade by other ways, with stranger colours, and the edges stay harder. But no digit *turns into* another. An autoencoder like this one compresses; it keeps a place for each piece of the picture. It does not know what scenes are like. That is the denoiser's business, and the reason why the work is divided: **the autoencoder knows how pieces look, the denoiser knows what goes together.**
+
+### When the weight is wrong
+
+Here is what came back when the course was made, from short trainings that differ in `kl_weight` alone. (Short, so the usual weight is not sharp yet either.)
+
+![Four rows of six scenes: the originals, then what comes back with the usual weight, with weight 1 and with weight 1000. The higher the weight, the less comes back; with weight 1000 hardly more than one and the same picture for all.](figures/weights.png)
+"""
+
+# %%
+show_vae.study_table("kl_weight")
+
+# %% [markdown]
+r"""
+*Idle* are latent values whose standard deviation is above 0.9: clouds as wide as the standard Gaussian, the same for every picture. With too high a weight, nats are too dear. The network gives up details first: **blur**. At last it writes nothing at all, and the decoder paints the same thing for every picture: **posterior collapse**. The loss is small then, and KL a wonderful 0. The only way to notice is to look at the reconstructions.
+
+At the other end, with a weight near 0, nothing looks wrong. The pictures even get sharper. But the clouds shrink to points, and the latents may spread as far as they like. Stable Diffusion went a long way in that direction: its weight is a millionth. How its latents are brought to size, is next.
+
+## 6. The scale
+
+Diffusion adds noise of variance 1. Everything in lessons 1 to 6 took it for granted that the *picture* has about the same size: at ᾱ = ½, noise and picture are equally strong. With latents that is not so. They have the size that the encoder happened to choose, and neither the encoder nor the decoder cares which. To see that, here is the same autoencoder once more, in other units: the means are 5.49 times larger, the clouds too, and the decoder takes that back at once.
+
+**Predict before you run.** Which of its pictures will differ, and by how much?
+"""
+
+# %%
+import copy
+import math
+
+loud, k = copy.deepcopy(vae), 5.49
+loud.quant_conv.weight[:4] *= k  # the means
+loud.quant_conv.bias[:4] *= k
+loud.quant_conv.bias[4:] += 2 * math.log(k)  # the logarithms of the variances
+loud.post_quant_conv.weight /= k
+many, _ = scenes(range(pick(smoke=60, cpu=600, gpu=600)), "train", "many", size=plan.size)
+posteriors = {"ours": vae.encode(many), "loud": loud.encode(many)}
+z = {name: p.sample(torch.randn_like(p.mean)) for name, p in posteriors.items()}
+print(
+    f"largest difference between the pictures: {(vae(pictures) - loud(pictures)).abs().max():.0e}"
+)
+figure, axes = show.panels(1, 2, 8, 2.6)
+show.draw_histogram(axes[0], z["ours"], limits=(-15, 15), title="our latents")
+show.draw_histogram(axes[1], z["loud"], limits=(-15, 15), title="the loud ones")
+show.Picture(
+    figure, "Two histograms of latent values beside N(0, 1): one about as wide, one far wider."
+)
+
+# %% [markdown]
+r"""
+Not a picture differs, but the latents do. Why 5.49? Because that is what Stable Diffusion's encoder happened to choose. Ours landed nearer to 1 by itself, because its `kl_weight` is a thousand times as large, and the KL pulls every latent value towards variance 1. That is luck, and nothing to build on.
+
+The remedy is one number, measured once on many latents and kept for ever: the **scaling factor**.
+
+$$\text{scaling\_factor} = \frac{1}{\text{standard deviation of all latent values}}$$
+
+*One* number for all channels and places, of latents that were *drawn*. Stable Diffusion's is 0.18215, and you find it in every program that uses it. Now you know where it comes from: 1 / 5.49.
+"""
+
+# %%
+#| exercise: latents.latent_scaling_factor
+#| points: 8
+#| difficulty: 1
+#| minutes: 4
+#| hint: One number from all values together: not one a channel, not one a picture.
+#| hint: `latents.std()` without any axis takes all values. The factor is what makes the standard deviation 1 when you *multiply* by it.
+#| hint: `return 1 / latents.std()`.
+
+# %%
+#| check: latent_scaling_factor
+latents = 3 + 5 * torch.randn(200, 4, 3, 3)
+factor = latent_scaling_factor(latents)
+assert factor.ndim == 0, "one number for all channels and places"
+assert torch.isclose((factor * latents).std(), torch.tensor(1.0)), "multiplied by it: spread 1"
+
+# %% [markdown]
+r"""
+And now the door to the latent world. `encode` leads in: draw, then **multiply**. `decode` leads out: **divide**, then decode. To forget one of the two is among the most common mistakes there are. Nothing crashes: the pictures come out pale, or burnt.
+"""
+
+# %%
+#| exercise: latents.LatentSpace
+#| points: 15
+#| difficulty: 3
+#| minutes: 12
+#| hint: In `__init__`: `super().__init__()`, then keep the autoencoder, in eval mode and frozen, as `self.vae`. The factor is a *buffer*: a tensor that is saved with the weights and moves to the GPU with them, but is not learnt.
+#| hint: `self.vae = vae.eval().requires_grad_(False)` and `self.register_buffer("scaling_factor", torch.as_tensor(scaling_factor, dtype=torch.float32))`. In `encode`: `posterior = self.vae.encode(x_0)`; without noise take its `mode()`, with noise its `sample(noise)`.
+#| hint: `encode` returns `self.scaling_factor * z`, `decode` returns `self.vae.decode(z_0 / self.scaling_factor)`.
+
+# %%
+#| check: LatentSpace
+means = BlockMeans(2, logvar=-4.0)
+space = LatentSpace(means, 0.25)
+x_0 = torch.randn(2, 3, 4, 6)
+noise = torch.randn(2, 3, 2, 3)
+assert torch.allclose(space.encode(x_0), 0.25 * means.encode(x_0).mean), "without noise: the mean"
+drawn = means.encode(x_0).sample(noise)
+assert torch.allclose(space.encode(x_0, noise), 0.25 * drawn), "draw first, then scale"
+assert torch.allclose(space.decode(space.encode(x_0)), means.decode(means.encode(x_0).mean)), (
+    "there and back again, the factor must cancel out"
+)
+assert "scaling_factor" in space.state_dict(), "the factor should be a buffer"
+
+# %%
+factors = {name: latent_scaling_factor(latents) for name, latents in z.items()}
+space = LatentSpace(vae, factors["ours"])
+z_0 = space.encode(many, torch.randn_like(z["ours"]))
+print({name: round(factor.item(), 3) for name, factor in factors.items()})
+print(f"variance of our scaled latents: {z_0.var():.3f}")
+
+# %% [markdown]
+r"""
+### What happens without it
+
+Lesson 1's film, with the loud latents: the noise grows from left to right, and each moment is decoded. Once as it should be, and once as if somebody had forgotten the factor.
+
+**Predict before you run.** Which of the two rows drowns later?
+"""
+
+# %%
+from t2i.schedules import add_noise, alphas_cumprod, cosine_betas
+
+ac, moments = alphas_cumprod(cosine_betas()), [0, 200, 400, 600, 800, 950]
+rows = {}
+for name, kind in {
+    "scaled": LatentSpace(loud, factors["loud"]),
+    "forgotten": LatentSpace(loud, 1.0),
+}.items():
+    z_0 = kind.encode(pictures[:1])
+    noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(3))
+    noisy = [add_noise(z_0, noise, torch.tensor([t]), ac) for t in moments]
+    rows[name] = torch.cat([kind.decode(each) for each in noisy])
+show.film_strip(
+    rows, [f"t = {t}" for t in moments], alt="One scene drowning twice, once much later."
+)
+
+# %% [markdown]
+r"""
+Look at the end of the upper row first: decoded noise. It is no snow of pixels, but shreds of strokes in all colours. Pieces are what the decoder knows.
+
+And the lower row? Latents that are too large outshout the noise for most of the way: the network is trained on steps where there is next to nothing to do, and the few that decide what the picture shows go by in a hurry. Latents that are too small drown at once: nearly all steps are pure noise. Either way the schedule that you chose in lesson 1 is not the one that the network gets.
+
+How much does it matter? When the course was made, lesson 6's network learnt to paint latents from words, three times with the same seeds and the same number of steps. Only the size of the latents differs: a fifth of the right one, the right one, and Stable Diffusion's without its factor. The judge counts the captions that were satisfied.
+"""
+
+# %%
+show_vae.scaling_table()
+
+# %% [markdown]
+r"""
+![Three rows of eight pictures painted from the same eight captions and the same noise, from latents of three sizes. The row with standard deviation 1 shows best what the captions say.](figures/scaling.png)
+
+## 7. Paint in latents
+
+Try it yourself. The network is lesson 6's, the loss is lesson 6's, the sampler is lesson 5's. Only what goes in changes: four channels of 8×8 in place of three of 32×32. One setting has to go, though: the sampler's `clip_sample`. It keeps every guess of the clean picture within [−1, 1], which is right for colours, and wrong for latents, which have no such bounds.
+"""
+
+# %%
+from t2i.latent_recipes import draw_latents, latent_recipe
+
+recipe = latent_recipe(tier())
+space = space.to(device)
+batches = recipe.batches(space)  # scenes of one object, encoded once
+painter = recipe.build().to(device)
+begun = time.perf_counter()
+for state in train(painter, recipe.loss, batches, recipe.training):
+    painter_ema = state.ema_model
+    if not whole_training and time.perf_counter() - begun > pick(smoke=2, cpu=120, gpu=120):
+        break
+print(
+    f"{state.step} steps of {recipe.training.steps}, {state.images_per_second:.0f} latents a second"
+)
+
+# %%
+wishes = ["a red seven", "a star that is blue", "a pink heart", "a green 4"]
+wishes += ["a yellow circle", "an orange two", "a cyan cross", "a purple 8"]
+drawn = draw_latents(painter_ema, space, wishes, 1, size=plan.size)
+show.show_images(drawn, wishes, columns=4, width=7, alt="Painted in latents: " + "; ".join(wishes))
+
+# %% [markdown]
+r"""
+## 8. How small can it be?
+
+Why a quarter of the height and width, and not half, or an eighth? Short trainings again, all with four latent channels:
+
+![Four rows of six scenes: the originals, and what comes back from latents of half, a quarter and an eighth of the height and width: the smaller the latents, the softer the copies.](figures/compressions.png)
+"""
+
+# %%
+show_vae.study_table("f")
+
+# %% [markdown]
+r"""
+(All of them were trained far shorter than the weights above; compare them with each other only.) Each doubling makes the denoiser about four times cheaper, and quarters what the decoder has to go by. Stable Diffusion chose f = 8 for 512×512 pixels, where eight pixels are not much; text in its pictures suffers, since letters are small. Its successor, Stable Diffusion 3, keeps f = 8 and takes sixteen channels instead of four, for just that reason.
+
+## 9. What was left out, and where these lines live in real systems
+
+- **Sharpness.** Stable Diffusion's autoencoder was trained with two more losses: one compares what a picture-recognising network sees (*perceptual*), the other is a second network that tries to tell copies from originals (*adversarial*). Both make photographs crisp where an error of colours alone would smear hair and grass. Scenes with flat colours do without.
+- **A shift.** Newer models subtract the latents' mean as well (`shift_factor`) before they scale.
+- **Tiles.** Large pictures are encoded in overlapping pieces, since the middle's attention grows with the square of the places.
+
+| yours | in Hugging Face's *diffusers* |
+|---|---|
+| `PaddedDownsample` | `Downsample2D` with `padding=0`, in `models/downsampling.py` |
+| `Encoder`, `Decoder` | `models/autoencoders/vae.py`, the same names |
+| `Posterior`, `reparameterize`, `kl_divergence` | `DiagonalGaussianDistribution`, its `sample` and `kl` |
+| `AutoencoderKL` | `AutoencoderKL` |
+| `latent_scaling_factor` | `vae.config.scaling_factor` |
+| `LatentSpace` | the lines with `scaling_factor` in each `pipeline_*.py` |
+
+With the same weights, both compute the same:
+"""
+
+# %%
+import diffusers
+
+from t2i.vae_files import autoencoder_state_dict
+
+theirs = diffusers.AutoencoderKL(
+    down_block_types=("DownEncoderBlock2D",) * 3,
+    up_block_types=("UpDecoderBlock2D",) * 3,
+    block_out_channels=(16, 32, 32),
+    layers_per_block=1,
+    norm_num_groups=8,
+).eval()
+ours = AutoencoderKL(**sizes)
+ours.load_state_dict(autoencoder_state_dict(theirs.state_dict()))
+x_0 = torch.randn(3, 3, 16, 24)
+with torch.no_grad():
+    difference = (ours(x_0) - theirs(x_0).sample).abs().max()
+print(f"largest difference to diffusers: {difference:.1e} (below 1e-5 if yours is right)")
+
+# %% [markdown]
+r"""
+Have you got the folder `vae` of Stable Diffusion 1.5 on your disk? `t2i.vae_files.load_autoencoder(folder)` loads it, and `scaling_factor` comes along.
+
+## Three questions
+"""
+
+# %%
+#| quiz: wonderful_kl
+
+# %%
+#| quiz: burnt_pictures
+
+# %%
+#| quiz: no_skips
+
+# %% [markdown]
+r"""
+## The papers
+
+- Kingma and Welling 2013, *Auto-encoding variational Bayes*, [arXiv:1312.6114](https://arxiv.org/abs/1312.6114): the VAE. Appendix B is your `kl_divergence`.
+- Rombach et al. 2021, *High-resolution image synthesis with latent diffusion models*, [arXiv:2112.10752](https://arxiv.org/abs/2112.10752): Stable Diffusion. Section 3.1 is today's lesson; section 4.1 compares compressions from 1 to 32, and appendices D.1 and G tell of the scaling factor.
+- Esser et al. 2020, *Taming transformers for high-resolution image synthesis*, [arXiv:2012.09841](https://arxiv.org/abs/2012.09841): where the encoder and the decoder come from, and the losses that make them sharp.
+- Higgins et al. 2017, *beta-VAE*, [openreview.net](https://openreview.net/forum?id=Sy2fzU9gl): what one gets for a *higher* KL weight.
+
+**Next, lesson 9:** the denoiser itself changes. A latent picture is cut into patches, and a transformer takes the UNet's place.
+"""

@@ -1,0 +1,189 @@
+"""Draw the figures of lesson 8: python lessons/08_vae/make_figures.py
+
+Three of them explain and need nothing. The others look into the committed weights (`make train-vae`
+makes them) and at the pictures that the short trainings left (`make study-vae`,
+`make study-latents`); where these are missing, one sentence says so.
+"""
+
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
+
+from t2i import show, show_vae
+from t2i.checkpoint import CheckpointError
+from t2i.scenes import scenes
+from t2i.vae_recipes import load_vae
+from t2i.vae_studies import WISHES, kept
+
+FIGURES = Path(__file__).parent / "figures"
+MIDDLE = {"ha": "center", "va": "center"}
+SHOWN = 6
+QUESTIONS = ((1.6, 0.3), (-1.2, 1.0), (0.1, -1.9))  # gaps between the points
+
+
+def blank(width: float, height: float, xlim: tuple, ylim: tuple, columns: int = 1):
+    """A figure without axes."""
+    figure, panels = show.panels(1, columns, width, height)
+    for axes in panels:
+        axes.set(xlim=xlim, ylim=ylim, aspect="equal")
+        axes.axis("off")
+    return figure, panels
+
+
+def box(
+    axes: Axes, x: float, y: float, text: str, colour: str, width: float = 1.5, height: float = 0.9
+) -> None:
+    """A rounded box round a text, centred at (x, y)."""
+    corner, style = (x - width / 2, y - height / 2), "round,pad=0.02,rounding_size=0.1"
+    look = {"facecolor": colour + "22", "edgecolor": colour, "lw": 1.6}
+    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, **look))
+    axes.text(x, y, text, fontsize=8.5, **MIDDLE)
+
+
+def arrow(axes: Axes, start: tuple, end: tuple, colour: str = show.BLACK) -> None:
+    style = {"arrowstyle": "-|>,head_width=0.25,head_length=0.5", "color": colour, "lw": 1.5}
+    axes.annotate("", end, start, arrowprops=style | {"shrinkA": 0, "shrinkB": 0})
+
+
+# --- ideas
+
+
+def autoencoder() -> show.Picture:
+    """Encoder, posterior and decoder with the shapes of the CPU recipe."""
+    figure, (axes,) = blank(8, 3.6, (0, 16), (-0.2, 6.8))
+    ways = (("encoder", "down", 5.6, 1, show.BLUE), ("decoder", "up", 1.2, -1, show.VERMILLION))
+    shapes = ("16 × 32 × 32", "32 × 16 × 16", "64 × 8 × 8", "64 × 8 × 8")
+    for name, way, y, turn, colour in ways:
+        labels = [f"{way} level\n{'1 block' if turn > 0 else '2 blocks'}"] * 3 + ["middle"]
+        axes.text(0.2, y + 0.85, name, fontsize=12, color=colour, va="center")
+        box(axes, 1.0, y, "picture\n3 × 32 × 32", show.BLACK, 1.75)
+        for i, (label, shape) in enumerate(zip(labels, shapes, strict=True)):
+            x = 3.6 + 2.3 * i
+            box(axes, x, y, label, colour, 1.7)
+            axes.text(x, y - 0.75, shape, fontsize=8, color=show.GREY, **MIDDLE)
+            ends = (x - 1.4 if i else 1.95, y), (x - 0.9, y)
+            arrow(axes, *ends[::turn])
+    box(axes, 13.1, 5.6, "8 × 8 × 8", show.GREY, 1.6)
+    arrow(axes, (11.4, 5.6), (12.25, 5.6))
+    box(axes, 14.9, 4.4, "mean\n4 × 8 × 8", show.GREEN, 1.6)
+    box(axes, 13.1, 4.4, "logvar\n4 × 8 × 8", show.GREEN, 1.6)
+    arrow(axes, (13.1, 5.1), (13.1, 4.9))
+    arrow(axes, (13.6, 5.1), (14.5, 4.9))
+    box(axes, 14.0, 2.9, "z = mean + σ · noise", show.PURPLE, 3.3, 0.8)
+    arrow(axes, (13.1, 3.9), (13.4, 3.35))
+    arrow(axes, (14.9, 3.9), (14.6, 3.35))
+    axes.plot([14.0, 14.0], [2.45, 1.2], color=show.BLACK, lw=1.5)
+    arrow(axes, (14.0, 1.2), (11.4, 1.2))
+    axes.text(14.2, 1.55, "4 × 8 × 8", fontsize=8, color=show.GREY, va="center")
+    axes.text(6.5, 3.4, "no skip connections: all of it goes through z", fontsize=10, **MIDDLE)
+    return show.Picture(figure, "")
+
+
+def padding() -> show.Picture:
+    """Where the first and the last window stand, with a border all round and below and right."""
+    figure, both = blank(7.2, 3.6, (-1.5, 7.5), (7.3, -1.3), columns=2)
+    sides = (("lesson 2: border all round", (0, 0), -1), ("here: below and right", (1, 1), 0))
+    for axes, (title, _, start) in zip(both, sides, strict=True):
+        first, last = start, start + 4
+        border = range(-1, 7) if start else range(7)
+        for y in border:
+            for x in border:
+                real = 0 <= x < 6 and 0 <= y < 6
+                colour = show.SKY if real else "#DDDDDD"
+                axes.add_patch(Rectangle((x, y), 0.94, 0.94, facecolor=colour, lw=0))
+                if not real:
+                    axes.text(x + 0.47, y + 0.5, "0", color=show.GREY, fontsize=8, **MIDDLE)
+        for place, colour, name in ((first, show.VERMILLION, "first"), (last, show.BLUE, "last")):
+            frame = {"fill": False, "edgecolor": colour, "lw": 3}
+            axes.add_patch(Rectangle((place, place), 2.94, 2.94, **frame))
+            axes.text(place + 1.47, place + 1.47, name, color=show.BLACK, fontsize=11, **MIDDLE)
+        axes.set_title(title)
+    return show.Picture(figure, "")
+
+
+def clouds() -> show.Picture:
+    """Points with gaps, and clouds that fill the room."""
+    figure, both = blank(7.6, 3.5, (-3.3, 3.3), (-3.2, 3.2), columns=2)
+    turn = 2.4 * torch.arange(14)  # the golden angle: evenly spread, like a sunflower's seeds
+    spots = torch.sqrt(torch.arange(14) + 0.6)[:, None] * torch.stack([turn.cos(), turn.sin()], 1)
+    spots = spots + 0.25 * torch.randn(14, 2, generator=torch.Generator().manual_seed(5))
+    both[0].set_title("an autoencoder: points")
+    both[1].set_title("a variational autoencoder: clouds")
+    for x, y in (0.78 * spots).tolist():
+        both[0].plot(x, y, "o", ms=6, color=show.BLUE)
+    for x, y in QUESTIONS:
+        both[0].text(x, y, "?", fontsize=20, color=show.VERMILLION, **MIDDLE)
+    for x, y in (0.55 * spots).tolist():
+        for radius in (0.9, 0.65, 0.4):
+            both[1].add_patch(Circle((x, y), radius, facecolor=show.BLUE, alpha=0.09, lw=0))
+        both[1].plot(x, y, "o", ms=3, color=show.BLUE)
+    ring = {"fill": False, "edgecolor": show.VERMILLION, "ls": "--", "lw": 1.5}
+    both[1].add_patch(Circle((0, 0), 2.5, **ring))
+    both[1].text(0, -2.9, "standard Gaussian", color=show.VERMILLION, fontsize=10, **MIDDLE)
+    return show.Picture(figure, "")
+
+
+# --- what was trained
+
+
+def opening() -> show.Picture:
+    """Scenes, their latents in false colours at their own size, and what comes back."""
+    vae, _ = load_vae()
+    pictures, _ = scenes(range(SHOWN), "train", "many", seed=8, digits="test")
+    means = vae.encode(pictures).mean
+    f = vae.compression
+    seen = show_vae.in_colour(means)
+    small = torch.ones_like(pictures)  # white, with the latent in the middle at its true size
+    edge = (pictures.shape[2] - pictures.shape[2] // f) // 2
+    small[:, :, edge : edge + seen.shape[2], edge : edge + seen.shape[3]] = seen
+    rows = {"pictures": pictures, "latents": small, "came back": vae.decode(means)}
+    return show.film_strip(rows, alt="")
+
+
+def compressions() -> show.Picture:
+    """What comes back from latents of several sizes."""
+    figures, pictures = kept()
+    runs = figures["compare"]["runs"]
+    rows = {"pictures": pictures["originals"][:SHOWN]}
+    for name in ("f = 2", "f = 4", "f = 8"):
+        rows[f"{name}\n{runs[name]['psnr']:.1f} dB"] = pictures[name][:SHOWN]
+    return show.film_strip(rows, alt="")
+
+
+def weights() -> show.Picture:
+    """What comes back where a nat costs too much."""
+    figures, pictures = kept()
+    runs = figures["compare"]["runs"]
+    rows = {"pictures": pictures["originals"][:SHOWN]}
+    for name in ("f = 4", *(name for name in runs if name.startswith("kl"))):
+        rows[f"weight {runs[name]['kl_weight']:g}\n{runs[name]['psnr']:.1f} dB"] = pictures[name][
+            :SHOWN
+        ]
+    return show.film_strip(rows, alt="")
+
+
+def scaling() -> show.Picture:
+    """What lesson 6's network paints among latents of several scales."""
+    figures, pictures = kept()
+    rows = {}
+    for name, run in figures["diffuse"]["runs"].items():
+        rows[f"spread {run['spread']:.2g}\n{run['satisfied']['share']:.0%}"] = pictures[name]
+    titles = ["\n".join(wish.rsplit(" ", 1)) for wish in WISHES]
+    return show.film_strip(rows, titles, alt="")
+
+
+def main() -> None:
+    FIGURES.mkdir(exist_ok=True)
+    for draw in (autoencoder, padding, clouds, opening, compressions, weights, scaling):
+        try:
+            draw().save(FIGURES / f"{draw.__name__}.png", dpi=100)
+        except (CheckpointError, OSError, KeyError) as error:
+            print(f"{draw.__name__} is not drawn: {type(error).__name__} {error}")
+    for path in sorted(FIGURES.iterdir()):
+        print(f"{path.name:20} {path.stat().st_size / 1000:6.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""CLIP's published files: their names and ours, read from a folder or from the Hugging Face hub.
+
+    model, tokenizer = load_clip_files("openai/clip-vit-base-patch32")      # needs a network
+    model, tokenizer = load_clip_files("folder/with/its/files")             # needs none
+    encoder = load_text_encoder("stable-diffusion-v1-5/text_encoder")       # the text half alone
+    save_clip_files("my_clip", model, tokenizer)           # transformers' CLIPModel reads it
+
+A folder holds config.json, model.safetensors (or pytorch_model.bin), vocab.json and merges.txt.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from t2i.bpe import Tokenizer, load_tokenizer, save_tokenizer
+from t2i.checkpoint import write_atomically
+from t2i.clip import CLIP, ImageEncoder, TextTransformer
+
+NAMES = {  # transformers' parts of a name, and ours
+    "text_model": "text",
+    "vision_model": "image",
+    "visual_projection": "image_projection",
+    "embeddings.token_embedding.weight": "tokens.weight",
+    "embeddings.position_embedding.weight": "positions",
+    "embeddings.class_embedding": "class_vector",
+    "embeddings.patch_embedding": "conv_in",
+    "pre_layrnorm": "norm_in",  # their spelling
+    "post_layernorm": "norm_out",
+    "final_layer_norm": "norm",
+    "encoder.layers": "layers",
+    "self_attn.q_proj": "attn.to_q",
+    "self_attn.k_proj": "attn.to_k",
+    "self_attn.v_proj": "attn.to_v",
+    "self_attn.out_proj": "attn.to_out",
+    "layer_norm1": "norm1",
+    "layer_norm2": "norm2",
+    "mlp.fc1": "fc1",
+    "mlp.fc2": "fc2",
+}
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+TOKENIZER = ("vocab.json", "merges.txt")
+
+
+class FilesError(ValueError):
+    """Files that cannot be had or used; the message says which, why, and what to do."""
+
+
+def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of transformers' CLIPModel under our names.
+
+    Those of a half alone (CLIPTextModel, CLIPVisionModel, with projection or without) come out
+    under the names of our TextTransformer or ImageEncoder, whether they have a prefix or not.
+    """
+    named = {_renamed(name, NAMES): tensor for name, tensor in state.items()}
+    halves = {half for half in ("text.", "image.") if any(name.startswith(half) for name in named)}
+    if len(halves) == 2:
+        return named
+    return {name.removeprefix(*halves or [""]): tensor for name, tensor in named.items()}
+
+
+def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The way back: our CLIP's weights under the names of transformers' CLIPModel."""
+    ours = {ours: theirs for theirs, ours in NAMES.items()}
+    return {_renamed(name, ours): tensor for name, tensor in state.items()}
+
+
+def load_clip_files(source: str | Path) -> tuple[CLIP, Tokenizer]:
+    """A whole CLIP and its tokenizer.
+
+    Args:
+        source: a folder, or a name on the Hugging Face hub such as
+            "openai/clip-vit-base-patch32", which is downloaded once.
+
+    Raises:
+        FilesError: there is no such folder and no network, a file is missing or damaged, or the
+            weights are not exactly a CLIP's; the message names them.
+    """
+    folder = find_folder(source)
+    config, state = _read(folder)
+    state = from_transformers(state)
+    halves = {"text": ("text_config", _text), "image": ("vision_config", _image)}
+    made = {
+        name: build(_below(name, state), config.get(key, {}), folder)
+        for name, (key, build) in halves.items()
+    }
+    projection = _tensor(state, "text_projection.weight", folder)
+    with torch.device("meta"):
+        model = CLIP(made["text"], made["image"], len(projection))
+    return _filled(model, state, folder), load_tokenizer(folder)
+
+
+def load_text_encoder(source: str | Path) -> TextTransformer:
+    """The text half alone: of a whole CLIP's folder, or of Stable Diffusion's text_encoder.
+
+    Args:
+        source: as in load_clip_files. A projection beside the encoder is left out.
+
+    Raises:
+        FilesError: as in load_clip_files.
+    """
+    folder = find_folder(source)
+    config, state = _read(folder)
+    state = from_transformers(state)
+    if "text_config" in config:
+        config = config["text_config"]
+    state = _below("text", state) or state
+    state.pop("text_projection.weight", None)
+    return _filled(_text(state, config, folder), state, folder)
+
+
+def save_clip_files(folder: str | Path, model: CLIP, tokenizer: Tokenizer) -> None:
+    """Write a CLIP so that transformers' CLIPModel and CLIPTokenizer read it.
+
+    Args:
+        folder: made if it is missing.
+        model, tokenizer: ours.
+    """
+    folder, text, image = Path(folder), model.text, model.image
+    config = {
+        "model_type": "clip",
+        "architectures": ["CLIPModel"],
+        "projection_dim": model.text_projection.out_features,
+        "text_config": _sizes(text)
+        | {
+            "vocab_size": text.tokens.num_embeddings,
+            "max_position_embeddings": len(text.positions),
+            "bos_token_id": tokenizer.start,
+            "eos_token_id": text.end_token,
+            "pad_token_id": text.end_token,
+        },
+        "vision_config": _sizes(image)
+        | {
+            "image_size": image.size,
+            "patch_size": image.conv_in.kernel_size[0],
+            "num_channels": image.conv_in.in_channels,
+        },
+    }
+    tensors = {name: p.detach().contiguous() for name, p in model.state_dict().items()}
+    content = safetensors.torch.save(to_transformers(tensors), {"format": "pt"})
+    write_atomically(folder / WEIGHTS[0], content)
+    write_atomically(folder / "config.json", json.dumps(config, indent=1).encode())
+    save_tokenizer(tokenizer, folder)
+
+
+def find_folder(source: str | Path) -> Path:
+    """The folder itself, or the one into which the hub's files were downloaded.
+
+    Raises:
+        FilesError: neither a folder nor a name that the hub gives; the message says what to do.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+        raise FilesError(f"There is no folder {source}, and it is no hub name like openai/clip.")
+    try:
+        from huggingface_hub import snapshot_download
+
+        patterns = ["config.json", *WEIGHTS, *TOKENIZER]
+        return Path(snapshot_download(str(source), allow_patterns=patterns))
+    except Exception as error:  # the library has dozens of kinds, for every way to have no file
+        raise FilesError(
+            f"{source} cannot be had from the Hugging Face hub here ({type(error).__name__}). "
+            f"Where there is a network, run: hf download {source} --local-dir clip; copy that "
+            f"folder here, and give its path in place of the name."
+        ) from error
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """config.json and the weights of a folder."""
+    path = next((folder / name for name in WEIGHTS if folder.joinpath(name).is_file()), None)
+    if path is None or not folder.joinpath("config.json").is_file():
+        raise FilesError(f"{folder} must hold config.json and {' or '.join(WEIGHTS)}.")
+    try:
+        config = json.loads(folder.joinpath("config.json").read_text(encoding="utf-8"))
+        if path.suffix == ".bin":
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            state = safetensors.torch.load_file(path)
+    except Exception as error:  # a broken file can fail in as many ways as it can be broken
+        raise FilesError(f"A file in {folder} is damaged ({error}): fetch it again.") from error
+    return config, {k: v for k, v in state.items() if not k.endswith("position_ids")}
+
+
+def _text(state: dict[str, Tensor], config: dict, folder: Path) -> TextTransformer:
+    """An empty text encoder of the sizes that its weights have."""
+    vocabulary = _tensor(state, "tokens.weight", folder)
+    end = config.get("eos_token_id", 2)
+    with torch.device("meta"):
+        return TextTransformer(
+            len(vocabulary),
+            len(vocabulary) - 1 if end == 2 else end,  # 2 stands in old files, and is wrong there
+            width=vocabulary.shape[1],
+            max_length=len(_tensor(state, "positions", folder)),
+            **_depth(state, config, 8, folder),
+        )
+
+
+def _image(state: dict[str, Tensor], config: dict, folder: Path) -> ImageEncoder:
+    """An empty image encoder of the sizes that its weights have."""
+    width, channels, patch, _ = _tensor(state, "conv_in.weight", folder).shape
+    side = round((len(_tensor(state, "positions", folder)) - 1) ** 0.5)
+    with torch.device("meta"):
+        return ImageEncoder(
+            side * patch, patch, width, channels=channels, **_depth(state, config, 12, folder)
+        )
+
+
+def _depth(state: dict[str, Tensor], config: dict, heads: int, folder: Path) -> dict[str, int]:
+    """Layers and width of the MLP from the weights; heads from config.json, or as usual."""
+    activation = config.get("hidden_act", "quick_gelu")
+    if activation != "quick_gelu":
+        raise FilesError(f"{folder} was trained with {activation!r}; our CLIP has quick_gelu.")
+    return {
+        "num_layers": len({name.split(".")[1] for name in state if name.startswith("layers.")}),
+        "num_heads": config.get("num_attention_heads", heads),
+        "mlp_width": len(_tensor(state, "layers.0.fc1.weight", folder)),
+    }
+
+
+def _sizes(encoder: TextTransformer | ImageEncoder) -> dict[str, Any]:
+    layer = encoder.layers[0]
+    return {
+        "hidden_size": layer.fc1.in_features,
+        "intermediate_size": layer.fc1.out_features,
+        "num_hidden_layers": len(encoder.layers),
+        "num_attention_heads": layer.attn.num_heads,
+        "hidden_act": "quick_gelu",
+    }
+
+
+def _filled(model: nn.Module, state: dict[str, Tensor], folder: Path) -> Any:
+    """The model with these weights, all of them and no others."""
+    own = model.state_dict()
+    wrong = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unknown": sorted(state.keys() - own.keys()),
+        "of another shape": sorted(
+            name for name in own.keys() & state.keys() if own[name].shape != state[name].shape
+        ),
+    }
+    told = [f"{len(names)} {how} ({', '.join(names[:3])})" for how, names in wrong.items() if names]
+    if told:
+        raise FilesError(f"The weights in {folder} do not fit: {'; '.join(told)}.")
+    state = {name: tensor.float() for name, tensor in state.items()}
+    model.load_state_dict(state, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _renamed(name: str, names: Mapping[str, str]) -> str:
+    for old, new in names.items():
+        name = re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", new, name)
+    return name
+
+
+def _below(part: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    prefix = f"{part}."
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _tensor(state: Mapping[str, Tensor], name: str, folder: Path) -> Tensor:
+    if name not in state:
+        raise FilesError(f"The weights in {folder} do not fit: 1 missing ({name}).")
+    return state[name]

@@ -1,0 +1,191 @@
+"""Recipes of lesson 7: a small CLIP that learns which caption belongs to which scene.
+
+    plan = clip_recipe("cpu")                         # "smoke", "cpu" or "gpu"
+    model = plan.build()                              # a CLIP; model(images, tokens) -> loss
+    for state in train(model, clip_loss, plan.batches(), plan.training, checkpoint="..."):
+        ...
+    model, tokenizer, info = load_clip()              # or start from the committed weights
+
+`python -m t2i.clip_recipes train` makes the committed weights, `python -m t2i.clip_recipes
+evaluate` measures what they recognise.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from t2i.bpe import Tokenizer, train_bpe
+from t2i.caption_synonyms import say_otherwise
+from t2i.clip import CLIP, ImageEncoder, TextTransformer
+from t2i.recipes import DATA, load_trained
+from t2i.scene_specs import Specs, draw_specs
+from t2i.scenes import paint
+from t2i.training import TrainConfig
+
+WEIGHTS = DATA / "clip_cpu.safetensors"
+WORLDS = ("one", "lone")  # half of a batch from each: large things on black, and all the rest
+SIZE, LENGTH = 32, 20  # of the scenes, in pixels; of the captions, in tokens
+NUM_MERGES = 400  # fewer come out: then each word is one piece
+SYNONYM_SHARE = 0.5  # of the colours and objects in the training captions
+
+
+@dataclass(frozen=True)
+class ClipRecipe:
+    """One tier's encoders and training.
+
+    Args:
+        text, image: TextTransformer's and ImageEncoder's arguments, but for vocabulary and size.
+        dim: length of the common vectors.
+        batch_size: pairs a step.
+        training: steps, learning rate and so on.
+    """
+
+    text: dict
+    image: dict
+    dim: int
+    batch_size: int
+    training: TrainConfig
+
+    def build(self, seed: int = 0) -> CLIP:
+        """A fresh model whose first weights depend on the seed alone."""
+        tokenizer = caption_tokenizer()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            text = TextTransformer(len(tokenizer), tokenizer.end, max_length=LENGTH, **self.text)
+            return CLIP(text, ImageEncoder(SIZE, **self.image), self.dim)
+
+    def batches(self, tokenizer: Tokenizer | None = None) -> "ClipBatches":
+        """Scenes and captions, without the held-out pairs and phrasings."""
+        return ClipBatches(self.batch_size, tokenizer)
+
+
+@cache
+def caption_tokenizer() -> Tokenizer:
+    """The tokenizer of the captions: BPE trained on 4000 of the training captions."""
+    return Tokenizer(train_bpe(captions_of(draw_specs(range(4000), world="lone")), NUM_MERGES))
+
+
+def captions_of(specs: Specs, share: float = SYNONYM_SHARE) -> list[str]:
+    """The captions of scenes, in which other words stand for some colours and objects.
+
+    Args:
+        specs: what is to be told.
+        share: of the colours and of the objects that get another name; 0: none, 1: all.
+    """
+    draws = specs.phrasing[:, 8:10]  # the two numbers that the phrasing itself leaves unused
+    told = zip(specs.captions(), draws, strict=True)
+    return [say_otherwise(caption, tuple(pair), share) for caption, pair in told]
+
+
+class ClipBatches:
+    """Endless batches of scenes and the tokens of their captions for train(), never one twice.
+
+    Args:
+        batch_size: pairs in a batch, as many from each of WORLDS.
+        tokenizer: of the captions; None: the recipe's own.
+        seed: of the scenes.
+    """
+
+    def __init__(self, batch_size: int, tokenizer: Tokenizer | None = None, seed: int = 0):
+        if batch_size < 2 or batch_size % len(WORLDS):
+            raise ValueError(
+                f"batch_size must be a multiple of {len(WORLDS)} (as many scenes from each world), "
+                f"got {batch_size}"
+            )
+        self.batch_size, self.seed, self.position = batch_size, seed, 0
+        self._tokenizer = tokenizer or caption_tokenizer()
+        self._rows: dict[str, list[int]] = {}  # a caption that came up before
+
+    def __iter__(self) -> "ClipBatches":
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        share = self.batch_size // len(WORLDS)
+        numbers = range(self.position * share, (self.position + 1) * share)
+        parts = [draw_specs(numbers, world=world, seed=self.seed) for world in WORLDS]
+        self.position += 1
+        captions = [caption for specs in parts for caption in captions_of(specs)]
+        return torch.cat([paint(specs, SIZE) for specs in parts]), self._tokens(captions)
+
+    def _tokens(self, captions: Sequence[str]) -> Tensor:
+        for caption in captions:
+            if caption not in self._rows:
+                self._rows[caption] = self._tokenizer.encode(caption, LENGTH)
+        return torch.tensor([self._rows[caption] for caption in captions])
+
+    def state(self) -> dict:
+        """What restore needs to go on from here."""
+        return {"batch_size": self.batch_size, "seed": self.seed, "position": self.position}
+
+    def restore(self, state: dict) -> None:
+        """Go on where such a ClipBatches stood; ValueError when its scenes were others."""
+        for name, here in self.state().items():
+            if name != "position" and state.get(name) != here:
+                raise ValueError(f"its data has {name} {state.get(name)}, this run's has {here}")
+        self.position = state["position"]
+
+
+def clip_loss(model: CLIP, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """What train minimises.
+
+    Args:
+        model: called as model(images, tokens).
+        batch: images (B, 3, H, W) and tokens (B, L), as ClipBatches gives them.
+    """
+    return model(*batch)
+
+
+def clip_recipe(tier: str) -> ClipRecipe:
+    """The recipe of a tier: "smoke" (seconds, no meaning), "cpu" (10 minutes), "gpu"."""
+    if tier not in RECIPES:
+        raise ValueError(f"tier must be one of {', '.join(RECIPES)}, got {tier!r}")
+    return RECIPES[tier]
+
+
+TEXT = {"width": 64, "num_layers": 2, "num_heads": 2}
+IMAGE = {"patch": 8, "width": 128, "num_layers": 3, "num_heads": 4}
+RECIPES = {
+    "smoke": ClipRecipe(TEXT, IMAGE, 64, 32, TrainConfig(steps=10)),
+    "cpu": ClipRecipe(
+        TEXT,
+        IMAGE,
+        64,
+        128,
+        TrainConfig(steps=3000, learning_rate=3e-3, muon_rate=0.02, save_every=250),
+    ),
+    "gpu": ClipRecipe(
+        {"width": 256, "num_layers": 4, "num_heads": 4},
+        {"patch": 4, "width": 256, "num_layers": 6, "num_heads": 4},
+        128,
+        1024,
+        TrainConfig(steps=5000, learning_rate=1e-3, muon_rate=0.02, save_every=500),
+    ),
+}
+
+
+def load_clip(path: str | Path = WEIGHTS) -> tuple[CLIP, Tokenizer, dict]:
+    """The committed CLIP of lesson 7, its tokenizer, and how it was trained.
+
+    Args:
+        path: weights that `python -m t2i.clip_recipes train` wrote.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    model, info = load_trained(path, clip_recipe)
+    return model, caption_tokenizer(), info
+
+
+def main() -> None:
+    """Train a recipe, or measure the weights that came out."""
+    from t2i import clip_runs, recipe_runs  # they stand on this module
+
+    recipe_runs.command_line("t2i.clip_recipes", clip_runs, "clip", 2048, "pictures to recognise")
+
+
+if __name__ == "__main__":
+    main()

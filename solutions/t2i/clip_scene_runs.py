@@ -1,0 +1,138 @@
+"""Does lesson 6's denoiser understand words that it never saw, if CLIP reads them to it?
+
+Called by `python -m t2i.clip_scene_recipes train` and `... evaluate`. Two networks draw the same
+captions from the same noise: lesson 6's, with a vector for each word, and the same with CLIP. In
+the plain captions both know all words; in those said otherwise every colour and every object has
+a name that neither was trained to draw. Lesson 6's network needs vectors for these names, and gets
+what it would have, had they stood in its table from the first day: random, never trained.
+"""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from t2i.batches import stream_seed
+from t2i.caption_synonyms import WORDS
+from t2i.captions import PADDING, VOCABULARY, parse
+from t2i.checkpoint import digest
+from t2i.clip_recipes import LENGTH as CLIP_LENGTH
+from t2i.clip_recipes import caption_tokenizer, captions_of
+from t2i.clip_scene_recipes import (
+    clip_scene_loss,
+    clip_scene_recipe,
+    draw_tokens,
+    empty_caption,
+    load_clip_scenes,
+)
+from t2i.recipe_runs import machine, train_weights, update_json
+from t2i.scene_judge import look
+from t2i.scene_recipes import LENGTH, ByTokens, load_scenes
+from t2i.scene_recipes import WEIGHTS as SCENES
+from t2i.scene_runs import count_views, prompts
+from t2i.scene_specs import HELDOUT_PAIRS
+from t2i.text_unet import SceneDenoiser
+
+PART = 64  # pictures drawn at once
+_NUMBER = {word: number for number, word in enumerate((*VOCABULARY, *WORDS))}
+
+
+def train_recipe(tier: str, out: Path, device: torch.device) -> dict:
+    """Train a tier's recipe, write weights (fp16) and how the training went (JSON)."""
+    plan = clip_scene_recipe(tier)
+    return train_weights(plan, plan.batches(), clip_scene_loss, out, device, tier=tier)
+
+
+def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dict:
+    """Let both networks draw plain captions and the same captions said otherwise; the judge looks.
+
+    Args:
+        path: weights of the network with CLIP; the figures go to the .json beside them.
+        count: captions of each kind.
+        seed: of phrasings and noise.
+    """
+    started = time.perf_counter()
+    readers = {
+        "a vector a word": by_words(load_scenes()[0].to(device)),
+        "CLIP": by_clip(load_clip_scenes(path)[0].to(device)),
+    }
+    specs = prompts(~HELDOUT_PAIRS, count, "train", seed)
+    asked = [parse(caption) for caption in specs.captions()]
+    found: dict = {name: {} for name in readers}
+    for kind, share in (("plain", 0.0), ("said otherwise", 1.0)):
+        captions = captions_of(specs, share)
+        for name, read in readers.items():
+            views = look(draw(read, captions, seed, f"{name}, {kind}"))
+            counted = count_views(views, asked, specs)
+            counted.pop("failures")
+            found[name][kind] = counted
+            print(name, kind, counted)
+    result = {
+        "weights": digest(path),
+        "words_weights": digest(SCENES),
+        "drawn": found,
+        "examples": captions_of(specs, 1.0)[:6],
+        "sampling_seconds": round(time.perf_counter() - started, 1),
+        "sampling_machine": machine(device),
+    }
+    update_json(path.with_suffix(".json"), result)
+    return result
+
+
+Read = Callable[[Sequence[str]], tuple[nn.Module, Tensor, int | Tensor]]
+
+
+def by_clip(model: nn.Module) -> Read:
+    """How the network with CLIP takes captions: model, tokens, and the tokens of nothing."""
+    return lambda captions: (model, caption_tokenizer()(captions, CLIP_LENGTH), empty_caption())
+
+
+def by_words(model: SceneDenoiser, seed: int = 0) -> Read:
+    """How lesson 6's network takes captions, with untrained vectors for the words it lacks.
+
+    Args:
+        model: lesson 6's; its table of words grows in place.
+        seed: of the new vectors, drawn as every word's vector was before training.
+    """
+    table = model.words.words
+    generator = torch.Generator().manual_seed(seed)
+    new = torch.randn(len(WORDS), table.embedding_dim, generator=generator)
+    if table.num_embeddings == len(VOCABULARY):
+        grown = torch.cat([table.weight.data, new.to(table.weight)])
+        model.words.words = nn.Embedding.from_pretrained(grown)
+    return lambda captions: (ByTokens(model), word_tokens(captions), PADDING)
+
+
+def word_tokens(captions: Sequence[str], length: int = LENGTH) -> Tensor:
+    """Captions as captions.encode gives them, synonyms too: those have numbers after all others."""
+    tokens = torch.full((len(captions), length), PADDING)
+    for row, caption in enumerate(captions):
+        numbers = [_NUMBER[word] for word in re.findall(r"[^\s,.:;!?]+", caption.lower())]
+        tokens[row, : len(numbers)] = torch.tensor(numbers)
+    return tokens
+
+
+def draw(read: Read, captions: Sequence[str], seed: int, name: str = "") -> Tensor:
+    """A picture for each caption, a part at a time; the noise depends on the seed alone."""
+    model, tokens, null = read(captions)
+    parts = tqdm(tokens.split(PART), desc=name, unit="batch")
+    drawn = [
+        draw_tokens(model, part, null, stream_seed("told", seed, i)) for i, part in enumerate(parts)
+    ]
+    return torch.cat(drawn)
+
+
+def summary(measured: dict) -> list[tuple[str, ...]]:
+    """The figures of evaluate as rows of text: reader, captions, n, then shares in percent."""
+    rows = []
+    for kind in ("plain", "said otherwise"):
+        for name, sets in measured["drawn"].items():
+            found = sets[kind]
+            cells = [found[key] for key in ("colour", "object", "satisfied", "shuffled")]
+            shares = [f"{c['share']:.1%} ({c['low']:.1%} to {c['high']:.1%})" for c in cells]
+            rows.append((kind, name, str(found["n"]), *shares))
+    return rows

@@ -1,0 +1,89 @@
+"""Lesson 7's tables: what the repository's commands measured, read from the files of figures."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from IPython.display import Markdown
+
+from t2i.captions import SIZES
+from t2i.clip_recipes import WEIGHTS
+
+
+def zero_shot_table(path: Path = WEIGHTS) -> Markdown:
+    """What the committed CLIP recognises, as measured by the repository's command."""
+    measured = _figures(path)
+    if "zero_shot" not in measured:
+        return Markdown("Not measured yet: `python -m t2i.clip_recipes evaluate` does it.")
+    names = ("colour", "object", "pair", "colour said otherwise", "object said otherwise")
+    rows = [("scenes", "pairs of colour and object", "how many", *names)]
+    rows.append(("---",) * len(rows[0]))
+    for key, found in measured["zero_shot"].items():
+        world, split = key.split("/")
+        shares = [f"{found[n]['share']:.1%} ({_range(found[n])})" for n in names]
+        rows.append((_WORLDS[world], _SPLITS[split], str(found["n"]), *shares))
+    chances = [f"{found[name]['chance']:.1%}" for name in names]
+    rows.append(("*chance*", "", "", *chances))
+    sizes = measured["zero_shot"]["lone/train"]
+    shares = [f"{sizes[f'object, {size}']['share']:.1%} of the {size} ones" for size in SIZES]
+    note = f"Objects in scenes of all sizes (seen pairs): {' and '.join(shares)} are recognised."
+    return Markdown(_table(rows).data + "\n\n" + note)
+
+
+def retrieval_table(path: Path = WEIGHTS) -> Markdown:
+    """Who finds its partner among 512, with chance and the perfect reader beside it."""
+    measured = _figures(path)
+    if "retrieval" not in measured:
+        return Markdown("Not measured yet: `python -m t2i.clip_recipes evaluate` does it.")
+    head = ("scenes", "captions", "way", "R@1", "chance", "perfect reader", "best fit is true")
+    rows = [head, ("---",) * len(head)]
+    for key, found in measured["retrieval"].items():
+        world, split = key.split("/")
+        for way in ("picture to caption", "caption to picture"):
+            cells = [f"{found[way][name]:.1%}" for name in ("first", "chance", "perfect", "true")]
+            rows.append((_WORLDS[world], _SPLITS[split], way, *cells))
+    return _table(rows)
+
+
+def batch_table(path: Path = WEIGHTS) -> Markdown:
+    """The same number of pictures in small and in large batches."""
+    measured = _figures(path).get("batch_sizes")
+    if measured is None:
+        return Markdown("Not measured yet: `python -m t2i.clip_runs` does it.")
+    head = ("pairs a batch", "steps", "colour", "object", "object, held-out pairs", "R@1 of 512")
+    rows = [head, ("---",) * len(head)]
+    for size, found in measured["runs"].items():
+        seen, new = found["train"], found["heldout_pairs"]
+        first = found["retrieval"]["picture to caption"]["first"]
+        shares = (seen["colour"]["share"], seen["object"]["share"], new["object"]["share"], first)
+        rows.append((size, str(found["steps"]), *(f"{share:.1%}" for share in shares)))
+    return _table(rows)
+
+
+def told_table(path: Path | None = None) -> Markdown:
+    """Lesson 6's denoiser with a vector a word, and with CLIP: plain captions, and other words."""
+    from t2i.clip_scene_recipes import WEIGHTS as TOLD  # stands on much that only this table needs
+    from t2i.clip_scene_runs import summary
+
+    measured = _figures(path or TOLD)
+    if "drawn" not in measured:
+        return Markdown("Not measured yet: `python -m t2i.clip_scene_recipes evaluate` does it.")
+    head = ("captions", "read by", "how many", "colour", "object", "both", "shuffled")
+    return _table([head, ("---",) * len(head), *summary(measured)])
+
+
+_WORLDS = {"one": "large, on black", "lone": "all sizes, places, backgrounds"}
+_SPLITS = {"train": "seen", "heldout_pairs": "held-out pairs", "heldout_phrasings": "held-out ways"}
+
+
+def _figures(path: Path) -> dict:
+    path = path.with_suffix(".json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _range(found: dict) -> str:
+    return f"{found['low']:.1%} to {found['high']:.1%}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Markdown:
+    return Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
