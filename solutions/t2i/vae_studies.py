@@ -193,12 +193,12 @@ def main() -> None:
     """Run one of the studies."""
     parser = argparse.ArgumentParser(prog="python -m t2i.vae_studies", description=main.__doc__)
     parser.add_argument("command", choices=("compare", "diffuse", "cost"))
-    parser.add_argument("--steps", type=int, help="of each training (400 or 1200)")
+    parser.add_argument("--steps", type=int, help="of each training (400 or 500)")
     options = parser.parse_args()
     if options.command == "compare":
         compare(options.steps or 400)
     elif options.command == "diffuse":
-        diffuse(options.steps or 1200)
+        diffuse(options.steps or 500)
     else:
         cost()
 
