@@ -129,7 +129,8 @@ def _symptom(actual: Tensor, expected: Tensor) -> str:
         if factor < 0 and abs(abs(factor) - 1) < 0.01:
             return "the sign is wrong"
         everywhere = "everywhere " if len(actual) > 1 else ""
-        size = f"{abs(factor):.0f}" if abs(factor) >= 10 else f"{abs(factor):.2g}"
+        digits = 4 if 0.95 < abs(factor) < 1.05 else 2
+        size = f"{abs(factor):.0f}" if abs(factor) >= 10 else f"{abs(factor):.{digits}g}"
         return f"{everywhere}{size} times the right value"
     return "all values differ" if len(actual) > 1 else "another number"
 

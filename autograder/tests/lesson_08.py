@@ -579,6 +579,8 @@ def price(x, back, mean, logvar, weight: float, way: str = "") -> Tensor:
         return (wrong + weight * kl).mean() / x.numel()
     if way == "pixels":
         return (wrong + weight * kl).mean() / x[0, 0].numel()
+    if way == "latents":
+        return (wrong + weight * kl).mean() / mean[0].numel()
     if way == "no kl":
         return wrong.mean() / numbers
     if way == "no weight":
@@ -611,6 +613,8 @@ LOSS_MISTAKES = {
     "divided twice": "It is divided by all numbers of the batch after the mean over the pictures: "
     "that counts the batch twice. C · H · W is x_0[0].numel().",
     "pixels": "It is divided by H · W; the colours count too: C · H · W.",
+    "latents": "It is divided by the number of latent values; C · H · W is that of colour values, "
+    "x_0[0].numel().",
     "no kl": "The KL is missing.",
     "no weight": "kl_weight is not used.",
     "minus": "The KL is taken away, and should be added: like this the network is paid for writing "
@@ -657,7 +661,7 @@ def with_own_kl(student, x, back, mean, logvar, weight: float) -> Tensor | None:
 
 @exercise("vae_loss")
 def test_loss(student, rng):
-    check_loss(student, rng, (5, 3, 4, 6), (5, 4, 2, 3), 7.0)
+    check_loss(student, rng, (5, 3, 4, 6), (5, 4, 3, 3), 7.0)
     check_loss(student, rng, (1, 1, 8, 4), (1, 2, 2, 1), 0.3, torch.float64)
 
 

@@ -8,7 +8,7 @@ r"""
 
 A denoiser that works on the middle row instead of the top row has far less to do. That is the step from lesson 6's little network to Stable Diffusion: it never sees a pixel. It removes noise from a *latent picture*, and when it is done, a **decoder** makes a picture of it, once.
 
-Today you write that autoencoder. It is Stable Diffusion's, at a smaller size: load its weights into yours, and you get its numbers. Plan about two hours. Training takes five minutes here.
+Today you write that autoencoder. It is Stable Diffusion's, at a smaller size: load its weights into yours, and you get its numbers. Plan about two hours. Training takes about five minutes here, in two parts.
 """
 
 # %%
@@ -56,7 +56,7 @@ show_vae.cost_bars({"FLOPs of one step": flops, "seconds of one step": seconds})
 
 # %% [markdown]
 r"""
-A sixteenth of the places, a sixteenth of the multiplications. The seconds fall a little less where the pictures are small, since part of the time goes into starting each operation. For Stable Diffusion the sum is harder still: 512×512 pixels become 64×64 latents, and attention, where each place looks at each other place, gets 4,096 times cheaper.
+A sixteenth of the places, a sixteenth of the multiplications. The seconds fall less where the pictures are small, since part of the time goes into starting each operation. For Stable Diffusion the saving is larger still: 512×512 pixels become 64×64 latents, and attention, where each place looks at each other place, gets 4,096 times cheaper.
 
 The price is that something has to translate, there and back, and that it must not lose what matters. A neighbourhood's mean colour is an **autoencoder** that needs no learning: one number a channel for each block of pixels, and back again by painting the block in it.
 """
@@ -278,13 +278,13 @@ show.curves(
 
 # %% [markdown]
 r"""
-Too narrow is dear, since a narrow cloud says its place precisely, and precision has to be paid for. A cloud of standard deviation 1 at mean 0 costs nothing: it says nothing, as it is the same for each picture. The encoder will spend nats where they buy most.
+Both sides are dear. Twice the variance costs 0.15 nats, half of it 0.10: too wide grows with the variance itself, too narrow only with its logarithm. But a narrow cloud is worth something: it says its place precisely, and precision has to be paid for. A cloud of standard deviation 1 at mean 0 costs nothing: it says nothing, as it is the same for each picture. The encoder will spend nats where they buy most.
 
 Here is how the parts fit together. Two 1×1 convolutions stand round the latents (their names come from a relative of this network that rounds its latents, that is, *quantises* them).
 """
 
 # %%
-from t2i.latents import LOGVAR_RANGE
+from t2i.latents import LOGVAR_RANGE  # -30 to 20: logvar is kept inside, so exp() stays finite
 
 # %%
 #| given: latents.Posterior vae.AutoencoderKL
@@ -299,7 +299,7 @@ $$\text{loss} = \frac{1}{C\,H\,W}\Big(\sum (x_0 - \hat x_0)^2 + \text{kl\_weight
 
 Mind how both are counted. The first sum runs over all $C\cdot H\cdot W$ colour values of a picture, the KL over all its latent values. Dividing *both* by $C\cdot H\cdot W$ only keeps the number handy. Dividing *one* of them changes the price: `F.mse_loss(...) + kl_weight * kl.mean()` looks innocent, and charges 3,072 times as much for a nat at 32×32 pixels. It is how most first VAEs fail.
 
-Why the square? It says that the decoder expects to miss each colour by about σ, with Gaussian error, and then the right price of a nat is $2\sigma^2$. So `kl_weight` answers a plain question: *how wrong may a colour be before it is worth writing more?* Ours is 0.001, so σ is 0.02, a hundredth of the way from −1 to 1. But the square has a habit, too. Where the decoder is in doubt between two pictures, the best answer is their mean: **blur**. Stable Diffusion takes the absolute error, and two more losses that section 9 names.
+Why the square? Say that the decoder expects to miss each colour by about $s$, with Gaussian error. (Another spread than that of the latents.) To say where the true colour lies then costs $\text{error}^2 / (2s^2)$ nats, but for a constant. Add the nats of the KL and multiply all by $2s^2$: the error squared, plus $2s^2$ times KL. So `kl_weight` is $2s^2$, and answers a plain question: *how wrong may a colour be before it is worth writing more?* Ours is 0.001, so $s$ is 0.02, a hundredth of the way from −1 to 1. But the square has a habit, too. Where the decoder is in doubt between two pictures, the best answer is their mean: **blur**. Stable Diffusion takes the absolute error, and two more losses that section 9 names.
 """
 
 # %%
@@ -526,6 +526,8 @@ assert torch.isclose((factor * latents).std(), torch.tensor(1.0)), "multiplied b
 # %% [markdown]
 r"""
 And now the door to the latent world. `encode` leads in: draw, then **multiply**. `decode` leads out: **divide**, then decode. To forget one of the two is among the most common mistakes there are. Nothing crashes: the pictures come out pale, or burnt.
+
+The factor belongs to the weights without being learnt. So keep it as a **buffer** called `scaling_factor` (`self.register_buffer`): a tensor that is saved and moved with the module. And the autoencoder is done: put it into eval mode and freeze it.
 """
 
 # %%
@@ -691,7 +693,7 @@ Have you got the folder `vae` of Stable Diffusion 1.5 on your disk? `t2i.vae_fil
 #| quiz: wonderful_kl
 
 # %%
-#| quiz: burnt_pictures
+#| quiz: pale_pictures
 
 # %%
 #| quiz: no_skips

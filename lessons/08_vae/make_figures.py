@@ -67,8 +67,8 @@ def autoencoder() -> show.Picture:
             arrow(axes, *ends[::turn])
     box(axes, 13.1, 5.6, "8 × 8 × 8", show.GREY, 1.6)
     arrow(axes, (11.4, 5.6), (12.25, 5.6))
-    box(axes, 14.9, 4.4, "mean\n4 × 8 × 8", show.GREEN, 1.6)
-    box(axes, 13.1, 4.4, "logvar\n4 × 8 × 8", show.GREEN, 1.6)
+    box(axes, 13.1, 4.4, "mean\n4 × 8 × 8", show.GREEN, 1.6)
+    box(axes, 14.9, 4.4, "logvar\n4 × 8 × 8", show.GREEN, 1.6)
     arrow(axes, (13.1, 5.1), (13.1, 4.9))
     arrow(axes, (13.6, 5.1), (14.5, 4.9))
     box(axes, 14.0, 2.9, "z = mean + σ · noise", show.PURPLE, 3.3, 0.8)
@@ -83,7 +83,7 @@ def autoencoder() -> show.Picture:
 
 def padding() -> show.Picture:
     """Where the first and the last window stand, with a border all round and below and right."""
-    figure, both = blank(7.2, 3.6, (-1.5, 7.5), (7.3, -1.3), columns=2)
+    figure, both = blank(7.2, 3.8, (-1.5, 7.5), (7.3, -2.0), columns=2)
     sides = (("lesson 2: border all round", (0, 0), -1), ("here: below and right", (1, 1), 0))
     for axes, (title, _, start) in zip(both, sides, strict=True):
         first, last = start, start + 4
@@ -99,7 +99,7 @@ def padding() -> show.Picture:
             frame = {"fill": False, "edgecolor": colour, "lw": 3}
             axes.add_patch(Rectangle((place, place), 2.94, 2.94, **frame))
             axes.text(place + 1.47, place + 1.47, name, color=show.BLACK, fontsize=11, **MIDDLE)
-        axes.set_title(title)
+        axes.text(3, -1.5, title, fontsize=12, **MIDDLE)
     return show.Picture(figure, "")
 
 
