@@ -1,0 +1,971 @@
+"""Hidden tests of lesson 9: patches, places, DiT and the joint block.
+
+Compared with torch's unfold, closed forms and diffusers. Where an exercise runs the learner's other
+pieces, it is judged by calling those same pieces from here, one by one, in the right order: a
+mistake in modulate costs the points of modulate and no others.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from diffusers import DiTTransformer2DModel
+from diffusers.models.attention import JointTransformerBlock
+from diffusers.models.embeddings import get_2d_sincos_pos_embed
+from torch import Tensor, nn
+
+from autograder import testing_modules
+from autograder.remote import Handle, RemoteError
+from autograder.testing import exercise, expect, expect_close, fail, matches
+from autograder.testing_modules import ask, every_parameter_learns, normal
+from t2i import dit as reference
+from t2i.dit_files import dit_from_config, dit_state_dict, joint_state_dict, share_embedding
+from t2i.joint import JointAttentionBlock, joint_mask
+from t2i.unet import timestep_embedding
+
+CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+
+shuffled = partial(testing_modules.shuffled, gain=1.0)
+
+
+def random_weights(theirs: nn.Module, rng: torch.Generator, change: Callable = dict) -> nn.Module:
+    """Random weights for a model of diffusers', in which a norm's name also stands before layers.
+
+    Args:
+        change: what else to do with the weights.
+    """
+    state = {name.replace("norm", "n"): value for name, value in theirs.state_dict().items()}
+    state = dict(zip(theirs.state_dict(), shuffled(state, rng).values(), strict=True))
+    theirs.load_state_dict(change(state))
+    return theirs.eval()
+
+
+load = partial(testing_modules.load, other="another size")
+
+PIECE_STOPS = (
+    "A piece that this exercise runs raises an error, so it cannot be judged yet: mend the other "
+    "exercise first."
+)
+OTHER_PIECES = "If the line is not in this exercise, mend the other exercise first: it runs here."
+IN_PLACE = {
+    "inplace operation": "A value that the gradients still need was changed in place (with +=, or "
+    "a method that ends in _): write x = x + … instead.",
+    "": OTHER_PIECES,
+}
+
+
+def unchanged(student, call: Callable, value: Tensor, name: str) -> None:
+    """Run `call` on a tensor that lives in the learner's process, and see that it stayed."""
+    held = student.hold(value.clone())
+    call(held)
+    expect(
+        torch.equal(held.call("clone"), value),
+        f"Your code changes {name} in place (with +=, or a method that ends in _). It belongs to "
+        "the caller: make a new tensor instead.",
+    )
+
+
+def piece(call: Callable):
+    """Run the learner's other pieces; where one stops, this exercise cannot be judged."""
+    try:
+        return call()
+    except RemoteError as error:
+        if error.type_name == "NotImplementedError":
+            raise
+        return fail(PIECE_STOPS)
+
+
+# --- patchify and unpatchify ----------------------------------------------------------------------
+
+
+def cut(x: Tensor, p: int, inside: str = "pqc", patches: str = "hw") -> Tensor:
+    """patchify, with the axes inside a patch and of the patches in any order."""
+    b, c, height, width = x.shape
+    pieces = x.reshape(b, c, height // p, p, width // p, p)
+    at = {"c": 1, "h": 2, "p": 3, "w": 4, "q": 5}
+    pieces = pieces.permute(0, *(at[axis] for axis in patches + inside))
+    return pieces.reshape(b, -1, p * p * c)
+
+
+CUT_HINTS = {
+    "Error while processing rearrange": "With einops: 'b c (h p) (w q) -> b (h w) (p q c)', and it "
+    "wants to know p and q.",
+    "is invalid for input of size": "Height and width differ: there are H / p rows and W / p "
+    "columns of patches.",
+    "view size is not compatible": "view needs the values in order in memory: use reshape.",
+    "": "Split height into (h p) and width into (w q), then put the axes in order: h w p q c.",
+}
+CUT_MISTAKES = {
+    "Inside a patch the channel comes first; the order is (row, column, channel): 'p q c'.": "cpq",
+    "Inside a patch rows and columns have changed places: the order is 'p q c', row by row.": "qpc",
+    "Inside a patch the order is (column, channel, row); it should be 'p q c'.": "qcp",
+    "Inside a patch the order is (row, channel, column); it should be 'p q c'.": "pcq",
+}
+
+
+@exercise("patchify")
+def test_patchify(student, rng):
+    for shape, p in (((3, 2, 6, 4), 2), ((1, 3, 6, 9), 3), ((2, 5, 3, 2), 1), ((2, 1, 4, 12), 4)):
+        x = normal(rng, *shape)
+        b, c, height, width = shape
+        expected = F.unfold(x, p, stride=p).unflatten(1, (c, p * p)).permute(0, 3, 2, 1).flatten(2)
+        causes = {text: cut(x, p, inside) for text, inside in CUT_MISTAKES.items()}
+        causes |= {
+            "The patches go column by column; they should go row by row: '(h w)'.": cut(
+                x, p, patches="wh"
+            ),
+            "This is a plain reshape: it has the right shape, but takes whole rows of pixels "
+            "where patches should be. The axes must be exchanged, as rearrange does.": x.reshape(
+                b, -1, p * p * c
+            ),
+            "Rows of patches and rows inside a patch are confused: with einops it is (h p), the "
+            "patch first, not (p h).": x.reshape(b, c, p, height // p, p, width // p)
+            .permute(0, 3, 5, 2, 4, 1)
+            .reshape(b, -1, p * p * c),
+            "The result has a grid of patches, (B, H/p, W/p, …); it should be a list, "
+            "(B, N, …): '(h w)'.": cut(x, p).unflatten(1, (height // p, width // p)),
+        }
+        expect_close(
+            ask(lambda x=x, p=p: student.patchify(x, p), CUT_HINTS),
+            expected,
+            "the list of patches",
+            causes=causes,
+            otherwise="With einops: 'b c (h p) (w q) -> b (h w) (p q c)'.",
+            **CLOSE,
+        )
+
+
+@exercise("patchify")
+def test_patchify_whole_patches_only(student, rng):
+    for shape in ((2, 3, 6, 8), (2, 3, 8, 6)):
+        try:
+            student.patchify(normal(rng, *shape), 4)
+        except RemoteError as error:
+            if error.type_name == "NotImplementedError":
+                raise
+            continue
+        fail(
+            "A side of 6 pixels does not fall into whole patches of 4, and your code cuts it "
+            "without complaint: pixels are lost. Use reshape or rearrange with the exact sizes, or "
+            "raise a ValueError."
+        )
+
+
+@exercise("patchify")
+def test_patchify_keeps_its_dtype_and_its_input(student, rng):
+    x = normal(rng, 2, 3, 4, 6, dtype=torch.float64)
+    patches = ask(lambda: student.patchify(x, 2), CUT_HINTS)
+    advice = "Nothing is computed here: every number keeps its value and its dtype."
+    expect_close(patches, cut(x, 2), "the list of patches", otherwise=advice, check_dtype=True)
+    unchanged(student, lambda held: student.patchify(held, 2), x, "x")
+
+
+JOIN_HINTS = {
+    "Error while processing rearrange": "With einops: 'b (h w) (p q c) -> b c (h p) (w q)', and it "
+    "wants to know h, p and q. h counts rows of patches: height // patch_size.",
+    "is invalid for input of size": "There are height // patch_size rows of patches and width // "
+    "patch_size columns: height and width count pixels, and they differ.",
+    "view size is not compatible": "view needs the values in order in memory: use reshape.",
+    "": "Give (h w) and (p q c) their own axes, then put them in order: c, (h p), (w q).",
+}
+
+
+def joined(
+    patches: Tensor, p: int, height: int, width: int, inside="pqc", grid="hw", shape="chpwq"
+) -> Tensor:
+    """unpatchify, with the axes read in any order."""
+    b, c = len(patches), patches.shape[2] // p**2
+    size = {"h": height // p, "w": width // p, "p": p, "q": p, "c": c}
+    names = grid + inside
+    pieces = patches.reshape(b, *(size[name] for name in names))
+    pieces = pieces.permute(0, *(names.index(name) + 1 for name in shape))
+    return pieces.reshape(b, c, height, width)
+
+
+@exercise("unpatchify")
+def test_unpatchify(student, rng):
+    cases = (
+        ((3, 6, 8), 2, 6, 4),
+        ((2, 6, 27), 3, 6, 9),
+        ((2, 6, 5), 1, 2, 3),
+        ((1, 4, 16), 4, 4, 16),
+    )
+    for shape, p, height, width in cases:
+        patches = normal(rng, *shape)
+        c = shape[2] // p**2
+        columns = patches.unflatten(2, (p * p, c)).permute(0, 3, 2, 1).flatten(1, 2)
+        expected = F.fold(columns, (height, width), p, stride=p)
+        sizes = (patches, p, height, width)
+        expect_close(
+            ask(lambda sizes=sizes: student.unpatchify(*sizes), JOIN_HINTS),
+            expected,
+            "the picture",
+            causes={
+                "Inside a patch the channel is read first; the order is (row, column, channel): "
+                "'p q c'.": lambda s=sizes: joined(*s, inside="cpq"),
+                "Inside a patch rows and columns have changed places.": lambda s=sizes: joined(
+                    *s, inside="qpc"
+                ),
+                "The patches are put down column by column; they go row by row: "
+                "'(h w)'.": lambda s=sizes: joined(*s, grid="wh"),
+                "This is a plain reshape: it has the right shape, but the pixels of a patch end "
+                "up in a line. The axes must be exchanged.": lambda s=sizes: s[0].reshape(
+                    len(s[0]), -1, *s[2:]
+                ),
+                "Patches and pixels inside them are confused: it is (h p), the patch first, not "
+                "(p h).": lambda s=sizes: joined(*s, shape="cphqw"),
+                "Height and width have changed places.": lambda s=sizes: joined(
+                    s[0], s[1], s[3], s[2]
+                ),
+                "The channel is the last axis; a picture is (B, C, height, "
+                "width).": lambda s=sizes: joined(*s).permute(0, 2, 3, 1),
+            },
+            otherwise="With einops: 'b (h w) (p q c) -> b c (h p) (w q)'. height and width count "
+            "pixels, and they differ; there are h = height // patch_size rows of patches.",
+            **CLOSE,
+        )
+
+
+@exercise("unpatchify")
+def test_unpatchify_keeps_its_dtype_and_its_input(student, rng):
+    patches = normal(rng, 2, 6, 12, dtype=torch.float64)
+    picture = ask(lambda: student.unpatchify(patches, 2, 4, 6), JOIN_HINTS)
+    advice = "Nothing is computed here: every number keeps its value and its dtype."
+    expected = joined(patches, 2, 4, 6)
+    expect_close(picture, expected, "the picture", otherwise=advice, check_dtype=True)
+    unchanged(student, lambda held: student.unpatchify(held, 2, 4, 6), patches, "patches")
+
+
+# --- sincos_position_embedding_2d -----------------------------------------------------------------
+
+
+def table(dim: int, height: int, width: int, wrong: str = "") -> Tensor:
+    """The table by its closed form; `wrong` makes one well-known mistake."""
+    places = [(y, x) for y in range(height) for x in range(width)]
+    if wrong == "columns first":
+        places = [(y, x) for x in range(width) for y in range(height)]
+    y, x = (torch.tensor([place[i] for place in places]).double() for i in (0, 1))
+    if wrong == "counted from one":
+        y, x = y + 1, x + 1
+    if wrong == "fractions":
+        y, x = y / height, x / width
+    first, second = (y, x) if wrong == "row first" else (x, y)
+    first, second = (x, x) if wrong == "only x" else (first, second)
+    first, second = (y, y) if wrong == "only y" else (first, second)
+    quarter = dim // 4
+    count = 2 * quarter if wrong == "slow clocks" else quarter
+    omega = 10_000.0 ** (-torch.arange(quarter).double() / count)
+
+    def clocks(position: Tensor) -> tuple[Tensor, Tensor]:
+        angles = position[:, None] * omega
+        return (angles.cos(), angles.sin()) if wrong == "cosines" else (angles.sin(), angles.cos())
+
+    if wrong == "index":
+        flat = torch.arange(height * width).double()
+        angles = flat[:, None] * 10_000.0 ** (-torch.arange(2 * quarter).double() / (2 * quarter))
+        return torch.cat([angles.sin(), angles.cos()], 1).float()
+    if wrong == "summed":
+        omega = 10_000.0 ** (-torch.arange(2 * quarter).double() / (2 * quarter))
+        return (torch.cat(clocks(x), 1) + torch.cat(clocks(y), 1)).float()
+    if wrong == "interleaved":
+        (a, b), (c, d) = clocks(x), clocks(y)
+        return torch.stack([torch.cat([a, b], 1), torch.cat([c, d], 1)], 2).flatten(1).float()
+    return torch.cat([*clocks(first), *clocks(second)], 1).float()
+
+
+TABLE_MISTAKES = {
+    "row first": "The row y comes first; the first half of the channels tells the column x.",
+    "columns first": "The places go column by column; they should go row by row, as patchify cuts: "
+    "x runs 0 1 2 0 1 2.",
+    "only x": "Both halves tell the column x; the second half should tell the row y.",
+    "only y": "Both halves tell the row y; the first half should tell the column x.",
+    "cosines": "In each half the cosines come first; here the sines come first. `clocks` does it.",
+    "index": "The number of the patch (0, 1, 2, … over all) is turned into one set of clocks. A "
+    "place is two numbers: half of the channels for x, half for y.",
+    "summed": "The clocks of x and y are added up; they should stand side by side, dim // 2 "
+    "channels each.",
+    "slow clocks": "The clocks turn at another pace: each half has dim // 2 channels, so it is "
+    "clocks(…, dim // 2).",
+    "counted from one": "Rows and columns are counted from 1; the first of each is 0.",
+    "fractions": "Rows and columns were divided by the size of the grid; they are the whole "
+    "numbers 0, 1, 2, …",
+    "interleaved": "The channels of x and y are shuffled into one another; x has the first half.",
+}
+TABLE_HINTS = {
+    "NameError": OTHER_PIECES,
+    "must match": "There are height · width places, so x and y need that many numbers each: "
+    "repeat one of them and repeat_interleave the other.",
+    "Sizes of tensors": "There are height · width places, so x and y need that many numbers each: "
+    "repeat one of them and repeat_interleave the other.",
+    "": "x = the column and y = the row of each patch, row by row; clocks of both, side by side.",
+}
+
+
+def check_table(student, dim: int, height: int, width: int, expected: Tensor) -> None:
+    expect_close(
+        ask(lambda: student.sincos_position_embedding_2d(dim, height, width), TABLE_HINTS),
+        expected,
+        f"the table of places of a grid with {'as many' if height == width else 'other'} rows "
+        f"{'as' if height == width else 'than'} columns",
+        causes={
+            sentence: (lambda wrong=wrong: table(dim, height, width, wrong))
+            for wrong, sentence in TABLE_MISTAKES.items()
+        },
+        otherwise="table[y · width + x] = [clocks(x, dim // 2), clocks(y, dim // 2)].",
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+@exercise("sincos_position_embedding_2d")
+def test_places_of_any_grid(student, rng):
+    for dim, height, width in ((8, 2, 3), (24, 5, 4), (16, 1, 6)):
+        check_table(student, dim, height, width, table(dim, height, width))
+
+
+@exercise("sincos_position_embedding_2d")
+def test_places_same_as_diffusers(student, rng):
+    for dim, size in ((32, 4), (12, 7)):
+        theirs = get_2d_sincos_pos_embed(dim, size, base_size=size, output_type="pt")
+        check_table(student, dim, size, size, theirs.float())
+
+
+# --- modulate -------------------------------------------------------------------------------------
+
+MODULATE_HINTS = {
+    "must match the size": "x is (B, N, D), shift and scale are (B, D): give them an axis for the "
+    "patches, scale[:, None].",
+    "": "x is (B, N, D), shift and scale (B, D): x * (1 + scale[:, None]) + shift[:, None].",
+}
+
+
+def check_modulate(student, x: Tensor, shift: Tensor, scale: Tensor) -> None:
+    a, b = shift[:, None], scale[:, None]
+    expect_close(
+        ask(lambda: student.modulate(x, shift, scale), MODULATE_HINTS),
+        torch.addcmul(x + a, x, b),
+        "what modulate gives",
+        causes={
+            "The 1 is missing: with scale alone, a scale of 0 wipes x out. It is 1 + scale.": x * b
+            + a,
+            "shift and scale have changed places.": x * (1 + a) + b,
+            "The shift comes before the scale; it is x · (1 + scale) + shift.": (x + a) * (1 + b),
+            "The shift is missing.": x * (1 + b),
+            "The scale is missing.": x + a,
+            "The shift is taken away; it is added.": x * (1 + b) - a,
+            "It is 1 - scale; it should be 1 + scale.": x * (1 - b) + a,
+            "The scale is made positive by exp; it is 1 + scale.": x * b.exp() + a,
+            "x is added once more: the 1 in 1 + scale has done that already.": x + x * (1 + b) + a,
+            "shift and scale met the wrong axis: each *picture* has one wish for all its patches, "
+            "so the new axis stands second, scale[:, None].": lambda: x * (1 + scale) + shift,
+            "Only the first picture's wish is used; each picture has its own.": x * (1 + b[:1])
+            + a[:1],
+        },
+        otherwise="x · (1 + scale) + shift, with shift and scale as (B, 1, D).",
+        **CLOSE,
+    )
+
+
+@exercise("modulate")
+def test_modulate(student, rng):
+    for b, n, d in ((3, 3, 5), (2, 6, 4), (1, 4, 1), (4, 1, 3)):
+        check_modulate(student, normal(rng, b, n, d), normal(rng, b, d), normal(rng, b, d))
+
+
+@exercise("modulate")
+def test_modulate_leaves_its_arguments(student, rng):
+    x, shift, scale = (normal(rng, *s, dtype=torch.float64) for s in ((2, 3, 4), (2, 4), (2, 4)))
+    check_modulate(student, x, shift, scale)
+    unchanged(student, lambda held: student.modulate(held, shift, scale), x, "x")
+    unchanged(student, lambda held: student.modulate(x, held, scale), shift, "shift")
+    unchanged(student, lambda held: student.modulate(x, shift, held), scale, "scale")
+
+
+# --- DiTBlock -------------------------------------------------------------------------------------
+
+
+class Parts:
+    """The learner's own layers of one module, called one at a time from the grader."""
+
+    def __init__(self, module: Handle):
+        self.module = module
+        self.layers: dict[str, Handle] = {}
+
+    def layer(self, name: str) -> Handle:
+        if name not in self.layers:
+            self.layers[name] = self.module.call("get_submodule", name)
+        return self.layers[name]
+
+    def __call__(self, name: str, *args: Tensor) -> Tensor:
+        return self.layer(name)(*args)
+
+
+BLOCK_PARTS = (
+    "The block has norm1 and norm2 (plain_norm), attn (SelfAttention), mlp, and modulation, an "
+    "nn.Sequential of nn.SiLU() and one linear layer from dim to 6 · dim."
+)
+BLOCK_NEW = {
+    "NameError": OTHER_PIECES,
+    "unexpected keyword": "Keep the arguments of __init__: dim, num_heads, norm_eps.",
+    "": BLOCK_PARTS,
+}
+
+
+def new_block(student, rng, dim: int, heads: int, **more) -> Handle:
+    block = ask(lambda: student.new("DiTBlock", dim, heads, **more), BLOCK_NEW)
+    block.eval()
+    state = shuffled(reference.DiTBlock(dim, heads).state_dict(), rng)
+    return load(block, state, BLOCK_PARTS)
+
+
+def block_forward(student, parts: Parts, x: Tensor, c: Tensor, wrong: str = "") -> Tensor:
+    """DiTBlock.forward from the learner's own parts; `wrong` makes one well-known mistake."""
+    names = ["shift1", "scale1", "gate1", "shift2", "scale2", "gate2"]
+    order = {
+        "scale first": ["scale1", "shift1", "gate1", "scale2", "shift2", "gate2"],
+        "gate first": ["gate1", "shift1", "scale1", "gate2", "shift2", "scale2"],
+        "by kind": ["shift1", "shift2", "scale1", "scale2", "gate1", "gate2"],
+        "halves exchanged": names[3:] + names[:3],
+    }.get(wrong, names)
+    said = parts("modulation", c).chunk(6, dim=-1)
+    wish = dict(zip(order, said, strict=True))
+    if wrong == "first wishes twice":
+        wish |= {"shift2": wish["shift1"], "scale2": wish["scale1"], "gate2": wish["gate1"]}
+    start = x
+    halves = [("1", "norm1", "attn"), ("2", "norm2", "mlp")]
+    if wrong == "mlp first":
+        halves.reverse()
+    for number, norm, layer in halves:
+        if wrong == f"no {layer}":
+            continue
+        source = start if wrong == "side by side" else x
+        h = source if wrong == f"no {norm}" else parts(norm, source)
+        normed = h
+        if wrong != f"no modulate{number}":
+            h = student.modulate(h, wish[f"shift{number}"], wish[f"scale{number}"])
+        found = parts(layer, h)
+        gate = wish[f"gate{number}"][:, None]
+        gate = {"one plus gate": 1 + gate, "gate through sigmoid": gate.sigmoid()}.get(wrong, gate)
+        gate = torch.ones(()) if wrong == f"no gate{number}" else gate
+        found = gate * found
+        if wrong == "gate around the sum":
+            x = x + found - (1 - gate) * x
+        elif wrong == f"no sum{number}":
+            x = found
+        else:
+            x = (normed if wrong == "normed sum" else x) + found
+    return x
+
+
+BLOCK_MISTAKES = {
+    "no gate1": "gate1 is not used: x + gate1 · attn(…).",
+    "no gate2": "gate2 is not used: x + gate2 · mlp(…).",
+    "one plus gate": "The gate is 1 + gate; that belongs to the scale. A gate of 0 has to shut.",
+    "gate through sigmoid": "The gate goes through a sigmoid, so 0 leaves it half open. It is "
+    "used as it is.",
+    "gate around the sum": "The gate also multiplies x; it belongs to what is added, and x itself "
+    "passes untouched.",
+    "no modulate1": "attn reads norm1(x) without shift1 and scale1: modulate it.",
+    "no modulate2": "mlp reads norm2(x) without shift2 and scale2: modulate it.",
+    "no norm1": "norm1 is not used: attn reads modulate(norm1(x), …).",
+    "no norm2": "norm2 is not used: mlp reads modulate(norm2(x), …).",
+    "no sum1": "The first sum is missing: x + gate1 · attn(…).",
+    "no sum2": "The second sum is missing: x + gate2 · mlp(…).",
+    "normed sum": "What is added to is norm(x); it must be x as it was.",
+    "no attn": "attn is left out: the patches never look at each other.",
+    "no mlp": "mlp is left out.",
+    "mlp first": "mlp comes first; the order is attn, then mlp.",
+    "side by side": "Both halves read the x of the beginning; mlp must read what attn left.",
+    "scale first": "The wishes come in another order: shift, scale, gate; here scale and shift "
+    "have changed places.",
+    "gate first": "The wishes come in another order: shift, scale, gate; yours has the gate first.",
+    "by kind": "The wishes come in another order: shift1, scale1, gate1, then shift2, scale2, "
+    "gate2; yours are sorted by kind.",
+    "halves exchanged": "The first three wishes are those of attn, the last three those of mlp; "
+    "yours are exchanged.",
+    "first wishes twice": "mlp got attn's wishes; it has its own, shift2, scale2 and gate2.",
+}
+BLOCK_HINTS = {
+    "must match the size": "A gate is (B, dim) and has to multiply (B, N, dim): gate1[:, None]. "
+    "modulate takes shift and scale as they are.",
+    "must be (B, N, D)": "modulate takes shift and scale as (B, dim): only the gates get the new "
+    "axis, gate1[:, None].",
+    "not enough values": "modulation gives 6 · dim channels: chunk(6, dim=-1).",
+    "too many values": "modulation gives 6 · dim channels: chunk(6, dim=-1).",
+    "attr": BLOCK_PARTS,
+    "": OTHER_PIECES,
+}
+
+
+@exercise("DiTBlock")
+def test_a_new_block_does_nothing(student, rng):
+    block = ask(lambda: student.new("DiTBlock", 8, 2), BLOCK_NEW)
+    x, c = normal(rng, 3, 5, 8), normal(rng, 3, 8)
+    state = block.state()
+    for name, what in (("weight", "weights"), ("bias", "biases")):
+        values = state.get(f"modulation.1.{name}")
+        if values is None:
+            fail(f"Saved weights need a tensor called modulation.1.{name}. {BLOCK_PARTS}")
+        expect(
+            not values.any(),
+            f"The {what} of the linear layer in modulation should begin at 0 (adaLN-Zero): then "
+            "all wishes are 0, the gates are shut, and a new block hands x on as it is. "
+            "zero_linear makes such a layer.",
+        )
+    expect_close(
+        ask(lambda: block(x, c), BLOCK_HINTS),
+        x,
+        "the answer of a new block",
+        otherwise="All wishes are 0 at first, so with the gates shut x should pass unchanged: "
+        "x + gate · (…), with the gate as it is.",
+    )
+
+
+@exercise("DiTBlock")
+def test_block(student, rng):
+    for (dim, heads), (b, n) in (((8, 2), (3, 5)), ((6, 3), (2, 1))):
+        block = new_block(student, rng, dim, heads)
+        parts = Parts(block)
+        x, c = normal(rng, b, n, dim) + 0.3, normal(rng, b, dim)
+        weight, bias = (block.state()[f"modulation.1.{name}"] for name in ("weight", "bias"))
+        expect_close(
+            ask(lambda p=parts, c=c: p("modulation", c), {"": BLOCK_PARTS}),
+            F.linear(F.silu(c), weight, bias),
+            "what modulation makes of the condition",
+            causes={
+                "The SiLU before the linear layer is missing.": F.linear(c, weight, bias),
+                "The SiLU stands behind the linear layer; it comes first.": F.silu(
+                    F.linear(c, weight, bias)
+                ),
+                "There is a GELU where the SiLU belongs.": F.linear(F.gelu(c), weight, bias),
+            },
+            otherwise="It is nn.Sequential(nn.SiLU(), a linear layer).",
+            **CLOSE,
+        )
+        right = partial(block_forward, student, parts, x, c)
+        expected = piece(right)
+        expect_close(
+            ask(lambda block=block, x=x, c=c: block(x, c), BLOCK_HINTS),
+            expected,
+            "the answer of the block (compared with your own parts called in the right order)",
+            causes={
+                sentence: (lambda wrong=wrong, right=right: right(wrong))
+                for wrong, sentence in BLOCK_MISTAKES.items()
+            },
+            otherwise="Compare with x + gate1 · attn(modulate(norm1(x), shift1, scale1)), then "
+            "+ gate2 · mlp(modulate(norm2(x), shift2, scale2)).",
+            **CLOSE,
+        )
+    unchanged(student, lambda held: block(held, c), x, "x")
+    unchanged(student, lambda held: block(x, held), c, "c")
+
+
+@exercise("DiTBlock")
+def test_block_norms(student, rng):
+    """Small values, so that the eps of each norm is seen."""
+    block = new_block(student, rng, 8, 2, norm_eps=1e-3)
+    x, parts = 0.02 * normal(rng, 2, 4, 8), Parts(block)
+    for name, eps in (("norm1", 1e-6), ("norm2", 1e-3)):
+        expect_close(
+            ask(lambda name=name: parts(name, x), {"": BLOCK_PARTS}),
+            F.layer_norm(x, (8,), eps=eps),
+            f"what {name} gives",
+            causes={
+                "norm2 gets the eps that was asked for, plain_norm(dim, norm_eps).": F.layer_norm(
+                    x, (8,), eps=1e-6
+                ),
+                "norm_eps is meant for norm2; norm1 is plain_norm(dim).": F.layer_norm(
+                    x, (8,), eps=1e-3
+                ),
+                "Its eps is nn.LayerNorm's own; use plain_norm.": F.layer_norm(x, (8,), eps=1e-5),
+            },
+            otherwise="It is plain_norm: a layer norm over the channels, without weights.",
+            **CLOSE,
+        )
+
+
+class Given(nn.Module):
+    """Stands where diffusers embeds time and class, and answers with our condition."""
+
+    def __init__(self, c: Tensor):
+        super().__init__()
+        self.c = c
+
+    def forward(self, *_, **__) -> Tensor:
+        return self.c
+
+
+@exercise("DiTBlock")
+def test_block_same_as_diffusers(student, rng):
+    """Only where the learner's modulate is right: its mistakes are told elsewhere."""
+    theirs = DiTTransformer2DModel(2, 4, 3, num_layers=1, sample_size=4, num_embeds_ada_norm=5)
+    theirs = random_weights(theirs, rng)
+    state = dit_state_dict(theirs.state_dict())
+    state = {
+        name.removeprefix("blocks.0."): value
+        for name, value in state.items()
+        if name.startswith("blocks.0.")
+    }
+    block = new_block(student, rng, 8, 2, norm_eps=1e-5)
+    block.load_state(state)
+    x, c = normal(rng, 3, 5, 8), normal(rng, 3, 8)
+    own = ask(lambda: student.modulate(x, c, c), {"": PIECE_STOPS})
+    if not matches(own, reference.modulate(x, c, c), **CLOSE):
+        return
+    inner = theirs.transformer_blocks[0]
+    inner.norm1.emb = Given(c)
+    expect_close(
+        block(x, c),
+        inner(x, timestep=None, class_labels=None).detach(),
+        "the answer of the block with the weights of diffusers' BasicTransformerBlock",
+        otherwise="Every part is right by itself, so it is the wiring of the block.",
+        **CLOSE,
+    )
+    every_parameter_learns(ask(lambda: block.grad(x, c), IN_PLACE), "the block")
+
+
+# --- DiT.forward ----------------------------------------------------------------------------------
+
+SIZES = {"in_channels": 2, "out_channels": 3, "patch_size": 2, "dim": 8, "num_heads": 2}
+
+
+def new_dit(student, rng, size: tuple[int, int], depth: int, **more) -> Handle:
+    dit = ask(
+        lambda: student.new("DiT", **SIZES, sample_size=size, depth=depth, num_classes=4, **more),
+        {"": OTHER_PIECES},
+    )
+    dit.eval()
+    dit.load_state(shuffled(dit.state(), rng))
+    return dit
+
+
+def dit_forward(student, parts: Parts, x_t, t, label, depth: int, wrong: str = "") -> Tensor:
+    """DiT.forward from the learner's own parts; `wrong` makes one well-known mistake."""
+    height, width = x_t.shape[2:]
+    told = {
+        "lesson 2's clocks": lambda: timestep_embedding(t, 256),
+        "sines first": lambda: torch.cat(reference.time_clocks(t).chunk(2, -1)[::-1], -1),
+    }.get(wrong, lambda: reference.time_clocks(t))()
+    time, what = parts("time_mlp", told), parts("labels", label)
+    c = {"no time": what, "no label": time, "multiplied": time * what}.get(wrong, time + what)
+    c = F.silu(c) if wrong == "silu of c" else c
+    positions = parts.module.get("positions")
+    x = parts("patch_in", student.patchify(x_t, SIZES["patch_size"]))
+    x = x if wrong == "no positions" else x + positions
+    x = x + positions if wrong == "positions twice" else x
+    before, order = x, range(depth)
+    order = {"first block": [0], "no blocks": [], "backwards": reversed(order)}.get(wrong, order)
+    for i in order:
+        x = parts(f"blocks.{i}", before if wrong == "side by side" else x, c)
+        x = x + positions if wrong == "positions in each block" else x
+    x = x + before if wrong == "outer sum" else x
+    out = parts("final", x, c)
+    return student.unpatchify(out, SIZES["patch_size"], height, width)
+
+
+DIT_MISTAKES = {
+    "no positions": "The positions are not added: the network cannot know where a patch is.",
+    "positions twice": "The positions are added twice.",
+    "positions in each block": "The positions are added again in each block; once, at the "
+    "beginning, is enough.",
+    "no time": "The time does not reach the blocks: c = time_mlp(time_clocks(t)) + labels(label).",
+    "no label": "The class does not reach the blocks: c = time_mlp(…) + labels(label).",
+    "multiplied": "Time and class are multiplied; they are added.",
+    "lesson 2's clocks": "The time is told by lesson 2's timestep_embedding; here it is "
+    "time_clocks(t), whose slowest clock is a little slower.",
+    "sines first": "The time has its sines first; time_clocks has the cosines first.",
+    "silu of c": "c goes through a SiLU; the modulation of each block does that itself.",
+    "first block": "Only the first block runs; self.blocks may hold several.",
+    "no blocks": "What the blocks answer is not used.",
+    "backwards": "The blocks run in the wrong order, the last one first.",
+    "side by side": "Every block reads the patches of the beginning; each must read what the one "
+    "before it left.",
+    "outer sum": "The patches are added again after the blocks; the blocks have their own sums.",
+}
+DIT_HINTS = {
+    "unpatchify": OTHER_PIECES,
+    "NoneType": "patchify, unpatchify or a block gave None: is a return missing there?",
+    "mat1 and mat2": "The order is: patchify, then patch_in; the blocks; then final; then "
+    "unpatchify with the picture's height and width.",
+    "must match the size": "positions is (N, dim): it is added after patch_in, to the patches.",
+    "attr": "Look up the names in __init__: patch_size, patch_in, positions, time_mlp, labels, "
+    "blocks, final.",
+    "": OTHER_PIECES,
+}
+
+
+def check_dit(student, rng, size: tuple[int, int], depth: int, batch: int) -> None:
+    dit = new_dit(student, rng, size, depth)
+    parts = Parts(dit)
+    x_t = normal(rng, batch, SIZES["in_channels"], *size)
+    t = torch.randint(200, 1000, (batch,), generator=rng)
+    label = torch.randint(5, (batch,), generator=rng)
+    right = partial(dit_forward, student, parts, x_t, t, label, depth)
+    expected = piece(right)
+    actual = ask(lambda: dit(x_t, t, label), DIT_HINTS)
+    if isinstance(actual, Tensor) and actual.shape == expected.mT.shape != expected.shape:
+        fail("Height and width have changed places: unpatchify gets the height first.")
+    expect_close(
+        actual,
+        expected,
+        "the answer of the DiT (compared with your own pieces called in the right order)",
+        causes={
+            "x_t is added at the end; the DiT answers with its prediction alone.": lambda: (
+                expected + x_t
+            ),
+            **{
+                sentence: (lambda wrong=wrong: right(wrong))
+                for wrong, sentence in DIT_MISTAKES.items()
+            },
+        },
+        otherwise="The order is: c from time and class; patchify, patch_in, plus positions; every "
+        "block with x and c; final with x and c; unpatchify.",
+        **CLOSE,
+    )
+    unchanged(student, lambda held: dit(held, t, label), x_t, "x_t")
+
+
+@exercise("DiT.forward")
+def test_dit(student, rng):
+    check_dit(student, rng, (4, 6), 2, 3)
+
+
+@exercise("DiT.forward")
+def test_dit_of_another_shape(student, rng):
+    check_dit(student, rng, (8, 2), 3, 1)
+
+
+@exercise("DiT.forward")
+def test_dit_same_as_diffusers(student, rng):
+    """Only where the learner's pieces are right: their mistakes are told elsewhere."""
+    theirs = DiTTransformer2DModel(
+        2, 4, 2, 3, num_layers=2, sample_size=6, patch_size=2, num_embeds_ada_norm=4
+    )
+    theirs = random_weights(theirs, rng, share_embedding)
+    state = dit_state_dict(theirs.state_dict())
+    ours = dit_from_config(theirs.config).eval()
+    ours.load_state_dict(state)
+    dit = new_dit(student, rng, (6, 6), 2, norm_eps=1e-5)
+    if {k: v.shape for k, v in dit.state().items()} != {k: v.shape for k, v in state.items()}:
+        return
+    dit.load_state(state)
+    parts, x_t = Parts(dit), normal(rng, 3, 2, 6, 6)
+    t, label = torch.tensor([999, 3, 411]), torch.tensor([4, 0, 2])
+    patches, c, long = normal(rng, 3, 9, 8), normal(rng, 3, 8), normal(rng, 3, 9, 12)
+    pieces = [
+        (lambda: student.patchify(x_t, 2), cut(x_t, 2)),
+        (lambda: student.unpatchify(long, 2, 6, 6), joined(long, 2, 6, 6)),
+        (lambda: dit.get("positions"), ours.positions),
+        (lambda: parts("blocks.1", patches, c), ours.blocks[1](patches, c).detach()),
+        (lambda: parts("final", patches, c), ours.final(patches, c).detach()),
+    ]
+    for call, expected in pieces:
+        if not matches(piece(call), expected, **CLOSE):
+            return
+    expect_close(
+        dit(x_t, t, label),
+        theirs(x_t, t, label).sample.detach(),
+        "the answer of the DiT with the weights of diffusers' DiTTransformer2DModel",
+        otherwise="Every piece is right by itself, so it is the wiring of DiT.forward.",
+        **CLOSE,
+    )
+    every_parameter_learns(ask(lambda: dit.grad(x_t, t, label), IN_PLACE), "the DiT")
+
+
+# --- JointAttentionBlock --------------------------------------------------------------------------
+
+JOINT_PARTS = (
+    "The block has two streams: patches, Stream(dim, num_heads, qk_norm=qk_norm), and words, the "
+    "same with ends=context_pre_only."
+)
+JOINT_NEW = {
+    "unexpected keyword": "Keep the arguments of __init__: dim, num_heads, context_pre_only, "
+    "qk_norm.",
+    "": JOINT_PARTS,
+}
+
+
+def new_joint(student, rng, dim: int, heads: int, ends=False, qk_norm=False) -> Handle:
+    make = partial(student.new, "JointAttentionBlock", dim, heads)
+    block = ask(lambda: make(context_pre_only=ends, qk_norm=qk_norm), JOINT_NEW)
+    block.eval()
+    state = shuffled(JointAttentionBlock(dim, heads, ends, qk_norm).state_dict(), rng)
+    return load(block, state, JOINT_PARTS)
+
+
+def joint_forward(parts: Parts, x, context, c, mask, ends: bool, wrong: str = "") -> tuple:
+    """JointAttentionBlock.forward from its own streams; `wrong` makes one well-known mistake."""
+    n, length = x.shape[1], context.shape[1]
+    patches, words = parts.layer("patches"), parts.layer("words")
+    asked = (patches, words)
+    if wrong == "streams exchanged" and not ends:
+        asked = (words, patches)
+    *of_x, rest_x = asked[0].call("offer", x, c)
+    *of_w, rest_w = (patches if wrong == "one stream" else asked[1]).call("offer", context, c)
+    order = (of_w, of_x) if wrong == "words first" else (of_x, of_w)
+    query, key, value = (torch.cat(pair, dim=2) for pair in zip(*order, strict=True))
+    if wrong == "value by key":
+        value = key
+    seen_by = joint_mask(mask, n)
+    if mask is not None and wrong == "mask ignored":
+        seen_by = None
+    if mask is not None and wrong == "mask inverted":
+        seen_by = joint_mask(~mask, n)
+    if wrong == "no self":  # patches see words alone, words see patches alone
+        kind = torch.arange(n + length) < n
+        apart = kind[:, None] != kind[None, :]
+        seen_by = apart if seen_by is None else seen_by & apart
+    if wrong == "cross only":  # lesson 6: words see nothing but themselves
+        kind = torch.arange(n + length) < n
+        apart = kind[:, None] | ~kind[None, :]
+        seen_by = apart if seen_by is None else seen_by & apart
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=seen_by)
+    if wrong in ("words first", "split as if words first"):
+        seen_w, seen_x = seen.split([length, n], dim=2)
+    else:
+        seen_x, seen_w = seen.split([n, length], dim=2)
+    if wrong == "words first, split as patches":
+        query, key, value = (torch.cat(pair, dim=2) for pair in zip(of_w, of_x, strict=True))
+        seen = F.scaled_dot_product_attention(query, key, value)
+        seen_x, seen_w = seen.split([n, length], dim=2)
+    if wrong == "rests exchanged":
+        rest_x, rest_w = rest_w, rest_x
+    out = patches.call("take", x, seen_x, rest_x)
+    out = x + out if wrong == "added again" else out
+    if ends:
+        return out, None
+    said = words.call("take", context, seen_w, rest_w)
+    if wrong == "words unchanged":
+        said = context
+    return out, said
+
+
+JOINT_MISTAKES = {
+    "words first": "The words stand first in the sequence, and the mask does not: its patches come "
+    "first.",
+    "split as if words first": "What was seen is cut in the wrong place: the first N tokens are "
+    "the patches', the other L the words'.",
+    "words first, split as patches": "The words stand first in the sequence, but it is cut as if "
+    "the patches did.",
+    "mask ignored": "context_mask is not used: nobody may look at masked words.",
+    "mask inverted": "The mask is inverted: True means that a word may be looked at.",
+    "no self": "Patches look at words and words at patches, but neither at their own kind; there "
+    "is one attention over all tokens.",
+    "cross only": "The words do not look at the patches: their queries belong into the one "
+    "attention over all tokens, too.",
+    "value by key": "The values are the keys; each stream offers query, key and value.",
+    "streams exchanged": "The streams have changed places: self.patches offers for x, self.words "
+    "for the context.",
+    "one stream": "The words are sent through the patches' stream; they have their own, "
+    "self.words.",
+    "rests exchanged": "Each stream gets the other one's rest (gates, shift and scale).",
+    "added again": "x is added once more; `take` adds already.",
+    "words unchanged": "The words come back as they were: self.words.take gives the new ones.",
+}
+JOINT_HINTS = {
+    "Sizes of tensors must match": "Tokens stand on axis 2: (B, heads, tokens, d). Join there, "
+    "torch.cat([…], dim=2).",
+    "must match the size": "The mask has to fit N + L tokens: joint_mask(context_mask, "
+    "N) makes it.",
+    "split_with_sizes": "What was seen has N + L tokens on axis 2: seen.split([N, L], dim=2).",
+    "no attribute 'to_out'": "With context_pre_only the words' stream takes nothing any more: "
+    "return None for the words.",
+    "has no attribute 'mlp'": "With context_pre_only the words' stream takes nothing any more: "
+    "return None for the words.",
+    "not enough values to unpack (expected 4, got 0)": "With context_pre_only the words' stream "
+    "takes nothing any more: return None for the words.",
+    "not enough values": "offer gives four things: query, key, value and the rest for take.",
+    "too many values": "offer gives four things: query, key, value and the rest for take.",
+    "attr": JOINT_PARTS,
+    "": OTHER_PIECES,
+}
+JOINT_ADVICE = (
+    "Both streams offer; queries, keys and values are joined, patches first; one attention; cut "
+    "into N and L; each stream takes its own."
+)
+
+
+def pair_of(answer: object) -> tuple:
+    if not isinstance(answer, list | tuple) or len(answer) != 2:
+        found = "None" if answer is None else type(answer).__name__
+        fail(f"Two things should come back, the patches and the words; yours gave {found}.")
+    return tuple(answer)
+
+
+def check_joint(student, rng, sizes, masked=False, ends=False, qk_norm=False) -> None:
+    (dim, heads), (batch, n, length) = sizes
+    block = new_joint(student, rng, dim, heads, ends, qk_norm)
+    parts = Parts(block)
+    x, context = normal(rng, batch, n, dim), normal(rng, batch, length, dim)
+    c, mask = normal(rng, batch, dim), None
+    if masked:
+        mask = torch.rand(batch, length, generator=rng) < 0.5
+        mask[:, 0], mask[:, 1] = True, False
+        mask[-1] = False  # a picture without words
+    args = (x, context, c, mask) if masked else (x, context, c)
+    right = partial(joint_forward, parts, x, context, c, mask, ends)
+    expected = piece(right)
+    out, words = pair_of(ask(lambda: block(*args), JOINT_HINTS))
+    swapped = isinstance(words, Tensor) and words.shape == expected[0].shape != context.shape
+    if swapped and matches(words, expected[0], **CLOSE):
+        fail("The two results come back in the wrong order: first the patches, then the words.")
+    for which, (actual, name) in enumerate(((out, "the new patches"), (words, "the new words"))):
+        if which and ends:
+            expect(words is None, "With context_pre_only the words end here: return None for them.")
+            continue
+        expect_close(
+            actual,
+            expected[which],
+            name + (" (with a mask)" if masked else ""),
+            causes={
+                sentence: (lambda wrong=wrong, which=which: right(wrong)[which])
+                for wrong, sentence in JOINT_MISTAKES.items()
+            },
+            otherwise=JOINT_ADVICE,
+            **CLOSE,
+        )
+    unchanged(student, lambda held: block(held, *args[1:]), x, "x")
+    unchanged(student, lambda held: block(x, held, *args[2:]), context, "context")
+
+
+@exercise("JointAttentionBlock")
+def test_joint_block(student, rng):
+    check_joint(student, rng, ((8, 2), (3, 5, 4)))
+
+
+@exercise("JointAttentionBlock")
+def test_joint_block_with_a_mask(student, rng):
+    check_joint(student, rng, ((6, 3), (3, 2, 4)), masked=True)
+
+
+@exercise("JointAttentionBlock")
+def test_joint_block_where_the_words_end(student, rng):
+    check_joint(student, rng, ((8, 2), (2, 3, 3)), ends=True)
+
+
+@exercise("JointAttentionBlock")
+def test_joint_block_with_qk_norm(student, rng):
+    check_joint(student, rng, ((8, 4), (1, 4, 2)), qk_norm=True)
+
+
+@exercise("JointAttentionBlock")
+def test_joint_block_same_as_diffusers(student, rng):
+    """Only where the learner's modulate is right: its mistakes are told elsewhere."""
+    theirs = random_weights(JointTransformerBlock(8, 2, 4, context_pre_only=False), rng)
+    block = new_joint(student, rng, 8, 2)
+    block.load_state(joint_state_dict(theirs.state_dict()))
+    x, context, c = normal(rng, 3, 5, 8), normal(rng, 3, 4, 8), normal(rng, 3, 8)
+    own = ask(lambda: student.modulate(x, c, c), {"": PIECE_STOPS})
+    if not matches(own, reference.modulate(x, c, c), **CLOSE):
+        return
+    expected_words, expected = (value.detach() for value in theirs(x, context, c))
+    out, words = pair_of(block(x, context, c))
+    for actual, value, name in ((out, expected, "patches"), (words, expected_words, "words")):
+        expect_close(
+            actual,
+            value,
+            f"the new {name}, with the weights of diffusers' JointTransformerBlock,",
+            otherwise="Both streams are right by themselves, so it is the wiring of the block.",
+            **CLOSE,
+        )

@@ -1,0 +1,686 @@
+# %% [markdown]
+r"""
+# Lesson 9 · From UNet to DiT
+
+![A small picture of a coloured digit and a shape, the same picture cut into 64 square patches that are pulled apart, and below it one long row: the patches, followed by the words of the caption.](figures/exploded.png)
+
+**A picture is cut into patches, the patches are put in a row, and the words of the caption are put behind them.** From there on nobody asks any more what was picture and what was text: all are *tokens*, and each may look at each. That is how Stable Diffusion 3, Flux and Sora see a picture, and by the end of this lesson your own code does.
+
+So far our denoiser was a UNet. In 2022 William Peebles and Saining Xie took it out and put a plain transformer in its place, the **DiT**, *diffusion transformer*. You will write it in seven short pieces: patches and back, places, the block that a condition steers, the whole network, and the block in which words and patches meet. Load released weights into yours, and you get diffusers' numbers.
+
+And we measure. The same scenes, as many weights, the same computing: which one learns faster, the UNet or the DiT? Which one puts the red seven *left of* the blue star?
+
+Plan about two hours. Training takes about three minutes here.
+"""
+
+# %%
+from t2i.lesson import start
+
+start(9)
+
+# %%
+import textwrap
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from t2i import show, show_contest, show_ddpm, show_dit
+from t2i.attention import merge_heads, split_heads
+from t2i.guidance import LabelEmbedding
+from t2i.lesson import pick, tier
+from t2i.patches import check_patches
+from t2i.unet import timestep_embedding
+
+# %% [markdown]
+r"""
+## 1. Why leave the UNet?
+
+A convolution sees a neighbourhood of 3×3 pixels. To carry news from the left edge of the picture to the right one, a UNet needs many layers, or has to go down to a coarse picture and up again. It is *built* to believe that neighbours matter most. For textures and strokes that is a good belief to be born with. For *a seven left of a star* it is not: there, the far end of the picture matters as much as the next pixel.
+
+In lesson 6 we mended this with attention at the coarse level. The DiT goes all the way: **attention everywhere, convolution nowhere**. Each patch sees the whole picture from the very first layer, and what matters to whom is learnt, not built in.
+
+What does one pay?
+
+- The transformer has to *learn* that neighbours matter. That takes data.
+- Every patch looks at every patch: with N patches there are N² looks. So patches must not be too small.
+
+And what does one gain, beside the far sight? Simplicity: one kind of block, repeated. No levels, no skips, no down and up. One makes it larger by making it larger, and for ten years of language models that has paid off as nothing else has.
+
+## 2. A picture becomes a list
+
+A transformer works on a list of vectors. So cut the picture into squares of p × p pixels and lay each one out as a vector of p · p · C numbers:
+
+$$(B,\ C,\ H,\ W)\ \longrightarrow\ (B,\ N,\ p\cdot p\cdot C), \qquad N = \frac Hp\cdot\frac Wp$$
+
+Two orders have to be agreed on. **Patches** go row by row over the picture, as one reads. **Inside** a patch, pixels go row by row too, and each pixel brings all its channels: the order (row, column, channel).
+
+Nothing is lost, nothing is computed. But the numbers have to be *moved* properly. A plain `reshape` has the right shape and mixes everything up, as with the heads in lesson 6.
+
+**Predict before you run.** A picture of 32×32 pixels with 3 channels, patches of 4×4: how many patches, and how long is each vector? And with patches of 2×2: how many looks at each other are there then, compared with before?
+"""
+
+# %%
+#| exercise: patches.patchify
+#| points: 12
+#| difficulty: 2
+#| minutes: 10
+#| hint: Height is two things at once: which row of patches (`h`), and which row within the patch (`p`). Width likewise: `w` and `q`. Give each an axis of its own, then put them in the right order.
+#| hint: einops does it in one line. On the left of the arrow stands `b c (h p) (w q)`. On the right: first the batch, then the patches `(h w)`, then what is inside a patch, with the channel last.
+#| hint: `rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=patch_size, q=patch_size)`. In torch: reshape to `(B, C, H // p, p, W // p, p)`, `.permute(0, 2, 4, 3, 5, 1)`, and `reshape` to `(B, N, p * p * C)`. Raising an error for pictures that do not fall into whole patches is good style; `reshape` and einops do it by themselves.
+
+# %%
+#| check: patchify
+x = torch.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6)  # 2 pictures, 3 channels, 4 rows, 6 columns
+patches = patchify(x, 2)
+assert patches.shape == (2, 6, 12), "2 × 3 patches, each with 2 · 2 · 3 numbers"
+assert torch.equal(patches[0, 1, :3], x[0, :, 0, 2]), "first pixel of patch 1: all its channels"
+assert torch.equal(patches[0, 1, 3:6], x[0, :, 0, 3]), "then the pixel to the right of it"
+assert torch.equal(patches[0, 3, :3], x[0, :, 2, 0]), "patch 3 begins the second row of patches"
+
+# %% [markdown]
+r"""
+At the end of the network comes the way back: the list becomes a picture. The list does not know how high and how wide the picture was (64 patches may be 8×8 or 4×16), so this has to be said.
+"""
+
+# %%
+#| exercise: patches.unpatchify
+#| points: 12
+#| difficulty: 2
+#| minutes: 8
+#| hint: Read patchify's pattern from right to left. The only thing that einops cannot know is how many *rows of patches* there are.
+#| hint: `height` and `width` count pixels. There are `height // patch_size` rows of patches.
+#| hint: `rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=height // patch_size, p=patch_size, q=patch_size)`. In torch: reshape to `(B, H // p, W // p, p, p, C)`, `.permute(0, 5, 1, 3, 2, 4)`, `reshape` to `(B, C, height, width)`.
+
+# %%
+#| check: unpatchify
+x = torch.randn(2, 3, 4, 6)
+assert unpatchify(patchify(x, 2), 2, 4, 6).shape == x.shape, "back to (B, C, height, width)"
+assert torch.equal(unpatchify(patchify(x, 2), 2, 4, 6), x), "there and back again changes nothing"
+patches = torch.randn(2, 6, 5)  # with patches of one pixel, too
+assert torch.equal(patchify(unpatchify(patches, 1, 2, 3), 1), patches), "and the other way round"
+
+# %% [markdown]
+r"""
+Look at it with a real scene. The row below is what the transformer gets. (Each patch is then sent through one linear layer, which makes `dim` channels of its numbers. Patchify and that layer together are nothing but a convolution with kernel p and stride p: the only convolution-like thing that is left.)
+"""
+
+# %%
+from t2i.scenes import scenes
+
+pictures, captions = scenes(range(200), world="many")
+rows = [i for i, caption in enumerate(captions) if "left of" in caption]
+row = min(rows, key=lambda i: len(captions[i]))
+show_dit.exploded(pictures[row], 4, captions[row].split())
+
+# %% [markdown]
+r"""
+## 3. Where is a patch?
+
+You saw in lesson 6 that attention does not care about order. So the transformer has no idea which patch was where! Try it: attention on patches, and on the same patches shuffled.
+"""
+
+# %%
+patches = patchify(pictures[:1], 4)
+order = torch.randperm(64)
+seen = F.scaled_dot_product_attention(patches, patches, patches)
+shuffled = F.scaled_dot_product_attention(*[patches[:, order]] * 3)
+print(f"largest difference: {(seen[:, order] - shuffled).abs().max():.1e}")
+
+# %% [markdown]
+r"""
+The shuffled picture gives the shuffled result: for attention, a picture is a bag of patches. The UNet never had this trouble, since a convolution knows its neighbours.
+
+So each patch gets a vector that says where it is, added to its own. You know how to make a vector of a number: the **clocks** of lesson 2, fast ones and slow ones. A place is *two* numbers, column x and row y. So half of the vector tells x, the other half tells y:
+
+$$\text{table}[y\cdot\text{width} + x] = \big[\,\text{clocks}(x),\ \text{clocks}(y)\,\big]$$
+
+The column comes first; that is a custom which everybody has copied, and trained weights count on it. So is another one: here the sines come before the cosines, while lesson 2 has the cosines first. `clocks` turns them round:
+"""
+
+# %%
+#| given: patches.clocks
+
+# %% [markdown]
+r"""
+**Predict before you write.** A grid of 2 rows and 3 columns. Write down the list of the six x, in the order of the patches, and the list of the six y.
+"""
+
+# %%
+#| exercise: patches.sincos_position_embedding_2d
+#| points: 14
+#| difficulty: 3
+#| minutes: 12
+#| hint: First make two lists of height · width whole numbers: the column x of each patch and its row y, in the order of the patches (row by row). Then `clocks` of both, side by side.
+#| hint: x runs 0 1 2 0 1 2, y runs 0 0 0 1 1 1. `torch.arange(width).repeat(height)` gives the first. For the second look at `repeat_interleave`, or use `torch.meshgrid(..., indexing="ij")` and `flatten`.
+#| hint: `torch.cat([clocks(x, dim // 2), clocks(y, dim // 2)], dim=-1)`, where `y = torch.arange(height).repeat_interleave(width)`. Each half gets half of the channels.
+
+# %%
+#| check: sincos_position_embedding_2d
+table = sincos_position_embedding_2d(16, height=2, width=3)
+assert table.shape == (6, 16), "one vector for each of the 2 · 3 places"
+assert torch.equal(table[0, :8], table[3, :8]), "patches 0 and 3 are in one column: same first half"
+assert torch.equal(table[0, 8:], table[2, 8:]), "patches 0 and 2 are in one row: same second half"
+assert not torch.equal(table[0, :8], table[1, :8]), "neighbours in a row are in different columns"
+assert torch.allclose(table[1, :4].square() + table[1, 4:8].square(), torch.ones(4)), (
+    "in each half all sines come first, then the cosines: sin² + cos² = 1"
+)
+
+# %%
+table = sincos_position_embedding_2d(64, 8, 8)
+show_dit.similarity_map(table, 8, 8, [(0, 0), (3, 5), (7, 4)])
+
+# %% [markdown]
+r"""
+The vectors of neighbours are alike, and those of one row or column are a little alike. Nobody *told* the network what near and far means, but it can read it off.
+
+## 4. Steering every channel: modulate
+
+How does the network learn the time t and the class? In the UNet the time vector was added in each ResBlock. The DiT has a stronger way. Before each layer the patches are normalised: each patch's channels are brought to mean 0 and variance 1. Usually a layer norm then has learnt weights, one scale and one shift for each channel, the same for all pictures. Here they are **not** learnt constants. They are *computed from the condition*, anew for each picture:
+
+$$\text{modulate}(x,\ \text{shift},\ \text{scale}) = x\cdot(1 + \text{scale}) + \text{shift}$$
+
+So the condition can turn every channel up, down or off. (This is called *adaptive layer norm*, adaLN.) Why 1 + scale? So that a scale of 0 means *leave it as it is*: a network that says nothing changes nothing.
+
+x is `(B, N, D)`: N patches. But shift and scale are `(B, D)`: one wish a picture, and all its patches hear it.
+"""
+
+# %%
+#| exercise: dit.modulate
+#| points: 8
+#| difficulty: 1
+#| minutes: 4
+#| hint: shift and scale lack the axis of the patches. Put one of size 1 there; the rest is the formula.
+#| hint: `scale[:, None]` (the same as `scale.unsqueeze(1)`) has the shape (B, 1, D), and that fits to (B, N, D).
+#| hint: `return x * (1 + scale[:, None]) + shift[:, None]`.
+
+# %%
+#| check: modulate
+x, shift, scale = torch.randn(2, 5, 3), torch.randn(2, 3), torch.randn(2, 3)
+out = modulate(x, shift, scale)
+assert out.shape == x.shape, "the result should have x's shape"
+assert torch.equal(modulate(x, 0 * shift, 0 * scale), x), "shift 0 and scale 0 change nothing"
+assert torch.allclose(out[1, 4], x[1, 4] * (1 + scale[1]) + shift[1]), "picture 1 has its own wish"
+square = torch.randn(3, 3, 4)  # as many patches as pictures: here a missing axis would go unnoticed
+out = modulate(square, torch.tensor([[1.0], [2.0], [3.0]]).expand(3, 4), torch.zeros(3, 4))
+assert torch.allclose((out - square)[1], torch.tensor(2.0)), (
+    "the wish is each picture's, not each patch's"
+)
+
+# %% [markdown]
+r"""
+## 5. The block that begins by doing nothing
+
+A DiT block is lesson 6's transformer block without the look at the words: the patches look at each other, then each thinks for itself. The condition `c` (time plus class, one vector a picture) steers both halves, each with three wishes: shift, scale and a **gate**.
+
+$$\begin{aligned}\text{shift}_1, \text{scale}_1, \text{gate}_1, \text{shift}_2, \text{scale}_2, \text{gate}_2 &= \text{modulation}(c)\\ x &\leftarrow x + \text{gate}_1\cdot\text{attn}(\text{modulate}(\text{norm1}(x), \text{shift}_1, \text{scale}_1))\\ x &\leftarrow x + \text{gate}_2\cdot\text{mlp}(\text{modulate}(\text{norm2}(x), \text{shift}_2, \text{scale}_2))\end{aligned}$$
+
+`modulation` is a SiLU and one linear layer, from D to 6·D channels. And now the trick that gives it its name, adaLN-**Zero**: *this linear layer starts with all weights and biases at 0.* Then all six wishes are 0 at first, the gates among them. Gate 0 means: add nothing. **A new block hands x on as it is**, and so does a pile of 28 of them.
+
+Why is that good? The way from the first layer to the last is free at the start: the gradient reaches every block undisturbed, and each block opens its gates as far as it finds something useful to add. Peebles and Xie tried four ways to tell a transformer its condition; this one won, and starting at zero made a good part of the difference.
+
+There is a classic way to spoil this. Somebody builds the blocks with their zeros, and at the end of the network's `__init__` runs *one tidy initialisation over all linear layers*. The zeros are gone, nothing crashes, and the network only learns worse. So: whoever initialises must not do it twice.
+
+The parts are given. You know them all:
+"""
+
+# %%
+#| given: dit.plain_norm dit.mlp dit.zero_linear dit.SelfAttention
+
+# %% [markdown]
+r"""
+**Predict before you write.** Right after the start, which parts of the block get a gradient at all: `attn`, `mlp`, `modulation`? Think of what a gate of 0 does to the gradient behind it.
+"""
+
+# %%
+#| exercise: dit.DiTBlock
+#| points: 20
+#| difficulty: 3
+#| minutes: 20
+#| hint: In `__init__` call `super().__init__()` and make five parts under these names: `norm1` and `norm2` (plain_norm; norm2 gets norm_eps), `attn` (SelfAttention), `mlp`, and `modulation`, an `nn.Sequential` of `nn.SiLU()` and a linear layer from dim to 6 · dim that begins with zeros. Which of the given helpers makes one?
+#| hint: In `forward`: `self.modulation(c).chunk(6, dim=-1)` gives the six wishes, (B, dim) each, in the order of the equation. `modulate` takes them as they are. A gate has to be multiplied with (B, N, dim), so it needs the axis that `modulate` adds inside: `gate1[:, None]`.
+#| hint: `self.modulation = nn.Sequential(nn.SiLU(), zero_linear(dim, 6 * dim))`. Then `x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, scale1))`, and the second line with `gate2`, `self.mlp`, `self.norm2`, `shift2`, `scale2`. Return x.
+
+# %%
+#| check: DiTBlock
+block = DiTBlock(dim=8, num_heads=2)
+x, c = torch.randn(2, 5, 8), torch.randn(2, 8)
+assert block(x, c).shape == x.shape, "as many patches as before, with as many channels"
+assert torch.equal(block(x, c), x), "a new block should change nothing: its wishes are all 0"
+nn.init.normal_(block.modulation[1].weight)  # as if it had learnt something
+before = x.clone()
+assert not torch.equal(block(x, c), x), "with other wishes it should change x"
+assert torch.equal(x, before), "but not in place: x belongs to the caller"
+assert not torch.equal(block(x, c)[0], block(x, c.flip(0))[0]), "another condition, another result"
+
+# %% [markdown]
+r"""
+Here is your block with the shapes that went through it just now, for 8 digits of 28×28 pixels in patches of 4×4:
+"""
+
+# %%
+block = DiTBlock(dim=64, num_heads=4)
+show_dit.draw_block(block, torch.randn(8, 49, 64), torch.randn(8, 64))
+
+# %% [markdown]
+r"""
+And your prediction about the gradients? Look:
+"""
+
+# %%
+out = block(torch.randn(8, 49, 64), torch.randn(8, 64))
+(out * torch.randn_like(out)).sum().backward()
+for name in ("attn", "mlp", "modulation"):
+    size = sum(p.grad.abs().sum() for p in getattr(block, name).parameters())
+    print(f"{name:10} gradient {size:.3g}")
+
+# %% [markdown]
+r"""
+Only `modulation` learns at first, and of it only the gates: what lies behind a shut gate feels nothing. One step later the gates are a crack open, and everything learns. Nothing is lost but one step.
+
+## 6. The whole DiT
+
+Now put it together. `forward` reads as a column of shapes:
+
+1. The condition: `time_mlp(time_clocks(t))` plus `labels(label)`. Both are `(B, dim)`. `labels` is your `LabelEmbedding` of lesson 5, with one more vector for *no class*, so that guidance works. `time_clocks(t)` is lesson 2's embedding with 256 clocks. (In diffusers' DiT the slow clocks are a little slower than lesson 2's, so we took theirs: trained weights count on it.)
+2. Cut x_t into patches, send them through `patch_in`, add `positions` (your table, made once in `__init__`).
+3. Every block in turn, each with x and c.
+4. `final`: a norm, modulated by c, and a linear layer that makes p · p · C numbers of each patch. It starts at zero as well.
+5. Patches to picture.
+"""
+
+# %%
+from t2i.dit import check_picture, time_clocks
+
+# %%
+#| given: dit.FinalLayer
+
+# %%
+#| exercise: dit.DiT.forward
+#| points: 14
+#| difficulty: 2
+#| minutes: 12
+#| hint: Five steps, as in the list above. The parts are all in `__init__`: `time_mlp`, `labels`, `patch_in`, `positions`, `blocks`, `final`, `patch_size`.
+#| hint: `c = self.time_mlp(time_clocks(t).to(x_t.dtype)) + self.labels(label)`. The patches: `self.patch_in(patchify(x_t, self.patch_size)) + self.positions`. Then a loop over `self.blocks`.
+#| hint: `for block in self.blocks: x = block(x, c)`, then `x = self.final(x, c)`, and return `unpatchify(x, self.patch_size, height, width)` with `height, width = x_t.shape[2:]`. The line with `check_picture(x_t, t, self.picture)` says what is wrong with bad input; it may stay away.
+
+# %%
+#| check: DiT.forward
+dit = DiT(
+    in_channels=3, sample_size=(8, 12), patch_size=4, dim=16, depth=2, num_heads=2, num_classes=5
+)
+x_t, t, label = torch.randn(2, 3, 8, 12), torch.tensor([3, 900]), torch.tensor([0, 5])
+assert dit(x_t, t, label).shape == x_t.shape, "the result should be a picture of x_t's shape"
+assert not dit(x_t, t, label).any(), "a new DiT should answer 0: its final layer is zero"
+nn.init.normal_(dit.final.patch_out.weight)
+for block in dit.blocks:
+    nn.init.normal_(block.modulation[1].weight)
+out = dit(x_t, t, label)
+assert out.shape == x_t.shape and out.any(), "with weights that say something, the answer is not 0"
+assert not torch.allclose(out, dit(x_t, t.flip(0), label)), "another time, another answer"
+assert not torch.allclose(out, dit(x_t, t, label.flip(0))), "another class, another answer"
+assert not torch.allclose(out.flip(3), dit(x_t.flip(3), t, label), atol=1e-3), (
+    "a mirrored picture should not simply give the mirrored answer: are the positions added?"
+)
+
+# %% [markdown]
+r"""
+Is it *the* DiT? diffusers has one that reads the weights which Peebles and Xie published. We give both the same random weights. (Nothing but names is changed, and the order of the numbers in the first layer; `t2i.dit_files` does it.)
+"""
+
+# %%
+from diffusers import DiTTransformer2DModel
+
+from t2i.dit_files import dit_state_dict, share_embedding
+
+theirs = DiTTransformer2DModel(3, 16, 4, num_layers=3, sample_size=8, num_embeds_ada_norm=10).eval()
+theirs.load_state_dict(share_embedding(theirs.state_dict()))
+ours = DiT(4, None, 8, 2, dim=48, depth=3, num_heads=3, num_classes=10, norm_eps=1e-5).eval()
+ours.load_state_dict(dit_state_dict(theirs.state_dict()))
+x_t, t, label = torch.randn(2, 4, 8, 8), torch.tensor([7, 980]), torch.tensor([3, 10])
+with torch.no_grad():
+    difference = (ours(x_t, t, label) - theirs(x_t, t, label).sample).abs().max()
+print(f"largest difference to diffusers: {difference:.1e} (below 1e-5 if yours is right)")
+
+# %% [markdown]
+r"""
+### Train it, and watch the gates
+
+The digits of lesson 5 again, with the same loss, the same guidance and the same sampler. Only the network is another one. `FirstGuess` is lesson 3's help for small machines: x_t is the first guess of the noise, and the network corrects it.
+
+While it trains we look at the gates now and then: how far open is each one, on average?
+
+**Predict before you run.** Will all blocks open at the same pace? Which half opens further: the look at the others (attention), or the thinking (MLP)?
+"""
+
+# %%
+from t2i.batches import Batches
+from t2i.class_recipes import Told
+from t2i.data import mnist
+from t2i.dit_recipes import DATA, FirstGuess
+from t2i.dit_studies import gate_sizes
+from t2i.guidance import drop_condition, sample_guided
+from t2i.recipes import noise_loss
+from t2i.samplers import spaced_timesteps
+from t2i.training import TrainConfig, train
+
+NO_CLASS = 10
+sizes = pick(smoke=(32, 2, 2), cpu=(64, 4, 4), gpu=(384, 12, 6))  # dim, depth, heads
+steps = pick(smoke=12, cpu=1000, gpu=6000)
+
+
+def digit_loss(model, batch):
+    """Lesson 5's loss: one label in ten is taken away."""
+    x_0, label = batch
+    return noise_loss(Told(model, drop_condition(label, NO_CLASS, 0.1)), x_0)
+
+
+# %%
+images, labels = mnist("train")
+batches = Batches(images, labels, batch_size=pick(smoke=16, cpu=64, gpu=256))
+rates = pick(cpu={"learning_rate": 3e-3, "muon_rate": 0.02}, gpu={"learning_rate": 1e-3})
+config = TrainConfig(steps=steps, **rates, save_every=100)
+torch.manual_seed(0)
+dit = DiT(1, None, 28, 4, *sizes, num_classes=10)
+device = "cuda" if torch.cuda.is_available() and tier() == "gpu" else "cpu"
+model = FirstGuess(dit).to(device)
+print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million weights, {steps} steps")
+
+# %%
+some, some_labels = images[:16].to(device), labels[:16].to(device)
+t = torch.full((16,), 500, device=device)
+losses, gates = [], {}
+for state in train(model, digit_loss, batches, config):
+    losses.append(state.loss)
+    if state.step == 1 or state.step % max(1, steps // 25) == 0:
+        opened = gate_sizes(model.eval(), lambda: model(some, t, some_labels))
+        gates[state.step] = list(opened.values())
+
+# %%
+show_dit.gate_chart(list(gates), list(gates.values()))
+
+# %% [markdown]
+r"""
+All gates are exactly 0 before the first step, and after it as well: the final layer was still zero when the first gradient came, so the gates felt nothing. It is a chain of locks, each opened by the one behind it. Then they open, each block at its own pace.
+
+Now the digits, drawn with lesson 5's guided sampler.
+"""
+
+# %%
+denoiser = state.ema_model.cpu().eval().requires_grad_(False)
+ac, wanted = denoiser.alphas_cumprod, torch.arange(10).repeat(2)
+x_T = torch.randn(20, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+timesteps = spaced_timesteps(len(ac), pick(smoke=3, cpu=25, gpu=50))
+drawn = sample_guided(denoiser, x_T, wanted, NO_CLASS, ac, timesteps, 2.0)
+show.show_images(
+    drawn,
+    [str(d) for d in wanted.tolist()],
+    columns=10,
+    alt="Two rows of digits drawn by your DiT.",
+)
+
+# %% [markdown]
+r"""
+No convolution anywhere, and yet the strokes join across the borders of the patches (in the CPU tier mostly; look for seams of 4×4 pixels, they are the typical fault of a DiT that is too young). Nobody told this network that neighbouring pixels belong together. It saw it in the data.
+
+## 7. Words and patches in one sequence
+
+So far the condition was one vector. A sentence needs more. In lesson 6 the picture looked across at the words. But only the picture was changed: the words were the same in each layer, whatever was being painted.
+
+Stable Diffusion 3 does something simpler and stronger. **The words go into the same sequence as the patches**, and attention runs over all tokens at once:
+
+![Left the patches, right the words. Each of the two has its own norm, modulation and layers to_q, to_k and to_v. Their queries, keys and values are put one behind the other, and one attention runs over all of them. Then the result is cut in two, and each stream has its own to_out and MLP.](figures/joint.png)
+
+- Patches look at patches: that is self-attention.
+- Patches look at words: that is lesson 6's cross-attention.
+- Words look at words: they read the sentence.
+- **Words look at patches**: new! *left of* can see what there is, and pass on what it makes of that.
+
+But words and patches are different things, so each kind keeps its **own weights**: its own modulation, its own to_q, to_k, to_v, its own MLP. They share nothing but the attention itself. We call these weights a *stream*; a joint block has two. The paper calls the whole MM-DiT, a *multimodal* diffusion transformer: nothing in it says that the second stream must be words. It could be sound.
+
+Here is a stream. Read it with your DiTBlock in mind: it is the same, cut in two. `offer` is what comes before the attention, `take` is what comes after.
+"""
+
+# %%
+#| given: joint.Stream
+
+# %% [markdown]
+r"""
+Two little things in it. `qk_norm` brings queries and keys to one length, so that no look can become too sharp; Stable Diffusion 3.5 has it. And `ends`: after the last block nobody reads the words any more, so there they only offer (query, key, value) and take nothing.
+
+The block itself is what you write:
+
+1. Both streams offer: patches with x and c, words with context and c.
+2. Queries one behind the other, **patches first**, then words. Keys and values likewise. The axis of the tokens is 2, since heads stand before it: `(B, heads, N + L, d)`.
+3. One attention. With a mask if there is one: all patches may always be looked at, and of the words those that are real. `joint_mask(context_mask, N)` makes it, with lesson 6's convention: True = may be looked at.
+4. Cut what was seen in two again, N and L, and each stream takes its own.
+5. With `context_pre_only` the words end here: return None for them.
+"""
+
+# %%
+from t2i.joint import joint_mask
+
+# %%
+#| exercise: joint.JointAttentionBlock
+#| points: 20
+#| difficulty: 4
+#| minutes: 25
+#| hint: `__init__`: call `super().__init__()`, remember `context_pre_only`, and make two streams, `self.patches` and `self.words`. Both get dim, num_heads and qk_norm; only the words' stream can end: `ends=context_pre_only`.
+#| hint: `query_x, key_x, value_x, rest_x = self.patches.offer(x, c)` and the same for `self.words` with `context`. Join with `torch.cat([…_x, …_w], dim=2)`. After the attention, `seen.split([N, L], dim=2)` cuts in two.
+#| hint: `seen = F.scaled_dot_product_attention(query, key, value, attn_mask=joint_mask(context_mask, x.shape[1]))`. Then `self.patches.take(x, seen_x, rest_x)` is the new x. The new context is `self.words.take(context, seen_w, rest_w)`, or None if `self.context_pre_only`. Return both, x first.
+
+# %%
+#| check: JointAttentionBlock
+block = JointAttentionBlock(dim=8, num_heads=2)
+x, context, c = torch.randn(2, 6, 8), torch.randn(2, 3, 8), torch.randn(2, 8)
+out, words = block(x, context, c)
+assert out.shape == x.shape and words.shape == context.shape, "both come back, x first"
+assert torch.equal(out, x) and torch.equal(words, context), "a new block should change nothing"
+for stream in (block.patches, block.words):
+    nn.init.normal_(stream.modulation[1].weight)
+out, words = block(x, context, c)
+assert not torch.allclose(words, block(x.flip(0), context, c)[1]), (
+    "the words should see the patches"
+)
+mask = torch.tensor([[True, True, False], [True] * 3])
+changed = context.clone()
+changed[0, 2] = 7.0  # a word that nobody may look at
+assert torch.allclose(block(x, context, c, mask)[0], block(x, changed, c, mask)[0], atol=1e-5), (
+    "a masked word must not matter to the patches"
+)
+assert JointAttentionBlock(8, 2, context_pre_only=True)(x, context, c)[1] is None, "no words after"
+
+# %% [markdown]
+r"""
+The same numbers as diffusers' block of Stable Diffusion 3? (They return the words first.)
+"""
+
+# %%
+from diffusers.models.attention import JointTransformerBlock
+
+from t2i.dit_files import joint_state_dict
+
+theirs = JointTransformerBlock(24, 3, 8, context_pre_only=False, qk_norm="rms_norm").eval()
+ours = JointAttentionBlock(24, 3, qk_norm=True)
+ours.load_state_dict(joint_state_dict(theirs.state_dict()))
+x, context, c = torch.randn(2, 16, 24), torch.randn(2, 5, 24), torch.randn(2, 24)
+with torch.no_grad():
+    expected_words, expected = theirs(x, context, c)
+    out, words = ours(x, context, c)
+difference = max((out - expected).abs().max(), (words - expected_words).abs().max())
+print(f"largest difference to diffusers: {difference:.1e} (below 1e-5 if yours is right)")
+
+# %% [markdown]
+r"""
+### A transformer that reads captions
+
+A pile of your blocks, with patches in front and the final layer behind, is Stable Diffusion 3's transformer in small. It is called just as lesson 6's UNet with words, and takes its place.
+"""
+
+# %%
+#| given: joint.JointDiT
+
+# %% [markdown]
+r"""
+The course brings weights for it, trained on scenes with one to three objects. They go into **your** blocks.
+"""
+
+# %%
+from t2i.captions import MAX_LENGTH, VOCABULARY, encode, words_of
+from t2i.dit_recipes import JointDenoiser, dit_contest, load_joint
+from t2i.dit_studies import draw_scenes, joint_weights, watching
+
+try:
+    trained, info = load_joint()
+    arguments = dit_contest(info["tier"]).models["dit"][info["size"]]
+except (OSError, ValueError, RuntimeError) as error:
+    print(f"No trained weights here ({error}); what follows is drawn by an untrained network.")
+    arguments = dit_contest("smoke").models["dit"]["small"]
+    trained = dit_contest("smoke").build("dit", "small")
+painter = JointDenoiser(len(VOCABULARY), kind=JointDiT, **arguments)
+painter.load_state_dict(trained.state_dict())  # the same names: every weight finds its place
+painter = painter.eval().requires_grad_(False)
+
+# %%
+wishes = [
+    "a red square left of a blue circle",
+    "a blue circle to the left of a red square",
+    "a green star above a pink heart",
+    "a yellow cross below a purple triangle",
+    "an orange circle",
+    "a cyan heart on a white background",
+]
+drawn = draw_scenes(painter, wishes, pick(smoke=2, cpu=25, gpu=50), 32, 3.0)
+show.show_images(
+    drawn,
+    [textwrap.fill(wish, 24) for wish in wishes],
+    columns=3,
+    width=6.5,
+    alt="Painted by your transformer: " + "; ".join(wishes),
+)
+
+# %% [markdown]
+r"""
+Do not expect beauty. This network is small and was trained for minutes, not weeks, and the scenes are harder than those of lesson 6: several objects, small ones too, on four backgrounds. Lesson 10 trains longer, in the latent space of lesson 8.
+
+### Who looks at whom
+
+In lesson 6 the table of weights was places × words. Now it is tokens × tokens, with four fields. Here is one block of the network above at work, averaged over its heads. (The colours show square roots, so that small shares can be seen.)
+
+**Predict before you run.** Where in the table is the self-attention of lesson 2? Where is lesson 6? And what is the field at the lower left?
+"""
+
+# %%
+caption = "a red square left of a blue circle"
+tokens, mask = encode([caption], MAX_LENGTH)
+noise = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+tables = []
+
+
+def record(name, layer, inputs):
+    """Keep the whole table of a joint block, averaged over its heads."""
+    weights = joint_weights(layer, inputs)
+    if weights is not None:
+        tables.append(weights.mean(1)[0])
+
+
+with watching(painter, record):
+    painter(noise, torch.tensor([900]), tokens, mask)
+said = words_of(caption)
+patches = len(painter.denoiser.network.positions)
+keep = patches + len(said)
+show_dit.joint_table(tables[len(tables) // 2][:keep, :keep], patches, said)
+
+# %% [markdown]
+r"""
+## 8. UNet against DiT
+
+Now the contest. Rules: **the same scenes and captions, as many weights (within 10 %), the same computing.** Not the same number of steps! One step of a UNet with as many weights costs more than twice as much here, because a convolution uses each of its weights at every pixel, and a DiT uses each of its weights at every *patch*. What counts is what a training costs, so both get the same number of floating-point operations, counted by PyTorch itself (`torch.utils.flop_counter`). The cheaper network sees more scenes for it.
+
+Three sizes of each were trained by `python -m t2i.dit_runs`, with the same optimiser and the same learning rates. All figures below are read from what that command wrote.
+
+**Predict before you run.** Think of section 1: who is born with a good belief, and who has to learn it? Small networks, little training: who wins?
+"""
+
+# %%
+contest = show_contest.measured()
+show_contest.contest_table(contest)
+
+# %%
+show_contest.loss_chart(contest)
+
+# %% [markdown]
+r"""
+How to read it: a line is one training from its beginning to its end. The further down a line, the better; the further left, the cheaper. Compare lines at the same place on the horizontal axis, and best of all their *ends*: the learning rate falls towards the end of each training, and much of the progress comes there.
+
+And how *not* to read it. These are trainings of minutes, with networks hundreds of times smaller than those in the papers. A DiT may win or lose here and do the opposite at scale. In their paper Peebles and Xie found that the quality of a DiT follows its computing, whatever it is spent on: more layers, more channels or smaller patches. And one setting of learning rates for both is fair, but perhaps not the best for either.
+
+### How far do they look?
+
+For each layer in which the picture looks at itself: at what distance, on average, is what a patch looks at? (Weights among patches, times the distance in pixels.) The dotted line is the distance that one gets by looking at everything alike.
+
+**Predict before you run.** In the DiT, which blocks look near, which look far? Where would you put the UNet's attention, which has convolutions to do the near work?
+"""
+
+# %%
+show_contest.distance_chart(contest)
+
+# %% [markdown]
+r"""
+A dot well below the dotted line is a head that looks at its neighbourhood: it has learnt by itself what a convolution is built for. A dot above it looks away from its neighbourhood. What the chart cannot show: between its attentions the UNet's convolutions see near things, all the time. And a distance says where a patch looks, not what it makes of it.
+
+### Left of, above
+
+The seven may be red and beautiful: is it *left of* the star? That is global consistency, the promise of section 1. From captions with two objects and a relation, pictures are drawn, and lesson 6's judge says which colours it sees, and where. *Both colours*: both are there at all. *And right*: and stand as asked. *Right, if both*: the share among the pictures that have both. A network that paints both colours but does not read the relation would be right in about one of four (left, right, above, below): that is the column *chance*, measured. The second line of each network has relations that training never showed for these objects. Brackets: 95 % intervals.
+"""
+
+# %%
+show_contest.relation_table(contest)
+
+# %% [markdown]
+r"""
+Read it in this order. First the last line, real scenes: the judge can see it. Then *right, if both* against *chance*: does the network read the relation at all? Then the same column for UNet and DiT: do their intervals overlap? If they do, do not speak of a winner. And *all satisfied* asks for everything: both objects, both colours, the background, and nothing besides. At this amount of training, few pictures or none manage it.
+
+## 9. What was left out, and where these lines live in real systems
+
+- **Scale.** DiT-XL has 28 blocks of 1,152 channels; Stable Diffusion 3's largest has 38 of 2,432. The code is what you wrote.
+- **Latents.** Both work on the latent pictures of lesson 8, with patches of 2×2. In pixels a picture of 1024×1024 would have 262,144 such patches, and the square of that many looks.
+- **Positions for other sizes.** Our table fits one size. Stable Diffusion 3 cuts its table out of a larger one; Flux turns queries and keys by an angle instead (RoPE).
+- **Two text encoders and a third.** Stable Diffusion 3's words come from two CLIPs and a T5; the pooled vector of the CLIPs is added to the time, as we add the mean word.
+- **One embedding.** In diffusers each DiT block keeps a copy of the layers that embed time and class, all with the same numbers in the released weights. Ours has one.
+
+| yours | diffusers |
+|---|---|
+| `patchify` and `patch_in` | `PatchEmbed` in `models/embeddings.py` (a convolution) |
+| `sincos_position_embedding_2d` | `get_2d_sincos_pos_embed` |
+| `modulate`, `modulation` | `AdaLayerNormZero` in `models/normalization.py` |
+| `DiTBlock` | `BasicTransformerBlock` with `norm_type="ada_norm_zero"` |
+| `DiT` | `DiTTransformer2DModel` |
+| `JointAttentionBlock` | `JointTransformerBlock`, with `JointAttnProcessor2_0` |
+| `JointDiT` | `SD3Transformer2DModel` |
+| `c` | `temb` |
+
+## Three questions
+"""
+
+# %%
+#| quiz: smaller_patches
+
+# %%
+#| quiz: lost_zeros
+
+# %%
+#| quiz: two_streams
+
+# %% [markdown]
+r"""
+## The papers
+
+- Peebles and Xie 2022, *Scalable diffusion models with transformers*, [arXiv:2212.09748](https://arxiv.org/abs/2212.09748): DiT. Figure 3 is this lesson's sections 2 to 6; figure 5 compares the four ways to tell the condition.
+- Esser et al. 2024, *Scaling rectified flow transformers for high-resolution image synthesis*, [arXiv:2403.03206](https://arxiv.org/abs/2403.03206): Stable Diffusion 3. Figure 2 is section 7.
+- Dosovitskiy et al. 2020, *An image is worth 16×16 words*, [arXiv:2010.11929](https://arxiv.org/abs/2010.11929): the vision transformer. Its figure 7 is where our chart of attention distances comes from.
+- Perez et al. 2017, *FiLM: visual reasoning with a general conditioning layer*, [arXiv:1709.07871](https://arxiv.org/abs/1709.07871): the idea of modulate.
+
+**Next, lesson 10:** everything together. Your words, your latents, your transformer, and one command that paints what one types.
+"""

@@ -1,0 +1,148 @@
+"""Weights of diffusers' transformers, under our names: the proof that our blocks are the real ones.
+
+    ours = dit_from_config(theirs.config)
+    ours.load_state_dict(dit_state_dict(theirs.state_dict()))
+
+Nearly every number is copied as it is. Three things are not only renamed: the first layer, which
+is a convolution there and a linear layer over patches here; the embedding of time and class, which
+there lies in each block (with the same numbers everywhere) and here once; and the last block's
+norm of the words, which there has the scale before the shift.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from t2i.dit import DiT
+
+EMBEDDING = {
+    "timestep_embedder.linear_1": "time_mlp.0",
+    "timestep_embedder.linear_2": "time_mlp.2",
+    "class_embedder.embedding_table": "labels.table",
+}
+OUTSIDE = {"proj_out_1": "final.modulation.1", "proj_out_2": "final.patch_out"}
+BLOCK = {
+    "norm1.linear": "modulation.1",
+    "attn1.to_q": "attn.to_q",
+    "attn1.to_k": "attn.to_k",
+    "attn1.to_v": "attn.to_v",
+    "attn1.to_out.0": "attn.to_out",
+    "ff.net.0.proj": "mlp.0",
+    "ff.net.2": "mlp.2",
+}
+JOINT = {
+    "norm1.linear": "patches.modulation.1",
+    "norm1_context.linear": "words.modulation.1",
+    "attn.to_q": "patches.to_q",
+    "attn.to_k": "patches.to_k",
+    "attn.to_v": "patches.to_v",
+    "attn.add_q_proj": "words.to_q",
+    "attn.add_k_proj": "words.to_k",
+    "attn.add_v_proj": "words.to_v",
+    "attn.norm_q": "patches.norm_q",
+    "attn.norm_k": "patches.norm_k",
+    "attn.norm_added_q": "words.norm_q",
+    "attn.norm_added_k": "words.norm_k",
+    "attn.to_out.0": "patches.to_out",
+    "attn.to_add_out": "words.to_out",
+    "ff.net.0.proj": "patches.mlp.0",
+    "ff.net.2": "patches.mlp.2",
+    "ff_context.net.0.proj": "words.mlp.0",
+    "ff_context.net.2": "words.mlp.2",
+}
+
+
+def dit_from_config(config: Mapping[str, Any]) -> DiT:
+    """A fresh DiT of the same sizes.
+
+    Args:
+        config: of a DiTTransformer2DModel (its `.config`, or the config.json of a folder).
+
+    Raises:
+        ValueError: a choice of theirs that our DiT has not.
+    """
+    usual = {
+        "norm_type": "ada_norm_zero",
+        "activation_fn": "gelu-approximate",
+        "attention_bias": True,
+        "norm_elementwise_affine": False,
+    }
+    for name, value in usual.items():
+        if config.get(name, value) != value:
+            raise ValueError(f"config has {name} {config[name]!r}, our DiT knows {value!r} alone")
+    heads = config["num_attention_heads"]
+    return DiT(
+        config["in_channels"],
+        config.get("out_channels"),
+        config["sample_size"],
+        config["patch_size"],
+        heads * config["attention_head_dim"],
+        config["num_layers"],
+        heads,
+        config["num_embeds_ada_norm"],
+        config.get("norm_eps", 1e-5),
+    )
+
+
+def dit_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """diffusers' DiTTransformer2DModel under the names of our DiT.
+
+    Args:
+        state: DiTTransformer2DModel(...).state_dict(), or the tensors of its file.
+
+    Raises:
+        KeyError: a tensor that our DiT has no place for.
+        ValueError: the blocks embed time and class each in its own way; ours does it once.
+    """
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        module, _, parameter = name.rpartition(".")
+        if module == "pos_embed.proj":  # (dim, C, p, p), as a linear layer over (p p C)
+            tensor = rearrange(tensor, "d c p q -> d (p q c)") if tensor.ndim == 4 else tensor
+            renamed[f"patch_in.{parameter}"] = tensor
+        elif module in OUTSIDE:
+            renamed[f"{OUTSIDE[module]}.{parameter}"] = tensor
+        else:
+            _, number, inside = module.split(".", 2)
+            embedding = inside.removeprefix("norm1.emb.")
+            if embedding in EMBEDDING:
+                place = f"{EMBEDDING[embedding]}.{parameter}"
+                if not torch.equal(renamed.setdefault(place, tensor), tensor):
+                    raise ValueError(f"{name} differs from the first block's: ours has one alone")
+            else:
+                renamed[f"blocks.{number}.{BLOCK[inside]}.{parameter}"] = tensor
+    return renamed
+
+
+def share_embedding(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The first block's embedding of time and class in every block, as in all released weights.
+
+    A freshly built DiTTransformer2DModel has another in each; its answer uses the first block's
+    for the last layer anyway.
+    """
+    shared = dict(state)
+    for name in state:
+        head, mark, rest = name.partition(".norm1.emb.")
+        if mark:
+            shared[name] = state[f"transformer_blocks.0{mark}{rest}"]
+    return shared
+
+
+def joint_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """diffusers' JointTransformerBlock under the names of our JointAttentionBlock.
+
+    Raises:
+        KeyError: a tensor that our block has no place for (the second attention of SD 3.5).
+    """
+    renamed = {}
+    ends = "attn.to_add_out.weight" not in state  # context_pre_only
+    for name, tensor in state.items():
+        module, _, parameter = name.rpartition(".")
+        if ends and module == "norm1_context.linear":
+            scale, shift = tensor.chunk(2)
+            tensor = torch.cat([shift, scale])
+        renamed[f"{JOINT[module]}.{parameter}"] = tensor
+    return renamed
