@@ -1643,7 +1643,7 @@ def forward(self, x, context, context_mask=None):
     y = self.proj_in(self.norm(x))
     y = y.permute(0, 2, 3, 1).reshape(b, hh * ww, y.size(1))
     for i in range(len(self.blocks)):
-        y = self.blocks[i](y, context, context_mask=context_mask)
+        y = self.blocks[i](y, context, context_mask)
     y = y.view(b, hh, ww, -1).permute(0, 3, 1, 2).contiguous()
     return x + self.proj_out(y)
 """,

@@ -204,7 +204,7 @@ def test_backgrounds_all_come_up():
     "call, says",
     [
         (lambda: draw_specs([0], split="test"), "split must be one of train"),
-        (lambda: draw_specs([0], world="two"), "world of one, many"),
+        (lambda: draw_specs([0], world="two"), "world of one, lone, many"),
         (lambda: draw_specs([-1]), "0 or more"),
         (lambda: draw_specs([0.5]), "whole numbers"),
         (lambda: draw_specs([0], "heldout_triples", "one"), "needs two things"),
