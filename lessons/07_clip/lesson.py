@@ -2,7 +2,7 @@
 r"""
 # Lesson 7 · CLIP: words that have seen pictures
 
-![A table. Along the top small pictures of coloured digits and shapes, down the side captions. Where a caption belongs to a picture the cell is bright yellow, elsewhere dark blue.](figures/matrix.png)
+![A table. Along the top small pictures of coloured digits and shapes, down the side captions. Where a caption belongs to a picture the cell is bright yellow, elsewhere grey or dark blue.](figures/matrix.png)
 
 **Along the top are pictures, down the side are sentences. Bright yellow means: these two belong together.** Nobody told the model what a colour is or what a heart is. It saw pictures and their captions, and learnt which belongs to which. By the end of this lesson you will have written it: a tokenizer, a text encoder, an image encoder and the loss that ties them together.
 
@@ -28,6 +28,8 @@ from torch import Tensor, nn
 
 from t2i import clip_tables, show, show_clip, show_ddpm
 from t2i.attention import merge_heads, split_heads
+
+# These checks only say which argument does not fit; you need not call them.
 from t2i.bpe import check_text, check_training
 from t2i.clip import MAX_SCALE  # 100
 from t2i.clip_layers import check_features, check_images, check_tokens
@@ -81,7 +83,7 @@ Frequent words end up as one piece, rare ones stay in several, and nothing is un
 Four rules make it CLIP's:
 
 - The text is **cleaned**: lower case, each stretch of white space one space.
-- It is cut into **words** first: runs of letters, single figures, runs of other signs. Nothing is joined across a border.
+- It is cut into **words** first: runs of letters, single figures, runs of other signs; English endings such as *'s* stay together. Nothing is joined across a border.
 - The smallest symbols are **bytes**. In UTF-8 every text is made of them, and there are only 256. An *ü* is two bytes, an emoji four. (Some bytes are invisible, so each gets a visible stand-in: that of the first half of *ü* happens to look like `Ã`.)
 - The piece that ends a word carries a mark, `</w>`. So `red</w>` is a word and `red` the beginning of *redder*.
 
@@ -133,7 +135,9 @@ Stop after `num_merges`, or when every word is one piece and no pair is left.
 
 # %%
 #| check: train_bpe
-assert train_bpe(["low low", "lot"], 2) == [("l", "o"), ("lo", "w</w>")], "l-o occurs three times"
+assert train_bpe(["low low", "lot"], 2) == [("l", "o"), ("lo", "w</w>")], (
+    "l-o occurs three times; then lo-w, twice (low counts as often as it occurs), lo-t once"
+)
 assert train_bpe(["low low", "lot"], 99)[2:] == [("lo", "t</w>")], "stop when no pair is left"
 assert train_bpe(["ab", "ba"], 1) == [("a", "b</w>")], "equally frequent: sorted order decides"
 assert train_bpe(["x y", ""], 5) == [], "a word of one piece holds no pair"
@@ -146,7 +150,7 @@ show_clip.merging("there is a crimson fünf", merges, [0, 10, 40, 100, 160, len(
 
 # %% [markdown]
 r"""
-The dot stands for `</w>`. Pieces that are half of an *ü* show the byte's number.
+(Fewer than 400 merges? By then every word of the captions was one piece.) The dot stands for `</w>`. Pieces that are half of an *ü* show the byte's number.
 
 ### Encode
 
@@ -363,7 +367,7 @@ Row i's right answer is column i. So the rest of the batch serves as wrong answe
 
 And $s$? Cosines lie between -1 and 1. A softmax of such small numbers can never be sure of anything, so they are multiplied by a *scale*, the inverse of a temperature. How large? The model learns it too. CLIP stores its logarithm (`logit_scale`, at first $\log(1/0.07)$, so $s \approx 14$) and never lets $s$ exceed 100.
 
-**Predict before you run.** B = 8, and the vectors are random. How large is the loss, if all answers are equally likely?
+**Predict before you run.** B = 8, and all vectors are equal, so that every answer is equally likely. How large is the loss? And with random vectors: better or worse?
 """
 
 # %%
@@ -450,6 +454,7 @@ for state in train(model, clip_loss, plan.batches(tokenizer), plan.training, che
     losses.append(state.loss)
     if not whole_training and time.perf_counter() - begun > pick(smoke=2, cpu=120, gpu=120):
         break
+print(f"stopped at step {state.step} of {plan.training.steps}")
 
 # %%
 window = max(1, len(losses) // 40)
@@ -467,7 +472,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-It begins above log(B): random vectors are wrong with some confidence. And it cannot reach 0: in each batch several scenes have captions that fit others just as well. *A red seven* is true of every red seven.
+It begins above log(B): random vectors are wrong with some confidence. Colours come first, objects much later: the smallest batches above never got further than that. And it cannot reach 0: in each batch several scenes have captions that fit others just as well. *A red seven* is true of every red seven.
 
 ### Trained weights
 
@@ -559,7 +564,7 @@ show_clip.zero_shot_bars(pictures, seen, names)
 
 # %% [markdown]
 r"""
-Take the right name out of the list and run again: it chooses another, and may be quite sure of it. Probabilities sum to 1, and nothing in the model knows "none of these".
+Take the right name out of the list and run again: it chooses another, and may be surer of it than it should. Probabilities sum to 1, and nothing in the model knows "none of these".
 
 ### Measured
 
@@ -571,9 +576,9 @@ clip_tables.zero_shot_table()
 
 # %% [markdown]
 r"""
-Our aim: colour and object at least 90 % for seen pairs, and 80 % for pairs that were held out. Compare the rows of seen and of held-out pairs: what was never shown together is recognised nearly as well. Compare the worlds: colours are easy everywhere, but a small digit is 13 pixels high, and looked at through patches of 8.
+Our aim, for large things on black: colour and object at least 90 % for seen pairs, and 80 % for pairs that were held out. Compare the rows of seen and of held-out pairs: what was never shown together is recognised nearly as well. Compare the worlds: colours are easy everywhere, but a small digit is 13 pixels high, and looked at through patches of 8.
 
-**Retrieval** is the harder test: among 512 captions, find the very one of this picture. Chance is 1 in 512. And nobody can reach 100 %: many captions are true of several pictures. So a *perfect reader* stands beside it, who makes no mistake, but must guess among captions that fit equally well (and can be beaten by luck). The last column says how often the best fit is at least *true*.
+**Retrieval** is the harder test: among 512 captions, find the very one of this picture. Chance is 1 in 512. And nobody can reach 100 %: many captions are true of several pictures. So a *perfect reader* stands beside it, who makes no mistake, but must guess among captions that fit equally well (and can be beaten by luck). The last column says how often the best fit is at least *true*. (There are only sixteen held-out pairs, so among 512 of their captions dozens say the same: there even the perfect reader mostly guesses.)
 """
 
 # %%
