@@ -1,7 +1,7 @@
 """The reference runs of lesson 9: UNet and DiT of three sizes, trained and measured alike.
 
     python -m t2i.dit_runs                       # an hour on one core; goes on where it stopped
-    python -m t2i.dit_runs --tier smoke --out /tmp/dit_smoke.json
+    python -m t2i.dit_runs --tier smoke --out scratch.json
     python -m t2i.dit_runs --tier gpu            # real sizes, hours on one GPU
 
 Each cell ("dit/small") is one training and its measurements. It goes to data/dit_TIER.json as soon
