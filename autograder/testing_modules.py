@@ -6,7 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from autograder.remote import Handle, RemoteError
-from autograder.testing import fail
+from autograder.testing import expect, fail
+
+PIECE_STOPS = (
+    "A piece that this exercise runs raises an error, so it cannot be judged yet: mend the other "
+    "exercise first."
+)
+OTHER_PIECES = "If the line is not in this exercise, mend the other exercise first: it runs here."
+IN_PLACE = {  # hints for `ask`
+    "inplace operation": "A value that the gradients still need was changed in place (with +=, or "
+    "a method that ends in _): write x = x + … instead.",
+    "": OTHER_PIECES,
+}
 
 
 def normal(rng: torch.Generator, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -24,7 +35,8 @@ def shuffled(
     new = {}
     for name, p in state.items():
         scale = gain / max(1, p[0].numel()) ** 0.5 if p.ndim > 1 else 0.4
-        middle = 1.0 if "norm" in name and "weight" in name else 0.0
+        is_norm = p.ndim == 1 and "norm" in name and "weight" in name  # no layer named after one
+        middle = 1.0 if is_norm else 0.0
         new[name] = scale * normal(rng, *p.shape, dtype=p.dtype) + middle
     return new
 
@@ -49,6 +61,44 @@ def ask(call: Callable, hints: dict[str, str]):
         text = str(error)
         found = [hint for word, hint in hints.items() if word in text]
         fail(f"{text} {found[0] if found else ''}")
+
+
+class Parts:
+    """The learner's own layers of one module, called one at a time from the grader."""
+
+    def __init__(self, module: Handle):
+        self.module = module
+        self.layers: dict[str, Handle] = {}
+
+    def layer(self, name: str) -> Handle:
+        if name not in self.layers:
+            self.layers[name] = self.module.call("get_submodule", name)
+        return self.layers[name]
+
+    def __call__(self, name: str, *args: Tensor) -> Tensor:
+        return self.layer(name)(*args)
+
+
+def runs(call: Callable) -> bool:
+    """Whether a call into the learner's code comes back without an error."""
+    try:
+        call()
+    except RemoteError as error:
+        if error.type_name == "NotImplementedError":
+            raise
+        return False
+    return True
+
+
+def unchanged(student, call: Callable, value: Tensor, name: str) -> None:
+    """Run `call` on a tensor that lives in the learner's process, and see that it stayed."""
+    held = student.hold(value.clone())
+    call(held)
+    expect(
+        torch.equal(held.call("clone"), value),
+        f"Your code changes {name} in place (with +=, or a method that ends in _). It belongs to "
+        "the caller: make a new tensor instead.",
+    )
 
 
 def load(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from autograder.remote import Handle, RemoteError
 from autograder.testing import exercise, expect, expect_close, fail, matches
 from autograder.testing_modules import (
+    Parts,
     ask,
     every_parameter_learns,
     load,
@@ -619,17 +620,12 @@ UNET_HINTS = {
 }
 
 
-class Parts:
-    """The learner's own layers, called one at a time from the grader."""
+class UNetParts(Parts):
+    """The learner's own layers of a UNet, and the way through them."""
 
     def __init__(self, student, net: Handle, config: dict):
-        self.net, self.config, self.student = net, config, student
-        self.layers: dict[str, Handle] = {}
-
-    def __call__(self, name: str, *args: Tensor) -> Tensor:
-        if name not in self.layers:
-            self.layers[name] = self.net.call("get_submodule", name)
-        return self.layers[name](*args)
+        super().__init__(net)
+        self.config, self.student = config, student
 
     def forward(self, x: Tensor, t: Tensor, wrong: str = "", cond: Tensor | None = None) -> Tensor:
         """UNet.forward; `wrong` makes one well-known mistake."""
@@ -738,7 +734,7 @@ def new_unet(student, rng, config: dict, dtype: torch.dtype = torch.float32) -> 
 
 def check_wiring(student, rng, config: dict, shape: tuple, dtype=torch.float32) -> None:
     net = new_unet(student, rng, config, dtype)
-    parts = Parts(student, net, config)
+    parts = UNetParts(student, net, config)
     x = normal(rng, shape[0], config["in_channels"], *shape[1:], dtype=dtype)
     t = torch.randperm(1000, generator=rng)[: shape[0]]
     expected = ask(lambda: parts.forward(x, t), {"": BLOCK_STOPS})
@@ -770,7 +766,7 @@ def test_wiring_at_two_resolutions(student, rng):
 @exercise("UNet.forward")
 def test_cond_is_added_to_the_time(student, rng):
     net = new_unet(student, rng, TWO_LEVELS)
-    parts = Parts(student, net, TWO_LEVELS)
+    parts = UNetParts(student, net, TWO_LEVELS)
     x, t, cond = normal(rng, 3, 1, 4, 6), torch.tensor([2, 400, 998]), normal(rng, 3, 16)
     hints = {"positional argument": "The signature has a third argument: cond=None."}
     expect_close(

@@ -5,7 +5,6 @@ other pieces, it is judged by calling those same pieces from here, one by one, i
 a mistake in split_heads costs the points of split_heads and no others.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -19,7 +18,17 @@ from torch import Tensor
 from autograder import testing_modules
 from autograder.remote import Handle, RemoteError
 from autograder.testing import exercise, expect, expect_close, fail, matches
-from autograder.testing_modules import ask, every_parameter_learns, normal
+from autograder.testing_modules import (
+    IN_PLACE,
+    OTHER_PIECES,
+    PIECE_STOPS,
+    Parts,
+    ask,
+    every_parameter_learns,
+    normal,
+    runs,
+    unchanged,
+)
 from autograder.wire import Foreign
 from t2i import convert
 
@@ -37,17 +46,6 @@ def some_words(rng: torch.Generator, batch: int, length: int) -> Tensor:
     mask = torch.rand(batch, length, generator=rng) < 0.5
     mask[:, 0], mask[:, 1] = True, False
     return mask
-
-
-def unchanged(student, call: Callable, value: Tensor, name: str) -> None:
-    """Run `call` on a tensor that lives in the learner's process, and see that it stayed."""
-    held = student.hold(value.clone())
-    call(held)
-    expect(
-        torch.equal(held.call("clone"), value),
-        f"Your code changes {name} in place (with +=, or a method that ends in _). It belongs to "
-        "the caller: make a new tensor instead.",
-    )
 
 
 # --- scaled_dot_product_attention -----------------------------------------------------------------
@@ -598,32 +596,6 @@ def _alternating(both: Tensor) -> Tensor:
 
 # --- TransformerBlock.forward ---------------------------------------------------------------------
 
-OTHER_PIECES = "If the line is not in this exercise, mend the other exercise first: it runs here."
-PIECE_STOPS = (
-    "A piece that this exercise runs raises an error, so it cannot be judged yet: mend the other "
-    "exercise first."
-)
-
-
-IN_PLACE = {
-    "inplace operation": "A value that the gradients still need was changed in place (with +=, or "
-    "a method that ends in _): write x = x + … instead.",
-    "": OTHER_PIECES,
-}
-
-
-class Parts:
-    """The learner's own layers of one module, called one at a time from the grader."""
-
-    def __init__(self, module: Handle):
-        self.module = module
-        self.layers: dict[str, Handle] = {}
-
-    def __call__(self, name: str, *args: Tensor) -> Tensor:
-        if name not in self.layers:
-            self.layers[name] = self.module.call("get_submodule", name)
-        return self.layers[name](*args)
-
 
 def new(student, rng, name: str, *args, **kwargs) -> Handle:
     """A learner's module with random weights everywhere, whatever its pieces are like."""
@@ -853,7 +825,7 @@ def check_picture(student, rng, channels, heads, head_dim, depth, shape, masked,
         return picture_forward(parts, config, x, context, mask, state, wrong)
 
     expect_close(
-        ask(lambda: layer(*given), PICTURE_HINTS) if _runs(right) else fail(PIECE_STOPS),
+        ask(lambda: layer(*given), PICTURE_HINTS) if runs(right) else fail(PIECE_STOPS),
         right(),
         "the answer of the layer (compared with your own layers called in the right order)",
         causes={
@@ -865,16 +837,6 @@ def check_picture(student, rng, channels, heads, head_dim, depth, shape, masked,
         **CLOSE,
     )
     unchanged(student, lambda held: layer(held, *given[1:]), x, "x")
-
-
-def _runs(call: Callable) -> bool:
-    try:
-        call()
-    except RemoteError as error:
-        if error.type_name == "NotImplementedError":
-            raise
-        return False
-    return True
 
 
 @exercise("SpatialTransformer.forward")

@@ -7,7 +7,6 @@ in quick_gelu costs the points of quick_gelu and no others.
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -24,9 +23,19 @@ from transformers.activations import ACT2FN
 from transformers.models.clip import modeling_clip
 
 from autograder import testing_modules
-from autograder.remote import Handle, RemoteError
+from autograder.remote import Handle
 from autograder.testing import exercise, expect, expect_close, fail, matches
-from autograder.testing_modules import ask, every_parameter_learns, normal
+from autograder.testing_modules import (
+    IN_PLACE,
+    OTHER_PIECES,
+    PIECE_STOPS,
+    Parts,
+    ask,
+    every_parameter_learns,
+    normal,
+    runs,
+    unchanged,
+)
 from autograder.wire import Foreign
 from t2i.bpe import Tokenizer, merge_pair, train_bpe
 from t2i.byte_words import split_words, start_pieces
@@ -36,27 +45,6 @@ CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 _LOSSES = ("image_text_contrastive_loss", "clip_loss")  # newer and older releases
 their_loss = next(getattr(modeling_clip, name) for name in _LOSSES if hasattr(modeling_clip, name))
 shuffled = partial(testing_modules.shuffled, gain=1.2)
-OTHER_PIECES = "If the line is not in this exercise, mend the other exercise first: it runs here."
-PIECE_STOPS = (
-    "A piece that this exercise runs raises an error, so it cannot be judged yet: mend the other "
-    "exercise first."
-)
-IN_PLACE = {
-    "inplace operation": "A value that the gradients still need was changed in place (with +=, or "
-    "a method that ends in _): write x = x + … instead.",
-    "": OTHER_PIECES,
-}
-
-
-def unchanged(student, call: Callable, value: Tensor, name: str) -> None:
-    """Run `call` on a tensor that lives in the learner's process, and see that it stayed."""
-    held = student.hold(value.clone())
-    call(held)
-    expect(
-        torch.equal(held.call("clone"), value),
-        f"Your code changes {name} in place (with +=, or a method that ends in _). It belongs to "
-        "the caller: make a new tensor instead.",
-    )
 
 
 def draw_int(rng: torch.Generator, low: int, high: int) -> int:
@@ -393,19 +381,6 @@ def test_quick_gelu(student, rng):
 # --- TextTransformer.forward and ImageEncoder.forward ---------------------------------------------
 
 
-class Parts:
-    """The learner's own layers of one module, called one at a time from the grader."""
-
-    def __init__(self, module: Handle):
-        self.module = module
-        self.layers: dict[str, Handle] = {}
-
-    def __call__(self, name: str, *args: Tensor) -> Tensor:
-        if name not in self.layers:
-            self.layers[name] = self.module.call("get_submodule", name)
-        return self.layers[name](*args)
-
-
 def new(student, rng, name: str, *args, **kwargs) -> tuple[Handle, dict[str, Tensor]]:
     """A learner's module with random weights everywhere, and these weights."""
     module = ask(lambda: student.new(name, *args, **kwargs), {"": OTHER_PIECES})
@@ -554,7 +529,7 @@ def check_reader(student, rng, vocabulary, end, width, layers, heads, most, batc
     )
     parts, config = Parts(reader), (layers, end)
     tokens = sentences(rng, batch, length, end, vocabulary)
-    if not _runs(lambda: read(parts, state, config, tokens)):
+    if not runs(lambda: read(parts, state, config, tokens)):
         fail(PIECE_STOPS)
     expected = read(parts, state, config, tokens)
     answer = two_results(ask(lambda: reader(tokens), READ_HINTS), "hidden and pooled")
@@ -586,16 +561,6 @@ def check_reader(student, rng, vocabulary, end, width, layers, heads, most, batc
     unchanged(student, reader, tokens, "tokens")
 
 
-def _runs(call: Callable) -> bool:
-    try:
-        call()
-    except RemoteError as error:
-        if error.type_name == "NotImplementedError":
-            raise
-        return False
-    return True
-
-
 @exercise("TextTransformer.forward")
 def test_reader_with_one_layer(student, rng):
     check_reader(student, rng, 23, 22, 8, 1, 2, 9, 3, 9)
@@ -606,9 +571,41 @@ def test_reader_with_short_texts_and_any_end_token(student, rng):
     check_reader(student, rng, 30, 11, 12, 2, 3, 11, 4, 7)
 
 
+def compare_with(
+    theirs: torch.nn.Module,
+    mine: Handle,
+    inputs: Tensor,
+    rng: torch.Generator,
+    name: str,
+    hints: dict[str, str],
+) -> None:
+    """A learner's encoder of width 12 beside transformers', with the weights of theirs.
+
+    Only where the learner's layers are right: their mistakes are told elsewhere.
+    """
+    state = from_transformers(theirs.state_dict())
+    if {k: v.shape for k, v in mine.state().items()} != {k: v.shape for k, v in state.items()}:
+        return
+    mine.load_state(state)
+    x = normal(rng, 2, 5, 12)
+    own = ask(lambda: Parts(mine)("layers.0", x), {"": PIECE_STOPS})
+    if not matches(own, their_layer(theirs, x), **CLOSE):
+        return
+    expected = theirs(inputs)
+    found = two_results(ask(lambda: mine(inputs), hints), "hidden and pooled")
+    right = (expected.last_hidden_state, expected.pooler_output)
+    for part, actual, wanted in zip(("hidden", "pooled"), found, right, strict=True):
+        expect_close(
+            actual,
+            wanted.detach(),
+            f"{part} with the weights of transformers' {type(theirs).__name__}",
+            otherwise=f"Every layer is right by itself, so it is the wiring of {name}.",
+            **CLOSE,
+        )
+
+
 @exercise("TextTransformer.forward")
 def test_reader_same_as_transformers(student, rng):
-    """Only where the learner's layers are right: their mistakes are told elsewhere."""
     config = CLIPTextConfig(
         vocab_size=40,
         hidden_size=12,
@@ -622,27 +619,7 @@ def test_reader_same_as_transformers(student, rng):
     )
     theirs = testing_modules.shuffle_weights(CLIPTextModel(config), rng, 1.2)
     reader = ask(lambda: student.new("TextTransformer", 40, 39, 12, 2, 2, 10, 24), IN_PLACE)
-    state = from_transformers(theirs.state_dict())
-    if {k: v.shape for k, v in reader.state().items()} != {k: v.shape for k, v in state.items()}:
-        return
-    reader.load_state(state)
-    tokens, x = sentences(rng, 3, 10, 39, 40), normal(rng, 2, 5, 12)
-    own = ask(lambda: Parts(reader)("layers.0", x), {"": PIECE_STOPS})
-    if not matches(own, their_layer(theirs, x), **CLOSE):
-        return
-    expected = theirs(tokens)
-    hidden, pooled = two_results(ask(lambda: reader(tokens), READ_HINTS), "hidden and pooled")
-    for name, mine, right in (
-        ("hidden", hidden, expected.last_hidden_state),
-        ("pooled", pooled, expected.pooler_output),
-    ):
-        expect_close(
-            mine,
-            right.detach(),
-            f"{name} with the weights of transformers' CLIPTextModel",
-            otherwise="Every layer is right by itself, so it is the wiring of TextTransformer.",
-            **CLOSE,
-        )
+    compare_with(theirs, reader, sentences(rng, 3, 10, 39, 40), rng, "TextTransformer", READ_HINTS)
 
 
 @exercise("TextTransformer.forward")
@@ -737,7 +714,7 @@ def check_viewer(student, rng, size, patch, width, layers, heads, channels, batc
     args = (size, patch, width, layers, heads, 2 * width, channels)
     viewer, state = new(student, rng, "ImageEncoder", *args)
     parts, images = Parts(viewer), normal(rng, batch, channels, size, size)
-    if not _runs(lambda: view(parts, state, layers, images)):
+    if not runs(lambda: view(parts, state, layers, images)):
         fail(PIECE_STOPS)
     expected = view(parts, state, layers, images)
     answer = two_results(ask(lambda: viewer(images), VIEW_HINTS), "hidden and pooled")
@@ -778,7 +755,6 @@ def test_viewer_with_two_layers(student, rng):
 
 @exercise("ImageEncoder.forward")
 def test_viewer_same_as_transformers(student, rng):
-    """Only where the learner's layers are right: their mistakes are told elsewhere."""
     config = CLIPVisionConfig(
         image_size=8,
         patch_size=4,
@@ -789,27 +765,7 @@ def test_viewer_same_as_transformers(student, rng):
     )
     theirs = testing_modules.shuffle_weights(CLIPVisionModel(config), rng, 1.2)
     viewer = ask(lambda: student.new("ImageEncoder", 8, 4, 12, 2, 2, 24), IN_PLACE)
-    state = from_transformers(theirs.state_dict())
-    if {k: v.shape for k, v in viewer.state().items()} != {k: v.shape for k, v in state.items()}:
-        return
-    viewer.load_state(state)
-    images, x = normal(rng, 3, 3, 8, 8), normal(rng, 2, 5, 12)
-    own = ask(lambda: Parts(viewer)("layers.0", x), {"": PIECE_STOPS})
-    if not matches(own, their_layer(theirs, x), **CLOSE):
-        return
-    expected = theirs(images)
-    hidden, pooled = two_results(ask(lambda: viewer(images), VIEW_HINTS), "hidden and pooled")
-    for name, mine, right in (
-        ("hidden", hidden, expected.last_hidden_state),
-        ("pooled", pooled, expected.pooler_output),
-    ):
-        expect_close(
-            mine,
-            right.detach(),
-            f"{name} with the weights of transformers' CLIPVisionModel",
-            otherwise="Every layer is right by itself, so it is the wiring of ImageEncoder.",
-            **CLOSE,
-        )
+    compare_with(theirs, viewer, normal(rng, 3, 3, 8, 8), rng, "ImageEncoder", VIEW_HINTS)
 
 
 @exercise("ImageEncoder.forward")

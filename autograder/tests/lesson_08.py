@@ -18,23 +18,20 @@ from torch.distributions import kl_divergence as torch_kl
 
 from autograder.remote import Handle
 from autograder.testing import exercise, expect, expect_close, fail, matches
-from autograder.testing_modules import ask, every_parameter_learns, load, normal, shuffle_weights
+from autograder.testing_modules import (
+    Parts,
+    ask,
+    every_parameter_learns,
+    load,
+    normal,
+    shuffle_weights,
+    unchanged,
+)
 from autograder.testing_modules import shuffled as random_weights
 from t2i import latents, vae
 from t2i.vae_files import our_name
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
-
-
-def in_place(student, call: Callable, value: Tensor, name: str) -> None:
-    """Run `call` on a tensor that lives in the learner's process, and see that it stayed."""
-    held = student.hold(value.clone())
-    call(held)
-    expect(
-        torch.equal(held.call("clone"), value),
-        f"Your code changes {name} in place (with +=, or a method that ends in _). It belongs to "
-        "the caller: make a new tensor instead.",
-    )
 
 
 def causes_of(wrong_ways: dict[str, str], make: Callable[[str], Tensor]) -> dict[str, Callable]:
@@ -96,7 +93,7 @@ def check_downsample(student, rng, shape: tuple, dtype: torch.dtype = torch.floa
         "stride 2 and no padding.",
         **CLOSE,
     )
-    in_place(student, layer, x, "x")
+    unchanged(student, layer, x, "x")
 
 
 @exercise("PaddedDownsample")
@@ -138,19 +135,6 @@ ENCODER_MISTAKES = {
     "means only": "Only half of the channels come back: all 2 · latent_channels do.",
     "clamped": "The moments are clamped; that is done later, and to the log-variances alone.",
 }
-
-
-class Parts:
-    """The learner's own layers of one module, called one at a time from the grader."""
-
-    def __init__(self, module: Handle):
-        self.module = module
-        self.layers: dict[str, Handle] = {}
-
-    def __call__(self, name: str, *args: Tensor) -> Tensor:
-        if name not in self.layers:
-            self.layers[name] = self.module.call("get_submodule", name)
-        return self.layers[name](*args)
 
 
 def encode(part: Parts, x: Tensor, levels: int, wrong: str = "") -> Tensor:
@@ -229,7 +213,7 @@ def test_encoder_learns_and_leaves_its_input(student, rng):
     in_place_hint = "Do not change x_0 in place: it belongs to the caller."
     gradients = ask(lambda: module.grad(x), {"in-place": in_place_hint, "": OTHER_PIECES})
     every_parameter_learns(gradients, "the encoder")
-    in_place(student, module, x, "x_0")
+    unchanged(student, module, x, "x_0")
 
 
 # --- Decoder.__init__ -----------------------------------------------------------------------------
@@ -418,9 +402,9 @@ def test_draws_use_the_given_noise_and_leave_it(student, rng):
         torch.equal(first, second),
         "The same noise gave two different draws: use the noise that comes in, and draw none.",
     )
-    in_place(student, lambda held: student.reparameterize(held, logvar, noise), mean, "mean")
-    in_place(student, lambda held: student.reparameterize(mean, logvar, held), noise, "noise")
-    in_place(student, lambda held: student.reparameterize(mean, held, noise), logvar, "logvar")
+    unchanged(student, lambda held: student.reparameterize(held, logvar, noise), mean, "mean")
+    unchanged(student, lambda held: student.reparameterize(mean, logvar, held), noise, "noise")
+    unchanged(student, lambda held: student.reparameterize(mean, held, noise), logvar, "logvar")
 
 
 @exercise("reparameterize")
@@ -547,8 +531,8 @@ def test_kl_of_narrow_clouds(student, rng):
         "the divergence of the standard Gaussian from itself",
         otherwise="It must be 0.",
     )
-    in_place(student, lambda held: student.kl_divergence(held, logvar), mean, "mean")
-    in_place(student, lambda held: student.kl_divergence(mean, held), logvar, "logvar")
+    unchanged(student, lambda held: student.kl_divergence(held, logvar), mean, "mean")
+    unchanged(student, lambda held: student.kl_divergence(mean, held), logvar, "logvar")
 
 
 # --- vae_loss -------------------------------------------------------------------------------------
@@ -683,9 +667,9 @@ def test_loss_without_kl(student, rng):
 @exercise("vae_loss")
 def test_loss_leaves_its_arguments(student, rng):
     x, back, mean = normal(rng, 2, 1, 4, 2), normal(rng, 2, 1, 4, 2), normal(rng, 2, 2, 2, 1)
-    in_place(student, lambda held: student.vae_loss(held, back, mean, mean), x, "x_0")
-    in_place(student, lambda held: student.vae_loss(x, held, mean, mean), back, "reconstruction")
-    in_place(student, lambda held: student.vae_loss(x, back, held, mean), mean, "mean")
+    unchanged(student, lambda held: student.vae_loss(held, back, mean, mean), x, "x_0")
+    unchanged(student, lambda held: student.vae_loss(x, held, mean, mean), back, "reconstruction")
+    unchanged(student, lambda held: student.vae_loss(x, back, held, mean), mean, "mean")
 
 
 # --- latent_scaling_factor ------------------------------------------------------------------------
@@ -763,7 +747,7 @@ def test_factor(student, rng):
 @exercise("latent_scaling_factor")
 def test_factor_leaves_the_latents(student, rng):
     z = 3 * normal(rng, 9, 2, 3, 2)
-    in_place(student, student.latent_scaling_factor, z, "latents")
+    unchanged(student, student.latent_scaling_factor, z, "latents")
     flat = student.latent_scaling_factor(z.flatten(1))
     if isinstance(flat, float):
         flat = torch.tensor(flat)
@@ -867,7 +851,7 @@ def test_space_encodes_without_noise(student, rng):
         },
         otherwise="Without noise it is scaling_factor · posterior.mode().",
     )
-    in_place(student, lambda held: space.call("encode", held), x, "x_0")
+    unchanged(student, lambda held: space.call("encode", held), x, "x_0")
 
 
 @exercise("LatentSpace")
@@ -890,7 +874,7 @@ def test_space_decodes(student, rng):
         },
         otherwise="decode gives vae.decode(z_0 / scaling_factor).",
     )
-    in_place(student, lambda held: space.call("decode", held), z, "z_0")
+    unchanged(student, lambda held: space.call("decode", held), z, "z_0")
 
 
 @exercise("LatentSpace")

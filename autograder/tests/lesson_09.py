@@ -18,7 +18,16 @@ from torch import Tensor, nn
 from autograder import testing_modules
 from autograder.remote import Handle, RemoteError
 from autograder.testing import exercise, expect, expect_close, fail, matches
-from autograder.testing_modules import ask, every_parameter_learns, normal
+from autograder.testing_modules import (
+    IN_PLACE,
+    OTHER_PIECES,
+    PIECE_STOPS,
+    Parts,
+    ask,
+    every_parameter_learns,
+    normal,
+    unchanged,
+)
 from t2i import dit as reference
 from t2i.dit_files import dit_from_config, dit_state_dict, joint_state_dict, share_embedding
 from t2i.joint import JointAttentionBlock, joint_mask
@@ -27,43 +36,10 @@ from t2i.unet import timestep_embedding
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
 shuffled = partial(testing_modules.shuffled, gain=1.0)
-
-
-def random_weights(theirs: nn.Module, rng: torch.Generator, change: Callable = dict) -> nn.Module:
-    """Random weights for a model of diffusers', in which a norm's name also stands before layers.
-
-    Args:
-        change: what else to do with the weights.
-    """
-    state = {name.replace("norm", "n"): value for name, value in theirs.state_dict().items()}
-    state = dict(zip(theirs.state_dict(), shuffled(state, rng).values(), strict=True))
-    theirs.load_state_dict(change(state))
-    return theirs.eval()
+shuffle_weights = partial(testing_modules.shuffle_weights, gain=1.0)
 
 
 load = partial(testing_modules.load, other="another size")
-
-PIECE_STOPS = (
-    "A piece that this exercise runs raises an error, so it cannot be judged yet: mend the other "
-    "exercise first."
-)
-OTHER_PIECES = "If the line is not in this exercise, mend the other exercise first: it runs here."
-IN_PLACE = {
-    "inplace operation": "A value that the gradients still need was changed in place (with +=, or "
-    "a method that ends in _): write x = x + … instead.",
-    "": OTHER_PIECES,
-}
-
-
-def unchanged(student, call: Callable, value: Tensor, name: str) -> None:
-    """Run `call` on a tensor that lives in the learner's process, and see that it stayed."""
-    held = student.hold(value.clone())
-    call(held)
-    expect(
-        torch.equal(held.call("clone"), value),
-        f"Your code changes {name} in place (with +=, or a method that ends in _). It belongs to "
-        "the caller: make a new tensor instead.",
-    )
 
 
 def piece(call: Callable):
@@ -385,22 +361,6 @@ def test_modulate_leaves_its_arguments(student, rng):
 # --- DiTBlock -------------------------------------------------------------------------------------
 
 
-class Parts:
-    """The learner's own layers of one module, called one at a time from the grader."""
-
-    def __init__(self, module: Handle):
-        self.module = module
-        self.layers: dict[str, Handle] = {}
-
-    def layer(self, name: str) -> Handle:
-        if name not in self.layers:
-            self.layers[name] = self.module.call("get_submodule", name)
-        return self.layers[name]
-
-    def __call__(self, name: str, *args: Tensor) -> Tensor:
-        return self.layer(name)(*args)
-
-
 BLOCK_PARTS = (
     "The block has norm1 and norm2 (plain_norm), attn (SelfAttention), mlp, and modulation, an "
     "nn.Sequential of nn.SiLU() and one linear layer from dim to 6 · dim."
@@ -600,7 +560,7 @@ class Given(nn.Module):
 def test_block_same_as_diffusers(student, rng):
     """Only where the learner's modulate is right: its mistakes are told elsewhere."""
     theirs = DiTTransformer2DModel(2, 4, 3, num_layers=1, sample_size=4, num_embeds_ada_norm=5)
-    theirs = random_weights(theirs, rng)
+    theirs = shuffle_weights(theirs, rng)
     state = dit_state_dict(theirs.state_dict())
     state = {
         name.removeprefix("blocks.0."): value
@@ -742,7 +702,8 @@ def test_dit_same_as_diffusers(student, rng):
     theirs = DiTTransformer2DModel(
         2, 4, 2, 3, num_layers=2, sample_size=6, patch_size=2, num_embeds_ada_norm=4
     )
-    theirs = random_weights(theirs, rng, share_embedding)
+    theirs = shuffle_weights(theirs, rng)
+    theirs.load_state_dict(share_embedding(theirs.state_dict()))
     state = dit_state_dict(theirs.state_dict())
     ours = dit_from_config(theirs.config).eval()
     ours.load_state_dict(state)
@@ -952,7 +913,7 @@ def test_joint_block_with_qk_norm(student, rng):
 @exercise("JointAttentionBlock")
 def test_joint_block_same_as_diffusers(student, rng):
     """Only where the learner's modulate is right: its mistakes are told elsewhere."""
-    theirs = random_weights(JointTransformerBlock(8, 2, 4, context_pre_only=False), rng)
+    theirs = shuffle_weights(JointTransformerBlock(8, 2, 4, context_pre_only=False), rng)
     block = new_joint(student, rng, 8, 2)
     block.load_state(joint_state_dict(theirs.state_dict()))
     x, context, c = normal(rng, 3, 5, 8), normal(rng, 3, 4, 8), normal(rng, 3, 8)
