@@ -221,6 +221,8 @@ def table(dim: int, height: int, width: int, wrong: str = "") -> Tensor:
     places = [(y, x) for y in range(height) for x in range(width)]
     if wrong == "columns first":
         places = [(y, x) for x in range(width) for y in range(height)]
+    if wrong == "both repeat":
+        places = [(i % height, i % width) for i in range(height * width)]
     y, x = (torch.tensor([place[i] for place in places]).double() for i in (0, 1))
     if wrong == "counted from one":
         y, x = y + 1, x + 1
@@ -254,6 +256,8 @@ TABLE_MISTAKES = {
     "row first": "The row y comes first; the first half of the channels tells the column x.",
     "columns first": "The places go column by column; they should go row by row, as patchify cuts: "
     "x runs 0 1 2 0 1 2.",
+    "both repeat": "x is right, but y runs 0 1 2 0 1 2 as well: a row's number stays for a whole row, "
+    "0 0 0 1 1 1 (repeat_interleave, or a division of whole numbers).",
     "only x": "Both halves tell the column x; the second half should tell the row y.",
     "only y": "Both halves tell the row y; the first half should tell the column x.",
     "cosines": "In each half the cosines come first; here the sines come first. `clocks` does it.",

@@ -243,7 +243,7 @@ def sincos_position_embedding_2d(dim, height, width):
     dict(
         exercise="sincos_position_embedding_2d",
         name="both_repeat",
-        says="",
+        says="y runs 0 1 2 0 1 2",
         code="""
 def sincos_position_embedding_2d(dim, height, width):
     x = torch.arange(width).repeat(height)
