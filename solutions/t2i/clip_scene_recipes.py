@@ -25,7 +25,7 @@ from t2i.clip_recipes import LENGTH, caption_tokenizer, clip_recipe, load_clip
 from t2i.guidance import drop_condition
 from t2i.recipes import DATA, FoldedUNet, load_trained, noise_loss
 from t2i.scene_recipes import SIZE, draw_tokens, scene_recipe
-from t2i.scenes import scenes
+from t2i.scenes import SceneBatches
 from t2i.text_unet import SMALL, TextUNet
 from t2i.training import TrainConfig
 
@@ -82,39 +82,9 @@ class ClipSceneRecipe:
             torch.manual_seed(seed)
             return ClipSceneDenoiser(clip.text, **self.model)
 
-    def batches(self) -> "ToldBatches":
-        """Lesson 6's scenes and plain captions, as CLIP's tokens."""
-        return ToldBatches(self.batch_size)
-
-
-class ToldBatches:
-    """Endless batches of lesson 6's scenes with plain captions, as CLIP's tokens.
-
-    Args:
-        batch_size: scenes in a batch.
-    """
-
-    def __init__(self, batch_size: int):
-        self.batch_size, self.position = batch_size, 0
-
-    def __iter__(self) -> "ToldBatches":
-        return self
-
-    def __next__(self) -> tuple[Tensor, Tensor]:
-        first = self.position * self.batch_size
-        images, captions = scenes(range(first, first + self.batch_size), size=SIZE)
-        self.position += 1
-        return images, caption_tokenizer()(captions, LENGTH)
-
-    def state(self) -> dict:
-        """What restore needs to go on from here."""
-        return {"batch_size": self.batch_size, "position": self.position}
-
-    def restore(self, state: dict) -> None:
-        """Go on where such batches stood; ValueError when they were of another size."""
-        if state.get("batch_size") != self.batch_size:
-            raise ValueError(f"its data has batch_size {state.get('batch_size')}")
-        self.position = state["position"]
+    def batches(self) -> SceneBatches:
+        """Lesson 6's scenes and plain captions, as CLIP's tokens: x_0 and tokens (B, LENGTH)."""
+        return SceneBatches(self.batch_size, LENGTH, size=SIZE, encoder=caption_tokenizer())
 
 
 def empty_caption() -> Tensor:
@@ -127,7 +97,7 @@ def clip_scene_loss(model: ClipSceneDenoiser, batch: tuple[Tensor, Tensor]) -> T
 
     Args:
         model: the network.
-        batch: x_0 (B, 3, H, W) and tokens (B, L), as ToldBatches gives them.
+        batch: x_0 (B, 3, H, W) and tokens (B, L), as the recipe's batches give them.
     """
     x_0, tokens = batch
     kept = drop_condition(tokens, empty_caption().to(tokens.device), COND_DROP_PROB)

@@ -11,7 +11,7 @@ Picture i of a seed is always the same picture. `python -m t2i.scenes` paints a 
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -129,12 +129,14 @@ def place(specs: Specs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 class SceneBatches:
-    """Endless batches of scenes for train(): pictures, tokens and mask, never one twice.
+    """Endless batches of scenes and encoded captions for train(), never one scene twice.
 
     Args:
         batch_size: scenes in a batch.
         length: tokens a caption is filled up to.
         split, world, seed, size, digits: as in scenes.
+        encoder: called as encoder(captions, length); the tensor or tensors that it gives follow
+            the pictures in a batch. By default lesson 6's tokens and mask, (B, length) each.
     """
 
     def __init__(
@@ -146,21 +148,24 @@ class SceneBatches:
         seed: int = 0,
         size: int = 32,
         digits: str = "train",
+        encoder: Callable[[Sequence[str], int], Tensor | tuple[Tensor, ...]] = encode,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
         self.batch_size, self.length, self.position = batch_size, length, 0
+        self.encoder = encoder
         self.kind = {"split": split, "world": world, "seed": seed, "size": size, "digits": digits}
         draw_specs([0], split, world, seed)  # says at once what is wrong
 
     def __iter__(self) -> Iterator:
         return self
 
-    def __next__(self) -> tuple[Tensor, Tensor, Tensor]:
+    def __next__(self) -> tuple[Tensor, ...]:
         first = self.position * self.batch_size
         images, captions = scenes(range(first, first + self.batch_size), **self.kind)
         self.position += 1
-        return images, *encode(captions, self.length)
+        told = self.encoder(captions, self.length)
+        return (images, told) if isinstance(told, Tensor) else (images, *told)
 
     def state(self) -> dict:
         """What restore needs to go on from here."""

@@ -23,7 +23,6 @@ from t2i.clip_scene_recipes import (
     WEIGHTS as TOLD,
 )
 from t2i.clip_scene_recipes import (
-    ToldBatches,
     clip_scene_loss,
     clip_scene_recipe,
     draw_tokens,
@@ -143,9 +142,24 @@ def painter():
     return clip_scene_recipe("smoke").build().eval()
 
 
+def test_the_painters_batches_are_lesson_6s_scenes_as_tokens_and_go_on_where_they_stood():
+    plan = clip_scene_recipe("smoke")
+    batches, plain = plan.batches(), scene_recipe("smoke").batches()
+    next(batches), next(plain)
+    state = batches.state()
+    images, tokens = next(batches)
+    assert images.equal(next(plain)[0]) and tokens.shape == (plan.batch_size, LENGTH)
+    captions = draw_specs(range(plan.batch_size, 2 * plan.batch_size)).captions()
+    assert tokens.equal(caption_tokenizer()(captions, LENGTH))
+    again = plan.batches()
+    again.restore(state)
+    for first, second in zip((images, tokens), next(again), strict=True):
+        assert first.equal(second)
+
+
 def test_the_painter_reads_tokens_and_leaves_clip_alone(painter):
     torch.nn.init.normal_(painter.denoiser.unet.conv_out.weight, std=0.1)
-    loss = clip_scene_loss(painter, next(ToldBatches(4)))
+    loss = clip_scene_loss(painter, next(clip_scene_recipe("smoke").batches()))
     loss.backward()
     assert loss.isfinite()
     assert not any(p.requires_grad for p in painter.text.parameters())
