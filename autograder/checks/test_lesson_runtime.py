@@ -106,6 +106,38 @@ def test_earlier_lessons_come_from_the_learners_package(tmp_path):
     assert standing[2].endswith("; restart the kernel to use your own schedules")
 
 
+SLOW = """
+import importlib.util, sys
+sys.path.insert(0, sys.argv[1])
+from t2i.lesson import start
+start(1)
+start(1)
+print("found", importlib.util.find_spec("transformers") is not None)
+from diffusers import DDPMScheduler
+import transformers
+print("and then", DDPMScheduler.__name__)
+"""
+
+
+def test_a_slow_library_is_announced_once_before_it_is_loaded(tmp_path):
+    for name in ("diffusers", "transformers"):
+        tmp_path.joinpath(name).mkdir()
+        tmp_path.joinpath(name, "__init__.py").write_text(f"print('inside {name}')\n")
+    with tmp_path.joinpath("diffusers", "__init__.py").open("a") as file:
+        file.write("import transformers\nclass DDPMScheduler: pass\n")
+    run = subprocess.run(
+        [sys.executable, "-c", SLOW, str(tmp_path)], capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip().split("\n")[-5:] == [
+        "found True",
+        "Loading diffusers, the library we compare with: up to half a minute ...",
+        "inside diffusers",
+        "inside transformers",
+        "and then DDPMScheduler",
+    ]
+
+
 def test_grading_in_the_notebook_says_what_the_grader_says(shell):
     right = splice.definition(SCHEDULES, "snr")
     lesson.start(1)

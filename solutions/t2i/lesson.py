@@ -5,6 +5,7 @@ start(2)
 """
 
 import importlib.abc
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -29,6 +30,7 @@ def start(number: int) -> None:
     global _number
     _number = number
     standing = _stand_on_own_lessons(number)
+    _look_first(SlowLibraries())
     shell = grading.ipython()
     if shell is not None:
         shell.user_ns.update(grade=grade, quiz=quiz)
@@ -117,9 +119,45 @@ class OwnModules(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(fullname, file)
 
 
+class SlowLibraries(importlib.abc.MetaPathFinder):
+    """Says so before a library is imported that takes long: a silent notebook seems to hang.
+
+    It says one line and is gone: what such a library imports in its turn is part of the same wait.
+    """
+
+    NAMES = ("diffusers", "transformers")
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname not in self.NAMES:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.loader is None:
+            return None
+        load = spec.loader.exec_module
+
+        def announce_and_load(module) -> None:
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                print(
+                    f"Loading {fullname}, the library we compare with: up to half a minute ...",
+                    flush=True,
+                )
+            load(module)
+
+        spec.loader.exec_module = announce_and_load
+        return spec
+
+
+def _look_first(finder: importlib.abc.MetaPathFinder) -> None:
+    """Let a finder look before all others, in the place of the one from an earlier start."""
+    kind = type(finder).__name__
+    sys.meta_path[:] = [each for each in sys.meta_path if type(each).__name__ != kind]
+    sys.meta_path.insert(0, finder)
+
+
 def _stand_on_own_lessons(number: int) -> str:
     """Let earlier lessons be imported from the learner's package; say what the lesson stands on."""
-    sys.meta_path[:] = [each for each in sys.meta_path if type(each).__name__ != "OwnModules"]
+    _look_first(OwnModules({}))
     if number == 1:
         return ""
     if tier() == "smoke":
@@ -132,8 +170,7 @@ def _stand_on_own_lessons(number: int) -> str:
         files, words = own_modules(number)
     except OSError as error:
         files, words = {}, f"the reference's lessons (your own package: {error.strerror})"
-    if files:
-        sys.meta_path.insert(0, OwnModules(files))
+    _look_first(OwnModules(files))
     late = _imported_from_elsewhere(files)
     if late:
         words += f"; restart the kernel to use your own {', '.join(late)}"
