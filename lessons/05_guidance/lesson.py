@@ -89,6 +89,7 @@ assert not torch.equal(vectors[0], vectors[1]), "another label, another vector"
 assert table(torch.arange(11)).isfinite().all(), "the labels 0 to 9, and 10 for the null class"
 
 # %%
+table = LabelEmbedding(num_classes=10, dim=96)
 count = sum(weights.numel() for weights in table.parameters())
 print(f"{count:,} learnt numbers in the table")
 
@@ -380,7 +381,7 @@ In the language of noise the harm hardly shows: the noise is so large that its s
 
 By hand we called the model twice. A large model is faster when it is asked once, with a batch twice as long: one half hears the null class, the other half the wish.
 
-![A batch of three noisy pictures is doubled. The upper half gets the null class, the lower half the labels. After one call of the model the answer is cut in two halves: uncond and cond.](figures/one_call.png)
+![Given are three noisy digits with the steps 150, 350 and 550 and the labels 7, 2 and 1. Joined, they are six rows: the same pictures and steps twice, above with the null class, below with the labels. One call of the model gives six noise predictions. Cut in two halves, the upper three are uncond and the lower three are cond, and the formula makes three of them.](figures/one_call.png)
 
 Four things to mind:
 
@@ -479,6 +480,7 @@ Where do the samples end up in the flat world? Three hundred points, all asking 
 """
 
 # %%
+steps = spaced_timesteps(len(world.alphas_cumprod), 20)
 points = torch.randn(300, 2, generator=torch.Generator().manual_seed(1))
 orange = torch.zeros(300, dtype=torch.int64)
 ends = {

@@ -17,6 +17,7 @@ from t2i.class_recipes import WEIGHTS, AsPicture, load_class_unet
 from t2i.data import mnist
 from t2i.guidance import ClassUNet, guided_prediction, sample_guided
 from t2i.samplers import spaced_timesteps
+from t2i.schedules import add_noise
 
 FIGURES = Path(__file__).parent / "figures"
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
@@ -195,32 +196,64 @@ def dropped() -> show.Picture:
     return show.Picture(figure, "")
 
 
-def one_call() -> show.Picture:
-    """The batch doubled, asked once, cut in halves."""
-    figure, (axes,) = show.panels(1, 1, 8, 3.3)
-    digits = mnist("test")[0][:3] * 0.6 + 0.4 * seeded(3, 1, 28, 28, seed=6)
-    labels = mnist("test")[1][:3].tolist()
-    for i in range(6):
-        y = 3.0 - 0.56 * i - (0.16 if i > 2 else 0)
-        axes.imshow(
-            show.to_array(digits[i % 3]), cmap="gray", vmin=0, vmax=1, extent=(0.5, 1, y, y + 0.5),
-            aspect="auto",
-        )  # fmt: skip
-        colour, text = ("#E5E5E5", "nothing") if i < 3 else ("#FBE3B0", f"{labels[i % 3]}")
-        box(axes, 1.15, y + 0.06, 0.8, 0.38, colour, text)
-        answer = show.GREY if i < 3 else show.BLACK
-        axes.add_patch(Rectangle((4.5, y), 0.5, 0.5, fc="#CFE8F6", ec=answer, lw=1.2))
-    middle = 1.55
-    box(axes, 2.75, middle - 0.8, 1.0, 1.6, "#CFE8F6", "model\n\none call")
-    arrow(axes, (2.1, middle), (2.65, middle))
-    arrow(axes, (3.85, middle), (4.4, middle))
-    for y, name, colour in ((2.7, "uncond", show.GREY), (0.42, "cond", show.BLACK)):
-        axes.text(5.15, y - 0.02, name, va="center", fontsize=12, color=colour)
-        arrow(axes, (6.0, y), (6.4, middle + (0.25 if y > middle else -0.25)))
-    axes.text(6.45, middle, "uncond + s · (cond − uncond)", va="center", fontsize=10.5)
-    axes.set(xlim=(0.4, 8.7), ylim=(-0.1, 3.6))
+@torch.no_grad()
+def one_call(model: ClassUNet) -> show.Picture:
+    """Three samples doubled, asked once, cut in halves, guided: every row of every step."""
+    figure, (axes,) = show.panels(1, 1, 8, 3.9)
+    images, labels = (values[:3] for values in mnist("test"))
+    t, null = torch.tensor([150, 350, 550]), torch.full_like(labels, model.null)
+    x_t = add_noise(images, seeded(3, 1, 28, 28, seed=6), t, model.denoiser.alphas_cumprod)
+    both = (torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([null, labels]))
+    answer = model(*both)
+    uncond, cond = answer.chunk(2)
+    upper, lower, alone = (3.2, 2.65, 2.1), (1.35, 0.8, 0.25), (2.3, 1.75, 1.2)
+    middle = 2.0
+    told_rows(axes, 0.05, alone, (x_t, t, labels), model.null)
+    told_rows(axes, 2.5, upper + lower, both, model.null)
+    for x, heights, tiles in (
+        (5.65, upper + lower, answer), (8.7, alone, uncond + 3 * (cond - uncond)),
+    ):  # fmt: skip
+        for y, image in zip(heights, tiles, strict=True):
+            tile(axes, x, y, image)
+    for x, y, name in ((5.9, upper[0], "noise_pred"), (8.95, alone[0], "guided")):
+        axes.text(x, y + 0.6, name, ha="center", fontsize=9)
+    for start, end in ((1.85, 2.4), (4.3, 4.55), (5.35, 5.6)):
+        arrow(axes, (start, middle), (end, middle))
+    box(axes, 4.6, middle - 0.5, 0.7, 1.0, "#CFE8F6", "model")
+    for half, name, colour in ((upper, "uncond", show.VERMILLION), (lower, "cond", show.BLUE)):
+        bottom, top = half[-1], half[0] + 0.5
+        axes.plot([6.2, 6.3, 6.3, 6.2], [bottom, bottom, top, top], color=colour, lw=2)
+        y = (bottom + top) / 2
+        axes.text(6.4, y, f"{name}\n(3, 1, 28, 28)", va="center", fontsize=9, color=colour)
+        arrow(axes, (7.5, y), (8.5, middle + 0.25 * (1 if y > middle else -1)))
+    axes.text(8.8, 3.25, "uncond +\ns · (cond − uncond)", ha="center", fontsize=9)
+    for x, name in ((0.9, "what is given"), (3.4, "1. join"), (4.95, "2. ask"), (6.5, "3. cut"),
+                    (8.95, "4. guide")):  # fmt: skip
+        axes.text(x, 4.35, name, ha="center", fontsize=10.5, fontweight="bold")
+    for x, shape in ((0.9, "(3, 1, 28, 28), (3,), (3,)"), (3.4, "(6, 1, 28, 28), (6,), (6,)"),
+                     (5.9, "(6, 1, 28, 28)"), (8.95, "(3, 1, 28, 28)")):  # fmt: skip
+        axes.text(x, -0.15, shape, ha="center", fontsize=8.5, color=show.GREY)
+    axes.set(xlim=(0, 9.7), ylim=(-0.3, 4.6))
     axes.axis("off")
     return show.Picture(figure, "")
+
+
+def tile(axes: Axes, x: float, y: float, image: Tensor) -> None:
+    """A small picture, its lower left corner at (x, y)."""
+    box_ = (x, x + 0.5, y, y + 0.5)
+    axes.imshow(show.to_array(image), cmap="gray", vmin=0, vmax=1, extent=box_, aspect="auto")
+
+
+def told_rows(axes: Axes, x: float, heights: tuple, batch: tuple, null: int) -> None:
+    """What a model is given, a row a sample: the noisy picture, its step, its label."""
+    for name, place in (("x_t", 0.25), ("t", 0.83), ("label", 1.43)):
+        axes.text(x + place, heights[0] + 0.6, name, ha="center", fontsize=9)
+    for y, image, step, label in zip(heights, *batch, strict=True):
+        tile(axes, x, y, image)
+        box(axes, x + 0.58, y + 0.06, 0.5, 0.38, "#FFFFFF", f"{step}")
+        empty = label == null
+        box(axes, x + 1.16, y + 0.06, 0.55, 0.38, "#E5E5E5" if empty else "#FBE3B0",
+            "null" if empty else f"{label}")  # fmt: skip
 
 
 def trade() -> show.Picture:
@@ -234,8 +267,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of figures; all by default")
     options = parser.parse_args()
     FIGURES.mkdir(exist_ok=True)
-    figures = {draw.__name__: draw for draw in (orders, dropped, one_call, arrows, field, ends)}
-    digits = {draw.__name__: draw for draw in (asked, sweep, too_much)}
+    figures = {draw.__name__: draw for draw in (orders, dropped, arrows, field, ends)}
+    digits = {draw.__name__: draw for draw in (asked, sweep, too_much, one_call)}
     wanted = options.only or [*figures, *digits, "trade"]
     model = load_class_unet(options.weights)[0] if digits.keys() & set(wanted) else None
     for name in wanted:
