@@ -10,6 +10,7 @@ the whole update into a rotation, so that no direction of the matrix is learnt m
 others. On a small budget that counts: lesson 3's model needs about half as many steps.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
@@ -33,7 +34,8 @@ def make_optimizers(
     """
     inner = {id(p) for p in inner_matrices(model)} if muon_rate else set()
     rest = [p for p in model.parameters() if id(p) not in inner]
-    made = [torch.optim.AdamW(rest, lr=learning_rate, betas=betas, weight_decay=weight_decay)]
+    adamw = {"lr": learning_rate, "betas": betas, "weight_decay": weight_decay}
+    made = [torch.optim.AdamW(rest, fused=True, **adamw)]
     if inner:
         matrices = [p for p in model.parameters() if id(p) in inner]
         made.append(Muon(matrices, lr=muon_rate, weight_decay=weight_decay))
@@ -99,19 +101,27 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure=None) -> None:
         """Move every parameter that has a gradient."""
         for group in self.param_groups:
+            alike = defaultdict(list)  # many small matrices: those of one shape go together
             for p in group["params"]:
                 if p.grad is not None:
-                    self._move(p, group)
+                    alike[p.shape].append(p)
+            for params in alike.values():
+                self._move(params, group)
 
-    def _move(self, p: nn.Parameter, group: dict) -> None:
+    def _move(self, params: list[nn.Parameter], group: dict) -> None:
+        wanted = torch.stack([self._direction(p, group["momentum"]) for p in params])
+        updates = orthogonalize(wanted)
+        stretch = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
+        for p, update in zip(params, updates, strict=True):
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            p.add_(update.view_as(p), alpha=-group["lr"] * stretch)
+
+    def _direction(self, p: nn.Parameter, keep: float) -> Tensor:
         state = self.state[p]
         if not state:
             state["momentum"] = torch.zeros_like(p)
-        momentum = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-        update = orthogonalize(p.grad.lerp(momentum, group["momentum"]).flatten(1))
-        stretch = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-        p.mul_(1 - group["lr"] * group["weight_decay"])
-        p.add_(update.reshape(p.shape), alpha=-group["lr"] * stretch)
+        momentum = state["momentum"].lerp_(p.grad, 1 - keep)
+        return p.grad.lerp(momentum, keep).flatten(1)
 
 
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
@@ -120,19 +130,19 @@ def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     X ← a·X + (b·XXᵀ + c·(XXᵀ)²)·X pushes every singular value towards 1 without computing any.
 
     Args:
-        matrix: (rows, columns).
+        matrix: (..., rows, columns), one matrix or many.
         steps: repetitions; after 5 the singular values lie roughly between 0.7 and 1.2.
 
     Returns:
-        (rows, columns).
+        (..., rows, columns).
 
     Source: Jordan et al. 2024, as in Muon; Björck and Bowie 1971.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    x = matrix.mT if tall else matrix
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
-        xx = x @ x.T
+        xx = x @ x.mT
         x = a * x + (b * xx + c * xx @ xx) @ x
-    return x.T if tall else x
+    return x.mT if tall else x

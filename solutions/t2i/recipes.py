@@ -82,7 +82,6 @@ class FoldedUNet(nn.Module):
         nn.init.zeros_(self.unet.conv_out.bias)
         schedule = alphas_cumprod(cosine_betas())
         self.register_buffer("alphas_cumprod", schedule, persistent=False)
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, x_t: Tensor, t: Tensor, *conditions: Tensor | None) -> Tensor:
         """(B, channels, H, W) and (B,) -> (B, channels, H, W), the noise in x_t.
@@ -90,8 +89,7 @@ class FoldedUNet(nn.Module):
         What else is given, a label's vector or words, goes to the network inside as it is.
         """
         folded = F.pixel_unshuffle(x_t, self.fold)  # (B, channels · fold², H/fold, W/fold)
-        folded = folded.contiguous(memory_format=torch.channels_last)
-        correction = F.pixel_shuffle(self.unet(folded, t, *conditions), self.fold).contiguous()
+        correction = F.pixel_shuffle(self.unet(folded, t, *conditions), self.fold)
         alpha_bar_t = gather(self.alphas_cumprod, t, like=x_t)
         return (1 - alpha_bar_t).sqrt() * x_t + alpha_bar_t.sqrt() * correction
 

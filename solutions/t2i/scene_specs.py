@@ -44,8 +44,9 @@ class World:
 
     Args:
         counts: how many things, each entry equally likely.
-        backgrounds: the colours behind them.
-        details: sizes, places and backgrounds vary, and half of the captions tell each of them.
+        backgrounds: the colours behind them; half of the captions tell it, if there are several.
+        details: lone things vary in size and place, and half of the captions tell each of them;
+            else every thing is as large as there is room for.
     """
 
     counts: tuple[int, ...]
@@ -56,6 +57,7 @@ class World:
 WORLDS = {
     "one": World((1,), ("black",), False),  # lesson 6
     "lone": World((1,), BACKGROUNDS, True),  # lesson 7
+    "pair": World((1, 2), BACKGROUNDS, False),  # lesson 10 on a CPU
     "many": World((1, 2, 2, 3), BACKGROUNDS, True),
 }
 
@@ -89,6 +91,7 @@ class Specs:
         size, place: (B,) of a lone thing, positions in SIZES and PLACES; -1: neither is meant.
         layout: (B, 3, LAYOUT_NUMBERS) in [0, 1), for the painter.
         phrasing: (B, 14) in [0, 1), for the caption.
+        split, world: of SPLITS and WORLDS.
     """
 
     count: np.ndarray
@@ -101,10 +104,15 @@ class Specs:
     layout: np.ndarray
     phrasing: np.ndarray
     split: str
-    details: bool
+    world: str
 
     def __len__(self) -> int:
         return len(self.count)
+
+    @property
+    def details(self) -> bool:
+        """Whether lone things vary in size and place."""
+        return WORLDS[self.world].details
 
     def scene(self, row: int) -> Scene:
         """Everything that is in picture `row`."""
@@ -124,7 +132,8 @@ class Specs:
     def told(self, row: int) -> Scene:
         """What the caption of picture `row` says of it: parse(caption(row)) is the same."""
         scene, u = self.scene(row), self.phrasing[row]
-        size, place, background = u[10:13] < (0.5 if self.details else 0.0)
+        size, place, background = u[10:13] < 0.5
+        background &= len(WORLDS[self.world].backgrounds) > 1
         lone = scene.things[0]
         kept = Thing(
             lone.colour, lone.kind, lone.size if size else None, lone.place if place else None
@@ -203,7 +212,7 @@ def draw_specs(
         layout=uniforms(key, numbers, _LAYOUT, 3 * LAYOUT_NUMBERS).reshape(-1, 3, LAYOUT_NUMBERS),
         phrasing=uniforms(key, numbers, _CAPTION, 14),
         split=split,
-        details=rules.details,
+        world=world,
     )
 
 

@@ -53,8 +53,8 @@ def scenes(
     Args:
         indices: B whole numbers, 0 or more.
         split: "train", "heldout_pairs", "heldout_triples", "heldout_phrasings" or "any".
-        world: "one" (one object on black, lesson 6), "lone" (one object, all the rest, lesson 7)
-            or "many" (one to three, all the rest).
+        world: "one" (one object on black, lesson 6), "lone" (one object, all the rest, lesson 7),
+            "pair" (one or two, large, all backgrounds) or "many" (one to three, all the rest).
         seed: of the whole endless collection.
         size: height and width in pixels, 16 or more.
         digits: whose handwriting: "train" (first half of MNIST's training digits), "judge" (its
@@ -110,8 +110,9 @@ def place(specs: Specs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     count, lone = specs.count[:, None], specs.count[:, None] == 1
     jitter = 2 * specs.layout[:, :, :2] - 1  # (B, 3, 2): across the row, along the row
-    alone, wiggle = (0.57, 0.07) if specs.details else (0.76, 0.03)  # lesson 6 fills the picture
-    middle = np.array([alone, 0.36, 0.27])[count - 1]  # height of a thing, by how many there are
+    # height of a thing by how many there are, and how far a lone one strays from the middle
+    heights, wiggle = ((0.57, 0.36, 0.27), 0.07) if specs.details else ((0.76, 0.39, 0.3), 0.03)
+    middle = np.array(heights)[count - 1]
     middle = np.where(specs.size[:, None] == 0, 0.40, middle)
     middle = np.where(specs.size[:, None] == 1, 0.70, middle)
     height = middle * (0.92 + 0.16 * specs.layout[:, :, 2])

@@ -33,7 +33,7 @@ HELDOUT_PAIR_SET = set(zip(*np.nonzero(HELDOUT_PAIRS), strict=True))
 HELDOUT_TRIPLE_SET = set(zip(*np.nonzero(HELDOUT_TRIPLES), strict=True))
 
 
-@pytest.mark.parametrize("world", ["one", "many"])
+@pytest.mark.parametrize("world", ["one", "pair", "many"])
 def test_training_never_shows_what_is_held_out(world):
     specs = draw_specs(range(MANY), "train", world)
     assert not pairs_of(specs) & HELDOUT_PAIR_SET
@@ -59,7 +59,7 @@ def test_captions_tell_nothing_held_out_either():
 
 
 def test_heldout_splits_hold_what_they_say():
-    for world in ("one", "many"):
+    for world in ("one", "pair", "many"):
         specs = draw_specs(range(1000), "heldout_pairs", world)
         assert all(heldout_in(specs, row) for row in range(1000))
         assert pairs_of(specs) >= HELDOUT_PAIR_SET
@@ -98,7 +98,7 @@ def test_captions_say_what_is_in_the_picture(split):
         assert told.background in (None, scene.background)
 
 
-@pytest.mark.parametrize("world", ["one", "many"])
+@pytest.mark.parametrize("world", ["one", "pair", "many"])
 def test_a_number_is_a_picture_whatever_the_batch(world):
     images, captions = scenes.scenes(range(40), world=world, seed=5)
     later, later_captions = scenes.scenes([31, 7, 39], world=world, seed=5)
@@ -204,7 +204,7 @@ def test_backgrounds_all_come_up():
     "call, says",
     [
         (lambda: draw_specs([0], split="test"), "split must be one of train"),
-        (lambda: draw_specs([0], world="two"), "world of one, lone, many"),
+        (lambda: draw_specs([0], world="two"), "world of one, lone, pair, many"),
         (lambda: draw_specs([-1]), "0 or more"),
         (lambda: draw_specs([0.5]), "whole numbers"),
         (lambda: draw_specs([0], "heldout_triples", "one"), "needs two things"),

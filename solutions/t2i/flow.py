@@ -1,0 +1,184 @@
+"""Lesson 10. Rectified flow: learn the straight way from noise to picture, and walk it.
+
+loss = rectified_flow_loss(model, x_0, t, noise)       # t from 0 (picture) to 1 (noise)
+x_0 = sample_euler(model, noise, euler_times(25))      # 25 steps from noise to picture
+
+A point on the way is x_t = (1 - t) · x_0 + t · noise. The model says in which direction and how
+fast it moves when t grows; `model(x_t, t)` has the shape of x_t. This is how Stable Diffusion 3
+and Flux are trained.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def flow_point(x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """A point on the straight line from a picture to noise.
+
+    x_t = (1 - t) · x_0 + t · noise
+
+    Args:
+        x_0: (B, ...) pictures or latents.
+        noise: (B, ...) standard Gaussian noise.
+        t: (B,) in [0, 1]; 0 is the picture, 1 the noise.
+
+    Returns:
+        x_t: (B, ...).
+
+    Raises:
+        ValueError: shapes that do not fit, or t outside [0, 1].
+
+    Source: Liu et al. 2022, arXiv:2209.03003, equation 1 (there the time runs the other way).
+    """
+    if noise.shape != x_0.shape:
+        raise ValueError(f"noise must be {tuple(x_0.shape)} like x_0, got {tuple(noise.shape)}")
+    if t.shape != x_0.shape[:1]:
+        raise ValueError(f"t must be (B,) = ({len(x_0)},), got {tuple(t.shape)}")
+    if not ((t >= 0) & (t <= 1)).all():
+        raise ValueError(
+            f"t must lie in [0, 1] in a flow (no step numbers), got {t.min():g} to {t.max():g}"
+        )
+    t = t.to(x_0.dtype).reshape(-1, *[1] * (x_0.ndim - 1))
+    return (1 - t) * x_0 + t * noise
+
+
+def flow_target(x_0: Tensor, noise: Tensor) -> Tensor:
+    """How a point moves along the line when t grows: the same everywhere on it.
+
+    target = dx_t / dt = noise - x_0
+
+    Args:
+        x_0, noise: (B, ...), the two ends of the lines.
+
+    Returns:
+        (B, ...).
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Source: Liu et al. 2022, arXiv:2209.03003, equation 1; Esser et al. 2024, arXiv:2403.03206,
+        equation 13.
+    """
+    if noise.shape != x_0.shape:
+        raise ValueError(f"noise must be {tuple(x_0.shape)} like x_0, got {tuple(noise.shape)}")
+    return noise - x_0
+
+
+def rectified_flow_loss(model: nn.Module, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    """How wrong the model's directions are, averaged over all values.
+
+    loss = mean((noise - x_0 - model(x_t, t))²)
+
+    Args:
+        model: called as model(x_t, t), returns (B, ...) like x_t.
+        x_0: (B, ...) pictures or latents.
+        t: (B,) in [0, 1].
+        noise: (B, ...) standard Gaussian noise.
+
+    Returns:
+        a scalar. A model that answers 0 gets 1 + variance of the data.
+
+    Source: Liu et al. 2022, arXiv:2209.03003, equation 1.
+    """
+    x_t = flow_point(x_0, noise, t)
+    return F.mse_loss(model(x_t, t), flow_target(x_0, noise))
+
+
+def logit_normal_times(gaussian: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Times to train on that come up most often in the middle of the way.
+
+    t = sigmoid(mean + std · gaussian)
+
+    At both ends the answer is easy: near t = 1 it is the noise less the mean picture, near t = 0
+    the noise that can be seen. In the middle it is decided what the picture will show.
+
+    Args:
+        gaussian: (B,) standard Gaussian numbers.
+        mean: above 0 there is more noise in training, below 0 less.
+        std: above 0; how widely the times are spread. 1.7 is close to uniform.
+
+    Returns:
+        t: (B,) in (0, 1).
+
+    Raises:
+        ValueError: std is not above 0.
+
+    Source: Esser et al. 2024, arXiv:2403.03206, equation 19.
+    """
+    if not std > 0:
+        raise ValueError(f"std must be above 0, got {std}")
+    return torch.sigmoid(mean + std * gaussian)
+
+
+def euler_times(num_inference_steps: int, shift: float = 1.0) -> Tensor:
+    """The times at which a walk from noise to picture stops.
+
+    t_i = shift · u_i / (1 + (shift - 1) · u_i), u_i = 1 - i / N
+
+    Args:
+        num_inference_steps: N, 1 or more.
+        shift: above 1: more of the steps are taken where there is much noise. 1: all equally long.
+
+    Returns:
+        (N + 1,) float32, descending from 1 to 0.
+
+    Raises:
+        ValueError: no step, or shift not above 0.
+
+    Source: Esser et al. 2024, arXiv:2403.03206, equation 23.
+    """
+    if num_inference_steps < 1 or not shift > 0:
+        raise ValueError(
+            f"num_inference_steps must be 1 or more and shift above 0, got {num_inference_steps} "
+            f"and {shift}"
+        )
+    u = torch.linspace(1, 0, num_inference_steps + 1)
+    return shift * u / (1 + (shift - 1) * u)
+
+
+@torch.no_grad()
+def sample_euler(
+    model: Callable[[Tensor, Tensor], Tensor],
+    x_1: Tensor,
+    times: Tensor,
+    on_step: Callable[[float, Tensor, Tensor], None] | None = None,
+) -> Tensor:
+    """From noise to pictures in straight steps: look where it goes, walk a piece, look again.
+
+    x ← x + (t_next - t) · model(x, t)
+
+    Args:
+        model: called as model(x_t, t) with t (B,), returns the direction (B, ...).
+        x_1: (B, ...) standard Gaussian noise.
+        times: (N + 1,) strictly descending within [0, 1], as euler_times gives them.
+        on_step: called after each step as on_step(t_next, x, direction), to draw or to count.
+
+    Returns:
+        x: (B, ...), where the walk ends.
+
+    Raises:
+        ValueError: times that do not descend, or leave [0, 1].
+
+    Source: Liu et al. 2022, arXiv:2209.03003, section 2.1.
+    """
+    check_times(times)
+    x = x_1
+    for t, t_next in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
+        direction = model(x, torch.full((len(x),), t, device=x.device))
+        x = x + (t_next - t) * direction
+        if on_step is not None:
+            on_step(t_next, x, direction)
+    return x
+
+
+def check_times(times: Tensor) -> None:
+    """Say what is wrong with the times of a walk; nothing otherwise."""
+    if times.ndim != 1 or len(times) < 2 or not (times[1:] < times[:-1]).all():
+        raise ValueError(
+            f"times must be (N + 1,) and descend strictly from noise to picture, got {times}"
+        )
+    if times[0] > 1 or times[-1] < 0:
+        raise ValueError(f"times must lie in [0, 1], got {times[0]:g} to {times[-1]:g}")
