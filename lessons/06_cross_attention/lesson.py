@@ -147,9 +147,9 @@ So *dog bites man* and *man bites dog* would be the same to it. The order has to
 
 One look gives one mixture. But a place may want to know the colour from one word *and* the object from another. So the channels are divided among several **heads**, and each head makes a look-up of its own with its share of the channels.
 
-![Left: for each of four places a row of eight channels, coloured in two halves. Middle: two heads; each has the four places, with four channels. Right: the rows put together again.](figures/heads.png)
+![Left: two pictures with three places each. A place is a row of eight numbered channels, four blue and four orange, together (2, 3, 8). After split_heads there are four blocks of three places and four channels, (2, 2, 3, 4): for each picture the blue one is head 0, the orange one head 1. After merge_heads the same numbers stand as they stood before, (2, 3, 8).](figures/heads.png)
 
-With two heads of $d = 4$ channels, head 0 takes channels 0 to 3 of every place and head 1 takes channels 4 to 7. Heads become an axis of their own, *before* the places: `(B, N, heads · d)` → `(B, heads, N, d)`. Then the attention you wrote works on all heads at once, without a change, since it only touches the last two axes.
+Nothing is computed here. Each number is the same before and after; it only stands somewhere else. With two heads of $d = 4$ channels, head 0 takes channels 0 to 3 of every place and head 1 takes channels 4 to 7. Heads become an axis of their own, *before* the places: `(B, N, heads · d)` → `(B, heads, N, d)`. Then the attention you wrote works on all heads at once, without a change, since it only touches the last two axes.
 
 Beware of the shortcut: a plain `x.reshape(B, heads, N, d)` has the right shape and the wrong contents. It cuts the list of *places* into pieces, and mixes places and channels. Nothing crashes; the network just learns badly. This is one of the most common bugs there is.
 """

@@ -86,41 +86,42 @@ def lookup() -> show.Picture:
 
 
 def heads() -> show.Picture:
-    """Channels shared out among two heads, and put together again."""
-    figure, (axes,) = blank(8, 2.2, (-0.4, 31.2), (-0.8, 6.4))
+    """Two pictures of three places: their channels shared out among two heads, and put together."""
+    figure, (axes,) = blank(8, 4.2, (-2.6, 34.4), (-1.6, 16.2))
     colours, inks = (show.BLUE, show.ORANGE), ("white", "black")
 
-    def table(left: float, bottom: float, channels: range, title: str) -> None:
-        for place in range(4):
+    def table(left: float, top: float, picture: int, channels: range) -> None:
+        for place in range(3):
             for column, channel in enumerate(channels):
-                at = (left + column, bottom + 3 - place)
-                cell = Rectangle(at, 0.92, 0.92, facecolor=colours[channel // 4], alpha=0.75, lw=0)
+                x, y, head = left + column, top - 1 - place, channel // 4
+                cell = Rectangle((x, y), 0.94, 0.94, facecolor=colours[head], alpha=0.75, lw=0)
                 axes.add_patch(cell)
-                axes.text(
-                    at[0] + 0.46,
-                    at[1] + 0.46,
-                    f"{place}{channel}",
-                    color=inks[channel // 4],
-                    size=8,
-                    **MIDDLE,
-                )
-        axes.text(left + len(channels) / 2, bottom + 4.5, title, fontsize=10, **MIDDLE)
+                text = f"{picture}{place}{channel}"
+                axes.text(x + 0.47, y + 0.45, text, color=inks[head], size=7.5, **MIDDLE)
 
-    table(0, 1, range(8), "x: (N, 8)")
-    table(10.6, 1, range(4), "head 0: (N, 4)")
-    table(15.2, 1, range(4, 8), "head 1: (N, 4)")
-    table(22.8, 1, range(8), "together: (N, 8)")
-    arrow(axes, (8.3, 3), (10.2, 3))
-    axes.text(9.2, 3.6, "split", fontsize=10, **MIDDLE)
-    arrow(axes, (19.6, 3), (22.4, 3))
-    axes.text(21.0, 3.6, "merge", fontsize=10, **MIDDLE)
-    axes.text(
-        0,
-        -0.3,
-        "a row is a place; first figure: the place, second: the channel",
-        fontsize=9,
-        color=show.GREY,
-    )
+    for left, side in ((0, "right"), (23.8, "left")):
+        for picture, top in enumerate((11.2, 5.2)):
+            table(left, top, picture, range(8))
+            x = left - 0.3 if side == "right" else left + 8.2
+            text = f"picture\n{picture}"
+            axes.text(x, top - 1.5, text, fontsize=8.5, color=show.GREY, ha=side, va="center")
+    for block, top in enumerate((13.7, 10.2, 6.2, 2.7)):
+        picture, head = divmod(block, 2)
+        table(13, top, picture, range(4 * head, 4 * head + 4))
+        text = f"picture {picture}\nhead {head}"
+        axes.text(17.2, top - 1.5, text, fontsize=8.5, color=show.GREY, va="center")
+    for x, name, axis in (
+        (4, "(2, 3, 8)", "(B, N, heads · d)"),
+        (15, "(2, 2, 3, 4)", "(B, heads, N, d)"),
+        (27.8, "(2, 3, 8)", "(B, N, heads · d)"),
+    ):
+        axes.text(x, 15.6, name, fontsize=11, fontweight="bold", **MIDDLE)
+        axes.text(x, 14.6, axis, fontsize=9.5, **MIDDLE)
+    for start, end, name in ((8.7, 12.4, "split_heads\n(x, 2)"), (20.2, 23.0, "merge_heads")):
+        arrow(axes, (start, 6.7), (end, 6.7))
+        axes.text((start + end) / 2, 7.7, name, fontsize=8.5, **MIDDLE)
+    text = "in each cell: the picture, the place, the channel"
+    axes.text(15, -1.1, text, fontsize=9, color=show.GREY, **MIDDLE)
     return show.Picture(figure, "")
 
 
