@@ -74,10 +74,12 @@ def train_bpe(texts: Iterable[str], num_merges: int) -> list[tuple[str, str]]:
     return merges
 
 
-class Tokenizer:
-    """Text to numbers and back, with the merges that train_bpe learnt.
+class NumberedPieces:
+    """The pieces that merges can make, and their numbers: what a tokenizer looks things up in.
 
-    The numbers: 256 symbols, the same 256 with `</w>`, one for each merge, start, end.
+    The numbers: 256 symbols, the same 256 with `</w>`, one for each merge, start, end. `ranks` says
+    of a pair when it was learnt (0 is first), `vocabulary` leads from piece to number, `pieces`
+    back; `start` and `end` are two of the numbers.
 
     Args:
         merges: pairs of pieces, in the order in which they were learnt.
@@ -108,6 +110,30 @@ class Tokenizer:
     def __len__(self) -> int:
         """How many numbers there are."""
         return max(self.pieces) + 1
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of numbers, without start and end; words with one space between them.
+
+        Raises:
+            ValueError: a number that is not in the vocabulary.
+        """
+        text = []
+        for number in map(int, tokens):
+            if number not in self.pieces:
+                raise ValueError(f"tokens must be in the vocabulary, {number} is not")
+            if number not in (self.start, self.end):
+                text.append(self.pieces[number])
+        symbols = "".join(text).replace(WORD_END, " ").rstrip(" ")
+        numbers = {symbol: byte for byte, symbol in enumerate(byte_symbols())} | {" ": ord(" ")}
+        return bytes(numbers[symbol] for symbol in symbols).decode(errors="replace")
+
+
+class Tokenizer(NumberedPieces):
+    """Text to numbers and back, with the merges that train_bpe learnt.
+
+    Args:
+        merges, vocabulary: as NumberedPieces takes them.
+    """
 
     def encode(self, text: str, length: int | None = None) -> list[int]:
         """The numbers of a text, between the start's and the end's.
@@ -143,22 +169,6 @@ class Tokenizer:
             raise ValueError("texts must be a list of texts, got one text: put [ ] around it")
         rows = [self.encode(text, length) for text in texts]
         return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), length)
-
-    def decode(self, tokens: Iterable[int]) -> str:
-        """The text of numbers, without start and end; words with one space between them.
-
-        Raises:
-            ValueError: a number that is not in the vocabulary.
-        """
-        text = []
-        for number in map(int, tokens):
-            if number not in self.pieces:
-                raise ValueError(f"tokens must be in the vocabulary, {number} is not")
-            if number not in (self.start, self.end):
-                text.append(self.pieces[number])
-        symbols = "".join(text).replace(WORD_END, " ").rstrip(" ")
-        numbers = {symbol: byte for byte, symbol in enumerate(byte_symbols())} | {" ": ord(" ")}
-        return bytes(numbers[symbol] for symbol in symbols).decode(errors="replace")
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:

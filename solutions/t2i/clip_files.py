@@ -16,11 +16,11 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from t2i.bpe import Tokenizer, load_tokenizer, save_tokenizer
-from t2i.checkpoint import write_atomically
 from t2i.clip import CLIP, ImageEncoder, TextTransformer
+from t2i.folders import FilesError, filled, write_folder
 
 NAMES = {  # transformers' parts of a name, and ours
     "text_model": "text",
@@ -45,10 +45,6 @@ NAMES = {  # transformers' parts of a name, and ours
 }
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TOKENIZER = ("vocab.json", "merges.txt")
-
-
-class FilesError(ValueError):
-    """Files that cannot be had or used; the message says which, why, and what to do."""
 
 
 def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -92,7 +88,7 @@ def load_clip_files(source: str | Path) -> tuple[CLIP, Tokenizer]:
     projection = _tensor(state, "text_projection.weight", folder)
     with torch.device("meta"):
         model = CLIP(made["text"], made["image"], len(projection))
-    return _filled(model, state, folder), load_tokenizer(folder)
+    return filled(model, state, folder), load_tokenizer(folder)
 
 
 def load_text_encoder(source: str | Path) -> TextTransformer:
@@ -111,7 +107,7 @@ def load_text_encoder(source: str | Path) -> TextTransformer:
         config = config["text_config"]
     state = _below("text", state) or state
     state.pop("text_projection.weight", None)
-    return _filled(_text(state, config, folder), state, folder)
+    return filled(_text(state, config, folder), state, folder)
 
 
 def save_clip_files(folder: str | Path, model: CLIP, tokenizer: Tokenizer) -> None:
@@ -121,19 +117,12 @@ def save_clip_files(folder: str | Path, model: CLIP, tokenizer: Tokenizer) -> No
         folder: made if it is missing.
         model, tokenizer: ours.
     """
-    folder, text, image = Path(folder), model.text, model.image
+    text, image = model.text, model.image
     config = {
         "model_type": "clip",
         "architectures": ["CLIPModel"],
         "projection_dim": model.text_projection.out_features,
-        "text_config": _sizes(text)
-        | {
-            "vocab_size": text.tokens.num_embeddings,
-            "max_position_embeddings": len(text.positions),
-            "bos_token_id": tokenizer.start,
-            "eos_token_id": text.end_token,
-            "pad_token_id": text.end_token,
-        },
+        "text_config": _text_config(text, tokenizer),
         "vision_config": _sizes(image)
         | {
             "image_size": image.size,
@@ -141,11 +130,25 @@ def save_clip_files(folder: str | Path, model: CLIP, tokenizer: Tokenizer) -> No
             "num_channels": image.conv_in.in_channels,
         },
     }
-    tensors = {name: p.detach().contiguous() for name, p in model.state_dict().items()}
-    content = safetensors.torch.save(to_transformers(tensors), {"format": "pt"})
-    write_atomically(folder / WEIGHTS[0], content)
-    write_atomically(folder / "config.json", json.dumps(config, indent=1).encode())
+    write_folder(folder, "model", config, to_transformers(model.state_dict()))
     save_tokenizer(tokenizer, folder)
+
+
+def save_text_encoder(
+    folder: str | Path, text: TextTransformer, tokenizer: Tokenizer, dtype: torch.dtype
+) -> None:
+    """Write a text encoder alone so that transformers' CLIPTextModel reads it.
+
+    Args:
+        folder: made if it is missing.
+        text: ours.
+        tokenizer: that it was trained with; only its start token is written down.
+        dtype: of the weights in the file.
+    """
+    config = {"model_type": "clip_text_model", "architectures": ["CLIPTextModel"]}
+    config |= _text_config(text, tokenizer)
+    state = to_transformers({f"text.{name}": p for name, p in text.state_dict().items()})
+    write_folder(folder, "model", config, state, dtype)
 
 
 def find_folder(source: str | Path) -> Path:
@@ -223,6 +226,16 @@ def _depth(state: dict[str, Tensor], config: dict, heads: int, folder: Path) -> 
     }
 
 
+def _text_config(text: TextTransformer, tokenizer: Tokenizer) -> dict[str, Any]:
+    return _sizes(text) | {
+        "vocab_size": text.tokens.num_embeddings,
+        "max_position_embeddings": len(text.positions),
+        "bos_token_id": tokenizer.start,
+        "eos_token_id": text.end_token,
+        "pad_token_id": text.end_token,
+    }
+
+
 def _sizes(encoder: TextTransformer | ImageEncoder) -> dict[str, Any]:
     layer = encoder.layers[0]
     return {
@@ -232,24 +245,6 @@ def _sizes(encoder: TextTransformer | ImageEncoder) -> dict[str, Any]:
         "num_attention_heads": layer.attn.num_heads,
         "hidden_act": "quick_gelu",
     }
-
-
-def _filled(model: nn.Module, state: dict[str, Tensor], folder: Path) -> Any:
-    """The model with these weights, all of them and no others."""
-    own = model.state_dict()
-    wrong = {
-        "missing": sorted(own.keys() - state.keys()),
-        "unknown": sorted(state.keys() - own.keys()),
-        "of another shape": sorted(
-            name for name in own.keys() & state.keys() if own[name].shape != state[name].shape
-        ),
-    }
-    told = [f"{len(names)} {how} ({', '.join(names[:3])})" for how, names in wrong.items() if names]
-    if told:
-        raise FilesError(f"The weights in {folder} do not fit: {'; '.join(told)}.")
-    state = {name: tensor.float() for name, tensor in state.items()}
-    model.load_state_dict(state, assign=True)
-    return model.eval().requires_grad_(False)
 
 
 def _renamed(name: str, names: Mapping[str, str]) -> str:

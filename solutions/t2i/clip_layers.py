@@ -77,6 +77,20 @@ class EncoderLayer(nn.Module):
         return x + self.fc2(quick_gelu(self.fc1(self.norm2(x))))
 
 
+def words_mask(tokens: Tensor, end_token: int) -> Tensor:
+    """Which tokens say something: all up to the first end token, and it; the rest fills up.
+
+    Args:
+        tokens: (B, L) int64.
+        end_token: its number.
+
+    Returns:
+        (B, L) bool.
+    """
+    ends = (tokens == end_token).int()
+    return ends.cumsum(dim=1) - ends == 0  # no end token before this one
+
+
 def check_tokens(tokens: Tensor, size: int, most: int, end_token: int) -> None:
     """Say what is wrong with the tokens of TextTransformer.forward."""
     if tokens.ndim != 2 or tokens.dtype != torch.int64 or not 1 <= tokens.shape[1] <= most:

@@ -42,6 +42,9 @@ class ClipRecipe:
         dim: length of the common vectors.
         batch_size: pairs a step.
         training: steps, learning rate and so on.
+        worlds: whose scenes are shown, an equal share of a batch from each.
+        size: of the scenes, in pixels.
+        length: of the captions, in tokens.
     """
 
     text: dict
@@ -49,53 +52,75 @@ class ClipRecipe:
     dim: int
     batch_size: int
     training: TrainConfig
+    worlds: tuple[str, ...] = WORLDS
+    size: int = SIZE
+    length: int = LENGTH
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """That of the last world's captions."""
+        return caption_tokenizer(self.worlds[-1])
 
     def build(self, seed: int = 0) -> CLIP:
         """A fresh model whose first weights depend on the seed alone."""
-        tokenizer = caption_tokenizer()
+        size, end = len(self.tokenizer), self.tokenizer.end
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            text = TextTransformer(len(tokenizer), tokenizer.end, max_length=LENGTH, **self.text)
-            return CLIP(text, ImageEncoder(SIZE, **self.image), self.dim)
+            text = TextTransformer(size, end, max_length=self.length, **self.text)
+            return CLIP(text, ImageEncoder(self.size, **self.image), self.dim)
 
     def batches(self, tokenizer: Tokenizer | None = None) -> "ClipBatches":
         """Scenes and captions, without the held-out pairs and phrasings."""
-        return ClipBatches(self.batch_size, tokenizer)
+        kind = {"worlds": self.worlds, "size": self.size, "length": self.length}
+        return ClipBatches(self.batch_size, tokenizer or self.tokenizer, **kind)
 
 
 @cache
-def caption_tokenizer() -> Tokenizer:
-    """The tokenizer of the captions: BPE trained on 4000 of the training captions."""
-    return Tokenizer(train_bpe(captions_of(draw_specs(range(4000), world="lone")), NUM_MERGES))
+def caption_tokenizer(world: str = WORLDS[-1]) -> Tokenizer:
+    """The tokenizer of a world's captions: BPE trained on 4000 of the training captions."""
+    return Tokenizer(train_bpe(captions_of(draw_specs(range(4000), world=world)), NUM_MERGES))
 
 
 def captions_of(specs: Specs, share: float = SYNONYM_SHARE) -> list[str]:
-    """The captions of scenes, in which other words stand for some colours and objects.
+    """The captions of scenes, in which other words stand for some colours and lone objects.
 
     Args:
         specs: what is to be told.
         share: of the colours and of the objects that get another name; 0: none, 1: all.
     """
     draws = specs.phrasing[:, 8:10]  # the two numbers that the phrasing itself leaves unused
-    told = zip(specs.captions(), draws, strict=True)
-    return [say_otherwise(caption, tuple(pair), share) for caption, pair in told]
+    told = zip(specs.captions(), draws, specs.count == 1, strict=True)
+    return [
+        say_otherwise(caption, tuple(pair), share) if lone else caption
+        for caption, pair, lone in told
+    ]
 
 
 class ClipBatches:
     """Endless batches of scenes and the tokens of their captions for train(), never one twice.
 
     Args:
-        batch_size: pairs in a batch, as many from each of WORLDS.
+        batch_size: pairs in a batch, as many from each world.
         tokenizer: of the captions; None: the recipe's own.
         seed: of the scenes.
+        worlds, size, length: as in ClipRecipe.
     """
 
-    def __init__(self, batch_size: int, tokenizer: Tokenizer | None = None, seed: int = 0):
-        if batch_size < 2 or batch_size % len(WORLDS):
+    def __init__(
+        self,
+        batch_size: int,
+        tokenizer: Tokenizer | None = None,
+        seed: int = 0,
+        worlds: Sequence[str] = WORLDS,
+        size: int = SIZE,
+        length: int = LENGTH,
+    ):
+        if batch_size < 2 or batch_size % len(worlds):
             raise ValueError(
-                f"batch_size must be a multiple of {len(WORLDS)} (as many scenes from each world), "
+                f"batch_size must be a multiple of {len(worlds)} (as many scenes from each world), "
                 f"got {batch_size}"
             )
+        self.worlds, self.size, self.length = tuple(worlds), size, length
         self.batch_size, self.seed, self.position = batch_size, seed, 0
         self._tokenizer = tokenizer or caption_tokenizer()
         self._rows: dict[str, list[int]] = {}  # a caption that came up before
@@ -104,17 +129,17 @@ class ClipBatches:
         return self
 
     def __next__(self) -> tuple[Tensor, Tensor]:
-        share = self.batch_size // len(WORLDS)
+        share = self.batch_size // len(self.worlds)
         numbers = range(self.position * share, (self.position + 1) * share)
-        parts = [draw_specs(numbers, world=world, seed=self.seed) for world in WORLDS]
+        parts = [draw_specs(numbers, world=world, seed=self.seed) for world in self.worlds]
         self.position += 1
         captions = [caption for specs in parts for caption in captions_of(specs)]
-        return torch.cat([paint(specs, SIZE) for specs in parts]), self._tokens(captions)
+        return torch.cat([paint(specs, self.size) for specs in parts]), self._tokens(captions)
 
     def _tokens(self, captions: Sequence[str]) -> Tensor:
         for caption in captions:
             if caption not in self._rows:
-                self._rows[caption] = self._tokenizer.encode(caption, LENGTH)
+                self._rows[caption] = self._tokenizer.encode(caption, self.length)
         return torch.tensor([self._rows[caption] for caption in captions])
 
     def state(self) -> dict:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from t2i.class_recipes import COND_DROP_PROB, Told
 from t2i.clip import TextTransformer
+from t2i.clip_layers import words_mask
 from t2i.clip_recipes import LENGTH, caption_tokenizer, clip_recipe, load_clip
 from t2i.guidance import drop_condition
 from t2i.recipes import DATA, FoldedUNet, load_trained, noise_loss
@@ -60,8 +61,7 @@ class ClipSceneDenoiser(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         """(B, 3, H, W), (B,) and (B, L), as the captions' tokenizer gives them -> (B, 3, H, W)."""
         hidden, pooled = self.text(tokens)
-        ended = (tokens == self.text.end_token).cumsum(dim=1)
-        mask = (ended == 0) | ((ended == 1) & (tokens == self.text.end_token))
+        mask = words_mask(tokens, self.text.end_token)
         return self.denoiser(x_t, t, hidden, mask, self.to_cond(pooled))
 
 

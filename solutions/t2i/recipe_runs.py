@@ -66,7 +66,7 @@ def train_weights(
         "machine": machine(device),
         "training_seconds": round(seconds, 1),
         "peak_memory_bytes": peak_memory(),
-        "losses": _curve(losses),
+        "losses": curve(losses),
     }
     update_json(out.with_suffix(".json"), result)
     return result
@@ -145,7 +145,7 @@ def peak_memory() -> int | None:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _curve(losses: list[float], points: int = 60) -> list[tuple[int, float]]:
+def curve(losses: list[float], points: int = 60) -> list[tuple[int, float]]:
     """(step, mean loss since the point before), about `points` of them."""
     stride = max(1, len(losses) // points)
     ends = range(stride, len(losses) + 1, stride)

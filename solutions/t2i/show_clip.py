@@ -3,6 +3,7 @@
 Nothing here is needed to build or train a model; it only looks at one, from outside.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from t2i.bpe import Tokenizer, merge_pair
 from t2i.byte_words import END, START, WORD_END, byte_symbols, split_words, start_pieces
-from t2i.show import BLUE, GREY, SKY, VERMILLION, Picture, panels, to_array
+from t2i.show import BLACK, BLUE, GREY, SKY, VERMILLION, Picture, panels, to_array
 
 HEAT = "cividis"  # dark blue to yellow: the same for colour-blind eyes
 MISSING = (
@@ -138,26 +139,23 @@ def embedding_map(
     centred = [group - group.mean(dim=0) for group in groups]
     _, _, axes_of = torch.linalg.svd(centred[1], full_matrices=False)
     spots, words = (group @ axes_of[:2].T for group in centred)
-    figure, (axes,) = panels(1, 1, 8, 5.2)
-    for image, spot in zip(images, spots, strict=True):
-        _thumbnail(axes, image, tuple(spot.tolist()), 0.55, (0, 0))
     every = torch.cat([spots, words])
     low, high = every.amin(0), every.amax(0)
-    room = 0.08 * (high - low)
-    labels = _apart(words, step=0.055 * (high - low)[1].item(), near=0.16 * (high - low)[0].item())
-    for text, spot, place in zip(texts, words.tolist(), labels, strict=True):
-        style = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": GREY, "lw": 0.8, "alpha": 0.9}
-        lines = {"arrowstyle": "-", "color": GREY, "lw": 0.8}
+    low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)
+    figure, (axes,) = panels(1, 1, 8, 5.2)
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    axes.set(xlabel="first direction", ylabel="second direction")
+    for image, spot in zip(images, spots, strict=True):
+        _thumbnail(axes, image, tuple(spot.tolist()), 0.55, (0, 0))
+    inches = torch.tensor([7.2, 4.7]) / (high - low)  # what the axes take up of the figure
+    places = _beside(words * inches, texts, spots * inches, low * inches, high * inches) / inches
+    for text, spot, place in zip(texts, words.tolist(), places.tolist(), strict=True):
+        style = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": GREY, "lw": 0.8}
+        lines = {"arrowstyle": "-", "color": GREY, "lw": 1, "shrinkB": 0}
         axes.annotate(
             text, spot, place, fontsize=9, ha="center", va="center", bbox=style, arrowprops=lines
         )
-        axes.plot(*spot, "o", color=GREY, ms=3)
-    axes.set(
-        xlim=((low - room)[0], (high + room)[0]),
-        ylim=((low - room)[1], (high + room)[1]),
-        xlabel="first direction",
-        ylabel="second direction",
-    )
+        axes.plot(*spot, "o", color=BLACK, mec="white", mew=0.8, ms=5, zorder=5)
     return Picture(figure, f"A map of {len(images)} pictures and of the texts {', '.join(texts)}.")
 
 
@@ -171,15 +169,36 @@ def tokens_table(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Mar
     return Markdown("\n".join(rows))
 
 
-def _apart(spots: Tensor, step: float, near: float) -> list[tuple[float, float]]:
-    """Places for labels: each at its spot, moved up where another label stands there already."""
-    placed: list[tuple[float, float]] = []
-    for x, y in spots.tolist():
-        y += step
-        while any(abs(x - px) < near and abs(y - py) < step for px, py in placed):
-            y += step / 2
-        placed.append((x, y))
-    return placed
+def _beside(
+    spots: Tensor, texts: Sequence[str], pictures: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    """Places (M, 2) for labels: near their spots, on no picture, no dot, no line and no label.
+
+    Args:
+        spots: (M, 2) what the labels belong to, in inches.
+        texts: M labels.
+        pictures: (N, 2) the middles of the pictures.
+        low, high: (2,) the corners of the map.
+    """
+    ring = torch.arange(24) * math.pi / 12
+    ring = torch.stack([ring.cos(), ring.sin()], dim=-1)
+    tries = torch.cat([0.1 * step * ring for step in range(3, 30)])
+    middles = torch.cat([pictures, spots])  # of all that is taken, and half its width and height
+    halves = torch.cat([torch.full_like(pictures, 0.15), torch.full_like(spots, 0.05)])
+    labels, places = torch.zeros(0, dtype=torch.int64), []
+    for spot, text in zip(spots, texts, strict=True):
+        size = torch.tensor([0.04 * len(text) + 0.08, 0.13])
+        place = spot + tries[:, None]  # (tries, 1, 2)
+        free = ((place - middles).abs() > size + halves).any(-1).all(-1)
+        line = spot + torch.linspace(0.1, 0.9, 9)[:, None] * tries[:, None]  # (tries, 9, 2)
+        clear = ((line[:, :, None] - middles[labels]).abs() > halves[labels]).any(-1).all(-1)
+        inside = ((place - size > low) & (place + size < high)).all(-1)[:, 0]
+        best = int((free & clear.all(-1) & inside).int().argmax())  # the first, so the nearest
+        labels = torch.cat([labels, torch.tensor([len(middles)])])
+        middles = torch.cat([middles, place[best], line[best]])
+        halves = torch.cat([halves, size[None], torch.full((9, 2), 0.03)])
+        places.append(place[best, 0])
+    return torch.stack(places)
 
 
 def _box(axes: Axes, x: float, y: float, width: float, text: str, colour: str) -> None:

@@ -1,19 +1,20 @@
 """Weights of diffusers' AutoencoderKL under our names, Stable Diffusion's own among them.
 
     vae, scaling_factor = load_autoencoder("stable-diffusion-v1-5/vae")     # a folder on the disk
+    save_autoencoder("my_vae", vae, scaling_factor)       # diffusers' AutoencoderKL reads it
 
 Nothing is computed here but names; every number is copied as it is.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import load_file
+import torch
 from torch import Tensor
 
 from t2i.convert import ATTENTION, RESNET
+from t2i.folders import FilesError, filled, read_folder, write_folder
 from t2i.vae import AutoencoderKL
 
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "proj"}
@@ -22,7 +23,10 @@ SAME = {"conv_in": "conv_in", "conv_norm_out": "norm_out", "conv_out": "conv_out
 LEVEL = re.compile(r"(down|up)_blocks\.(\d+)\.resnets\.(\d+)\.(.+)")
 RESIZE = re.compile(r"(down|up)_blocks\.(\d+)\.(?:down|up)samplers\.0\.conv")
 MID = re.compile(r"mid_block\.((?:resnets|attentions)\.\d)\.(.+)")
-FILE = "diffusion_pytorch_model.safetensors"
+OUR_LEVEL = re.compile(r"(down|up)\.(\d+)\.blocks\.(\d+)\.(.+)")
+OUR_RESIZE = re.compile(r"(down|up)\.(\d+)\.resize\.conv")
+OUR_MID = re.compile(r"mid\.(block1|attention|block2)\.(.+)")
+FILE = "diffusion_pytorch_model"
 
 
 def autoencoder_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -56,24 +60,62 @@ def load_autoencoder(folder: str | Path) -> tuple[AutoencoderKL, float]:
             AutoencoderKL.save_pretrained writes them, or the folder `vae` of Stable Diffusion 1.5.
 
     Raises:
-        FileNotFoundError: one of the two files is not there.
-        ValueError: a kind of autoencoder that ours is not.
+        FilesError: a file is missing or damaged, it is another kind of autoencoder than ours, or
+            the weights are not exactly such a one's.
     """
-    folder = Path(folder)
-    config = json.loads(folder.joinpath("config.json").read_text(encoding="utf-8"))
-    kinds = {config["act_fn"], *config["down_block_types"], *config["up_block_types"]}
+    config, state = read_folder(folder, FILE)
+    kinds = {config.get("act_fn"), *config.get("down_block_types", ())}
+    kinds |= set(config.get("up_block_types", ()))
     usual = config.get("use_quant_conv", True) and config.get("mid_block_add_attention", True)
     if kinds != {"silu", "DownEncoderBlock2D", "UpDecoderBlock2D"} or not usual:
-        raise ValueError(f"{folder} holds another kind of autoencoder than Stable Diffusion's")
-    vae = AutoencoderKL(
-        config["in_channels"],
-        config["latent_channels"],
-        block_channels=config["block_out_channels"],
-        layers_per_block=config["layers_per_block"],
-        norm_groups=config["norm_num_groups"],
-    )
-    vae.load_state_dict(autoencoder_state_dict(load_file(folder / FILE)))
-    return vae.eval().requires_grad_(False), config.get("scaling_factor", 0.18215)
+        raise FilesError(f"{folder} holds another kind of autoencoder than Stable Diffusion's.")
+    try:
+        state = autoencoder_state_dict(state)
+    except KeyError as error:
+        raise FilesError(f"The weights in {folder} do not fit: 1 unknown ({error}).") from None
+    with torch.device("meta"):
+        vae = AutoencoderKL(
+            config["in_channels"],
+            config["latent_channels"],
+            block_channels=config["block_out_channels"],
+            layers_per_block=config["layers_per_block"],
+            norm_groups=config["norm_num_groups"],
+        )
+    return filled(vae, state, folder), config.get("scaling_factor", 0.18215)
+
+
+def save_autoencoder(
+    folder: str | Path,
+    vae: AutoencoderKL,
+    scaling_factor: float,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write an autoencoder so that diffusers' AutoencoderKL reads it.
+
+    Args:
+        folder: made if it is missing.
+        vae: ours.
+        scaling_factor: of its latents.
+        dtype: of the weights in the file; None: as they are.
+    """
+    encoder = vae.encoder
+    widths = [level.blocks[-1].conv2.out_channels for level in encoder.down]
+    config = {
+        "_class_name": "AutoencoderKL",
+        "act_fn": "silu",
+        "in_channels": encoder.conv_in.in_channels,
+        "out_channels": encoder.conv_in.in_channels,
+        "latent_channels": vae.post_quant_conv.in_channels,
+        "block_out_channels": widths,
+        "down_block_types": ["DownEncoderBlock2D"] * len(widths),
+        "up_block_types": ["UpDecoderBlock2D"] * len(widths),
+        "layers_per_block": len(encoder.down[0].blocks),
+        "norm_num_groups": encoder.norm_out.num_groups,
+        "scaling_factor": scaling_factor,
+    }
+    named = (name.rpartition(".") + (tensor,) for name, tensor in vae.state_dict().items())
+    state = {f"{their_name(module)}.{end}": tensor for module, _, end, tensor in named}
+    write_folder(folder, FILE, config, state, dtype)
 
 
 def our_name(module: str) -> str:
@@ -97,3 +139,22 @@ def _inside(name: str) -> str:
         inside = RESNET if found[1].startswith("resnets") else ATTENTION | OLD_ATTENTION
         return f"mid.{MIDDLE[found[1]]}.{inside[found[2]]}"
     raise KeyError(name)
+
+
+def their_name(module: str) -> str:
+    """The way back: what a module of ours is called in diffusers' AutoencoderKL."""
+    side, _, name = module.partition(".")
+    if not name:
+        return module
+    if found := OUR_LEVEL.fullmatch(name):
+        return f"{side}.{found[1]}_blocks.{found[2]}.resnets.{found[3]}.{_back(RESNET, found[4])}"
+    if found := OUR_RESIZE.fullmatch(name):
+        return f"{side}.{found[1]}_blocks.{found[2]}.{found[1]}samplers.0.conv"
+    if found := OUR_MID.fullmatch(name):
+        inside = ATTENTION if found[1] == "attention" else RESNET
+        return f"{side}.mid_block.{_back(MIDDLE, found[1])}.{_back(inside, found[2])}"
+    return f"{side}.{_back(SAME, name)}"
+
+
+def _back(names: Mapping[str, str], ours: str) -> str:
+    return next(theirs for theirs, name in names.items() if name == ours)

@@ -39,6 +39,7 @@ class VaeRecipe:
         batch_size: scenes a step.
         training: steps, learning rate and so on.
         kl_weight: price of a nat.
+        world: of the scenes, as in scenes.
     """
 
     vae: dict
@@ -46,6 +47,7 @@ class VaeRecipe:
     batch_size: int
     training: TrainConfig
     kl_weight: float = KL_WEIGHT
+    world: str = "many"
 
     def build(self, seed: int = 0, kind: type = AutoencoderKL) -> AutoencoderKL:
         """A fresh autoencoder whose first weights depend on the seed alone."""
@@ -54,11 +56,11 @@ class VaeRecipe:
             model = kind(**self.vae)
         means = model.quant_conv.out_channels // 2
         nn.init.constant_(model.quant_conv.bias.data[means:], CALM)
-        return model.to(memory_format=torch.channels_last)
+        return model
 
     def batches(self) -> SceneBatches:
-        """Scenes of one to three things, without the held-out pairs and triples."""
-        return SceneBatches(self.batch_size, split="train", world="many", size=self.size)
+        """Scenes of the world, without the held-out pairs and triples."""
+        return SceneBatches(self.batch_size, split="train", world=self.world, size=self.size)
 
     def loss(self, model: AutoencoderKL, batch: Sequence[Tensor]) -> Tensor:
         """What train minimises; the first of the batch are the pictures, captions are not read."""
@@ -73,7 +75,7 @@ def autoencoder_loss(model: AutoencoderKL, x_0: Tensor, kl_weight: float) -> Ten
         x_0: (B, C, H, W) in [-1, 1].
         kl_weight: price of a nat.
     """
-    posterior = model.encode(x_0.contiguous(memory_format=torch.channels_last))
+    posterior = model.encode(x_0)
     reconstruction = model.decode(posterior.sample(torch.randn_like(posterior.mean)))
     return vae_loss(x_0, reconstruction, posterior.mean, posterior.logvar, kl_weight)
 

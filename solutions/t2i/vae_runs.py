@@ -37,15 +37,17 @@ def train_recipe(tier: str, out: Path, device: torch.device) -> dict:
     return result | known
 
 
-def measure_scaling_factor(vae: nn.Module, size: int, count: int = 1000) -> float:
+def measure_scaling_factor(
+    vae: nn.Module, size: int, count: int = 1000, world: str = "many"
+) -> float:
     """The scaling factor of a trained autoencoder, from scenes of the training kind.
 
     Args:
         vae: the autoencoder.
         size: height and width of its pictures.
-        count: scenes.
+        count, world: of the scenes.
     """
-    images, _ = scenes(range(count), "train", "many", size=size)
+    images, _ = scenes(range(count), "train", world, size=size)
     generator = torch.Generator().manual_seed(0)
     latents = []
     for part in images.split(PART):

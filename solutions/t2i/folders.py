@@ -1,0 +1,139 @@
+"""Folders of a model: config.json and weights in safetensors, as transformers and diffusers do.
+
+write_folder(folder, "model", {"width": 64}, state)    # config.json and model.safetensors
+config, state = read_folder(folder, "model")           # the same; sharded files too
+model = filled(model, state, folder)                   # all of these weights, and no others
+
+Whatever is missing, damaged, left over or of another shape is named.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from t2i.checkpoint import write_atomically
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class FilesError(ValueError):
+    """Files that cannot be had or used; the message says which, why, and what to do."""
+
+
+def write_folder(
+    folder: str | Path,
+    name: str,
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a model's description and weights, each file whole or not at all.
+
+    Args:
+        folder: made if it is missing.
+        name: of the file of the weights, without `.safetensors`.
+        config: anything that JSON can hold.
+        state: the weights by name.
+        dtype: of floating-point weights in the file; None: as they are.
+    """
+    tensors = {}
+    for key, tensor in state.items():
+        tensor = tensor.detach().to("cpu", copy=True).contiguous()
+        tensors[key] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+    content = safetensors.torch.save(tensors, {"format": "pt"})
+    write_atomically(Path(folder) / f"{name}.safetensors", content)
+    write_json(Path(folder) / "config.json", config)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a description, whole or not at all."""
+    write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def read_folder(folder: str | Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What write_folder wrote, or transformers or diffusers.
+
+    Args:
+        folder: holds config.json and NAME.safetensors, or NAME.safetensors.index.json and the
+            shards that it lists.
+        name: of the file of the weights, without its ending.
+
+    Raises:
+        FilesError: a file is missing or damaged, or the weights are a pickle.
+    """
+    folder = Path(folder)
+    return read_json(folder / "config.json"), read_weights(folder, name)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A description; FilesError where it is missing or damaged."""
+    if not path.is_file():
+        raise FilesError(f"{path} is missing.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FilesError(f"{path} is damaged ({error}): fetch or write it again.") from error
+    if not isinstance(found, dict):
+        raise FilesError(f"{path} must hold names and values, it holds a {type(found).__name__}.")
+    return found
+
+
+def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
+    """The weights of a folder, from one file or from all shards of its index."""
+    index = folder / f"{name}.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
+        if missing:
+            raise FilesError(
+                f"{folder} lacks {len(missing)} of {len(shards)} shards: {', '.join(missing[:3])}."
+            )
+        return {key: value for shard in shards for key, value in _load(folder / shard).items()}
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        pickles = [file.name for file in (*folder.glob("*.bin"), *folder.glob("*.ckpt"))]
+        why = (
+            f"; {pickles[0]} is a pickle, which can run any program when it is opened, so it is "
+            f"not read: convert it to safetensors first"
+        )
+        raise FilesError(f"{path} is missing{why if pickles else ''}.")
+    return _load(path)
+
+
+def filled(model: Model, state: Mapping[str, Tensor], folder: str | Path) -> Model:
+    """The model with these weights in float32, frozen: all of them and no others.
+
+    Args:
+        model: of the right sizes; it may lie on the device "meta".
+        state: its weights.
+        folder: where they came from, for the message.
+
+    Raises:
+        FilesError: names or shapes differ; the message says which.
+    """
+    own = model.state_dict()
+    wrong = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unknown": sorted(state.keys() - own.keys()),
+        "of another shape": sorted(
+            name for name in own.keys() & state.keys() if own[name].shape != state[name].shape
+        ),
+    }
+    told = [f"{len(names)} {how} ({', '.join(names[:3])})" for how, names in wrong.items() if names]
+    if told:
+        raise FilesError(f"The weights in {folder} do not fit: {'; '.join(told)}.")
+    state = {name: tensor.float() for name, tensor in state.items()}
+    model.load_state_dict(state, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except Exception as error:  # a broken file can fail in as many ways as it can be broken
+        raise FilesError(f"{path} is damaged ({error}): fetch or write it again.") from error

@@ -1,0 +1,98 @@
+"""A whole text-to-image model in one folder, laid out as diffusers' pipelines are.
+
+    pipe.save_pretrained("my_model")
+    pipe = TextToImage.from_pretrained("my_model")
+
+    my_model/model_index.json                       which parts there are, picture size, shift
+    my_model/tokenizer/                             vocab.json, merges.txt (CLIPTokenizer's)
+    my_model/text_encoder/                          config.json, model.safetensors (CLIPTextModel's)
+    my_model/vae/                                   as AutoencoderKL's; its scaling_factor
+    my_model/transformer/                           TextDiT's arguments and weights
+    my_model/scheduler/scheduler_config.json        FlowMatchEulerDiscreteScheduler's
+
+Only the transformer is ours alone; the other parts open in transformers and diffusers.
+"""
+
+from pathlib import Path
+
+import torch
+
+from t2i.bpe import load_tokenizer, save_tokenizer
+from t2i.clip_files import load_text_encoder, save_text_encoder
+from t2i.folders import FilesError, filled, read_folder, read_json, write_folder, write_json
+from t2i.latents import LatentSpace
+from t2i.text_to_image import TIME_SCALE, TextDiT, TextToImage
+from t2i.vae_files import load_autoencoder, save_autoencoder
+
+INDEX, FORMAT = "model_index.json", "t2i-text-to-image"
+TRANSFORMER = "diffusion_pytorch_model"
+PARTS = ("tokenizer", "text_encoder", "vae", "transformer", "scheduler")
+
+
+def save_folder(pipe: TextToImage, folder: str | Path, dtype: torch.dtype) -> None:
+    """Write every part; the index comes last, so a folder with an index is whole.
+
+    Args:
+        pipe: what to write.
+        folder: made if it is missing.
+        dtype: of the weights in the files.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.joinpath(INDEX).unlink(missing_ok=True)
+    save_tokenizer(pipe.tokenizer, folder / "tokenizer")
+    save_text_encoder(folder / "text_encoder", pipe.text, pipe.tokenizer, dtype)
+    save_autoencoder(folder / "vae", pipe.space.vae, pipe.space.scaling_factor.item(), dtype)
+    config = {"_class_name": "TextDiT", **pipe.transformer.config}
+    write_folder(folder / "transformer", TRANSFORMER, config, pipe.transformer.state_dict(), dtype)
+    scheduler = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": pipe.shift}
+    scheduler |= {"num_train_timesteps": int(TIME_SCALE)}
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    write_json(folder / INDEX, {"_class_name": FORMAT, "size": pipe.size, "parts": PARTS})
+
+
+def load_folder(folder: str | Path) -> TextToImage:
+    """Read every part, and say which does not fit.
+
+    Args:
+        folder: that save_folder wrote.
+
+    Raises:
+        FilesError: no such folder, a file is missing or damaged, or parts of different models.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FilesError(f"There is no folder {folder}: train a model with `make train`.")
+    index = read_json(folder / INDEX)
+    if index.get("_class_name") != FORMAT:
+        raise FilesError(
+            f"{folder} holds a {index.get('_class_name')}, not a model of lesson 10 ({FORMAT})."
+        )
+    try:
+        tokenizer = load_tokenizer(folder / "tokenizer")
+    except (ValueError, OSError) as error:
+        raise FilesError(f"{folder / 'tokenizer'} cannot be read: {error}") from error
+    text = load_text_encoder(_part(folder, "text_encoder"))
+    if text.end_token != tokenizer.end or text.tokens.num_embeddings != len(tokenizer):
+        raise FilesError(f"The tokenizer and the text_encoder in {folder} are of different models.")
+    vae, scaling_factor = load_autoencoder(folder / "vae")
+    config, state = read_folder(folder / "transformer", TRANSFORMER)
+    config.pop("_class_name", None)
+    try:
+        empty = TextDiT(**config)
+    except (TypeError, ValueError) as error:
+        raise FilesError(
+            f"{folder}/transformer/config.json does not fit TextDiT: {error}"
+        ) from None
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    transformer = filled(empty, state, folder / "transformer")
+    space = LatentSpace(vae, scaling_factor)
+    return TextToImage(
+        tokenizer, text, transformer, space, index.get("size"), scheduler.get("shift", 1.0)
+    )
+
+
+def _part(folder: Path, name: str) -> Path:
+    if not (folder / name).is_dir():
+        raise FilesError(f"{folder / name} is missing.")
+    return folder / name

@@ -1,0 +1,204 @@
+"""Recipes of lesson 10: the three trainings, one after the other, that make a text-to-image model.
+
+    plan = text_to_image_recipe("cpu")                # "smoke", "cpu" or "gpu"
+    vae, clip = plan.vae, plan.clip                   # recipes as in lessons 8 and 7
+    model = plan.build()                              # a TextDiT
+    loss = plan.loss(text)                            # loss(model, (z_0, tokens)), for train()
+    pipe = load_text_to_image()                       # or start from the committed model
+
+`make train` (= `python -m t2i.text_to_image_runs train`) runs all three and writes the model.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from t2i.batches import Batches
+from t2i.class_recipes import COND_DROP_PROB
+from t2i.clip import TextTransformer
+from t2i.clip_layers import words_mask
+from t2i.clip_recipes import ClipRecipe
+from t2i.flow import logit_normal_times, rectified_flow_loss
+from t2i.guidance import drop_condition
+from t2i.latents import LatentSpace
+from t2i.recipes import DATA
+from t2i.scenes import SceneBatches
+from t2i.text_to_image import TextDiT, TextToImage
+from t2i.training import TrainConfig
+from t2i.vae_recipes import VaeRecipe
+
+CHECKPOINT = DATA / "checkpoints" / "scenes"
+PART = 250  # scenes encoded at once
+
+
+@dataclass(frozen=True)
+class TextToImageRecipe:
+    """One tier's three trainings.
+
+    Args:
+        vae, clip: recipes of lessons 8 and 7, on this lesson's scenes.
+        dit: JointDiT's arguments, apart from context_dim and the latents' shape.
+        scenes: how many are encoded, once, to train the transformer on.
+        batch_size: latents a step.
+        training: the transformer's steps, learning rate and so on.
+        shift: of the sampler's times.
+    """
+
+    vae: VaeRecipe
+    clip: ClipRecipe
+    dit: dict
+    scenes: int
+    batch_size: int
+    training: TrainConfig
+    shift: float = 1.0
+
+    @property
+    def world(self) -> str:
+        """Which scenes all three learn from."""
+        return self.vae.world
+
+    def build(self, seed: int = 0) -> TextDiT:
+        """A fresh transformer whose first weights depend on the seed alone."""
+        compression = 2 ** (len(self.vae.vae["block_channels"]) - 1)
+        kind = {"in_channels": 4, "sample_size": self.vae.size // compression}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return TextDiT(self.clip.text["width"], **kind, **self.dit)
+
+    def encoded(self) -> SceneBatches:
+        """Scenes and tokens in the order in which they are encoded, PART at a time."""
+        return SceneBatches(
+            PART,
+            self.clip.length,
+            world=self.world,
+            size=self.vae.size,
+            encoder=self.clip.tokenizer,
+        )
+
+    def batches(self, z_0: Tensor, tokens: Tensor) -> Batches:
+        """Batches of encoded scenes."""
+        return Batches(z_0, tokens, batch_size=self.batch_size)
+
+    def loss(self, text: TextTransformer) -> Callable[[TextDiT, tuple[Tensor, Tensor]], Tensor]:
+        """What train minimises; the text encoder reads, and is not trained."""
+        nothing = self.clip.tokenizer([""], self.clip.length)[0]
+        return lambda model, batch: text_flow_loss(model, text, *batch, nothing)
+
+
+def text_flow_loss(
+    model: TextDiT, text: TextTransformer, z_0: Tensor, tokens: Tensor, nothing: Tensor
+) -> Tensor:
+    """The rectified flow's loss with prompts, one in ten of them replaced by the empty one.
+
+    Args:
+        model: the transformer.
+        text: the frozen text encoder.
+        z_0: (B, c, h, w) scaled latents.
+        tokens: (B, L) of their captions.
+        nothing: (L,) the tokens of the empty prompt.
+    """
+    kept = drop_condition(tokens, nothing.to(tokens.device), COND_DROP_PROB)
+    with torch.no_grad():
+        context, pooled = text(kept)
+    mask = words_mask(kept, text.end_token)
+    t = logit_normal_times(torch.randn(len(z_0), device=z_0.device))
+    return rectified_flow_loss(
+        lambda z_t, t: model(z_t, t, context, mask, pooled), z_0, t, torch.randn_like(z_0)
+    )
+
+
+@torch.no_grad()
+def encode_scenes(
+    space: LatentSpace, batches: SceneBatches, count: int, progress: Callable = iter
+) -> tuple[Tensor, Tensor]:
+    """Scenes as scaled latents, each drawn once from its Gaussian, and their captions' tokens.
+
+    Args:
+        space: of a trained autoencoder.
+        batches: gives pictures and tokens.
+        count: how many scenes, a multiple of the batch size.
+        progress: wraps the loop, for example tqdm.
+
+    Returns:
+        z_0: (count, c, h, w) float16 and tokens: (count, L), on the CPU.
+    """
+    device, latents, tokens = space.scaling_factor.device, [], []
+    for part in progress(range(count // batches.batch_size)):
+        images, told = next(batches)
+        posterior = space.vae.encode(images.to(device))
+        generator = torch.Generator().manual_seed(part)
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
+        latents.append((space.scaling_factor * posterior.sample(noise)).half().cpu())
+        tokens.append(told)
+    return torch.cat(latents), torch.cat(tokens)
+
+
+def text_to_image_recipe(tier: str) -> TextToImageRecipe:
+    """The recipe of a tier: "smoke" (seconds, no meaning), "cpu" (an hour or two), "gpu"."""
+    if tier not in RECIPES:
+        raise ValueError(f"tier must be one of {', '.join(RECIPES)}, got {tier!r}")
+    return RECIPES[tier]
+
+
+MUON = {"learning_rate": 3e-3, "muon_rate": 0.02}
+VAE = {"block_channels": (16, 32, 64), "layers_per_block": 1, "norm_groups": 8}
+TEXT = {"width": 64, "num_layers": 2, "num_heads": 2}
+IMAGE = {"patch": 8, "width": 128, "num_layers": 3, "num_heads": 4}
+PAIR = {"worlds": ("one", "pair"), "length": 24}
+RECIPES = {
+    "smoke": TextToImageRecipe(
+        VaeRecipe(VAE, 32, 8, TrainConfig(steps=10), world="pair"),
+        ClipRecipe(TEXT, IMAGE, 64, 16, TrainConfig(steps=10), **PAIR),
+        {"patch_size": 2, "dim": 32, "depth": 2, "num_heads": 2},
+        scenes=250,
+        batch_size=16,
+        training=TrainConfig(steps=10),
+    ),
+    "cpu": TextToImageRecipe(
+        VaeRecipe(VAE, 32, 8, TrainConfig(steps=15_000, save_every=500, **MUON), world="pair"),
+        ClipRecipe(TEXT, IMAGE, 64, 128, TrainConfig(steps=2500, save_every=250, **MUON), **PAIR),
+        {"patch_size": 1, "dim": 192, "depth": 6, "num_heads": 6},
+        scenes=150_000,
+        batch_size=64,
+        training=TrainConfig(steps=9000, save_every=250, **MUON),
+    ),
+    "gpu": TextToImageRecipe(
+        VaeRecipe(
+            {"block_channels": (64, 128, 256), "layers_per_block": 2},
+            64,
+            64,
+            TrainConfig(steps=20_000, learning_rate=5e-4, ema_horizon=0.05, save_every=1000),
+        ),
+        ClipRecipe(
+            {"width": 256, "num_layers": 4, "num_heads": 4},
+            {"patch": 8, "width": 256, "num_layers": 6, "num_heads": 4},
+            128,
+            1024,
+            TrainConfig(steps=5000, learning_rate=1e-3, muon_rate=0.02, save_every=500),
+            worlds=("lone", "many"),
+            size=64,
+            length=32,
+        ),
+        {"patch_size": 2, "dim": 384, "depth": 8, "num_heads": 6},
+        scenes=500_000,
+        batch_size=256,
+        training=TrainConfig(
+            steps=30_000, learning_rate=1e-3, muon_rate=0.02, ema_horizon=0.05, save_every=1000
+        ),
+    ),
+}
+
+
+def load_text_to_image(folder: str | Path = CHECKPOINT) -> TextToImage:
+    """The committed model of lesson 10, ready to draw.
+
+    Args:
+        folder: that `make train` wrote.
+
+    Raises:
+        FilesError: a file is missing or damaged.
+    """
+    return TextToImage.from_pretrained(folder)
