@@ -91,7 +91,7 @@ The first three are book-keeping; `t2i.byte_words` does it. Have a look:
 """
 
 # %%
-from t2i.byte_words import END, START, WORD_END, byte_symbols, split_words, start_pieces
+from t2i.byte_words import END, START, WORD_END, split_words, start_pieces
 
 for text in ("It's   a CRIMSON fünf!", "42 🦆"):
     words = split_words(text)
@@ -164,7 +164,22 @@ $$\text{[start],\ pieces …,\ [end]}$$
 
 A tensor wants rows of one length L. Shorter texts are filled up, and CLIP fills up **with the end token** itself. Longer ones are cut, but their end token stays: it will matter more than all others.
 
-Below is the whole class; only `encode` is missing. `self.ranks` says when a pair was learnt, `self.vocabulary` gives each piece its number: first the 256 symbols, then the same with `</w>`, then the merges, start and end.
+Who keeps the numbers? `NumberedPieces` in `t2i.bpe`, from the merges alone. Its `vocabulary` gives each piece a number: first the 256 symbols, then the same with `</w>`, then the merges, start and end. Its `ranks` says when a pair was learnt:
+"""
+
+# %%
+from t2i.bpe import NumberedPieces
+
+numbered = NumberedPieces(merges)
+for pair in (merges[0], merges[-1]):
+    number = numbered.vocabulary["".join(pair)]
+    print(f"{' + '.join(pair):15} rank {numbered.ranks[pair]:3}, the piece has number {number}")
+for piece in ("a", "a" + WORD_END, START, END):
+    print(f"{piece:15} number {numbered.vocabulary[piece]}")
+
+# %% [markdown]
+r"""
+A `Tokenizer` is just that, plus the way from a text to its numbers. In `encode` you have `self.ranks` and `self.vocabulary`, and the numbers `self.start` and `self.end`. (`__call__` is for later: several texts at once, as a tensor.)
 """
 
 # %%
@@ -178,18 +193,24 @@ Below is the whole class; only `encode` is missing. `self.ranks` says when a pai
 
 # %%
 #| check: Tokenizer.encode
-tokenizer = Tokenizer(merges)
-row = tokenizer.encode("a red seven", 8)
-assert len(row) == 8 and row[0] == tokenizer.start, "length numbers, the first is the start"
-assert row[4:] == [tokenizer.end] * 4, "three words, then the end, and it fills the row up"
-assert tokenizer.encode("a red seven", 4)[-1] == tokenizer.end, "a cut text keeps its end"
-assert tokenizer.encode("") == [tokenizer.start, tokenizer.end], "nothing between start and end"
+mine = Tokenizer(merges)
+row = mine.encode("a red seven", 8)
+assert len(row) == 8 and row[0] == mine.start, "length numbers, the first is the start"
+assert row[4:] == [mine.end] * 4, "three words, then the end, and it fills the row up"
+assert mine.encode("a red seven", 4)[-1] == mine.end, "a cut text keeps its end"
+assert mine.encode("") == [mine.start, mine.end], "nothing between start and end"
 other = Tokenizer([("b", "c</w>"), ("a", "b")])  # b-c was learnt first
 pieces = [other.pieces[number] for number in other.encode("abc")]
 assert pieces == [START, "a", "bc</w>", END], "the pair that was learnt first is joined first"
-assert tokenizer.decode(tokenizer.encode("A  Crimson fünf 🦆")) == "a crimson fünf 🦆", "and back"
+assert mine.decode(mine.encode("A  Crimson fünf 🦆")) == "a crimson fünf 🦆", "and back"
+
+# %% [markdown]
+r"""
+Here is the tokenizer for the rest of the lesson, and what it makes of four texts:
+"""
 
 # %%
+tokenizer = Tokenizer(merges)
 show_clip.tokens_table(tokenizer, ["a crimson fünf", "a Red, red 7", "an elephant", "🦆"], 12)
 
 # %% [markdown]
@@ -299,6 +320,7 @@ r"""
 """
 
 # %%
+reader = TextTransformer(len(tokenizer), tokenizer.end, 32, 2, 4, max_length=12)  # untrained
 pair = ["there is a red seven at the top", "there is a blue seven at the top"]
 first, second = reader(tokenizer(pair, 12))[0].detach()
 names = [show_clip.readable(tokenizer.pieces[n]) for n in tokenizer.encode(pair[0], 12)]
@@ -366,7 +388,14 @@ $$\text{logits} = s\cdot \text{images}\cdot\text{texts}^{\top}, \qquad \text{los
 Row i's right answer is column i. So the rest of the batch serves as wrong answers, for free.
 
 And $s$? Cosines lie between -1 and 1. A softmax of such small numbers can never be sure of anything, so they are multiplied by a *scale*, the inverse of a temperature. How large? The model learns it too. CLIP stores its logarithm (`logit_scale`, at first $\log(1/0.07)$, so $s \approx 14$) and never lets $s$ exceed 100.
+"""
 
+# %%
+at_first = torch.tensor(math.log(1 / 0.07))  # a logit_scale
+print(f"logit_scale is {at_first:.2f} at first, and s {at_first.exp():.1f}")
+
+# %% [markdown]
+r"""
 **Predict before you run.** B = 8, and all vectors are equal, so that every answer is equally likely. How large is the loss? And with random vectors: better or worse?
 """
 
@@ -381,17 +410,18 @@ And $s$? Cosines lie between -1 and 1. A softmax of such small numbers can never
 
 # %%
 #| check: contrastive_loss
-scale = torch.tensor(math.log(1 / 0.07))
 alike = torch.ones(8, 16)
-assert abs(contrastive_loss(alike, alike, scale) - math.log(8)) < 1e-4, "no difference: log(B)"
+assert abs(contrastive_loss(alike, alike, at_first) - math.log(8)) < 1e-4, "no difference: log(B)"
 own = torch.eye(8)
-assert contrastive_loss(own, own, scale) < 1e-3, "each nearest to its own: almost 0"
-assert contrastive_loss(own, own.roll(1, 0), scale) > 5, "each nearest to a wrong one: large"
+assert contrastive_loss(own, own, at_first) < 1e-3, "each nearest to its own: almost 0"
+assert contrastive_loss(own, own.roll(1, 0), at_first) > 5, "each nearest to a wrong one: large"
 a, b = torch.randn(8, 16), torch.randn(8, 16)
-assert torch.allclose(contrastive_loss(a, b, scale), contrastive_loss(3 * a, b, scale)), (
+assert torch.allclose(contrastive_loss(a, b, at_first), contrastive_loss(3 * a, b, at_first)), (
     "only the directions count"
 )
-assert torch.allclose(contrastive_loss(a, b, scale), contrastive_loss(b, a, scale)), "symmetric"
+assert torch.allclose(contrastive_loss(a, b, at_first), contrastive_loss(b, a, at_first)), (
+    "symmetric"
+)
 
 # %% [markdown]
 r"""
@@ -405,7 +435,7 @@ Here is the whole, with your pieces inside:
 r"""
 ### Why large batches
 
-With 2 pairs in a batch, the colour alone nearly always decides. With 256, a dozen scenes are red, and several are red *and* seven: the model has to look more closely. On the other hand, with the same number of pictures a large batch means fewer steps. The repository's command trained the same model on the same number of pictures, cut into batches of three sizes:
+With 2 pairs in a batch, the colour alone nearly always decides. With 256, a dozen scenes are red, and several are red *and* seven: the model has to look more closely. On the other hand, with the same number of pictures a large batch means fewer steps. The repository's command trained the same model on the same number of pictures, cut into batches of three sizes. The last column says how many pictures find their own caption among 512:
 """
 
 # %%
@@ -527,12 +557,12 @@ $$\text{probabilities} = \text{softmax}_{\text{classes}}\big(s\cdot\text{images}
 found = zero_shot_probabilities(torch.randn(5, 6), torch.randn(3, 4, 6), torch.tensor(1.0))
 assert found.shape == (5, 3), "one row a picture, one column a class"
 assert torch.allclose(found.sum(-1), torch.ones(5)), "each row sums to 1"
-each = zero_shot_probabilities(torch.eye(3), torch.eye(3)[:, None], scale)
+each = zero_shot_probabilities(torch.eye(3), torch.eye(3)[:, None], at_first)
 assert (each.argmax(-1) == torch.arange(3)).all(), "each vector is its own class"
 ways = torch.randn(3, 4, 6)
 louder = ways * torch.tensor([1.0, 5.0, 0.2, 9.0])[:, None]  # the same directions
 features = torch.randn(5, 6)
-soft, quiet = (zero_shot_probabilities(features, w, scale) for w in (louder, ways))
+soft, quiet = (zero_shot_probabilities(features, w, at_first) for w in (louder, ways))
 assert torch.allclose(soft, quiet, atol=1e-5), "no description may speak louder than another"
 
 # %%
@@ -578,7 +608,7 @@ clip_tables.zero_shot_table()
 r"""
 Our aim, for large things on black: colour and object at least 90 % for seen pairs, and 80 % for pairs that were held out. Compare the rows of seen and of held-out pairs: what was never shown together is recognised nearly as well. Compare the worlds: colours are easy everywhere, but a small digit is 13 pixels high, and looked at through patches of 8.
 
-**Retrieval** is the harder test: among 512 captions, find the very one of this picture. Chance is 1 in 512. And nobody can reach 100 %: many captions are true of several pictures. So a *perfect reader* stands beside it, who makes no mistake, but must guess among captions that fit equally well (and can be beaten by luck). The last column says how often the best fit is at least *true*. (There are only sixteen held-out pairs, so among 512 of their captions dozens say the same: there even the perfect reader mostly guesses.)
+**Retrieval** is the harder test: among 512 captions, find the very one of this picture. Chance is 1 in 512. And nobody can reach 100 %: many captions are true of several pictures. So a *perfect reader* stands beside it, who makes no mistake, but must guess among captions that fit equally well (and can be beaten by luck). The last column says how often the best fit is at least *true* of the picture. (There are only sixteen held-out pairs, so among 512 of their captions dozens say the same: there even the perfect reader mostly guesses.)
 """
 
 # %%
@@ -588,7 +618,7 @@ clip_tables.retrieval_table()
 r"""
 ### A map of the common space
 
-Vectors with 64 numbers cannot be drawn. But they can be looked at from the side from which they are broadest. Pictures lie where their vectors are; boxes are words. (Pictures and texts fill two different corners of the space. So each of the two groups was moved until its middle lay at 0.)
+Vectors with 64 numbers cannot be drawn. But they can be looked at from the side from which they are broadest. Pictures lie where their vectors are. A word lies at its dot, and a line leads to its name. (Pictures and texts fill two different corners of the space. So each of the two groups was moved until its middle lay at 0.)
 
 **Predict before you run.** Where will *crimson* be? And *lemon*?
 """

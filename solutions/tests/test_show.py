@@ -67,3 +67,20 @@ def test_an_error_behind_a_slider_is_shown_in_place_of_the_picture(moved_slider)
     knob, page, _ = moved_slider
     knob.value = 3
     assert "ValueError: t must be &lt;below&gt; 3" in page.value and "<img" not in page.value
+
+
+def test_names_on_a_map_lie_on_no_picture_and_on_no_other_name():
+    from t2i.show_clip import _beside
+
+    generator = torch.Generator().manual_seed(0)
+    low, high = torch.zeros(2), torch.tensor([7.0, 4.5])
+    pictures = high * torch.rand(40, 2, generator=generator)
+    names = ["red", "crimson", "scarlet", "azure", "emerald", "lemon"]
+    spots = torch.tensor([3.5, 2.0]) + 0.05 * torch.rand(6, 2, generator=generator)  # on one heap
+    places = _beside(spots, names, pictures, low, high)
+    sizes = torch.tensor([[0.04 * len(name) + 0.08, 0.13] for name in names])
+    assert ((places - sizes > low) & (places + sizes < high)).all()
+    for i in range(len(names)):
+        others = torch.cat([pictures, places[:i]])
+        halves = torch.cat([torch.full_like(pictures, 0.15), sizes[:i]])
+        assert ((places[i] - others).abs() > sizes[i] + halves).any(-1).all(), names[i]
