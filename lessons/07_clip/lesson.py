@@ -104,8 +104,6 @@ Joining one pair in one word is book-keeping too. From left to right, and a piec
 
 # %%
 #| given: bpe.merge_pair
-
-# %%
 print(merge_pair(("s", "e", "v", "e", "n</w>"), ("v", "e")))
 print(merge_pair(("a", "a", "a</w>"), ("a", "a")))
 
@@ -485,8 +483,6 @@ for state in train(model, clip_loss, plan.batches(tokenizer), plan.training, che
     if not whole_training and time.perf_counter() - begun > pick(smoke=2, cpu=120, gpu=120):
         break
 print(f"stopped at step {state.step} of {plan.training.steps}")
-
-# %%
 window = max(1, len(losses) // 40)
 show.curves(
     range(1, len(losses) + 1),

@@ -26,11 +26,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i import show, show_ddpm, show_vae
-from t2i.latents import BlockMeans
+from t2i.latents import LOGVAR_RANGE, BlockMeans
 from t2i.lesson import pick, tier
 from t2i.scenes import scenes
-from t2i.unet import SelfAttention2d, UNet, Upsample
-from t2i.vae_layers import EPS
+from t2i.unet import Upsample
+from t2i.vae_layers import EPS, Middle
 from t2i.vae_runs import psnr
 
 # %% [markdown]
@@ -84,14 +84,24 @@ Larger is better: 6 dB more is half the error. Below 20 dB everybody sees the da
 
 Half of it you know. The encoder is the way down of lesson 2's UNet, the decoder is the way up. But there are no skip connections: everything has to pass through the narrow middle. A path round it would make the latents pointless, as the picture would take that path.
 
-Here are the parts you need. Read them; compare with lesson 2. What is missing is the time: an autoencoder's pictures are clean.
+Two of the parts are given here. Read them; compare with lesson 2. First the block. What is missing is the time: an autoencoder's pictures are clean.
 """
 
 # %%
-#| given: vae_layers.ConvBlock vae_layers.Level vae_layers.Middle
+#| given: vae_layers.ConvBlock
 
 # %% [markdown]
 r"""
+A level is what happens at one resolution: some blocks, then the step to the next size.
+"""
+
+# %%
+#| given: vae_layers.Level
+
+# %% [markdown]
+r"""
+Where the picture is smallest stands the **middle**: a block, lesson 2's self-attention, and a block again. (`Middle` in `t2i.vae_layers`.)
+
 One part is new. Lesson 2's `Downsample` is a 3×3 convolution with stride 2 and a border of zeros *on all sides*. Stable Diffusion's autoencoder puts the border **below and to the right only**:
 
 ![Two grids of 6 by 6 pixels. Left, a border of zeros on all sides: the first three by three window hangs over the upper left edge, and the last one ends at the lower right pixel. Right, a border below and to the right: the first window starts at the first pixel, and the last one hangs over the lower right edge.](figures/padding.png)
@@ -122,8 +132,14 @@ assert corner[1, 1] == 4, "the last window should see four pixels, the rest is b
 
 # %% [markdown]
 r"""
-Now the encoder. Its `__init__` is given; read there which parts it has. What comes out has `2 · latent_channels` channels; section 4 says why twice as many.
+Now the encoder. Its `__init__` is given; read there which parts it has. What comes out has `2 · latent_channels` channels; section 4 says why twice as many. To try out what you write, small sizes will do:
+"""
 
+# %%
+sizes = {"block_channels": (16, 32, 32), "layers_per_block": 1, "norm_groups": 8}
+
+# %% [markdown]
+r"""
 **Predict before you write.** With `block_channels=(16, 32, 64)` and pictures of 32×32: what size are the latents?
 """
 
@@ -138,7 +154,6 @@ Now the encoder. Its `__init__` is given; read there which parts it has. What co
 
 # %%
 #| check: Encoder.forward
-sizes = {"block_channels": (16, 32, 32), "layers_per_block": 1, "norm_groups": 8}
 encoder = Encoder(3, 4, **sizes)
 moments = encoder(torch.randn(2, 3, 16, 24))
 assert moments.shape == (2, 8, 4, 6), "a quarter as high and wide, with 2 · 4 channels"
@@ -280,14 +295,21 @@ show.curves(
 r"""
 Both sides are dear. Twice the variance costs 0.15 nats, half of it 0.10: too wide grows with the variance itself, too narrow only with its logarithm. But a narrow cloud is worth something: it says its place precisely, and precision has to be paid for. A cloud of standard deviation 1 at mean 0 costs nothing: it says nothing, as it is the same for each picture. The encoder will spend nats where they buy most.
 
-Here is how the parts fit together. Two 1×1 convolutions stand round the latents (their names come from a relative of this network that rounds its latents, that is, *quantises* them).
+### The whole
+
+What the encoder says of a picture, mean and logvar, is called the **posterior**: what one knows of the latents *after* having seen the picture. The course keeps the two together, with your two functions as methods. (`LOGVAR_RANGE` is −30 to 20: kept inside it, logvar has an `exp()` that stays finite.)
 """
 
 # %%
-from t2i.latents import LOGVAR_RANGE  # -30 to 20: logvar is kept inside, so exp() stays finite
+#| given: latents.Posterior
+
+# %% [markdown]
+r"""
+And here is how all parts fit together. Two 1×1 convolutions stand round the latents (their names come from a relative of this network that rounds its latents, that is, *quantises* them).
+"""
 
 # %%
-#| given: latents.Posterior vae.AutoencoderKL
+#| given: vae.AutoencoderKL
 
 # %% [markdown]
 r"""
