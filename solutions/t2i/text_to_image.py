@@ -124,7 +124,7 @@ class TextToImage:
         """
         from t2i.text_to_image_files import load_folder  # it stands on this module
 
-        return load_folder(folder)
+        return load_folder(folder, cls)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write all parts into a folder, laid out as diffusers' pipelines are.

@@ -51,11 +51,12 @@ def save_folder(pipe: TextToImage, folder: str | Path, dtype: torch.dtype) -> No
     write_json(folder / INDEX, {"_class_name": FORMAT, "size": pipe.size, "parts": PARTS})
 
 
-def load_folder(folder: str | Path) -> TextToImage:
+def load_folder(folder: str | Path, kind: type[TextToImage] = TextToImage) -> TextToImage:
     """Read every part, and say which does not fit.
 
     Args:
         folder: that save_folder wrote.
+        kind: what to make of the parts; the notebook's own class has the same arguments.
 
     Raises:
         FilesError: no such folder, a file is missing or damaged, or parts of different models.
@@ -87,9 +88,7 @@ def load_folder(folder: str | Path) -> TextToImage:
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     transformer = filled(empty, state, folder / "transformer")
     space = LatentSpace(vae, scaling_factor)
-    return TextToImage(
-        tokenizer, text, transformer, space, index.get("size"), scheduler.get("shift", 1.0)
-    )
+    return kind(tokenizer, text, transformer, space, index.get("size"), scheduler.get("shift", 1.0))
 
 
 def _part(folder: Path, name: str) -> Path:
