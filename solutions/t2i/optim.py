@@ -12,6 +12,7 @@ others. On a small budget that counts: lesson 3's model needs about half as many
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,15 @@ def inner_matrices(model: nn.Module) -> list[nn.Parameter]:
     ]
 
 
+@cache
+def native_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 itself; imitated, it is many times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return able.get("amx_bf16", False) or able.get("avx512_bf16", False)
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum whose every update is made orthogonal before it is applied.
 
@@ -81,7 +91,7 @@ class Muon(torch.optim.Optimizer):
         ValueError: a parameter has fewer than two dimensions.
 
     Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
-        torch.optim.Muon is the same for matrices alone, in bfloat16.
+        torch.optim.Muon is the same for matrices alone, always in bfloat16.
     """
 
     def __init__(
@@ -110,7 +120,9 @@ class Muon(torch.optim.Optimizer):
 
     def _move(self, params: list[nn.Parameter], group: dict) -> None:
         wanted = torch.stack([self._direction(p, group["momentum"]) for p in params])
-        updates = orthogonalize(wanted)
+        if native_bf16(wanted.device):  # coarse numbers are enough, and twice as fast
+            wanted = wanted.bfloat16()
+        updates = orthogonalize(wanted).to(params[0].dtype)
         stretch = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
         for p, update in zip(params, updates, strict=True):
             p.mul_(1 - group["lr"] * group["weight_decay"])

@@ -50,7 +50,7 @@ class JudgeBatches:
         generator = np.random.default_rng((self.seed, first, world == "one"))
         chosen, others = generator.permutation(count)[: count // 4], images.roll(1, 0)
         for make, rows in zip(BROKEN, np.array_split(chosen, len(BROKEN)), strict=True):
-            images[rows] = make(images[rows], others[rows], rows_of(specs, rows))
+            images[rows] = make(images[rows], others[rows], specs.take(rows))
             truth["kind"][rows] = ABSENT
             truth["background"][rows] = -1
         return {"images": images} | truth
@@ -68,12 +68,6 @@ def targets(specs: Specs) -> dict[str, Tensor]:
     tall[rows, colours] = height[rows, slots]
     background = torch.from_numpy(specs.background.copy())
     return {"kind": kind, "place": where, "height": tall, "background": background}
-
-
-def rows_of(specs: Specs, rows: np.ndarray) -> Specs:
-    """Some of the scenes."""
-    columns = {k: v[rows] for k, v in vars(specs).items() if isinstance(v, np.ndarray)}
-    return replace(specs, **columns)
 
 
 def noise(images: Tensor, others: Tensor, specs: Specs) -> Tensor:

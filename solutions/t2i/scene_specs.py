@@ -14,7 +14,7 @@ from (seed, i) by a hash, not taken from a stream. The split decides what may oc
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -113,6 +113,11 @@ class Specs:
     def details(self) -> bool:
         """Whether lone things vary in size and place."""
         return WORLDS[self.world].details
+
+    def take(self, rows: np.ndarray) -> "Specs":
+        """Some of the scenes: those with these positions, in this order."""
+        columns = {k: v[rows] for k, v in vars(self).items() if isinstance(v, np.ndarray)}
+        return replace(self, **columns)
 
     def scene(self, row: int) -> Scene:
         """Everything that is in picture `row`."""

@@ -160,10 +160,10 @@ RECIPES = {
     "cpu": TextToImageRecipe(
         VaeRecipe(VAE, 32, 8, TrainConfig(steps=15_000, save_every=500, **MUON), world="pair"),
         ClipRecipe(TEXT, IMAGE, 64, 128, TrainConfig(steps=2500, save_every=250, **MUON), **PAIR),
-        {"patch_size": 1, "dim": 192, "depth": 6, "num_heads": 6},
-        scenes=150_000,
+        {"patch_size": 1, "dim": 128, "depth": 6, "num_heads": 4},
+        scenes=100_000,
         batch_size=64,
-        training=TrainConfig(steps=9000, save_every=250, **MUON),
+        training=TrainConfig(steps=6000, save_every=250, **MUON),
     ),
     "gpu": TextToImageRecipe(
         VaeRecipe(

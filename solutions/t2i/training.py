@@ -32,7 +32,7 @@ from tqdm.auto import tqdm
 
 from t2i.batches import Batches, batch_length, random_stream, to_device
 from t2i.checkpoint import CheckpointError, load_into, load_tensors, save_tensors
-from t2i.optim import make_optimizers, set_learning_rates
+from t2i.optim import make_optimizers, native_bf16, set_learning_rates
 
 
 @dataclass(frozen=True)
@@ -169,17 +169,11 @@ def ema_decay_at(step: int, config: TrainConfig) -> float:
 def fastest_precision(device: torch.device) -> Iterator[None]:
     """bfloat16 where the hardware multiplies it natively, else plain float32.
 
-    A processor without such instructions imitates bfloat16, many times slower than float32. One
-    that has them still learns slowly through torch's fused attention (2.14: the way back takes
+    On a processor, torch's fused attention learns slowly in bfloat16 (2.14: the way back takes
     five times as long as in float32), so there attention is multiplied out.
     """
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-        native = able.get("amx_bf16", False) or able.get("avx512_bf16", False)
     with contextlib.ExitStack() as stack:
-        if native:
+        if native_bf16(device):
             stack.enter_context(torch.autocast(device.type, torch.bfloat16))
             if device.type == "cpu":
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))

@@ -1,0 +1,206 @@
+"""How well lesson 10's model draws what is asked for, with everything that belongs beside it.
+
+    make evaluate [count=1000]        (= python -m t2i.text_to_image_eval --count 1000)
+
+The judge of lesson 6 looks at pictures of seen combinations and of all that training held out.
+Beside them stand the same pictures judged by other prompts (chance), rendered scenes (what the
+judge can read at all) and rendered scenes through the autoencoder (what latents can hold).
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from t2i.batches import stream_seed
+from t2i.captions import Scene
+from t2i.folders import read_json, write_json
+from t2i.metrics import frechet_distance, nearest_distances
+from t2i.recipe_runs import machine
+from t2i.scene_judge import View, in_order, load_judge, look, shows
+from t2i.scene_runs import share_of
+from t2i.scene_specs import Specs, draw_specs
+from t2i.scenes import paint, scenes
+from t2i.text_to_image import TextToImage, repeat_prompts
+from t2i.text_to_image_recipes import CHECKPOINT, load_text_to_image, text_to_image_recipe
+from t2i.vae_runs import there_and_back
+
+UNSEEN = 10  # seed of the scenes that are asked for; training's is 0
+PART = 64  # pictures drawn at once
+STEPS, GUIDANCE = 25, 3.0
+TRAINING = 20_000  # training scenes that are searched for the nearest
+NUMBERS = ("one", "two", "three")
+HELDOUT = {
+    "heldout_pairs": "heldout_pairs",
+    "heldout_relations": "heldout_triples",
+    "heldout_phrasings": "heldout_phrasings",
+}
+
+
+def asked_for(world: str, count: int) -> dict[str, Specs]:
+    """The scenes to ask for: seen combinations by number of things, and all that was held out.
+
+    Args:
+        world: of the training.
+        count: scenes of each set.
+    """
+    seen = draw_specs(range(6 * count), "train", world, UNSEEN)
+    sets = {}
+    for number, name in enumerate(NUMBERS, 1):
+        rows = np.flatnonzero(seen.count == number)[:count]
+        if len(rows):
+            sets[f"seen_{name}"] = seen.take(rows)
+    for name, split in HELDOUT.items():
+        sets[name] = draw_specs(range(count), split, world, UNSEEN)
+    return sets
+
+
+@torch.no_grad()
+def draw(pipe: TextToImage, prompts: Sequence[str], seed: int, name: str = "") -> Tensor:
+    """(B, 3, size, size) on the CPU, a part at a time; the noise depends on the seed alone."""
+    found, kept = [], []
+    firsts = tqdm(range(0, len(prompts), PART), desc=name, unit="batch")
+    for first in firsts:
+        part = repeat_prompts(prompts[first : first + PART], 1)
+        keep = lambda _t, z, _direction: kept.append(z)  # noqa: E731
+        pipe(part, STEPS, GUIDANCE, stream_seed(seed, first), on_step=keep)
+        found.append(pipe.space.decode(kept.pop()).clamp(-1, 1).cpu())
+        kept.clear()
+    return torch.cat(found)
+
+
+def count_views(views: Sequence[View], asked: Sequence[Scene]) -> dict[str, dict]:
+    """Shares of pictures with all colours, all objects, the relation, the background, and all.
+
+    Relation and background are counted where the prompt tells them.
+    """
+    order = np.random.default_rng(len(asked)).permutation(len(asked))
+    rows = list(zip(views, asked, strict=True))
+    hits = {
+        "satisfied": [shows(view, scene) for view, scene in rows],
+        "colour": [
+            {t.colour for t in scene.things} == {t.colour for t in view.things}
+            for view, scene in rows
+        ],
+        "object": [
+            sorted(t.kind for t in scene.things) == sorted(t.kind for t in view.things)
+            for view, scene in rows
+        ],
+        "relation": [_related(view, scene) for view, scene in rows if scene.relation],
+        "background": [
+            view.background == scene.background for view, scene in rows if scene.background
+        ],
+        "shuffled": [shows(views[i], asked[j]) for i, j in enumerate(order)],
+    }
+    return {name: share_of(right) | {"n": len(right)} for name, right in hits.items() if right}
+
+
+def _related(view: View, scene: Scene) -> bool:
+    """Whether things of the colours asked for stand as asked, whatever they are."""
+    where = {thing.colour: place for thing, place in zip(view.things, view.places, strict=True)}
+    there = all(thing.colour in where for thing in scene.things)
+    return there and in_order([where[thing.colour] for thing in scene.things], scene.relation)
+
+
+def scene_features(images: Tensor) -> Tensor:
+    """(N, 3, H, W) -> (N, 80): what the judge of scenes sees before it answers."""
+    body = load_judge().body
+    with torch.no_grad():
+        return torch.cat([body(part).mean(dim=(2, 3)) for part in images.split(500)])
+
+
+def likeness(images: Tensor, specs: Specs, world: str, size: int) -> dict[str, float]:
+    """Fréchet distance and nearest training scene, each beside the same figure of real scenes.
+
+    Args:
+        images: (N, 3, size, size) drawn for specs.
+        specs: what was asked for.
+        world, size: of the training's scenes.
+    """
+    real, n = paint(specs, size, "test"), len(images)
+    others = scenes(range(4 * n), "train", world, UNSEEN + 1, size, "test")[0]
+    numbers = range(0, TRAINING, 1000)
+    training = torch.cat(
+        [scenes(range(i, i + 1000), "train", world, size=size)[0] for i in numbers]
+    )
+    reference = scene_features(others)
+    return {
+        "n": n,
+        "frechet": frechet_distance(scene_features(images), reference),
+        "frechet_floor": frechet_distance(scene_features(real), reference),
+        "nearest": nearest_distances(images, training)[0].median().item(),
+        "nearest_real": nearest_distances(real, training)[0].median().item(),
+        "training_scenes_searched": TRAINING,
+    }
+
+
+def evaluate(folder: Path, count: int, device: torch.device) -> dict:
+    """Measure the model in a folder and write evaluation.json beside it.
+
+    Args:
+        folder: of the model, with training.json.
+        count: prompts of each set; 1000 or more for figures to quote.
+        device: where to draw.
+    """
+    started = time.perf_counter()
+    pipe = load_text_to_image(folder).to(device)
+    pipe("a red seven", STEPS, GUIDANCE)
+    first = time.perf_counter() - started
+    world = text_to_image_recipe(read_json(folder / "training.json")["tier"]).world
+    sets, found, drawn, seconds = asked_for(world, count), {}, {}, 0.0
+    for number, (name, specs) in enumerate(sets.items()):
+        begun = time.perf_counter()
+        drawn[name] = draw(pipe, specs.captions(), stream_seed(UNSEEN, number), name)
+        seconds += time.perf_counter() - begun
+        asked = [specs.told(row) for row in range(len(specs))]
+        views, real = look(drawn[name]), paint(specs, pipe.size, "test")
+        found[name] = {"n": len(specs)} | count_views(views, asked)
+        for ceiling, images in (
+            ("rendered", real),
+            ("vae", there_and_back(pipe.space.vae, real, UNSEEN)[0]),
+        ):
+            right = [shows(v, scene) for v, scene in zip(look(images), asked, strict=True)]
+            found[name][ceiling] = share_of(right) | {"n": len(right)}
+        wrong = [i for i, (v, s) in enumerate(zip(views, asked, strict=True)) if not shows(v, s)]
+        captions = specs.captions()
+        found[name]["failures"] = [
+            [captions[i], [f"{t.colour} {t.kind}" for t in views[i].things]] for i in wrong[:20]
+        ]
+        print(name, {k: v for k, v in found[name].items() if k != "failures"}, flush=True)
+    seen = [name for name in found if name.startswith("seen")]
+    mixed = draw_specs(range(count), "train", world, UNSEEN + 2)
+    pictures = draw(pipe, mixed.captions(), stream_seed(UNSEEN, len(sets)), "likeness")
+    result = {
+        "steps": STEPS,
+        "guidance_scale": GUIDANCE,
+        "sets": found,
+        "seen": seen,
+        "likeness": likeness(pictures, mixed, world, pipe.size),
+        "images_per_second": round(sum(map(len, sets.values())) / seconds, 2),
+        "seconds_to_first_image": round(first, 2),
+        "machine": machine(device),
+    }
+    write_json(folder / "evaluation.json", result)
+    return result
+
+
+def main() -> None:
+    """Measure the model of lesson 10 and write evaluation.json into its folder."""
+    parser = argparse.ArgumentParser(
+        prog="python -m t2i.text_to_image_eval", description=main.__doc__
+    )
+    parser.add_argument("--model", type=Path, default=CHECKPOINT, help="the model's folder")
+    parser.add_argument("--count", type=int, default=1000, help="prompts of each set")
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    result = evaluate(options.model, options.count, device)
+    print({key: value for key, value in result.items() if key != "sets"})
+
+
+if __name__ == "__main__":
+    main()
