@@ -12,7 +12,6 @@ others. On a small budget that counts: lesson 3's model needs about half as many
 
 from collections import defaultdict
 from collections.abc import Iterable
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +64,6 @@ def inner_matrices(model: nn.Module) -> list[nn.Parameter]:
     ]
 
 
-@cache
 def native_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 itself; imitated, it is many times slower."""
     if device.type == "cuda":
