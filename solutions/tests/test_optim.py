@@ -22,7 +22,7 @@ def test_orthogonalize_makes_all_singular_values_about_one(shape):
 
 @pytest.mark.parametrize("shape", [(8, 24), (24, 8)])
 def test_muon_is_torchs_own_on_matrices(shape):
-    """torch computes in bfloat16, and so may ours: 1 to 3 % apart; without Nesterov it were 20 %."""
+    """torch rounds to bfloat16, and ours may: 1 to 3 % apart; without Nesterov it were 20 %."""
     if not hasattr(torch.optim, "Muon"):
         pytest.skip("this torch has no Muon")
     torch.manual_seed(0)
