@@ -8,6 +8,7 @@ where each word is looked at.
 """
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from t2i.checkpoint import write_atomically
-from t2i.folders import FilesError
 from t2i.prompt_film import PromptFilm
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import CHECKPOINT
@@ -54,6 +54,20 @@ def draw(
     return pictures, film
 
 
+def write(path: Path, pictures: list[Image.Image], film: PromptFilm | None) -> None:
+    """The PNG, and beside it the GIF if there is a film."""
+    content = io.BytesIO()
+    sheet(pictures).save(content, "PNG")
+    write_atomically(path, content.getvalue())
+    print(f"Wrote {path}.")
+    if film is not None:
+        from t2i.show_attention import animation, word_maps  # matplotlib: only a film needs it
+
+        path = path.with_suffix(".gif")
+        write_atomically(path, animation(lambda step: word_maps(film, 0, step), film.steps))
+        print(f"Wrote {path}.")
+
+
 def main() -> None:
     """Read the options, draw, write the files."""
     parser = argparse.ArgumentParser(
@@ -68,20 +82,14 @@ def main() -> None:
     parser.add_argument("--film", action="store_true", help="write a GIF of the way, too")
     parser.add_argument("--model", type=Path, default=CHECKPOINT, help="the model's folder")
     options = parser.parse_args()
+    if options.out.suffix.lower() != ".png":
+        parser.error(f"--out must be a PNG file like picture.png, got {options.out}")
     try:
         pipe = TextToImage.from_pretrained(options.model)
         pictures, film = draw(pipe.to("cuda" if torch.cuda.is_available() else "cpu"), options)
-    except (FilesError, ValueError) as error:
+        write(options.out, pictures, film)
+    except (OSError, ValueError) as error:  # FilesError is one of them
         sys.exit(f"{error}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet(pictures).save(options.out)
-    print(f"Wrote {options.out}.")
-    if film is not None:
-        from t2i.show_attention import animation, word_maps
-
-        path = options.out.with_suffix(".gif")
-        write_atomically(path, animation(lambda step: word_maps(film, 0, step), film.steps))
-        print(f"Wrote {path}.")
 
 
 if __name__ == "__main__":

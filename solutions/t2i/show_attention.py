@@ -109,16 +109,21 @@ def draw_map(axes: Axes, values: Tensor, most: float = 1.0) -> None:
     axes.axis("off")
 
 
+def clock(step: int | float) -> str:
+    """How a moment is written: a step's number as it is, a time from 0 to 1 with two digits."""
+    return f"t = {step}" if isinstance(step, int) else f"t = {step:.2f}"
+
+
 def brightest(film: WordFilm, row: int, word: int) -> float:
     """The largest share of a look that a word ever gets: what its maps call bright."""
-    return max(maps[row, word].max().item() for maps in film.maps.values())
+    return max(maps[row][word].max().item() for maps in film.maps.values())
 
 
-def word_maps(film: WordFilm, row: int, step: int, width: float = 8.0) -> Picture:
+def word_maps(film: WordFilm, row: int, step: int | float, width: float = 8.0) -> Picture:
     """One moment of one picture: the guess, and beside it each word's map.
 
     Args:
-        film: what was recorded.
+        film: what was recorded, a WordFilm or lesson 10's PromptFilm.
         row: which picture.
         step: which moment, one of film.steps.
         width: inches.
@@ -131,13 +136,14 @@ def word_maps(film: WordFilm, row: int, step: int, width: float = 8.0) -> Pictur
     for empty in axes[len(words) + 1 :]:
         empty.axis("off")
     axes[0].imshow(to_array(film.guess[step][row]), interpolation="nearest")
-    axes[0].set_title(f"t = {step}")
+    axes[0].set_title(clock(step))
     axes[0].axis("off")
     for i, word in enumerate(words):
         most = brightest(film, row, i)
-        draw_map(axes[i + 1], film.maps[step][row, i], most)
-        axes[i + 1].set_title(f"{word} (≤ {most:.0%})", fontsize=8)
-    alt = f"The picture as guessed at step {step}, and where it looks at: {', '.join(words)}."
+        draw_map(axes[i + 1], film.maps[step][row][i], most)
+        title = f"{word} (≤ {most:.0%})"
+        axes[i + 1].set_title(title, fontsize=min(8, 130 / len(title)))  # a long word fits, too
+    alt = f"The picture as guessed at {clock(step)}, and where it looks at: {', '.join(words)}."
     return Picture(figure, alt)
 
 
@@ -154,10 +160,10 @@ def map_strip(film: WordFilm, row: int, moments: int = 6, width: float = 8.0) ->
     for column, step in enumerate(steps):
         top = axes[column]
         top.imshow(to_array(film.guess[step][row]), interpolation="nearest")
-        top.set_title(f"t = {step}", fontsize=9)
+        top.set_title(clock(step), fontsize=9)
         top.axis("off")
         for i in range(len(words)):
-            draw_map(axes[(i + 1) * moments + column], film.maps[step][row, i], most[i])
+            draw_map(axes[(i + 1) * moments + column], film.maps[step][row][i], most[i])
     labels = [f"{word}\n(≤ {share:.0%})" for word, share in zip(words, most, strict=True)]
     for i, label in enumerate(["guess", *labels]):
         first = axes[i * moments]
@@ -174,7 +180,9 @@ def map_strip(film: WordFilm, row: int, moments: int = 6, width: float = 8.0) ->
     return Picture(figure, alt)
 
 
-def animation(draw: Callable[[int], Picture], moments: Sequence[int], hold: int = 6) -> bytes:
+def animation(
+    draw: Callable[[int | float], Picture], moments: Sequence[int | float], hold: int = 6
+) -> bytes:
     """A GIF that shows one picture a moment and stands still at the end.
 
     Args:
