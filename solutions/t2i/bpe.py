@@ -198,6 +198,12 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     merges = [tuple(line.split(" ")) for line in lines if line and line[:9] != "#version:"]
     if any(len(pair) != 2 for pair in merges):
         raise ValueError(f"{folder / 'merges.txt'}: each line must hold two pieces")
+    lost = vocabulary.keys() - NumberedPieces(merges).vocabulary.keys()
+    if lost:
+        raise ValueError(
+            f"{folder / 'merges.txt'} is not whole: {len(lost)} pieces of vocab.json are made by "
+            f"no merge, one is {min(lost)!r}"
+        )
     return Tokenizer(merges, vocabulary)
 
 

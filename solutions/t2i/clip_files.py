@@ -8,7 +8,6 @@
 A folder holds config.json, model.safetensors (or pytorch_model.bin), vocab.json and merges.txt.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from t2i.bpe import Tokenizer, load_tokenizer, save_tokenizer
 from t2i.clip import CLIP, ImageEncoder, TextTransformer
-from t2i.folders import FilesError, filled, write_folder
+from t2i.folders import FilesError, filled, read_json, write_folder
 
 NAMES = {  # transformers' parts of a name, and ours
     "text_model": "text",
@@ -179,8 +178,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     path = next((folder / name for name in WEIGHTS if folder.joinpath(name).is_file()), None)
     if path is None or not folder.joinpath("config.json").is_file():
         raise FilesError(f"{folder} must hold config.json and {' or '.join(WEIGHTS)}.")
+    config = read_json(folder / "config.json")
     try:
-        config = json.loads(folder.joinpath("config.json").read_text(encoding="utf-8"))
         if path.suffix == ".bin":
             state = torch.load(path, map_location="cpu", weights_only=True)
         else:
@@ -219,10 +218,16 @@ def _depth(state: dict[str, Tensor], config: dict, heads: int, folder: Path) -> 
     activation = config.get("hidden_act", "quick_gelu")
     if activation != "quick_gelu":
         raise FilesError(f"{folder} was trained with {activation!r}; our CLIP has quick_gelu.")
+    wide = _tensor(state, "layers.0.fc1.weight", folder)  # (mlp_width, width)
+    heads = config.get("num_attention_heads", heads)
+    if not isinstance(heads, int) or heads < 1 or wide.shape[1] % heads:
+        raise FilesError(
+            f"num_attention_heads in {folder} must divide {wide.shape[1]}, it is {heads!r}."
+        )
     return {
         "num_layers": len({name.split(".")[1] for name in state if name.startswith("layers.")}),
-        "num_heads": config.get("num_attention_heads", heads),
-        "mlp_width": len(_tensor(state, "layers.0.fc1.weight", folder)),
+        "num_heads": heads,
+        "mlp_width": len(wide),
     }
 
 

@@ -96,12 +96,12 @@ def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
         return {key: value for shard in shards for key, value in _load(folder / shard).items()}
     path = folder / f"{name}.safetensors"
     if not path.is_file():
-        pickles = [file.name for file in (*folder.glob("*.bin"), *folder.glob("*.ckpt"))]
-        why = (
-            f"; {pickles[0]} is a pickle, which can run any program when it is opened, so it is "
+        why = "".join(
+            f"; {pickle.name} is a pickle, which can run any program when it is opened, so it is "
             f"not read: convert it to safetensors first"
+            for pickle in [*folder.glob("*.bin"), *folder.glob("*.ckpt")][:1]
         )
-        raise FilesError(f"{path} is missing{why if pickles else ''}.")
+        raise FilesError(f"{path} is missing{why}.")
     return _load(path)
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from t2i.bpe import load_tokenizer, save_tokenizer
+from t2i.bpe import Tokenizer, load_tokenizer, save_tokenizer
+from t2i.clip import TextTransformer
 from t2i.clip_files import load_text_encoder, save_text_encoder
 from t2i.folders import FilesError, filled, read_folder, read_json, write_folder, write_json
 from t2i.latents import LatentSpace
@@ -65,17 +66,14 @@ def load_folder(folder: str | Path, kind: type[TextToImage] = TextToImage) -> Te
     if not folder.is_dir():
         raise FilesError(f"There is no folder {folder}: train a model with `make train`.")
     index = read_json(folder / INDEX)
-    if index.get("_class_name") != FORMAT:
-        raise FilesError(
-            f"{folder} holds a {index.get('_class_name')}, not a model of lesson 10 ({FORMAT})."
-        )
+    found = index.get("_class_name", "something unknown")
+    if found != FORMAT:
+        raise FilesError(f"{folder} holds {found}, not a model of lesson 10 ({FORMAT}).")
     try:
         tokenizer = load_tokenizer(folder / "tokenizer")
     except (ValueError, OSError) as error:
         raise FilesError(f"{folder / 'tokenizer'} cannot be read: {error}") from error
     text = load_text_encoder(_part(folder, "text_encoder"))
-    if text.end_token != tokenizer.end or text.tokens.num_embeddings != len(tokenizer):
-        raise FilesError(f"The tokenizer and the text_encoder in {folder} are of different models.")
     vae, scaling_factor = load_autoencoder(folder / "vae")
     config, state = read_folder(folder / "transformer", TRANSFORMER)
     config.pop("_class_name", None)
@@ -85,10 +83,36 @@ def load_folder(folder: str | Path, kind: type[TextToImage] = TextToImage) -> Te
         raise FilesError(
             f"{folder}/transformer/config.json does not fit TextDiT: {error}"
         ) from None
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     transformer = filled(empty, state, folder / "transformer")
-    space = LatentSpace(vae, scaling_factor)
-    return kind(tokenizer, text, transformer, space, index.get("size"), scheduler.get("shift", 1.0))
+    shift = read_json(folder / "scheduler" / "scheduler_config.json").get("shift", 1.0)
+    if not isinstance(shift, int | float) or not shift > 0:
+        raise FilesError(f"shift in {folder}/scheduler must be a number above 0, it is {shift!r}.")
+    parts = (tokenizer, text, transformer, LatentSpace(vae, scaling_factor), index.get("size"))
+    _check_together(folder, *parts)
+    return kind(*parts, shift)
+
+
+def _check_together(
+    folder: Path,
+    tokenizer: Tokenizer,
+    text: TextTransformer,
+    transformer: TextDiT,
+    space: LatentSpace,
+    size: int,
+) -> None:
+    """Say which parts cannot have been made for each other."""
+    channels, *sides = transformer.network.picture
+    fits = {
+        "tokenizer and text_encoder": (tokenizer.end, len(tokenizer))
+        == (text.end_token, text.tokens.num_embeddings),
+        "text_encoder and transformer": text.positions.shape[1] == transformer.config["width"],
+        "transformer and vae": channels == space.vae.post_quant_conv.in_channels,
+        f"transformer, vae and the size {size} in {INDEX}": sides
+        == [size / space.vae.compression if isinstance(size, int) else None] * 2,
+    }
+    for names, fit in fits.items():
+        if not fit:
+            raise FilesError(f"Parts of different models lie in {folder}: {names} do not fit.")
 
 
 def _part(folder: Path, name: str) -> Path:

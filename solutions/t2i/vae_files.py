@@ -6,6 +6,7 @@
 Nothing is computed here but names; every number is copied as it is.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,15 +74,21 @@ def load_autoencoder(folder: str | Path) -> tuple[AutoencoderKL, float]:
         state = autoencoder_state_dict(state)
     except KeyError as error:
         raise FilesError(f"The weights in {folder} do not fit: 1 unknown ({error}).") from None
-    with torch.device("meta"):
-        vae = AutoencoderKL(
-            config["in_channels"],
-            config["latent_channels"],
-            block_channels=config["block_out_channels"],
-            layers_per_block=config["layers_per_block"],
-            norm_groups=config["norm_num_groups"],
-        )
-    return filled(vae, state, folder), config.get("scaling_factor", 0.18215)
+    try:
+        scaling_factor = float(config.get("scaling_factor", 0.18215))
+        if not 0 < scaling_factor < math.inf:
+            raise ValueError(f"its scaling_factor is {scaling_factor}")
+        with torch.device("meta"):
+            vae = AutoencoderKL(
+                config["in_channels"],
+                config["latent_channels"],
+                block_channels=config["block_out_channels"],
+                layers_per_block=config["layers_per_block"],
+                norm_groups=config["norm_num_groups"],
+            )
+    except (KeyError, TypeError, ValueError) as error:
+        raise FilesError(f"{folder}/config.json describes no autoencoder: {error}.") from None
+    return filled(vae, state, folder), scaling_factor
 
 
 def save_autoencoder(

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from t2i.folders import FilesError
 from t2i.vae import AutoencoderKL, Decoder, Encoder
 from t2i.vae_files import FILE, autoencoder_state_dict, load_autoencoder
 from t2i.vae_layers import ConvBlock, Level, PaddedDownsample
@@ -83,14 +84,14 @@ def test_a_saved_autoencoder_loads_with_new_and_old_names(tmp_path):
     loaded, scaling_factor = load_autoencoder(tmp_path)
     assert scaling_factor == 0.25
     torch.testing.assert_close(loaded(x_0), ours(x_0))
-    state, old = load_file(tmp_path / FILE), {}
+    state, old = load_file(tmp_path / f"{FILE}.safetensors"), {}
     for name, tensor in state.items():
         for new, before in (("to_q", "query"), ("to_k", "key"), ("to_v", "value")):
             name = name.replace(new, before)
         name = name.replace("to_out.0", "proj_attn")
         is_matrix = "attentions" in name and tensor.ndim == 2
         old[name] = tensor[:, :, None, None].contiguous() if is_matrix else tensor
-    save_file(old, tmp_path / FILE)
+    save_file(old, tmp_path / f"{FILE}.safetensors")
     torch.testing.assert_close(load_autoencoder(tmp_path)[0](x_0), ours(x_0))
 
 
@@ -99,7 +100,7 @@ def test_other_files_are_refused(tmp_path):
         autoencoder_state_dict({"discriminator.weight": torch.zeros(1)})
     with pytest.raises(KeyError, match="time_emb"):
         autoencoder_state_dict({"encoder.time_emb.weight": torch.zeros(1)})
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FilesError, match="config.json is missing"):
         load_autoencoder(tmp_path)
     diffusers.AutoencoderKL(norm_num_groups=8, mid_block_add_attention=False).save_pretrained(
         tmp_path
