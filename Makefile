@@ -17,7 +17,7 @@ MAKEFLAGS += --no-print-directory
 	train-classifier train-ddpm measure measure-samplers train-guidance measure-guidance \
 	train-scene-judge train-scenes measure-scenes bench-scenes train-clip \
 	measure-clip compare-batch-sizes train-clip-scenes measure-clip-scenes train-vae measure-vae \
-	study-vae study-latents measure-dit format lint clean clean-venv
+	study-vae study-latents measure-dit evaluate format lint clean clean-venv
 
 help: ## list the targets
 	@echo "make TARGET; the environment in .venv is set up on first use. Targets:"
@@ -117,6 +117,9 @@ study-latents: ## compare diffusion in scaled and unscaled latents (minutes)
 
 measure-dit: ## train and measure lesson 9's UNets and DiTs (an hour): [tier=cpu]
 	@$(RUN) -m t2i.dit_runs --tier "$(or $(tier),cpu)"
+
+evaluate: ## measure lesson 10's model: how many prompts its pictures satisfy [count=1000]
+	@$(RUN) -m t2i.text_to_image_eval --count "$(or $(count),1000)"
 
 doctor: ## check this machine's set-up and say how to mend it
 	@"$(PYTHON)" autograder/setup_env.py try autograder/doctor.py
