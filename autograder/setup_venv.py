@@ -57,7 +57,17 @@ def stamp() -> dict:
 
 
 def set_up() -> None:
-    """Make or mend .venv, one process at a time."""
+    """Make or mend .venv, one process at a time.
+
+    Raises:
+        SetupError: .venv is a link: whatever is behind it is not ours to change.
+    """
+    if VENV.is_symlink():
+        raise SetupError(
+            f".venv is a link to {os.readlink(str(VENV))}, which may belong to another copy of "
+            f"the course: remove the link (rm .venv), or use what it leads to as it is with "
+            f"VENV=PATH."
+        )
     with lock():
         if is_whole():  # another make did it while this one waited
             return

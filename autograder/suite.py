@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from autograder.extract import Submission
-from autograder.lesson import Exercise, Lesson
+from autograder.lesson import Exercise, Lesson, LessonError
 from autograder.process import Worker
 from autograder.remote import RemoteCrash, RemoteError, RemoteTimeout, Student
 from autograder.testing import Teaching
@@ -35,7 +35,7 @@ def run(lesson: Lesson, suite: "Suite") -> None:
     """Run the tests of the suite's exercises.
 
     Raises:
-        RuntimeError: the hidden tests themselves are broken.
+        LessonError: the hidden tests themselves are broken; the message says by what.
     """
     quiet = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:logging"]
     quiet += ["-p", "no:warnings", "--capture=no", "--noconftest", "--import-mode=importlib"]
@@ -48,7 +48,10 @@ def run(lesson: Lesson, suite: "Suite") -> None:
         if name.endswith(lesson.hidden_tests.stem):
             del sys.modules[name]
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise RuntimeError(f"the hidden tests of lesson {lesson.number} do not run: {suite.error}")
+        raise LessonError(
+            f"The hidden tests of lesson {lesson.number} do not run ({suite.error}): see whether "
+            f"`make doctor` names a package that is missing or too old."
+        )
 
 
 class Suite:
@@ -66,7 +69,8 @@ class Suite:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self.error = str(report.longrepr)[-2000:]
+            lines = str(report.longrepr).strip().splitlines()
+            self.error = lines[-1].removeprefix("E").strip() if lines else self.error
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = [item for item in items if _exercise_of(item) in self.seconds]

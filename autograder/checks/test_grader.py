@@ -8,6 +8,7 @@ import pytest
 
 from autograder import sandbox
 from autograder.grader import grade
+from autograder.lesson import LessonError
 from autograder.process import Worker
 from autograder.worker import CPU_SECONDS
 
@@ -150,6 +151,17 @@ def test_the_reference_of_the_lesson_itself_is_not_in_the_worker(
 
 def test_the_endless_loop_is_measured_in_processor_time():
     assert CPU_SECONDS <= 15  # six endless loops must not hold a class up
+
+
+def test_hidden_tests_that_do_not_run_are_one_sentence(
+    tiny, worker, make_notebook, right, monkeypatch, tmp_path
+):
+    broken = tmp_path / "broken_tests.py"
+    broken.write_text("import a_package_that_is_not_there\n")
+    monkeypatch.setattr(type(tiny), "hidden_tests", broken)
+    with pytest.raises(LessonError, match="a_package_that_is_not_there.*make doctor") as caught:
+        grade(make_notebook(IMPORT, *right.values()), tiny, worker=worker)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,17 @@ def test_a_moved_clone_is_set_up_again(repository, tmp_path):
 
 
 @posix
+def test_an_environment_behind_a_link_is_left_alone(repository, tmp_path):
+    repository.run()
+    other = Repository(tmp_path / "another clone")
+    (other.folder / ".venv").symlink_to(repository.folder / ".venv")
+    status, said = other.run("run", "-c", "import demo")
+    assert status != 0 and "remove the link (rm .venv)" in said and "Traceback" not in said
+    assert other.calls == 0
+    assert repository.run("run", "-c", "print('still here')") == (0, "still here\n")
+
+
+@posix
 def test_two_at_once_set_up_once(repository):
     processes = [repository.start("run", "-c", "import demo", FAKE_SECONDS="2") for _ in range(2)]
     said = [process.communicate(timeout=120)[0] for process in processes]
