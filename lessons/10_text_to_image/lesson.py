@@ -1,6 +1,14 @@
 # %% [markdown]
 r"""
 # Lesson 10 · Text to image
+
+![A diagram. A prompt goes through a tokenizer and a text encoder, both of lesson 7. Noise goes round and round between a transformer of lesson 9, steered by the prompt through lesson 5's guidance, and an Euler step, which this lesson adds. What comes out is a latent picture, and lesson 8's decoder makes a picture of 32 by 32 pixels of it.](figures/system.png)
+
+**A sentence goes in on the left, a picture comes out on the right.** You know nearly every box: you wrote it. What is missing are the green one and the arrows between them. Today you add both, and then you have it: a text-to-image model, all of it yours.
+
+There are two halves. First a new road from noise to pictures, a *straight* one. It is what Stable Diffusion 3 and Flux are trained on, and it is simpler than everything that you have seen so far: no schedule, no ᾱ, no square roots. Then you plug the ten lessons together.
+
+Plan about two hours. Training takes about three minutes here.
 """
 
 # %%
@@ -18,17 +26,42 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from t2i import show, show_roads, show_text_to_image
 from t2i.batches import stream_seed
 from t2i.bpe import Tokenizer
 from t2i.clip import TextTransformer
 from t2i.clip_layers import words_mask
 from t2i.flow import check_times, euler_times
 from t2i.latents import LatentSpace
+from t2i.lesson import pick, tier
 from t2i.text_to_image import TextDiT, repeat_prompts, to_pil
 
 # %% [markdown]
 r"""
+First see what it does. These are four prompts, painted by the course's own copy of the model. Put in your own words if you like! It knows eight colours (red, orange, yellow, green, cyan, blue, purple, pink), the ten digits, six shapes (circle, square, triangle, star, cross, heart), and *left of, right of, above, below*, for one or two things.
+"""
+
+# %%
+prompts = ["a red seven above a blue star", "a green circle", "a pink 2 left of a yellow heart"]
+steps = pick(smoke=2, cpu=25, gpu=25)
+given, plan = show_text_to_image.ready_model()
+show_text_to_image.gallery(given(prompts, steps), prompts, columns=3, width=6)
+
+# %% [markdown]
+r"""
 ## 1. Straight roads
+
+![Left: from three points of data to three points of noise lead arcs; dots at equal times lie close together at one end. Middle: the same points are joined by straight lines, with dots at equal distances. Right: many straight lines from three clouds to noise all pass through one point; a thick arrow from there shows the mean of what they come from.](figures/roads.png)
+
+Recall lesson 1. A picture is mixed with noise, and the shares are √ᾱ and √(1−ᾱ), so that the variance stays 1. Follow one picture on its way: it walks an *arc* (left). Why an arc? Because somebody wanted the variance to stay 1. Nobody needs it to.
+
+**Rectified flow** (Liu, Gong and Liu 2022; Lipman and others found the same in the same month, as *flow matching*) takes the shortest way (middle):
+
+$$x_t = (1 - t)\,x_0 + t\,\text{noise}, \qquad t\ \text{from}\ 0\ (\text{picture})\ \text{to}\ 1\ (\text{noise})$$
+
+Mind the new t. It is no step number any more. It is a share, any number between 0 and 1. There is no schedule and no T.
+
+**Predict before you write.** At t = 0.5, for data of variance 1: what is the variance of x_t? (The variances of independent things add up, each times its share *squared*.)
 """
 
 # %%
@@ -51,6 +84,44 @@ assert flow_point(x_0[:, 0, 0], noise[:, 0, 0], torch.rand(3)).shape == (3, 5), 
     "points (B, D) should work as well as pictures (B, C, H, W)"
 )
 
+# %% [markdown]
+r"""
+Watch a crowd on its way. The data are three little clouds in the plane, and every point of them has drawn a noise. Move t. (Without a running kernel the slider stands still; here are four moments.)
+
+![Four panels. At t = 0 the points lie in three clouds, at 0.33 and 0.67 they are on their way along straight lines, at t = 1 they are spread as round noise.](figures/slider.png)
+"""
+
+# %%
+from t2i.mixture import FlowMixture, Mixture
+from t2i.schedules import alphas_cumprod, cosine_betas, linear_betas
+
+ac = alphas_cumprod(linear_betas())
+curved = Mixture(show_roads.CENTRES, show_roads.CLOUD, ac)  # lesson 4's world
+points = curved.draw(600, torch.Generator().manual_seed(0))
+ends = torch.randn(600, 2, generator=torch.Generator().manual_seed(1))
+
+
+def crowd(t: float) -> show.Picture:
+    """Where the points are at time t, with your flow_point."""
+    x_t = flow_point(points, ends, torch.full((600,), t))
+    return show_roads.crowd(points, ends, x_t, t)
+
+
+show.slider(crowd, t=(0.0, 1.0, 0.05))
+
+# %% [markdown]
+r"""
+At t = 0.5 the crowd is narrower than at both ends, by the way: the variance dips to ½. That is the answer to your prediction, and it does no harm.
+
+### What the network learns
+
+A walker on a straight line has one direction, all the way. *How does x_t move when t grows?* Take the derivative:
+
+$$\frac{dx_t}{dt} = \text{noise} - x_0$$
+
+**That is what the network is taught.** It sees x_t and t, and answers with the direction of the way. No ε, no v, no x_0 to choose from. (All of them are hidden in it: from the direction and x_t you get both ends back. You will see so in section 4.)
+"""
+
 # %%
 #| exercise: flow.flow_target
 #| points: 10
@@ -67,6 +138,21 @@ target = flow_target(x_0, noise)
 assert torch.allclose(x_0 + target, noise), "from the picture, the whole way leads to the noise"
 later, now = (flow_point(x_0, noise, torch.full((3,), t)) for t in (0.7, 0.2))
 assert torch.allclose(later - now, 0.5 * target, atol=1e-6), "half a unit of t: half of the way"
+
+# %% [markdown]
+r"""
+If the network knew the direction of *its* line, one step would be enough: from the noise, once, all the way. So why do we need more?
+
+Look at the right part of the picture above. Through one point lead many lines, from different noises to different pictures. The network sees only the point. It cannot know which line it is on. And you know from lesson 3 what a network says when several answers are right and the error is squared: **their mean**. At t = 1, in pure noise, every picture is still possible. So the mean direction leads to the mean of all pictures. A step later there are fewer, and the direction turns. The *lines* are straight. The *roads* that one walks bend, where the lines cross.
+
+But they bend only there. As soon as it is clear where the journey goes, the road is as straight as a line, and one step could do all the rest. And a step at the beginning leads as far as one at the end: the way is shared out evenly. That is why few steps are enough.
+
+## 2. The loss
+
+Three lines of thought: pick a point on the line, ask the model, compare with the direction. The model is called as `model(x_t, t)`.
+
+**Predict before you write.** The data have variance 1. A model answers 0 to everything. What is its loss? (Compare with lesson 3, where the same lazy model had a loss of 1.)
+"""
 
 # %%
 #| exercise: flow.rectified_flow_loss
@@ -88,6 +174,61 @@ seen = []
 rectified_flow_loss(lambda *given: seen.extend(given) or right, x_0, t, noise)
 assert torch.equal(seen[0], flow_point(x_0, noise, t)), "the model should see the point x_t"
 assert torch.equal(seen[1], t), "and its time t"
+
+# %% [markdown]
+r"""
+The lazy model's loss is 2: one for the noise, and one for the picture. So do not be surprised that losses look larger in this lesson.
+
+## 3. Which times to train on?
+
+Each sample in a batch gets its own t. Drawn how? *Uniformly*, as in lesson 3, is the first idea. But are all times equally worth learning?
+
+- **t near 1**: almost pure noise. The noise is there to be seen, and of the picture nothing is known. The answer is the noise less the mean of all pictures. Quickly learnt.
+- **t near 0**: almost a clean picture. What little noise there is looks like noise. Most of the direction is that noise, and it cannot be seen well; nobody can do much about it.
+- **In the middle** it is decided what the picture will show.
+
+Let us look. We compare two answers at each t. The first comes from someone who knows nothing but that latents have variance 1; for him the best answer and its loss can be written down, $2 - (2t-1)^2/(2t^2-2t+1)$. The other is our trained network. What lies between them is what there was to learn.
+
+**Predict before you run.** Where will the gap be widest?
+"""
+
+# %%
+from t2i.text_to_image_recipes import encode_scenes
+
+z_0, tokens = encode_scenes(given.space, plan.encoded(), 250)  # 250 scenes as latents
+z_0, tokens = (each[: pick(smoke=8, cpu=64, gpu=250)] for each in (z_0.float(), tokens))
+noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(0))
+with torch.no_grad():
+    context, pooled = given.text(tokens)
+told = (context, words_mask(tokens, given.text.end_token), pooled)
+times = torch.linspace(0.05, 0.95, pick(smoke=3, cpu=10, gpu=19))
+trained = []
+for t in times.tolist():
+    t = torch.full((len(z_0),), t)
+    with torch.no_grad():
+        loss = rectified_flow_loss(lambda *at: given.transformer(*at, *told), z_0, t, noise)
+    trained.append(loss.item())
+lazy = 2 - (2 * times - 1) ** 2 / (2 * times**2 - 2 * times + 1)
+show.curves(
+    times,
+    {"knows only the variance": lazy, "our network": trained},
+    xlabel="t: picture at the left, noise at the right",
+    ylabel="loss at this t",
+    ylim=(0, 2.3),
+    alt="Loss against t. The upper line is a hill with its top in the middle, 1 at both ends; the "
+    f"network's lies below it: {[round(loss, 2) for loss in trained]}.",
+)
+
+# %% [markdown]
+r"""
+At both ends the lines must meet: nobody can know more there, however long one trains. The gap is in the middle. So that is where training time is well spent. Esser and others (2024) tried many ways to draw t. The winner is simple: draw a Gaussian number, and squeeze it into (0, 1) with a sigmoid, σ(u) = 1 / (1 + e⁻ᵘ).
+
+$$t = \sigma(\text{mean} + \text{std}\cdot u), \qquad u \sim \mathcal N(0, 1)$$
+
+It is called the **logit-normal** distribution (the logit is the sigmoid's inverse). `mean` moves it towards more or less noise, `std` makes it wider.
+
+**Predict before you write.** `std=0.3` and `std=3`: which one trains on the middle only, and what does the other one do?
+"""
 
 # %%
 #| exercise: flow.logit_normal_times
@@ -112,6 +253,30 @@ middle = [
 assert middle[0] > middle[1], "a smaller std: more of the times in the middle"
 
 # %%
+u = torch.randn(20_000)
+kinds = {"uniform": torch.rand(20_000), "logit-normal": logit_normal_times(u)}
+kinds |= {"std = 0.3": logit_normal_times(u, std=0.3), "std = 3": logit_normal_times(u, std=3.0)}
+figure, axes = show.panels(1, 4, 8, 2.2)
+for panel, (name, t) in zip(axes, kinds.items(), strict=True):
+    show.draw_histogram(panel, t, bins=40, limits=(0, 1), normal=False, title=name, xlabel="t")
+show.Picture(
+    figure,
+    "Four histograms of t: uniform is flat; logit-normal is a hill in the middle that falls to 0 "
+    "at both ends; std 0.3 is a narrow hill; std 3 piles up at both ends and lacks the middle.",
+)
+
+# %% [markdown]
+r"""
+## 4. Euler's walk
+
+How does one walk a road of which one only knows, at each place, which way it leads? Leonhard Euler's answer, of 1768: look, walk a piece straight on, look again.
+
+$$x \leftarrow x + (t_\text{next} - t)\cdot\text{model}(x,\ t)$$
+
+The model says where x goes when t *grows*. You walk from noise to picture, so t falls and t_next − t is negative. `euler_times(N)` gives the N + 1 stops, from 1 down to 0. (Its `shift` moves more of the stops to where the noise is; large pictures need that. Ours is 1: equal steps.)
+"""
+
+# %%
 #| exercise: flow.sample_euler
 #| points: 20
 #| difficulty: 3
@@ -132,8 +297,116 @@ assert len(seen) == 2 and seen[0].shape == (3,), "two steps, and a t for each sa
 assert torch.allclose(seen[1], torch.tensor(0.6)), "each step starts where the last one ended"
 assert torch.allclose(end, 0.6 * 0.9 * noise), "x, less 0.4 · x, and of that less 0.1 of it"
 
+# %% [markdown]
+r"""
+### In a world where the truth is known
+
+For clouds of points the best direction can be written down, without any training: `FlowMixture` is lesson 4's flat world for straight roads. So whatever error there is, the sampler made it. We walk the same 12 noises in five steps: once with lesson 4's DDIM and lesson 1's linear betas, once with yours. The grey roads are the same walks in a thousand steps.
+
+**Predict before you run.** Both lead to the same clouds. To the same *points* of them?
+"""
+
+# %%
+import math
+
+from t2i.samplers import sample_ddim, spaced_timesteps
+
+straight = FlowMixture(show_roads.CENTRES, show_roads.CLOUD)
+
+
+def walk_ddim(x: Tensor, count: int, ac: Tensor = ac) -> Tensor:
+    """Lesson 4's walk: (count + 1, B, 2)."""
+    seen, world = [x], Mixture(curved.centres, curved.std, ac)
+    stops = spaced_timesteps(len(ac), count)
+    sample_ddim(world, x, ac, stops, clip_sample=False, on_step=lambda *at: seen.append(at[1]))
+    return torch.stack(seen)
+
+
+def walk_euler(x: Tensor, count: int) -> Tensor:
+    """Your walk: (count + 1, B, 2)."""
+    seen = [x]
+    sample_euler(straight, x, euler_times(count).to(x), on_step=lambda *at: seen.append(at[1]))
+    return torch.stack(seen)
+
+
+# %%
+angle = torch.arange(12) / 12 * 2 * torch.pi
+few = 1.8 * torch.stack([angle.cos(), angle.sin()], dim=1)  # a ring, so that they spread
+walks = {"DDIM, curved roads": walk_ddim(few, 5), "Euler, straight roads": walk_euler(few, 5)}
+exact = dict(zip(walks, (walk_ddim(few, 1000), walk_euler(few, 1000)), strict=True))
+show_roads.roads(walks, exact)
+
+# %% [markdown]
+r"""
+Yes, to the same points: the grey roads end alike. Both undo the same mixing, only in another measure of time and size. But look at the dots. On the left the first steps hardly move, and the last one has to do nearly everything: a jump in the dark. On the right the way is shared out evenly. It first leads towards the middle, the mean of all clouds, and turns when it is clear which cloud it will be.
+
+Now count it: the distance from where one should have arrived, over 500 walks, against the number of steps. If twice as many steps halve the error, the method has **order 1**, like Euler's in every textbook.
+
+**Predict before you run.** Cosine betas are in it, too. Which of the three is best?
+"""
+
+# %%
+many = torch.randn(500, 2, generator=torch.Generator().manual_seed(3)).double()
+goal = walk_euler(many, 4000)[-1]
+counts = [1, 2, 4, 8, 16, 32, 64, 128]
+walkers = {
+    "DDIM, linear betas": lambda n: walk_ddim(many, n, ac.double()),
+    "DDIM, cosine betas": lambda n: walk_ddim(many, n, alphas_cumprod(cosine_betas()).double()),
+    "Euler, straight": lambda n: walk_euler(many, n),
+}
+errors = {
+    name: [(walk(n)[-1] - goal).square().sum(-1).mean().sqrt().item() for n in counts]
+    for name, walk in walkers.items()
+}
+orders = {name: math.log2(error[4] / error[7]) / 3 for name, error in errors.items()}
+show.curves(
+    counts,
+    errors,
+    caption="; ".join(f"{name}: order {order:.2f}" for name, order in orders.items()),
+    xscale="log",
+    yscale="log",
+    xlabel="number of steps",
+    ylabel="distance from the goal",
+    alt="Error against steps, three falling lines: "
+    + "; ".join(f"{name} {e[2]:.3f} at 4, {e[5]:.3f} at 32" for name, e in errors.items()),
+)
+
+# %% [markdown]
+r"""
+The straight roads win clearly over linear betas, on which Stable Diffusion 1 and 2 were trained. Against cosine betas they hardly win at all. Is that not disappointing? It is instructive. Look closely at what an Euler step does. From a point and a direction you get both ends of the line: the noise lies $(1-t)$ further along it, the picture lies $t$ back.
+"""
+
+# %%
+t, t_next = torch.full((12,), 0.8), torch.full((12,), 0.6)
+direction = straight(few, t)
+x_0_pred, noise_pred = few - 0.8 * direction, few + 0.2 * direction  # both ends of the line
+anew = flow_point(x_0_pred, noise_pred, t_next)
+euler = few + (0.6 - 0.8) * direction
+print(f"largest difference: {(anew - euler).abs().max():.0e}")
+
+# %% [markdown]
+r"""
+**Guess both ends, mix them anew with less noise.** That is DDIM, word for word, as you wrote it in lesson 4! Both walk on straight lines between two guesses. They differ only in the *times* at which they stop and train, and in what the network is asked. So rectified flow brings no magic. It brings order: one line in place of a schedule, one target in place of three, no special case at either end, and times that are good without being tuned. When one builds something large, that is worth a lot.
+
+## 5. Reading the prompt
+
+Now the words. Lesson 7's encoder reads a prompt and gives two things, and Stable Diffusion 3 uses both:
+
+- `context`: a vector for **each token**. They go into the joint attention, beside the patches.
+- `pooled`: **one vector** for the whole. It is added to the time, and so steers every block through adaLN.
+
+And a `mask` must go along. Every prompt is filled up to the same length; the filling must not be looked at.
+"""
+
 # %%
 #| given: text_to_image.Prompt
+
+# %% [markdown]
+r"""
+`words_mask(tokens, end_token)` of lesson 7 makes the mask: True up to the first end token, itself included. The **empty prompt** is a prompt, too: a start, an end, and nothing between. It will be our *no condition*. In lesson 5 we needed an extra class for that; language has a word for it, namely none.
+
+**Predict before you write.** How many True stand in the mask of the empty prompt?
+"""
 
 # %%
 #| exercise: text_to_image.encode_prompt
@@ -159,6 +432,33 @@ assert wanted.mask[1].sum() == 2, "the empty prompt still has a start and an end
 assert wanted.mask[0].sum() > 4, "start, at least a word each, end"
 assert not torch.allclose(wanted.pooled[0], wanted.pooled[1]), "another text, another vector"
 
+# %% [markdown]
+r"""
+## 6. Putting it together
+
+Here is the whole once more, drawn from the model that is loaded, with its real shapes for one picture:
+"""
+
+# %%
+prompt = "a red seven above a blue star"
+show_text_to_image.system(given, prompt)
+
+# %% [markdown]
+r"""
+One part is new in name only. `TextDiT` is lesson 9's `JointDiT` with two small additions: it multiplies t by 1000, since lesson 2's clocks were made for steps up to 1000, and it sends `pooled` through a linear layer before it is added to the time.
+
+Now write the call. Everything in it is yours already:
+
+1. Read the prompts, and as many empty ones.
+2. `direction(z_t, t)`: what the transformer says. With guidance (lesson 5) it is asked twice, with the prompt and without, and the difference is stretched: uncond + s · (cond − uncond). One call with both halves in one batch is faster than two. With s = 1 nothing has to be stretched, and asking once is enough.
+3. Walk from noise to latents.
+4. Decode.
+
+The noise comes from `self.noise(count, seed)`: the same seed, the same picture.
+
+**Predict before you write.** A picture takes 25 steps with guidance. How often does the transformer run, and on how many rows for two prompts with two pictures each? How often does the text encoder run? And the decoder?
+"""
+
 # %%
 #| exercise: text_to_image.TextToImage.__call__
 #| points: 20
@@ -170,11 +470,321 @@ assert not torch.allclose(wanted.pooled[0], wanted.pooled[1]), "another text, an
 
 # %%
 #| check: TextToImage.__call__
-space = LatentSpace(small.vae.build(), 1.0)
-pipe = TextToImage(tokenizer, text, small.build(), space, 32)
-nn.init.normal_(pipe.transformer.network.final.patch_out.weight)  # as if it had learnt something
-pictures = pipe(["a red seven", "a blue star"], num_inference_steps=2, num_images=2)
+net, space = small.build(), LatentSpace(small.vae.build(), 1.0)
+for layer in (net.network.final.patch_out, net.network.final.modulation[1], net.to_cond):
+    nn.init.normal_(layer.weight, std=0.3)  # as if it had learnt something
+tiny, rows, first = TextToImage(tokenizer, text, net, space, 32), [], {}
+hook = net.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+pictures = tiny(["a red seven", "a blue star"], num_inference_steps=3, num_images=2)
 assert len(pictures) == 4 and pictures[0].size == (32, 32), "two prompts, two pictures of each"
+assert rows == [8] * 3, "3 steps, each asks about 4 pictures with the prompt and 4 without"
+one, other, *_ = show_text_to_image.to_tensor(pictures)
+alone = show_text_to_image.to_tensor(tiny("a red seven", num_inference_steps=3))[0]
+assert torch.allclose(alone, one, atol=0.05), "the same prompt and seed: the same picture"
+assert not torch.allclose(one, other, atol=0.05), "two pictures of a prompt begin at two noises"
+for scale in (0, 1, 3):
+    walk = tiny("a red seven", 1, scale, on_step=lambda *at, s=scale: first.update({s: at[2]}))
+assert rows[-2] == 1, "with a guidance scale of 1, asking once is enough"
+assert torch.allclose(first[3], first[0] + 3 * (first[1] - first[0]), atol=1e-3), (
+    "uncond + guidance_scale · (cond - uncond)"
+)
+assert not torch.allclose(first[0], first[1]), "the prompt should matter"
+
+# %% [markdown]
+r"""
+The transformer 25 times, on 8 rows each; the decoder once; the text encoder once with the prompts and once without. That is why large text encoders are no trouble when one draws, and why the decoder may be slow.
+
+## 7. Train it
+
+Three trainings, one after the other, each on what the last one made:
+
+1. **The autoencoder** (lesson 8) learns to pack pictures into latents, and its scaling factor is measured.
+2. **CLIP** (lesson 7) learns what the words mean. Its text half is kept.
+3. **The transformer** (lesson 9) learns the way from noise to latents, told by the text half. Both others are frozen.
+
+Scenes are encoded *once*, before the third training. Then the autoencoder rests.
+
+`make train` in a terminal does all three, and goes on where it was stopped. `tier=cpu` takes an hour or two on two cores, `tier=gpu` minutes on a GPU, with larger pictures and more things in them. This is how it went for the model that comes with the course:
+"""
+
+# %%
+show_text_to_image.training_chart()
+
+# %% [markdown]
+r"""
+Here you do a short piece of the third training yourself, with your loss. The other two parts are the trained ones. (In the GPU tier, all three trainings run first.)
+
+One line deserves a look. One prompt in ten is replaced by the empty one, so that the network also learns what to do without words. Without that line guidance has nothing to compare with.
+"""
+
+# %%
+import time
+
+from t2i.guidance import drop_condition
+from t2i.text_to_image_recipes import DATA, text_to_image_recipe
+from t2i.text_to_image_runs import train_all
+from t2i.training import train
+
+device = "cuda" if torch.cuda.is_available() and tier() == "gpu" else "cpu"
+if tier() == "gpu":
+    plan = text_to_image_recipe("gpu")
+    given = train_all("gpu", DATA / "runs" / "lesson_10", device=device)
+tokenizer, text, space = given.tokenizer, given.text.to(device), given.space.to(device)
+nothing = tokenizer([""], len(text.positions))[0].to(device)
+
+
+def text_loss(model: nn.Module, batch: tuple) -> Tensor:
+    """Your loss, with words; one prompt in ten is the empty one."""
+    z_0, tokens = batch
+    tokens = drop_condition(tokens, nothing, 0.1)
+    with torch.no_grad():
+        context, pooled = text(tokens)
+    mask = words_mask(tokens, text.end_token)
+    t = logit_normal_times(torch.randn(len(z_0), device=z_0.device))
+    told = (context, mask, pooled)
+    return rectified_flow_loss(lambda z, t: model(z, t, *told), z_0, t, torch.randn_like(z_0))
+
+
+# %%
+begun, count = time.perf_counter(), pick(smoke=250, cpu=10_000, gpu=100_000)
+z_0, tokens = encode_scenes(space, plan.encoded(), count)
+rate = count / (time.perf_counter() - begun)
+print(f"{count} scenes as latents {tuple(z_0.shape)}, {rate:.0f} a second")
+fresh, begun, losses = plan.build().to(device), time.perf_counter(), []
+for state in train(fresh, text_loss, plan.batches(z_0.float(), tokens), plan.training):
+    losses.append(state.loss)
+    if time.perf_counter() - begun > pick(smoke=2, cpu=150, gpu=150):
+        break
+show.curves(
+    range(1, len(losses) + 1),
+    {"loss": losses},
+    xlabel="training step",
+    ylabel="loss",
+    ylim=(0, 2.6),
+    alt=f"The loss goes from {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps.",
+)
+
+# %% [markdown]
+r"""
+It begins near 2, as it must: the final layer starts at zero, so the network answers 0. What has it learnt in so short a time? Your own class draws, with your sampler:
+"""
+
+# %%
+young = TextToImage(tokenizer, text, state.ema_model, space, plan.vae.size, plan.shift)
+four = list(show_text_to_image.PROMPTS[:4])
+show_text_to_image.gallery(young(four, steps), four)
+
+# %% [markdown]
+r"""
+After two and a half minutes, do not expect more than backgrounds and blots. Colours come first, then shapes, then which goes where. In the course's model each of those took its time.
+
+## 8. Look at it
+
+From here on, everything is drawn by **your** `TextToImage`, with the trained parts. (If the trained model is missing, the first drawing cell of this lesson has said so; then the cells run, but the pictures mean nothing.)
+"""
+
+# %%
+pipe = TextToImage(tokenizer, text, given.transformer, space, given.size, given.shift).to(device)
+prompts = list(show_text_to_image.PROMPTS)  # chosen before there was a model
+show_text_to_image.gallery(pipe(prompts, steps), prompts)
+
+# %% [markdown]
+r"""
+One picture for each prompt, seed 0, the first that came. Nothing was picked. That matters: most galleries that you see are the best of many.
+
+### How loud should the prompt be?
+
+**Predict before you run.** From left to right, guidance 1, 2, 3, 5 and 8, always from the same noise. What gets better, and what gets worse at the end?
+"""
+
+# %%
+scales, wish = [1, 2, 3, 5, 8], prompts[4:8]
+columns = {f"guidance {scale}": pipe(wish, steps, scale) for scale in scales}
+show_text_to_image.sweep(columns, wish)
+
+# %% [markdown]
+r"""
+### How many steps?
+
+The cost of a picture is the number of steps. Same noise again.
+"""
+
+# %%
+counts = [1, 2, 4, 8, pick(smoke=9, cpu=25, gpu=25)]
+columns = {f"{count} step{'s' * (count > 1)}": pipe(wish, count) for count in counts}
+show_text_to_image.sweep(columns, wish)
+
+# %% [markdown]
+r"""
+One step gives the mean of all that the prompt allows, as section 1 said: a blur of the right colours. From then on each step decides something.
+
+### One word swapped
+
+**Predict before you run.** The noise stays the same, and one word of the prompt changes. How much of the picture stays?
+"""
+
+# %%
+swaps = ["a red seven above a blue star", "a green seven above a blue star"]
+swaps += ["a red four above a blue star", "a red seven below a blue star", "a red seven", ""]
+show_text_to_image.gallery(pipe(swaps, steps, seed=1), [s or "(nothing)" for s in swaps], 3, 6)
+
+# %% [markdown]
+r"""
+### Who looks where
+
+`PromptFilm` looks on while your class draws. At each step it notes what the picture *would be* if the road went straight on from here, and where each word is looked at by the patches, averaged over all blocks and heads. Move the slider from noise to picture.
+"""
+
+# %%
+from t2i.prompt_film import PromptFilm
+from t2i.show_attention import map_strip, word_maps
+
+film = PromptFilm(pipe, prompt)
+with film:
+    pipe(prompt, steps, on_step=film)
+show.slider(lambda step: word_maps(film, 0, film.steps[step]), step=(0, len(film.steps) - 1, 1))
+
+# %%
+map_strip(film, 0, moments=pick(smoke=2, cpu=6, gpu=6))
+
+# %% [markdown]
+r"""
+Read it from left to right. First the guess is a blur: the mean of everything. Then places are given out, then shapes, then edges. Does *seven* light up where the seven comes to stand? In joint attention words take part in the work themselves, so their looks are less tidy than in lesson 6: a word can pass on to its neighbour what it has seen.
+
+### Prompts that training never showed
+
+A model that has only memorised cannot paint what it never saw. Three things were held out when the training scenes were made: some **pairs** (no yellow eight, for one), some **relations** between two kinds of thing, and some **ways to say it**. Here are four of each, the first four of their list. The judge of lesson 6 says whether the picture shows what the prompt says: ✓ or ✗.
+"""
+
+# %%
+from t2i.scene_judge import look, shows
+from t2i.scene_specs import draw_specs
+
+
+def draw_and_judge(split: str, count: int, seed: int) -> tuple[list, list[str], list[bool]]:
+    """Pictures for the first prompts of a split, and which of them the judge calls right."""
+    specs = draw_specs(range(count), split, plan.world, seed)
+    pictures = pipe(specs.captions(), steps, seed=seed)
+    views = look(show_text_to_image.to_tensor(pictures))
+    right = [shows(view, specs.told(row)) for row, view in enumerate(views)]
+    return pictures, specs.captions(), right
+
+
+pictures, titles = [], []
+for split in ("heldout_pairs", "heldout_triples", "heldout_phrasings"):
+    drawn, captions, right = draw_and_judge(split, 4, seed=10)
+    pictures += drawn
+    titles += [f"{'✓' if ok else '✗'} {said}" for said, ok in zip(captions, right, strict=True)]
+show_text_to_image.gallery(pictures, titles)
+
+# %% [markdown]
+r"""
+(First row pairs, second row relations, third row phrasings.)
+
+### Failures
+
+And now what goes wrong: of the first prompts of an ordinary list, *all* that the judge calls wrong, none left out.
+"""
+
+# %%
+drawn, captions, right = draw_and_judge("train", pick(smoke=4, cpu=24, gpu=48), seed=11)
+wrong = [row for row, ok in enumerate(right) if not ok]
+print(f"{len(wrong)} of {len(drawn)} are wrong.")
+if wrong:
+    shown = wrong[:8]
+    display(show_text_to_image.gallery([drawn[i] for i in shown], [captions[i] for i in shown]))
+
+# %% [markdown]
+r"""
+Look at each. Is a thing missing? Has a colour gone to the wrong thing? Stands everything right, but is a digit badly written? Or is the judge mistaken? Each points to another part.
+
+A handful of pictures proves nothing. So the course counts, with a thousand prompts of each kind:
+"""
+
+# %%
+show_text_to_image.results_table()
+
+# %% [markdown]
+r"""
+How to read it. *Satisfied* is everything together: all things, all colours, the relation, the background if the prompt tells it. *Shuffled* is the same pictures judged by *other* prompts: what luck alone gives. *Rendered* is real scenes: more than that the judge cannot see. *Vae* is real scenes through the autoencoder: more than that latents cannot hold. And compare the held-out lines with the seen ones. If they are near each other, the model composes. If they are far below, it memorises. The brackets are 95 % intervals.
+
+## 9. On paper: four hundred million pictures
+
+Stable Diffusion was trained on some hundreds of millions of pictures from the web. What would *your* code need for 400 million? Three sums.
+
+**Storage**: latents of 4×64×64 (pictures of 512×512), two bytes a number; and the text vectors, if one keeps them. **Encoding once**: what Stable Diffusion's encoder does for a picture can be counted without computing anything, since on PyTorch's device `meta` tensors have shapes and no numbers.
+"""
+
+# %%
+from t2i.vae import AutoencoderKL
+from t2i.vae_studies import count_flops
+
+n = 400e6  # pictures
+GPU = 400e12  # operations a second that a modern GPU really reaches in bfloat16
+print(f"latents: {n * 4 * 64 * 64 * 2 / 1e12:.0f} TB")
+print(f"text vectors: {n * 77 * 768 * 2 / 1e12:.0f} TB; tokens alone: {n * 77 * 2 / 1e12:.2f} TB")
+with torch.device("meta"):
+    vae = AutoencoderKL(block_channels=(128, 256, 512, 512), layers_per_block=2)
+    photo = torch.empty(1, 3, 512, 512)
+    flops = count_flops(lambda: vae.encode(photo))
+print(f"encoding: {flops:.1e} operations each, {n * flops / GPU / 3600:,.0f} GPU-hours for all")
+
+# %% [markdown]
+r"""
+The words' vectors are larger than the pictures! So one stores tokens, and reads them again each time.
+
+**Training.** A weight that works on a token costs one multiplication and one addition forward, and twice that backward: 6 operations. So
+
+$$\text{GPU-hours} = \frac{6\cdot\text{weights a token meets}\cdot\text{tokens}\cdot\text{pictures seen}}{\text{operations a second}\cdot 3600}$$
+
+Take 2 billion weights (a token meets half of them: patches have one stream, words the other), 32×32 patches and 77 words, and let every picture be seen five times.
+"""
+
+# %%
+hours = 6 * (2e9 / 2) * (32 * 32 + 77) * (5 * n) / GPU / 3600
+print(f"{hours:,.0f} GPU-hours: {hours / 24 / 256:.1f} days on 256 GPUs")
+show_text_to_image.one_pass(n)
+
+# %% [markdown]
+r"""
+Formulas are kind. They leave out attention's own cost, waiting for data, broken machines, and all the trainings that came before the one that worked. Stable Diffusion 1's [model card](https://huggingface.co/CompVis/stable-diffusion-v1-4) names 150,000 hours on GPUs about three times slower. But the order of things is right: *encoding once is cheap, training is dear*, and what you wrote would do on many machines what it did on one. Only the data and the patience are larger.
+
+## 10. What was left out, and where these lines live in real systems
+
+- **Scale**, above all: words, pictures, weights.
+- **More readers.** Stable Diffusion 3 reads with two CLIPs and T5, a language model; Flux with CLIP and T5. Long sentences need that.
+- **Shift.** With more pixels, the same t hides less: neighbouring pixels share their noise's work. Large pictures are drawn (and trained) with a shift of 3.
+- **Negative prompts** are nothing but another text in the place of the empty one.
+- **Fewer steps by training.** *Reflow* (Liu) trains again on pairs of noise and the picture that it led to: then the lines no longer cross. Distilled models draw in one to four steps.
+- **A straighter judge.** Ours knows eight colours. Real systems are measured by people.
+
+| yours | in Hugging Face's *diffusers* |
+|---|---|
+| `flow_point` | `FlowMatchEulerDiscreteScheduler.scale_noise` |
+| `sample_euler`, `euler_times` | `FlowMatchEulerDiscreteScheduler`: `step`, `set_timesteps` |
+| `logit_normal_times` | `compute_density_for_timestep_sampling` in `training_utils.py` |
+| `encode_prompt` | `StableDiffusion3Pipeline.encode_prompt` |
+| `TextToImage.__call__` | `StableDiffusion3Pipeline.__call__` |
+| `save_pretrained`, `from_pretrained` | the same, with the same folders |
+
+The same walk, with the same answers of a model?
+"""
+
+# %%
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+theirs = FlowMatchEulerDiscreteScheduler(shift=3.0)
+theirs.set_timesteps(sigmas=torch.linspace(1, 0, 9)[:-1].tolist())
+x = few
+for t in theirs.timesteps:
+    x = theirs.step(straight(x, (t / 1000).expand(12)), t, x).prev_sample
+difference = (sample_euler(straight, few, euler_times(8, shift=3.0)) - x).abs().max()
+print(f"largest difference to diffusers: {difference:.0e} (below 1e-5 if yours is right)")
+
+# %% [markdown]
+r"""
+## Three questions
+"""
 
 # %%
 #| quiz: one_step
@@ -184,3 +794,24 @@ assert len(pictures) == 4 and pictures[0].size == (32, 32), "two prompts, two pi
 
 # %%
 #| quiz: who_knows
+
+# %% [markdown]
+r"""
+## The papers
+
+- Liu, Gong and Liu 2022, *Flow straight and fast: learning to generate and transfer data with rectified flow*, [arXiv:2209.03003](https://arxiv.org/abs/2209.03003): the straight lines, the loss (equation 1), and reflow.
+- Lipman et al. 2022, *Flow matching for generative modeling*, [arXiv:2210.02747](https://arxiv.org/abs/2210.02747): the same loss from another side, with a proof that learning the mean direction is enough.
+- Esser et al. 2024, *Scaling rectified flow transformers for high-resolution image synthesis*, [arXiv:2403.03206](https://arxiv.org/abs/2403.03206): Stable Diffusion 3. Section 3.1 is section 3 of this lesson; figure 2 is the diagram at the top.
+
+## Yours
+
+Ten lessons ago there was a picture that drowned in noise. Then a network that saw the noise, a walk back, a faster walk, a wish, words, what words mean, a smaller space, and patches that talk to words. You wrote each of them. Now put them together:
+
+- `make grade lesson=10` says what is right, `make progress` how far you are.
+- `make mine` takes every definition of yours that passed and builds *your own* `t2i` of them: a text-to-image system, and it tells you how many of its definitions are yours.
+- `make sample prompt="a red seven above a blue star" out=seven.png film=1` paints from the command line, and makes a film of it.
+
+From here you can read the source of any of the large systems. You will find your own lines in it, with more around them. Then change something: a new shape, a new word, your own pictures. Nobody knows yet what comes out.
+
+**Thank you for walking all the way. It was noise at first, wasn't it?**
+"""

@@ -37,3 +37,31 @@ class Mixture:
         which = torch.randint(len(self.centres), (n,), generator=generator)
         noise = torch.randn(n, self.centres.shape[1], generator=generator)
         return self.centres[which] + self.std * noise
+
+
+class FlowMixture:
+    """The same world for lesson 10's straight roads: the best possible direction in closed form.
+
+        direction = FlowMixture(torch.tensor([[-1.0, 0.5], [1.0, 0.5]]), 0.2)(x_t, t)
+
+    Among the points of one cloud x_t has the mean (1 - t) · centre and, in each coordinate, the
+    variance w = (1 - t)² · std² + t²; there the mean of noise - x_0 is
+    (t - (1 - t) · std²) / w · (x_t - (1 - t) · centre) - centre. A cloud counts as much as it is
+    likely at x_t.
+
+    Args:
+        centres: (K, D), all equally likely.
+        std: of each cloud.
+    """
+
+    def __init__(self, centres: Tensor, std: float):
+        self.centres, self.std = centres, std
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """(B, D) points and (B,) times in [0, 1] -> (B, D), the mean of noise - x_0 given x_t."""
+        t, centres = t.to(x_t)[:, None], self.centres.to(x_t)
+        width = (1 - t) ** 2 * self.std**2 + t**2  # (B, 1)
+        gaps = x_t[:, None] - (1 - t)[..., None] * centres  # (B, K, D)
+        share = torch.softmax(-gaps.square().sum(-1) / (2 * width), dim=1)
+        each = ((t - (1 - t) * self.std**2) / width)[..., None] * gaps - centres
+        return (share[..., None] * each).sum(1)

@@ -1,0 +1,124 @@
+"""Draw the figures of lesson 10: python lessons/10_text_to_image/make_figures.py
+
+Three of them explain and need nothing. The gallery and the film come from the trained model
+(`make train` makes it); where that is missing, one sentence says so.
+"""
+
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from t2i import show, show_roads, show_text_to_image
+from t2i.flow import flow_point
+from t2i.folders import FilesError
+from t2i.latents import LatentSpace
+from t2i.mixture import FlowMixture
+from t2i.prompt_film import PromptFilm
+from t2i.show_attention import animation, word_maps
+from t2i.show_blocks import arrow
+from t2i.text_to_image import TextToImage
+from t2i.text_to_image_recipes import load_text_to_image, text_to_image_recipe
+
+FIGURES = Path(__file__).parent / "figures"
+PROMPT = "a red seven above a blue star"
+CENTRES, CLOUD = show_roads.CENTRES, show_roads.CLOUD
+
+
+def system() -> show.Picture:
+    """The whole with the shapes of the CPU recipe; no weights are needed for that."""
+    plan = text_to_image_recipe("cpu")
+    text, space = plan.clip.build().text, LatentSpace(plan.vae.build(), 1.0)
+    pipe = TextToImage(plan.clip.tokenizer, text, plan.build(), space, plan.vae.size)
+    return show_text_to_image.system(pipe, PROMPT)
+
+
+# --- roads
+
+
+def mixed(axes: Axes, title: str, ways: Tensor) -> None:
+    """Ways (steps, 4, 2) from picture to noise, with dots at equal times."""
+    for way in ways.unbind(1):
+        axes.plot(*way.T, color=show.BLUE, lw=1.4)
+        axes.plot(*way[::10].T, "o", color=show.BLUE, ms=3.2)
+        axes.plot(*way[0], "s", color=show.ORANGE, ms=8)
+        axes.plot(*way[-1], "X", color=show.GREY, ms=8)
+    axes.set(xlim=(-2.4, 2.4), ylim=(-2.4, 2.4), xticks=[], yticks=[], aspect="equal", title=title)
+
+
+def roads() -> show.Picture:
+    """Arcs, straight lines, and where the lines cross."""
+    figure, (arcs, lines, crossing) = show.panels(1, 3, 8, 2.95)
+    x_0 = torch.tensor([[-1.6, 1.5], [0.3, 1.9], [-1.9, -0.4], [1.5, 0.4]])
+    noise = torch.tensor([[1.8, 1.2], [2.0, -0.9], [-0.4, -1.8], [-1.2, -1.9]])
+    t = torch.linspace(0, 1, 61)
+    angle = t[:, None, None] * torch.pi / 2
+    mixed(arcs, "until now: arcs", angle.cos() * x_0 + angle.sin() * noise)
+    straight = [flow_point(x_0, noise, torch.full((4,), each)) for each in t.tolist()]
+    mixed(lines, "here: straight lines", torch.stack(straight))
+    arcs.plot([], [], "s", color=show.ORANGE, label="picture")
+    arcs.plot([], [], "X", color=show.GREY, label="noise")
+    arcs.legend(loc="lower right", fontsize=8)
+    generator = torch.Generator().manual_seed(4)
+    show_roads.draw_world(crossing, "through one point: many", 2.2)
+    place, time = torch.tensor([[0.7, 0.75]]), 0.7
+    which = torch.arange(18) % 3
+    starts = CENTRES[which] + CLOUD * torch.randn(18, 2, generator=generator)
+    ends = (place - (1 - time) * starts) / time  # so that all lines meet there at that time
+    crossing.plot(*torch.stack([starts, ends]).permute(2, 0, 1), color=show.SKY, lw=1)
+    crossing.plot(*ends.T, "X", color=show.GREY, ms=4)
+    mean = FlowMixture(CENTRES, CLOUD)(place, torch.tensor([time]))[0]
+    goal = place[0] - time * mean
+    arrow(crossing, tuple(place[0].tolist()), tuple(goal.tolist()), show.VERMILLION, 3)
+    crossing.plot(*place[0], "o", color=show.VERMILLION, ms=6)
+    return show.Picture(figure, "")
+
+
+def slider() -> show.Picture:
+    """Four moments of the crowd."""
+    figure, axes = show.panels(1, 4, 8, 2.3)
+    generator = torch.Generator().manual_seed(0)
+    starts = CENTRES[torch.arange(600) % 3] + CLOUD * torch.randn(600, 2, generator=generator)
+    ends = torch.randn(600, 2, generator=generator)
+    for panel, t in zip(axes, (0.0, 0.33, 0.67, 1.0), strict=True):
+        x_t = flow_point(starts, ends, torch.full((600,), t))
+        show_roads.draw_crowd(panel, starts, ends, x_t, t)
+    return show.Picture(figure, "")
+
+
+# --- what the trained model paints
+
+
+def gallery() -> show.Picture:
+    """Every prompt of the list, seed 0, the first picture that came."""
+    prompts = list(show_text_to_image.PROMPTS)
+    return show_text_to_image.gallery(load_text_to_image()(prompts), prompts)
+
+
+def film() -> bytes:
+    """From noise to picture, and where each word is looked at."""
+    pipe = load_text_to_image()
+    seen = PromptFilm(pipe, PROMPT)
+    with seen:
+        pipe(PROMPT, on_step=seen)
+    return animation(lambda step: word_maps(seen, 0, step), seen.steps)
+
+
+def main() -> None:
+    FIGURES.mkdir(exist_ok=True)
+    for draw in (system, roads, slider, gallery):
+        try:
+            draw().save(FIGURES / f"{draw.__name__}.png", dpi=100)
+        except FilesError as error:
+            print(f"{draw.__name__} is not drawn: {error}")
+    try:
+        FIGURES.joinpath("film.gif").write_bytes(film())
+    except FilesError as error:
+        print(f"film is not drawn: {error}")
+    for path in sorted(FIGURES.iterdir()):
+        print(f"{path.name:20} {path.stat().st_size / 1000:6.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Drawing for lesson 10: the whole system, the pictures that it paints, what was measured of it.
+
+Nothing here is needed to train or to draw. What is not there yet is told in a sentence.
+"""
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from IPython.display import Markdown
+from PIL import Image
+from torch import Tensor
+
+from t2i.folders import FilesError
+from t2i.latents import LatentSpace
+from t2i.show import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    VERMILLION,
+    Picture,
+    film_strip,
+    panels,
+    show_images,
+)
+from t2i.show_blocks import arrow, bent_arrow, box
+from t2i.text_to_image import TextToImage, encode_prompt
+from t2i.text_to_image_recipes import (
+    CHECKPOINT,
+    TextToImageRecipe,
+    load_text_to_image,
+    text_to_image_recipe,
+)
+
+MISSING = (
+    "The trained model data/checkpoints/scenes is not there yet (`make train` makes it), so what "
+    "follows is painted by an untrained network and means nothing."
+)
+NO_TRAINING = "No training has been recorded yet: `make train` does it."
+NO_EVALUATION = "Not measured yet: `make evaluate` does it."
+COLUMNS = ("satisfied", "colour", "object", "relation", "background", "shuffled", "rendered", "vae")
+# Chosen before there was a model, so nothing here is picked for its looks.
+PROMPTS = (
+    "a red seven",
+    "a blue star",
+    "a pink heart on a white background",
+    "here you see a yellow 3",
+    "a red seven above a blue star",
+    "a green circle left of a purple eight",
+    "a purple heart to the right of a green 4",
+    "an orange triangle below a cyan cross",
+    "a pink 2 over a yellow square on a black background",
+    "a cyan five and a red zero",
+    "a drawing of a blue triangle under an orange nine",
+    "a yellow star left of a pink circle on a brown background",
+)
+
+
+# --- the trained model, and pictures that it made
+
+
+def ready_model(folder: Path = CHECKPOINT) -> tuple[TextToImage, TextToImageRecipe]:
+    """The trained model and its recipe; or, with one sentence, an untrained one that can run."""
+    try:
+        return load_text_to_image(folder), text_to_image_recipe(_read(folder, "training")["tier"])
+    except (FilesError, KeyError) as error:
+        print(MISSING if not folder.exists() else f"{error} So an untrained network paints.")
+    plan = text_to_image_recipe("smoke")
+    space = LatentSpace(plan.vae.build(), 1.0)
+    text = plan.clip.build().text
+    return TextToImage(plan.clip.tokenizer, text, plan.build(), space, plan.vae.size), plan
+
+
+def to_tensor(pictures: Sequence[Image.Image]) -> Tensor:
+    """PIL images of one size as (B, 3, H, W) in [-1, 1]."""
+    values = torch.stack([torch.from_numpy(np.array(each)) for each in pictures])
+    return values.permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def gallery(
+    pictures: Sequence[Image.Image], titles: Sequence[str], columns: int = 4, width: float = 8.0
+) -> Picture:
+    """Pictures side by side, their prompts above them in lines that fit."""
+    letters = int(12.5 * width / columns)
+    told = [textwrap.fill(title, letters) for title in titles]
+    alt = f"{len(pictures)} pictures, painted for: {'; '.join(dict.fromkeys(titles))}."
+    return show_images(to_tensor(pictures), told, columns=columns, width=width, alt=alt)
+
+
+def sweep(columns: Mapping[str, Sequence[Image.Image]], prompts: Sequence[str]) -> Picture:
+    """A line a prompt, a column for each way to draw it.
+
+    Args:
+        columns: title -> a picture of each prompt.
+        prompts: what stands at the left.
+    """
+    seen = [to_tensor(pictures) for pictures in columns.values()]
+    rows = {textwrap.fill(told, 17): [each[i] for each in seen] for i, told in enumerate(prompts)}
+    alt = f"The prompts {'; '.join(prompts)}, each with {', '.join(columns)}."
+    return film_strip(rows, list(columns), alt=alt)
+
+
+def system(pipe: TextToImage, prompt: str) -> Picture:
+    """All parts from prompt to picture, with the shapes that this model really has.
+
+    Args:
+        pipe: what is drawn.
+        prompt: read, to see what comes out.
+    """
+    read = encode_prompt(pipe.tokenizer, pipe.text, [prompt])
+    seen = {name: _shape(value) for name, value in read._asdict().items()}
+    latent = _shape(pipe.noise(1, 0))
+    figure, (axes,) = panels(1, 1, 8, 4.7)
+    axes.set(xlim=(0, 16), ylim=(9.4, 0))
+    axes.axis("off")
+    for x, y, width, height, colour, text in (
+        (2.1, 1.1, 3.7, 1.9, GREY, f"prompt\n{textwrap.fill(prompt, 20)}"),
+        (6.8, 1.1, 3.2, 1.9, VERMILLION, f"tokenizer\n(1, {read.mask.shape[1]}) tokens\nlesson 7"),
+        (12.6, 1.1, 5.8, 1.9, VERMILLION, f"text encoder\ncontext {seen['context']}, mask "
+            f"{seen['mask']},\npooled {seen['pooled']}\nlesson 7"),
+        (2.1, 4.6, 3.2, 1.7, BLUE, f"noise\n{latent}\nlesson 1"),
+        (8.6, 4.6, 6.8, 2.2, BLUE, "transformer, with and without the prompt\nlesson 9\n"
+            "guidance: one direction of two\nlesson 5"),
+        (14.3, 4.6, 3.0, 1.7, BLUE, f"latent picture\n{latent}\nlesson 8"),
+        (2.1, 8.0, 3.2, 1.4, ORANGE, "clocks of the time t\nlesson 2"),
+        (8.6, 8.0, 6.8, 1.4, GREEN, "Euler's step: x ← x + (t_next − t) · direction\n"
+            "N times, lesson 10"),
+        (14.3, 8.0, 3.0, 1.7, BLUE, f"decoder\n{pipe.size} × {pipe.size} picture\nlesson 8"),
+    ):  # fmt: skip
+        box(axes, x, y, text, colour, width, height, 8.5)
+    for start, end, colour in (
+        ((4.0, 1.1), (5.15, 1.1), BLACK), ((8.45, 1.1), (9.65, 1.1), BLACK),
+        ((3.75, 4.6), (5.15, 4.6), BLACK), ((12.05, 4.6), (12.75, 4.6), BLACK),
+        ((14.3, 5.5), (14.3, 7.1), BLACK), ((3.75, 7.6), (5.4, 5.75), ORANGE),
+        ((9.6, 5.75), (9.6, 7.25), GREEN), ((7.6, 7.25), (7.6, 5.75), GREEN),
+    ):  # fmt: skip
+        arrow(axes, start, end, colour)
+    bent_arrow(axes, [(12.6, 2.1), (12.6, 2.75), (8.6, 2.75), (8.6, 3.45)], VERMILLION)
+    axes.text(9.75, 6.5, "direction", fontsize=8.5, color=GREEN, va="center")
+    axes.text(7.45, 6.5, "x, a little cleaner", fontsize=8.5, color=GREEN, ha="right", va="center")
+    alt = (
+        f"The prompt goes through tokenizer and text encoder of lesson 7: {seen['context']}. "
+        f"Noise {latent} goes round between lesson 9's transformer, with lesson 5's guidance, and "
+        f"this lesson's Euler step, N times; the result goes through lesson 8's decoder."
+    )
+    return Picture(figure, alt)
+
+
+# --- what was measured
+
+
+def training_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
+    """The losses of the three trainings that made the model, from its log."""
+    log = _read(folder, "training")
+    parts = {name: log[name] for name in ("vae", "clip", "transformer") if log.get(name)}
+    if not parts:
+        return Markdown(NO_TRAINING)
+    figure, axes = panels(1, len(parts), 8, 2.7)
+    for panel, (name, part) in zip(axes, parts.items(), strict=True):
+        steps, losses = zip(*part["losses"], strict=True)
+        panel.plot(steps, losses, color=BLUE, lw=1.5)
+        panel.set(title=name, xlabel="step", yscale="log")
+    axes[0].set_ylabel("loss")
+    told = "; ".join(
+        f"{name}: {part['parameters'] / 1e6:.2g} million weights, {part['steps']:,} steps, "
+        f"{part['images_per_second']:,.0f} pictures a second"
+        for name, part in parts.items()
+    )
+    return Picture(figure, f"Three falling losses. {told}", told)
+
+
+def one_pass(count: float, folder: Path = CHECKPOINT) -> Markdown:
+    """How long the training of this model would take to see so many pictures once."""
+    log = _read(folder, "training").get("transformer", {})
+    if not log.get("images_per_second"):
+        return Markdown(NO_TRAINING)
+    rate = log["images_per_second"]
+    days = count / rate / 86_400
+    where = f" ({log['machine']})" if isinstance(log.get("machine"), str) else ""
+    return Markdown(
+        f"Our transformer learnt from {rate:,.0f} latents a second when it was made{where}. "
+        f"To see {count / 1e6:,.0f} million once would take it **{days:,.0f} days**."
+    )
+
+
+def results_table(folder: Path = CHECKPOINT) -> Markdown:
+    """What the repository's command measured of the model: a line for each set of prompts."""
+    sets = _read(folder, "evaluation").get("sets", {})
+    if not sets:
+        return Markdown(NO_EVALUATION)
+    kept = [name for name in COLUMNS if any(name in found for found in sets.values())]
+    rows = [("prompts", "how many", *kept), ("---", *["--:"] * (len(kept) + 1))]
+    for name, found in sets.items():
+        cells = [_share(found.get(column)) for column in kept]
+        rows.append((name.replace("_", " "), f"{found.get('n', '?')}", *cells))
+    return Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
+
+
+def _share(found: Mapping[str, float] | None) -> str:
+    if not found or "share" not in found:
+        return "–"
+    within = f" ({found['low']:.1%} to {found['high']:.1%})" if "low" in found else ""
+    return f"{found['share']:.1%}{within}"
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    path = Path(folder) / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _shape(value: Tensor) -> str:
+    return f"({', '.join(map(str, value.shape))})"
