@@ -17,7 +17,7 @@ MAKEFLAGS += --no-print-directory
 	train-classifier train-ddpm measure measure-samplers train-guidance measure-guidance \
 	train-scene-judge train-scenes measure-scenes bench-scenes train-clip \
 	measure-clip compare-batch-sizes train-clip-scenes measure-clip-scenes train-vae measure-vae \
-	study-vae study-latents measure-dit evaluate format lint clean clean-venv
+	study-vae study-latents measure-dit train sample evaluate format lint clean clean-venv
 
 help: ## list the targets
 	@echo "make TARGET; the environment in .venv is set up on first use. Targets:"
@@ -117,6 +117,14 @@ study-latents: ## compare diffusion in scaled and unscaled latents (minutes)
 
 measure-dit: ## train and measure lesson 9's UNets and DiTs (an hour): [tier=cpu]
 	@$(RUN) -m t2i.dit_runs --tier "$(or $(tier),cpu)"
+
+train: ## train lesson 10's three parts in order, or go on where it stopped: [tier=cpu]
+	@$(RUN) -m t2i.text_to_image_runs --tier "$(or $(tier),cpu)"
+
+sample: ## draw what you type: prompt="a red seven" out=seven.png [seed=0] [film=1]
+	@test -n "$(prompt)" && test -n "$(out)" || \
+		{ echo "What, and where to? For example: make sample prompt=\"a red seven\" out=seven.png" >&2; exit 2; }
+	@$(RUN) -m t2i.sample "$(prompt)" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film)
 
 evaluate: ## measure lesson 10's model: how many prompts its pictures satisfy [count=1000]
 	@$(RUN) -m t2i.text_to_image_eval --count "$(or $(count),1000)"

@@ -1,0 +1,112 @@
+"""Lesson 10's pictures and tables say in words what they show, and what is not there yet."""
+
+import json
+
+import pytest
+import torch
+
+from t2i import show_roads, show_text_to_image
+from t2i.flow import euler_times, flow_point, flow_target, sample_euler
+from t2i.mixture import FlowMixture, Mixture
+from t2i.schedules import alphas_cumprod, cosine_betas
+
+SHARE = {"share": 0.984, "low": 0.97, "high": 0.99}
+
+
+@pytest.fixture(scope="module")
+def nowhere(tmp_path_factory):
+    return tmp_path_factory.mktemp("empty") / "nothing"
+
+
+@pytest.fixture(scope="module")
+def untrained(nowhere):
+    return show_text_to_image.ready_model(nowhere)
+
+
+def test_the_flat_worlds_direction_is_the_mean_of_the_lines_through_a_point():
+    """Against drawing: the mean direction of many lines that pass near a point at time t."""
+    world, generator = FlowMixture(show_roads.CENTRES, 0.4), torch.Generator().manual_seed(0)
+    x_0 = Mixture(show_roads.CENTRES, 0.4, torch.ones(1)).draw(400_000, generator)
+    noise = torch.randn(x_0.shape, generator=generator)
+    for t, place in ((0.3, (0.4, -0.3)), (0.7, (-0.5, 0.5))):
+        x_t = flow_point(x_0, noise, torch.full((len(x_0),), t))
+        near = (x_t - torch.tensor(place)).norm(dim=1) < 0.06
+        drawn = flow_target(x_0, noise)[near]
+        within = 4 * drawn.std(dim=0) / near.sum().sqrt() + 0.05
+        found = world(torch.tensor([place]), torch.tensor([t]))[0]
+        assert near.sum() > 500 and ((found - drawn.mean(0)).abs() < within).all()
+
+
+def test_the_flat_worlds_of_lessons_4_and_10_agree():
+    """One direction and one noise prediction of the same points, each in its own measure."""
+    betas, centres = cosine_betas(), show_roads.CENTRES.double()
+    ac = alphas_cumprod(betas.double())
+    x, step = torch.randn(5, 2, dtype=torch.float64), torch.full((5,), 400)
+    signal, sigma = ac[400].sqrt(), (1 - ac[400]).sqrt()
+    t = sigma / (signal + sigma)  # the same share of noise, with signal + noise = 1
+    noise_pred = Mixture(centres, 0.3, ac)(x, step)
+    x_t = x / (signal + sigma)
+    direction = FlowMixture(centres, 0.3)(x_t, t.expand(5))
+    torch.testing.assert_close(x_t + (1 - t) * direction, noise_pred)
+
+
+def test_walks_and_crowds_are_drawn_and_told():
+    noise, walk = torch.randn(4, 2), []
+    world = FlowMixture(show_roads.CENTRES, show_roads.CLOUD)
+    sample_euler(world, noise, euler_times(3), on_step=lambda *at: walk.append(at[1]))
+    steps = torch.stack([noise, *walk])
+    picture = show_roads.roads({"three": steps}, {"three": steps})
+    assert "three: 0.00 beside the goal" in picture.alt and picture.png(40)
+    assert "t = 0.25" in show_roads.crowd(noise, noise, noise, 0.25).alt
+
+
+def test_without_a_trained_model_one_sentence_says_so(nowhere, capsys):
+    pipe, plan = show_text_to_image.ready_model(nowhere)
+    assert show_text_to_image.MISSING in capsys.readouterr().out
+    assert pipe.size == plan.vae.size
+    for table in (
+        show_text_to_image.training_chart(nowhere),
+        show_text_to_image.one_pass(4e8, nowhere),
+    ):
+        assert table.data == show_text_to_image.NO_TRAINING
+    assert show_text_to_image.results_table(nowhere).data == show_text_to_image.NO_EVALUATION
+
+
+def test_a_trained_model_is_loaded_with_its_recipe(untrained, tmp_path, capsys):
+    pipe, plan = untrained
+    pipe.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "training.json").write_text('{"tier": "smoke"}')
+    capsys.readouterr()
+    again, found = show_text_to_image.ready_model(tmp_path / "model")
+    assert found == plan and again.size == pipe.size and capsys.readouterr().out == ""
+    (tmp_path / "model" / "model_index.json").unlink()
+    show_text_to_image.ready_model(tmp_path / "model")
+    assert "model_index.json is missing" in capsys.readouterr().out
+
+
+def test_pictures_carry_their_prompts(untrained):
+    pipe, _ = untrained
+    prompts = ["a red seven above a blue star", "a star"]
+    pictures = pipe(prompts, 1)
+    assert show_text_to_image.to_tensor(pictures).shape == (2, 3, 32, 32)
+    assert show_text_to_image.to_tensor(pictures).abs().max() <= 1
+    assert "a red seven above a blue star" in show_text_to_image.gallery(pictures, prompts).alt
+    swept = show_text_to_image.sweep({"1 step": pictures, "2 steps": pictures}, prompts)
+    assert "1 step, 2 steps" in swept.alt and swept.png(40)
+    drawn = show_text_to_image.system(pipe, prompts[0])
+    assert "(1, 24, 64)" in drawn.alt and "(1, 4, 8, 8)" in drawn.alt and drawn.png(40)
+
+
+def test_tables_are_made_of_what_was_measured_and_bear_gaps(tmp_path):
+    part = {"losses": [[1, 2.0], [9, 1.0]], "parameters": 2e6, "steps": 9000}
+    part |= {"images_per_second": 250.0, "machine": "a test"}
+    log = {"tier": "cpu", "vae": part, "transformer": part}
+    (tmp_path / "training.json").write_text(json.dumps(log))
+    sets = {"seen_one": {"n": 1000, "satisfied": SHARE, "vae": {"share": 0.5}}, "odd": {}}
+    (tmp_path / "evaluation.json").write_text(json.dumps({"sets": sets}))
+    chart = show_text_to_image.training_chart(tmp_path)
+    assert "transformer: 2 million weights, 9,000 steps, 250 pictures a second" in chart.caption
+    assert "**19 days**" in show_text_to_image.one_pass(4e8, tmp_path).data
+    table = show_text_to_image.results_table(tmp_path).data
+    assert "| seen one | 1000 | 98.4% (97.0% to 99.0%) | 50.0% |" in table
+    assert "| odd | ? | – | – |" in table
