@@ -6,7 +6,7 @@ r"""
 
 **A sentence goes in on the left, a picture comes out on the right.** You know nearly every box: you wrote it. What is missing are the green one and the arrows between them. Today you add both, and then you have it: a text-to-image model, all of it yours.
 
-There are two halves. First a new road from noise to pictures, a *straight* one. It is what Stable Diffusion 3 and Flux are trained on, and it is simpler than everything that you have seen so far: no schedule, no ᾱ, no square roots. Then you plug the ten lessons together.
+First comes a new road from noise to pictures, a *straight* one. Stable Diffusion 3 and Flux are trained on it, and it is simpler than what you have seen so far: no schedule, no ᾱ, no square roots. Then you plug the ten lessons together.
 
 Plan about two hours. Training takes about three minutes here.
 """
@@ -59,7 +59,7 @@ Recall lesson 1. A picture is mixed with noise, and the shares are √ᾱ and �
 
 $$x_t = (1 - t)\,x_0 + t\,\text{noise}, \qquad t\ \text{from}\ 0\ (\text{picture})\ \text{to}\ 1\ (\text{noise})$$
 
-Mind the new t. It is no step number any more. It is a share, any number between 0 and 1. There is no schedule and no T.
+Mind the new t. It is no step number any more but a share, any number between 0 and 1.
 
 **Predict before you write.** At t = 0.5, for data of variance 1: what is the variance of x_t? (The variances of independent things add up, each times its share *squared*.)
 """
@@ -181,7 +181,7 @@ The lazy model's loss is 2: one for the noise, and one for the picture. So do no
 
 ## 3. Which times to train on?
 
-Each sample in a batch gets its own t. Drawn how? *Uniformly*, as in lesson 3, is the first idea. But are all times equally worth learning?
+Each sample in a batch gets its own t. Drawn how? *Uniformly*, as in lesson 3? Are all times equally worth learning?
 
 - **t near 1**: almost pure noise. The noise is there to be seen, and of the picture nothing is known. The answer is the noise less the mean of all pictures. Quickly learnt.
 - **t near 0**: almost a clean picture. What little noise there is looks like noise. Most of the direction is that noise, and it cannot be seen well; nobody can do much about it.
@@ -269,7 +269,7 @@ show.Picture(
 r"""
 ## 4. Euler's walk
 
-How does one walk a road of which one only knows, at each place, which way it leads? Leonhard Euler's answer, of 1768: look, walk a piece straight on, look again.
+How does one walk a road of which one only knows, at each place, which way it leads? Leonhard Euler's answer: look, walk a piece straight on, look again.
 
 $$x \leftarrow x + (t_\text{next} - t)\cdot\text{model}(x,\ t)$$
 
@@ -386,7 +386,7 @@ print(f"largest difference: {(anew - euler).abs().max():.0e}")
 
 # %% [markdown]
 r"""
-**Guess both ends, mix them anew with less noise.** That is DDIM, word for word, as you wrote it in lesson 4! Both walk on straight lines between two guesses. They differ only in the *times* at which they stop and train, and in what the network is asked. So rectified flow brings no magic. It brings order: one line in place of a schedule, one target in place of three, no special case at either end, and times that are good without being tuned. When one builds something large, that is worth a lot.
+**Guess both ends, mix them anew with less noise.** That is DDIM, word for word, as you wrote it in lesson 4! Both walk on straight lines between two guesses. They differ only in the *times* at which they stop and train, and in what the network is asked. So rectified flow brings no magic. It brings order: one line in place of a schedule, one target in place of three, no special case at either end, and times that are good without being tuned.
 
 ## 5. Reading the prompt
 
@@ -395,7 +395,7 @@ Now the words. Lesson 7's encoder reads a prompt and gives two things, and Stabl
 - `context`: a vector for **each token**. They go into the joint attention, beside the patches.
 - `pooled`: **one vector** for the whole. It is added to the time, and so steers every block through adaLN.
 
-And a `mask` must go along. Every prompt is filled up to the same length; the filling must not be looked at.
+A `mask` goes along: every prompt is filled up to the same length, and the filling must not be looked at.
 """
 
 # %%
@@ -492,7 +492,7 @@ assert not torch.allclose(first[0], first[1]), "the prompt should matter"
 
 # %% [markdown]
 r"""
-The transformer 25 times, on 8 rows each; the decoder once; the text encoder once with the prompts and once without. That is why large text encoders are no trouble when one draws, and why the decoder may be slow.
+The transformer 25 times, on 8 rows each; the decoder once; the text encoder twice, with the prompts and without. So a slow decoder or a large text encoder hardly matters when one draws.
 
 ## 7. Train it
 
@@ -514,7 +514,7 @@ show_text_to_image.training_chart()
 r"""
 Here you do a short piece of the third training yourself, with your loss. The other two parts are the trained ones. (In the GPU tier, all three trainings run first.)
 
-One line deserves a look. One prompt in ten is replaced by the empty one, so that the network also learns what to do without words. Without that line guidance has nothing to compare with.
+One line deserves a look: one prompt in ten is replaced by the empty one. Without it, guidance has nothing to compare with.
 """
 
 # %%
@@ -576,7 +576,7 @@ show_text_to_image.gallery(young(four, steps), four)
 
 # %% [markdown]
 r"""
-After two and a half minutes, do not expect more than backgrounds and blots. Colours come first, then shapes, then which goes where. In the course's model each of those took its time.
+Backgrounds and colours come first, then single shapes. Two things, each in its own shape and place, take longer: that is what the rest of the training is for.
 
 ## 8. Look at it
 
@@ -590,7 +590,7 @@ show_text_to_image.gallery(pipe(prompts, steps), prompts)
 
 # %% [markdown]
 r"""
-One picture for each prompt, seed 0, the first that came. Nothing was picked. That matters: most galleries that you see are the best of many.
+One picture for each prompt, seed 0, the first that came. Most galleries that you see are the best of many; this one is not picked.
 
 ### How loud should the prompt be?
 
@@ -649,7 +649,7 @@ map_strip(film, 0, moments=pick(smoke=2, cpu=6, gpu=6))
 
 # %% [markdown]
 r"""
-Read it from left to right. First the guess is a blur: the mean of everything. Then places are given out, then shapes, then edges. Does *seven* light up where the seven comes to stand? In joint attention words take part in the work themselves, so their looks are less tidy than in lesson 6: a word can pass on to its neighbour what it has seen.
+From left to right: first the guess is a blur, the mean of everything. Then places are given out, then shapes, then edges. Does *seven* light up where the seven comes to stand? In joint attention the maps are less tidy than in lesson 6, as words see things too, and can pass on to a neighbour what they have seen.
 
 ### Prompts that training never showed
 
@@ -696,7 +696,7 @@ if wrong:
 
 # %% [markdown]
 r"""
-Look at each. Is a thing missing? Has a colour gone to the wrong thing? Stands everything right, but is a digit badly written? Or is the judge mistaken? Each points to another part.
+Look at each. Is a thing missing? Has a colour gone to the wrong thing? Is a digit badly written? Or is the judge mistaken?
 
 A handful of pictures proves nothing. So the course counts, with a thousand prompts of each kind:
 """
@@ -747,16 +747,15 @@ show_text_to_image.one_pass(n)
 
 # %% [markdown]
 r"""
-Formulas are kind. They leave out attention's own cost, waiting for data, broken machines, and all the trainings that came before the one that worked. Stable Diffusion 1's [model card](https://huggingface.co/CompVis/stable-diffusion-v1-4) names 150,000 hours on GPUs about three times slower. But the order of things is right: *encoding once is cheap, training is dear*, and what you wrote would do on many machines what it did on one. Only the data and the patience are larger.
+Formulas are kind. They leave out attention's own cost, waiting for data, broken machines, and all the trainings that came before the one that worked: Stable Diffusion 1's [model card](https://huggingface.co/CompVis/stable-diffusion-v1-4) names 150,000 hours, on older GPUs. But one thing is right: *encoding once is cheap, training is dear*.
 
 ## 10. What was left out, and where these lines live in real systems
 
-- **Scale**, above all: words, pictures, weights.
 - **More readers.** Stable Diffusion 3 reads with two CLIPs and T5, a language model; Flux with CLIP and T5. Long sentences need that.
 - **Shift.** With more pixels, the same t hides less: neighbouring pixels share their noise's work. Large pictures are drawn (and trained) with a shift of 3.
 - **Negative prompts** are nothing but another text in the place of the empty one.
 - **Fewer steps by training.** *Reflow* (Liu) trains again on pairs of noise and the picture that it led to: then the lines no longer cross. Distilled models draw in one to four steps.
-- **A straighter judge.** Ours knows eight colours. Real systems are measured by people.
+- **The judge.** Ours knows eight colours. Real systems are judged by people.
 
 | yours | in Hugging Face's *diffusers* |
 |---|---|
@@ -811,7 +810,7 @@ Ten lessons ago there was a picture that drowned in noise. Then a network that s
 - `make mine` takes every definition of yours that passed and builds *your own* `t2i` of them: a text-to-image system, and it tells you how many of its definitions are yours.
 - `make sample prompt="a red seven above a blue star" out=seven.png film=1` paints from the command line, and makes a film of it.
 
-From here you can read the source of any of the large systems. You will find your own lines in it, with more around them. Then change something: a new shape, a new word, your own pictures. Nobody knows yet what comes out.
+From here you can read the source of any of the large systems, and you will find your own lines in it. Then change something: a new shape, a new word, your own pictures. Nobody knows yet what comes out.
 
 **Thank you for walking all the way. It was noise at first, wasn't it?**
 """
