@@ -65,12 +65,12 @@ def cut(x: Tensor, p: int, inside: str = "pqc", patches: str = "hw") -> Tensor:
 
 
 CUT_HINTS = {
-    "Error while processing rearrange": "With einops: 'b c (h p) (w q) -> b (h w) (p q c)', and it "
-    "wants to know p and q.",
+    "Error while processing rearrange": "einops wants to know the side of a patch twice, as p and "
+    "as q, and each axis must stand on both sides of the arrow.",
     "is invalid for input of size": "Height and width differ: there are H / p rows and W / p "
     "columns of patches.",
     "view size is not compatible": "view needs the values in order in memory: use reshape.",
-    "": "Split height into (h p) and width into (w q), then put the axes in order: h w p q c.",
+    "": "Split height into (h p) and width into (w q), then put the axes in order.",
 }
 CUT_MISTAKES = {
     "Inside a patch the channel comes first; the order is (row, column, channel): 'p q c'.": "cpq",
@@ -107,7 +107,8 @@ def test_patchify(student, rng):
             expected,
             "the list of patches",
             causes=causes,
-            otherwise="With einops: 'b c (h p) (w q) -> b (h w) (p q c)'.",
+            otherwise="Patches go row by row; inside a patch pixels go row by row, each with all "
+            "its channels.",
             **CLOSE,
         )
 
@@ -138,13 +139,15 @@ def test_patchify_keeps_its_dtype_and_its_input(student, rng):
 
 
 JOIN_HINTS = {
-    "Error while processing rearrange": "With einops: 'b (h w) (p q c) -> b c (h p) (w q)', and it "
-    "wants to know h, p and q. h counts rows of patches: height // patch_size.",
+    "Error while processing rearrange": "einops cannot know how many rows of patches there are "
+    "(h, which is height // patch_size), nor the side of a patch, p and q.",
     "is invalid for input of size": "There are height // patch_size rows of patches and width // "
     "patch_size columns: height and width count pixels, and they differ.",
     "view size is not compatible": "view needs the values in order in memory: use reshape.",
-    "": "Give (h w) and (p q c) their own axes, then put them in order: c, (h p), (w q).",
+    "": "Give rows and columns of patches an axis each, and those inside a patch; then put them "
+    "in order.",
 }
+ROWS_AND_COLUMNS = "Rows and columns of patches are exchanged: (h w) means h rows of w patches."
 
 
 def joined(
@@ -157,6 +160,13 @@ def joined(
     pieces = patches.reshape(b, *(size[name] for name in names))
     pieces = pieces.permute(0, *(names.index(name) + 1 for name in shape))
     return pieces.reshape(b, c, height, width)
+
+
+def turned(patches: Tensor, p: int, height: int, width: int) -> Tensor:
+    """unpatchify, with the patches' rows laid along the width: '(w p) (h q)'."""
+    b, c = len(patches), patches.shape[2] // p**2
+    pieces = patches.reshape(b, height // p, width // p, p, p, c)
+    return pieces.permute(0, 5, 2, 3, 1, 4).reshape(b, c, width, height)
 
 
 @exercise("unpatchify")
@@ -185,6 +195,7 @@ def test_unpatchify(student, rng):
                 ),
                 "The patches are put down column by column; they go row by row: "
                 "'(h w)'.": lambda s=sizes: joined(*s, grid="wh"),
+                ROWS_AND_COLUMNS: lambda s=sizes: turned(*s),
                 "This is a plain reshape: it has the right shape, but the pixels of a patch end "
                 "up in a line. The axes must be exchanged.": lambda s=sizes: s[0].reshape(
                     len(s[0]), -1, *s[2:]
@@ -197,8 +208,9 @@ def test_unpatchify(student, rng):
                 "The channel is the last axis; a picture is (B, C, height, "
                 "width).": lambda s=sizes: joined(*s).permute(0, 2, 3, 1),
             },
-            otherwise="With einops: 'b (h w) (p q c) -> b c (h p) (w q)'. height and width count "
-            "pixels, and they differ; there are h = height // patch_size rows of patches.",
+            otherwise="The list goes row by row over the patches, and a patch row by row over its "
+            "pixels, each with all its channels. height and width count pixels, and they differ: "
+            "there are height // patch_size rows of patches.",
             **CLOSE,
         )
 
@@ -256,8 +268,8 @@ TABLE_MISTAKES = {
     "row first": "The row y comes first; the first half of the channels tells the column x.",
     "columns first": "The places go column by column; they should go row by row, as patchify cuts: "
     "x runs 0 1 2 0 1 2.",
-    "both repeat": "x is right, but y runs 0 1 2 0 1 2 as well: a row's number stays for a whole row, "
-    "0 0 0 1 1 1 (repeat_interleave, or a division of whole numbers).",
+    "both repeat": "x is right, but y runs 0 1 2 0 1 2 as well: a row's number stays for a whole "
+    "row, 0 0 0 1 1 1 (repeat_interleave, or a division of whole numbers).",
     "only x": "Both halves tell the column x; the second half should tell the row y.",
     "only y": "Both halves tell the row y; the first half should tell the column x.",
     "cosines": "In each half the cosines come first; here the sines come first. `clocks` does it.",
@@ -325,7 +337,7 @@ def check_modulate(student, x: Tensor, shift: Tensor, scale: Tensor) -> None:
     expect_close(
         ask(lambda: student.modulate(x, shift, scale), MODULATE_HINTS),
         torch.addcmul(x + a, x, b),
-        "what modulate gives",
+        "the answer of modulate",
         causes={
             "The 1 is missing: with scale alone, a scale of 0 wipes x out. It is 1 + scale.": x * b
             + a,
@@ -389,7 +401,11 @@ def block_forward(student, parts: Parts, x: Tensor, c: Tensor, wrong: str = "") 
     order = {
         "scale first": ["scale1", "shift1", "gate1", "scale2", "shift2", "gate2"],
         "gate first": ["gate1", "shift1", "scale1", "gate2", "shift2", "scale2"],
+        "gate in the middle": ["shift1", "gate1", "scale1", "shift2", "gate2", "scale2"],
+        "shift last": ["scale1", "gate1", "shift1", "scale2", "gate2", "shift2"],
+        "backwards": ["gate1", "scale1", "shift1", "gate2", "scale2", "shift2"],
         "by kind": ["shift1", "shift2", "scale1", "scale2", "gate1", "gate2"],
+        "by kind, scales first": ["scale1", "scale2", "shift1", "shift2", "gate1", "gate2"],
         "halves exchanged": names[3:] + names[:3],
     }.get(wrong, names)
     said = parts("modulation", c).chunk(6, dim=-1)
@@ -422,6 +438,10 @@ def block_forward(student, parts: Parts, x: Tensor, c: Tensor, wrong: str = "") 
     return x
 
 
+WISHES = (
+    "The six wishes are unpacked in another order: they come as shift1, scale1, gate1, shift2, "
+    "scale2, gate2."
+)
 BLOCK_MISTAKES = {
     "no gate1": "gate1 is not used: x + gate1 · attn(…).",
     "no gate2": "gate2 is not used: x + gate2 · mlp(…).",
@@ -441,13 +461,15 @@ BLOCK_MISTAKES = {
     "no mlp": "mlp is left out.",
     "mlp first": "mlp comes first; the order is attn, then mlp.",
     "side by side": "Both halves read the x of the beginning; mlp must read what attn left.",
-    "scale first": "The wishes come in another order: shift, scale, gate; here scale and shift "
-    "have changed places.",
-    "gate first": "The wishes come in another order: shift, scale, gate; yours has the gate first.",
-    "by kind": "The wishes come in another order: shift1, scale1, gate1, then shift2, scale2, "
-    "gate2; yours are sorted by kind.",
-    "halves exchanged": "The first three wishes are those of attn, the last three those of mlp; "
-    "yours are exchanged.",
+    "scale first": f"{WISHES} Yours have scale and shift exchanged.",
+    "gate first": f"{WISHES} Yours have the gate first.",
+    "gate in the middle": f"{WISHES} Yours have gate and scale exchanged.",
+    "shift last": f"{WISHES} Yours have the shift last.",
+    "backwards": f"{WISHES} Yours have gate and shift exchanged.",
+    "by kind": f"{WISHES} Yours are sorted by kind.",
+    "by kind, scales first": f"{WISHES} Yours are sorted by kind, and the scales come first.",
+    "halves exchanged": f"{WISHES} The first three are attn's, the last three mlp's; yours are "
+    "exchanged.",
     "first wishes twice": "mlp got attn's wishes; it has its own, shift2, scale2 and gate2.",
 }
 BLOCK_HINTS = {
@@ -467,6 +489,11 @@ def test_a_new_block_does_nothing(student, rng):
     block = ask(lambda: student.new("DiTBlock", 8, 2), BLOCK_NEW)
     x, c = normal(rng, 3, 5, 8), normal(rng, 3, 8)
     state = block.state()
+    if "modulation.0.weight" in state or "modulation.weight" in state:
+        fail(
+            "The SiLU is missing: modulation is an nn.Sequential of nn.SiLU() first, and then the "
+            "linear layer, so saved weights look for modulation.1.weight."
+        )
     for name, what in (("weight", "weights"), ("bias", "biases")):
         values = state.get(f"modulation.1.{name}")
         if values is None:
@@ -496,10 +523,10 @@ def test_block(student, rng):
         expect_close(
             ask(lambda p=parts, c=c: p("modulation", c), {"": BLOCK_PARTS}),
             F.linear(F.silu(c), weight, bias),
-            "what modulation makes of the condition",
+            "the answer of modulation to the condition",
             causes={
                 "The SiLU before the linear layer is missing.": F.linear(c, weight, bias),
-                "The SiLU stands behind the linear layer; it comes first.": F.silu(
+                "The SiLU stands behind the linear layer; it comes before it.": F.silu(
                     F.linear(c, weight, bias)
                 ),
                 "There is a GELU where the SiLU belongs.": F.linear(F.gelu(c), weight, bias),
@@ -534,7 +561,7 @@ def test_block_norms(student, rng):
         expect_close(
             ask(lambda name=name: parts(name, x), {"": BLOCK_PARTS}),
             F.layer_norm(x, (8,), eps=eps),
-            f"what {name} gives",
+            f"the answer of {name}",
             causes={
                 "norm2 gets the eps that was asked for, plain_norm(dim, norm_eps).": F.layer_norm(
                     x, (8,), eps=1e-6
@@ -777,6 +804,12 @@ def joint_forward(parts: Parts, x, context, c, mask, ends: bool, wrong: str = ""
         seen_by = None
     if mask is not None and wrong == "mask inverted":
         seen_by = joint_mask(~mask, n)
+    if mask is not None and wrong == "whole mask inverted":
+        seen_by = ~joint_mask(mask, n)
+    if mask is not None and wrong == "patches masked":
+        seen_by = F.pad(mask, (n, 0), value=False)[:, None, None, :]
+    if mask is not None and wrong == "mask behind":
+        seen_by = F.pad(mask, (0, n), value=True)[:, None, None, :]
     if wrong == "no self":  # patches see words alone, words see patches alone
         kind = torch.arange(n + length) < n
         apart = kind[:, None] != kind[None, :]
@@ -814,7 +847,12 @@ JOINT_MISTAKES = {
     "words first, split as patches": "The words stand first in the sequence, but it is cut as if "
     "the patches did.",
     "mask ignored": "context_mask is not used: nobody may look at masked words.",
-    "mask inverted": "The mask is inverted: True means that a word may be looked at.",
+    "mask inverted": "The mask is inverted, as by ~context_mask: True means that a word may be "
+    "looked at, so context_mask goes to joint_mask as it is.",
+    "whole mask inverted": "The mask is inverted, as by ~mask: True means that a token may be "
+    "looked at, so what joint_mask gives goes to the attention as it is.",
+    "patches masked": "The mask hides the patches: they may always be looked at.",
+    "mask behind": "The mask has its words first; in the sequence the patches stand first.",
     "no self": "Patches look at words and words at patches, but neither at their own kind; there "
     "is one attention over all tokens.",
     "cross only": "The words do not look at the patches: their queries belong into the one "
@@ -882,7 +920,7 @@ def check_joint(student, rng, sizes, masked=False, ends=False, qk_norm=False) ->
         expect_close(
             actual,
             expected[which],
-            name + (" (with a mask)" if masked else ""),
+            name + (" in a block with a mask" if masked else ""),
             causes={
                 sentence: (lambda wrong=wrong, which=which: right(wrong)[which])
                 for wrong, sentence in JOINT_MISTAKES.items()

@@ -91,6 +91,15 @@ def patchify(x, patch_size):
     return torch.stack(found, dim=1)
 """,
     ),
+    dict(
+        exercise="patchify",
+        name="side_said_once",
+        says="side of a patch twice",
+        code="""
+def patchify(x, patch_size):
+    return rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=patch_size)
+""",
+    ),
     # --- unpatchify ---
     dict(
         exercise="unpatchify",
@@ -139,6 +148,36 @@ def unpatchify(patches, patch_size, height, width):
 def unpatchify(patches, patch_size, height, width):
     p = patch_size
     return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=height, p=p, q=p)
+""",
+    ),
+    dict(
+        exercise="unpatchify",
+        name="rows_and_columns_exchanged",
+        says="Rows and columns of patches are exchanged",
+        code="""
+def unpatchify(patches, patch_size, height, width):
+    p = patch_size
+    return rearrange(patches, "b (h w) (p q c) -> b c (w p) (h q)", h=height // p, p=p, q=p)
+""",
+    ),
+    dict(
+        exercise="unpatchify",
+        name="rows_not_said",
+        says="how many rows of patches",
+        code="""
+def unpatchify(patches, patch_size, height, width):
+    p = patch_size
+    return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", p=p, q=p)
+""",
+    ),
+    dict(
+        exercise="unpatchify",
+        name="width_for_height",
+        says="Height and width have changed places",
+        code="""
+def unpatchify(patches, patch_size, height, width):
+    p = patch_size
+    return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=width // p, p=p, q=p)
 """,
     ),
     dict(
@@ -396,7 +435,7 @@ def __init__(self, dim, num_heads, norm_eps=1e-6):
     dict(
         exercise="DiTBlock",
         name="no_silu",
-        says="modulation",
+        says="SiLU before the linear layer is missing",
         code="""
 def __init__(self, dim, num_heads, norm_eps=1e-6):
     super().__init__()
@@ -405,6 +444,34 @@ def __init__(self, dim, num_heads, norm_eps=1e-6):
     self.norm2 = plain_norm(dim, norm_eps)
     self.mlp = mlp(dim)
     self.modulation = nn.Sequential(nn.Identity(), zero_linear(dim, 6 * dim))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="silu_left_out",
+        says="SiLU is missing",
+        code="""
+def __init__(self, dim, num_heads, norm_eps=1e-6):
+    super().__init__()
+    self.norm1 = plain_norm(dim)
+    self.attn = SelfAttention(dim, num_heads)
+    self.norm2 = plain_norm(dim, norm_eps)
+    self.mlp = mlp(dim)
+    self.modulation = nn.Sequential(zero_linear(dim, 6 * dim))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="a_linear_layer_alone",
+        says="SiLU is missing",
+        code="""
+def __init__(self, dim, num_heads, norm_eps=1e-6):
+    super().__init__()
+    self.norm1 = plain_norm(dim)
+    self.attn = SelfAttention(dim, num_heads)
+    self.norm2 = plain_norm(dim, norm_eps)
+    self.mlp = mlp(dim)
+    self.modulation = zero_linear(dim, 6 * dim)
 """,
     ),
     dict(
@@ -443,7 +510,7 @@ def forward(self, x, c):
     dict(
         exercise="DiTBlock",
         name="scale_before_shift",
-        says="scale and shift",
+        says="shift1, scale1, gate1, shift2, scale2, gate2*scale and shift exchanged",
         code="""
 def forward(self, x, c):
     scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(c).chunk(6, dim=-1)
@@ -454,10 +521,43 @@ def forward(self, x, c):
     dict(
         exercise="DiTBlock",
         name="gates_last",
-        says="sorted by kind",
+        says="shift1, scale1, gate1, shift2, scale2, gate2*sorted by kind",
         code="""
 def forward(self, x, c):
     shift1, shift2, scale1, scale2, gate1, gate2 = self.modulation(c).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="gate_in_the_middle",
+        says="shift1, scale1, gate1.*gate and scale exchanged",
+        code="""
+def forward(self, x, c):
+    shift1, gate1, scale1, shift2, gate2, scale2 = self.modulation(c).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="shift_last",
+        says="shift1, scale1, gate1.*shift last",
+        code="""
+def forward(self, x, c):
+    scale1, gate1, shift1, scale2, gate2, shift2 = self.modulation(c).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="scales_first_of_all",
+        says="shift1, scale1, gate1.*sorted by kind",
+        code="""
+def forward(self, x, c):
+    scale1, scale2, shift1, shift2, gate1, gate2 = self.modulation(c).chunk(6, dim=-1)
     x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, scale1))
     return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
 """,
@@ -677,7 +777,7 @@ def forward(self, x, context, c, context_mask=None):
     dict(
         exercise="JointAttentionBlock",
         name="mask_inverted",
-        says="inverted",
+        says="inverted, as by ~context_mask",
         code="""
 def forward(self, x, context, c, context_mask=None):
     n, length = x.shape[1], context.shape[1]
@@ -685,6 +785,61 @@ def forward(self, x, context, c, context_mask=None):
     qw, kw, vw, rest_w = self.words.offer(context, c)
     query, key, value = (torch.cat(pair, dim=2) for pair in ((qx, qw), (kx, kw), (vx, vw)))
     mask = None if context_mask is None else joint_mask(~context_mask, n)
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    seen_x, seen_w = seen.split([n, length], dim=2)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
+        name="whole_mask_inverted",
+        says="inverted, as by ~mask",
+        code="""
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_x = self.patches.offer(x, c)
+    qw, kw, vw, rest_w = self.words.offer(context, c)
+    query, key, value = (torch.cat(pair, dim=2) for pair in ((qx, qw), (kx, kw), (vx, vw)))
+    mask = None if context_mask is None else ~joint_mask(context_mask, n)
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    seen_x, seen_w = seen.split([n, length], dim=2)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
+        name="patches_masked",
+        says="hides the patches",
+        code="""
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_x = self.patches.offer(x, c)
+    qw, kw, vw, rest_w = self.words.offer(context, c)
+    query, key, value = (torch.cat(pair, dim=2) for pair in ((qx, qw), (kx, kw), (vx, vw)))
+    mask = None
+    if context_mask is not None:
+        mask = F.pad(context_mask, (n, 0), value=False)[:, None, None, :]
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    seen_x, seen_w = seen.split([n, length], dim=2)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
+        name="mask_with_words_first",
+        says="mask has its words first",
+        code="""
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_x = self.patches.offer(x, c)
+    qw, kw, vw, rest_w = self.words.offer(context, c)
+    query, key, value = (torch.cat(pair, dim=2) for pair in ((qx, qw), (kx, kw), (vx, vw)))
+    mask = None
+    if context_mask is not None:
+        mask = F.pad(context_mask, (0, n), value=True)[:, None, None, :]
     seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     seen_x, seen_w = seen.split([n, length], dim=2)
     x = self.patches.take(x, seen_x, rest_x)
@@ -721,6 +876,40 @@ def forward(self, x, context, c, context_mask=None):
     seen_w = F.scaled_dot_product_attention(qw, kx, vx)
     x = self.patches.take(x, seen_x, rest_x)
     return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
+        name="rests_exchanged",
+        says="other one's rest",
+        code="""
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_w = self.patches.offer(x, c)
+    qw, kw, vw, rest_x = self.words.offer(context, c)
+    query, key, value = (torch.cat(pair, dim=2) for pair in ((qx, qw), (kx, kw), (vx, vw)))
+    mask = joint_mask(context_mask, n)
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    seen_x, seen_w = seen.split([n, length], dim=2)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
+        name="words_come_back_as_they_were",
+        says="as they were",
+        code="""
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_x = self.patches.offer(x, c)
+    qw, kw, vw, rest_w = self.words.offer(context, c)
+    query, key, value = (torch.cat(pair, dim=2) for pair in ((qx, qw), (kx, kw), (vx, vw)))
+    mask = joint_mask(context_mask, n)
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    seen_x, seen_w = seen.split([n, length], dim=2)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else context
 """,
     ),
     dict(
