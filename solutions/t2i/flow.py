@@ -126,14 +126,14 @@ def euler_times(num_inference_steps: int, shift: float = 1.0) -> Tensor:
         (N + 1,) float32, descending from 1 to 0.
 
     Raises:
-        ValueError: no step, or shift not above 0.
+        ValueError: no step, part of a step, or shift not above 0.
 
     Source: Esser et al. 2024, arXiv:2403.03206, equation 23.
     """
-    if num_inference_steps < 1 or not shift > 0:
+    if not isinstance(num_inference_steps, int) or num_inference_steps < 1 or not shift > 0:
         raise ValueError(
-            f"num_inference_steps must be 1 or more and shift above 0, got {num_inference_steps} "
-            f"and {shift}"
+            f"num_inference_steps must be a whole number, 1 or more, and shift above 0, got "
+            f"{num_inference_steps} and {shift}"
         )
     u = torch.linspace(1, 0, num_inference_steps + 1)
     return shift * u / (1 + (shift - 1) * u)

@@ -9,6 +9,7 @@ where each word is looked at.
 
 import argparse
 import io
+import math
 import sys
 from pathlib import Path
 
@@ -84,6 +85,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.out.suffix.lower() != ".png":
         parser.error(f"--out must be a PNG file like picture.png, got {options.out}")
+    if not math.isfinite(options.guidance):
+        parser.error(f"--guidance must be a number, got {options.guidance}")
     try:
         pipe = TextToImage.from_pretrained(options.model)
         pictures, film = draw(pipe.to("cuda" if torch.cuda.is_available() else "cpu"), options)

@@ -202,8 +202,9 @@ class TextToImage:
 
 def repeat_prompts(prompt: str | Sequence[str], num_images: int) -> list[str]:
     """Every prompt as often as pictures of it are wanted, or one sentence on what is wrong."""
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-    if not prompts or not all(isinstance(each, str) for each in prompts):
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    texts = isinstance(prompts, Sequence) and all(isinstance(each, str) for each in prompts)
+    if not texts or not prompts:
         raise ValueError(f"prompt must be a text or a list of texts, got {prompt!r}")
     if not isinstance(num_images, int) or num_images < 1:
         raise ValueError(f"num_images must be a whole number, 1 or more, got {num_images!r}")
