@@ -510,7 +510,7 @@ def forward(self, x, c):
     dict(
         exercise="DiTBlock",
         name="scale_before_shift",
-        says="shift1, scale1, gate1, shift2, scale2, gate2*scale and shift exchanged",
+        says="shift1, scale1, gate1, shift2, scale2, gate2.*scale and shift exchanged",
         code="""
 def forward(self, x, c):
     scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(c).chunk(6, dim=-1)
@@ -521,7 +521,7 @@ def forward(self, x, c):
     dict(
         exercise="DiTBlock",
         name="gates_last",
-        says="shift1, scale1, gate1, shift2, scale2, gate2*sorted by kind",
+        says="shift1, scale1, gate1, shift2, scale2, gate2.*sorted by kind",
         code="""
 def forward(self, x, c):
     shift1, shift2, scale1, scale2, gate1, gate2 = self.modulation(c).chunk(6, dim=-1)
