@@ -23,7 +23,6 @@ from t2i.clip_layers import words_mask
 from t2i.flow import euler_times, sample_euler
 from t2i.joint import JointDiT
 from t2i.latents import LatentSpace
-from t2i.show import to_array
 
 TIME_SCALE = 1000.0  # the clocks of lesson 2 were made for steps up to 1000
 
@@ -213,4 +212,5 @@ def repeat_prompts(prompt: str | Sequence[str], num_images: int) -> list[str]:
 
 def to_pil(images: Tensor) -> list[Image.Image]:
     """(B, 3, H, W) in [-1, 1] as PIL images; what lies outside is clipped."""
-    return [Image.fromarray((255 * to_array(image)).round().astype("uint8")) for image in images]
+    levels = (127.5 * (images.clamp(-1, 1) + 1)).round().byte()
+    return [Image.fromarray(each) for each in levels.permute(0, 2, 3, 1).cpu().numpy()]
