@@ -207,8 +207,9 @@ class DiT(nn.Module):
 def time_clocks(t: Tensor) -> Tensor:
     """The time as diffusers' DiT is told it: (B,) -> (B, 256), lesson 2's clocks but for a detail.
 
-    Cosines first, as in lesson 2 (flip_sin_to_cos=True). There the exponents are i / 128, and here
-    i / 127 (downscale_freq_shift=1), so that the slowest clock has exactly max_period.
+    Cosines first, as in lesson 2. There the exponents are i / 128, and here i / 127, so that the
+    slowest clock has exactly max_period: it runs a little slower. (diffusers calls these choices
+    flip_sin_to_cos=True and downscale_freq_shift=1.)
     """
     steps = torch.arange(128, dtype=torch.float32, device=t.device)
     angles = t.float()[:, None] * torch.exp(-math.log(10_000) * steps / 127)

@@ -32,7 +32,7 @@ KINDS, SIZES = ("unet", "dit"), ("small", "medium", "large")
 
 
 class FirstGuess(nn.Module):
-    """A network of lesson 9 with lesson 3's help: x_t is the first guess of the noise in x_t.
+    """A network of lesson 9 with lesson 3's head start: x_t is the first guess of its noise.
 
     noise_pred = √(1 - ᾱ_t) · x_t + √ᾱ_t · network(x_t, t, …), so the network itself predicts v.
 
@@ -125,14 +125,22 @@ class Contest:
     count: int
     inference_steps: int
 
-    def build(self, kind: str, size: str, seed: int = 0) -> SceneDenoiser | JointDenoiser:
-        """A fresh network whose first weights depend on the seed alone."""
+    def build(
+        self, kind: str, size: str, seed: int = 0, network: type[nn.Module] = JointDiT
+    ) -> SceneDenoiser | JointDenoiser:
+        """A fresh network whose first weights depend on the seed alone.
+
+        Args:
+            kind, size: of KINDS and SIZES.
+            seed: of its weights.
+            network: the class inside a "dit"; the lesson puts the learner's own here.
+        """
         arguments = self.models[kind][size]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if kind == "unet":
                 return SceneDenoiser(len(VOCABULARY), max_length=MAX_LENGTH, **arguments)
-            return JointDenoiser(len(VOCABULARY), sample_size=self.side, **arguments)
+            return JointDenoiser(len(VOCABULARY), kind=network, sample_size=self.side, **arguments)
 
     def batches(self, seed: int = 0) -> SceneBatches:
         """Scenes of one to three objects, without anything that is held out."""

@@ -17,8 +17,6 @@ from t2i.unet import timestep_embedding
 class Stream(nn.Module):
     """What one kind of token has for itself in a joint block: all its weights.
 
-    A joint block has two streams, one for patches and one for words.
-
     Args:
         dim: channels of a token and length of the condition.
         num_heads: heads of the attention.
@@ -33,27 +31,15 @@ class Stream(nn.Module):
         self.num_heads = num_heads
         self.modulation = nn.Sequential(nn.SiLU(), zero_linear(dim, (2 if ends else 6) * dim))
         self.norm1 = plain_norm(dim)
-        self.to_q = nn.Linear(dim, dim)
-        self.to_k = nn.Linear(dim, dim)
-        self.to_v = nn.Linear(dim, dim)
-        self.norm_q = nn.RMSNorm(dim // num_heads, eps=1e-6) if qk_norm else nn.Identity()
-        self.norm_k = nn.RMSNorm(dim // num_heads, eps=1e-6) if qk_norm else nn.Identity()
+        self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim) for _ in range(3))
+        d = dim // num_heads
+        self.norm_q = nn.RMSNorm(d, eps=1e-6) if qk_norm else nn.Identity()
+        self.norm_k = nn.RMSNorm(d, eps=1e-6) if qk_norm else nn.Identity()
         if not ends:
-            self.to_out = nn.Linear(dim, dim)
-            self.norm2 = plain_norm(dim)
-            self.mlp = mlp(dim)
+            self.to_out, self.norm2, self.mlp = nn.Linear(dim, dim), plain_norm(dim), mlp(dim)
 
     def offer(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """What these tokens ask, and what they offer to all.
-
-        Args:
-            x: (B, N, dim) tokens.
-            c: (B, dim) condition.
-
-        Returns:
-            query, key, value: (B, num_heads, N, d) each.
-            rest: what modulation says about the second half of the block, for `take`.
-        """
+        """Tokens (B, N, dim) -> query, key, value (B, heads, N, d), and the wishes for `take`."""
         shift, scale, *rest = self.modulation(c).split(x.shape[-1], dim=-1)
         h = modulate(self.norm1(x), shift, scale)
         layers = (self.to_q, self.to_k, self.to_v)
@@ -61,16 +47,7 @@ class Stream(nn.Module):
         return self.norm_q(query), self.norm_k(key), value, rest
 
     def take(self, x: Tensor, seen: Tensor, rest: list[Tensor]) -> Tensor:
-        """Add to the tokens what they saw, then let each think for itself: DiTBlock's two sums.
-
-        Args:
-            x: (B, N, dim) tokens.
-            seen: (B, num_heads, N, d), what the attention gave them.
-            rest: gate1, shift2, scale2, gate2, (B, dim) each.
-
-        Returns:
-            (B, N, dim).
-        """
+        """Add to tokens (B, N, dim) what they saw, (B, heads, N, d), then let each think."""
         gate1, shift2, scale2, gate2 = rest
         x = x + gate1[:, None] * self.to_out(merge_heads(seen))
         return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
@@ -213,7 +190,7 @@ class JointDiT(nn.Module):
             ValueError: another size, or t, context or mask that do not fit x_t.
         """
         check_picture(x_t, t, self.picture)
-        # here the exponents of the clocks are lesson 2's own (downscale_freq_shift=0), as in SD3
+        # SD3's clocks are lesson 2's own; those of DiT, time_clocks, run a little slower
         c = self.time_mlp(timestep_embedding(t, 256).to(x_t.dtype))
         c = c if cond is None else c + cond
         x = self.patch_in(patchify(x_t, self.patch_size)) + self.positions

@@ -1,17 +1,23 @@
-"""Drawing for lesson 9: UNet against DiT, from what `python -m t2i.dit_runs` measured."""
+"""Drawing for lesson 9: UNet against DiT, from what `python -m t2i.dit_runs` measured so far.
+
+What is not measured yet, or says nothing yet, is told in a sentence.
+"""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from IPython.display import Markdown
 
-from t2i.dit_recipes import SIZES, WEIGHTS
+from t2i.dit_recipes import KINDS, SIZES, WEIGHTS, Contest, flops_of_step
+from t2i.scene_recipes import scene_loss
 from t2i.show import BLACK, BLUE, VERMILLION, Picture, panels
 
 KIND = {"unet": ("UNet", VERMILLION, "--"), "dit": ("DiT", BLUE, "-")}
 MARKERS = dict(zip(SIZES, "os^", strict=True))
 NOT_YET = "Not measured yet: `python -m t2i.dit_runs` does it (about an hour on one core)."
+ENOUGH = 30  # pictures with both colours, before their places can tell anything
 
 
 def measured(path: Path = WEIGHTS) -> Mapping[str, dict]:
@@ -20,8 +26,61 @@ def measured(path: Path = WEIGHTS) -> Mapping[str, dict]:
     return json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else {}
 
 
-def loss_chart(cells: Mapping[str, dict]) -> Picture:
+def full_name(cell: str) -> str:
+    """ "dit/small" as a reader says it."""
+    kind, size = cell.split("/")
+    return f"{KIND[kind][0]}, {size}"
+
+
+def step_table(contest: Contest, size: str = SIZES[0]) -> Markdown:
+    """What one training step of each network costs, counted and timed on this machine, now."""
+    rows = [("network", "weights", "operations a step", "a weight works at … places", "seconds")]
+    rows.append(("---", "--:", "--:", "--:", "--:"))
+    for kind in KINDS:
+        model, batch = contest.build(kind, size), next(contest.batches())
+        weights, flops = sum(p.numel() for p in model.parameters()), flops_of_step(model, batch)
+        seconds = []
+        for _ in range(3):
+            begun = time.perf_counter()
+            scene_loss(model, batch).backward()
+            seconds.append(time.perf_counter() - begun)
+        places = flops / (6 * weights * len(batch[0]))  # forward once, backward twice, · and +
+        rows.append((
+            full_name(f"{kind}/{size}"), f"{weights / 1e6:.2f} million", f"{flops:.1e}",
+            f"{places:.0f}", f"{min(seconds):.2f}",
+        ))  # fmt: skip
+    return _table(rows)
+
+
+def contest_table(cells: Mapping[str, dict]) -> Markdown:
+    """Sizes and losses of the networks trained so far, and who was ahead."""
+    if not cells:
+        return Markdown(NOT_YET)
+    rows = [("network", "weights", "operations", "steps", "scenes seen", "loss at the end")]
+    rows.append(("---", *["--:"] * 5))
+    for name, cell in cells.items():
+        compute, loss = cell["curve"][-1]
+        rows.append((
+            full_name(name), f"{cell['parameters'] / 1e6:.2f} million", f"{compute:.1e}",
+            f"{cell['steps']:,}", f"{cell['images_seen']:,}", f"{loss:.4f}",
+        ))  # fmt: skip
+    said = []
+    pairs = {s: [cells[f"{kind}/{s}"]["curve"][-1][1] for kind in KINDS] for s in _complete(cells)}
+    for size, (unet, dit) in pairs.items():
+        first, second = ("DiT", "UNet") if dit < unet else ("UNet", "DiT")
+        low, high = sorted((unet, dit))
+        said.append(f"{size}, the {first} is ahead: {low:.4f} against the {second}'s {high:.4f}")
+    missing = [f"{k}/{s}" for s in SIZES for k in KINDS if f"{k}/{s}" not in cells]
+    words = f"At the end of the training: {'; '.join(said)}." if said else ""
+    if missing:
+        words += f" Not trained yet: {'; '.join(map(full_name, missing))}."
+    return _table(rows, words)
+
+
+def loss_chart(cells: Mapping[str, dict]) -> Picture | Markdown:
     """Loss on unseen scenes against compute, a line for each network."""
+    if not cells:
+        return Markdown(NOT_YET)
     figure, (axes,) = panels(1, 1, 8, 3.8)
     words = []
     for name, cell in cells.items():
@@ -33,17 +92,20 @@ def loss_chart(cells: Mapping[str, dict]) -> Picture:
         words.append(f"{label}: {loss[-1]:.4f} after {compute[-1]:.1e}")
     axes.set(xscale="log", yscale="log", xlabel="floating-point operations of the training")
     axes.set_ylabel("loss on unseen scenes")
-    if cells:
-        axes.legend(fontsize=8)
+    for format_ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        format_ticks("{x:g}")
+    axes.legend(fontsize=8)
     return Picture(figure, "Falling lines. " + "; ".join(words) + ".")
 
 
-def distance_chart(cells: Mapping[str, dict], size: str = SIZES[-1]) -> Picture:
-    """How far patches look in each layer, UNet beside DiT; a dot is a head."""
-    found = [kind for kind in KIND if f"{kind}/{size}" in cells]
-    figure, axes = panels(1, max(1, len(found)), 8, 3.4)
-    words = []
-    for panel, kind in zip(axes, found, strict=False):
+def distance_chart(cells: Mapping[str, dict]) -> Picture | Markdown:
+    """How far patches look in each layer, for the largest size that both networks have."""
+    if not _complete(cells):
+        return Markdown(NOT_YET)
+    size = _complete(cells)[-1]
+    figure, axes = panels(1, 2, 8, 3.4)
+    words, heads = [], []
+    for panel, kind in zip(axes, KINDS, strict=True):
         label, colour, _ = KIND[kind]
         layers = cells[f"{kind}/{size}"]["layers"]
         at = range(len(layers))
@@ -51,15 +113,18 @@ def distance_chart(cells: Mapping[str, dict], size: str = SIZES[-1]) -> Picture:
         for i, row in zip(at, layers, strict=True):
             panel.plot([i] * len(row["heads"]), row["heads"], "o", color=colour, ms=4)
             panel.plot([i - 0.4, i + 0.4], [row["even"]] * 2, color=BLACK, lw=1.2, ls=":")
+            heads += [(head / row["even"], label) for head in row["heads"]]
         panel.set_xticks(at, [short_name(row["layer"]) for row in layers], fontsize=8)
-        panel.set(
-            title=label, ylim=(0, 22), ylabel="mean distance, pixels" if kind == found[0] else ""
-        )
+        panel.set(title=f"{label}, {size}", ylim=(0, 22))
         told = ", ".join(f"{row['distance']:.1f}" for row in layers)
         words.append(f"{label}: {told} pixels from the first layer to the last")
-    return Picture(
-        figure, ". ".join(words) + ".", "dotted: looking at all patches alike; dots: heads"
+    axes[0].set_ylabel("mean distance, pixels")
+    (near, who), (far, other) = min(heads), max(heads)
+    caption = (
+        f"dots: heads; dotted: all patches looked at alike. The nearest head (of the {who}) looks "
+        f"{near:.0%} as far as the dotted line, the farthest (of the {other}) {far:.0%}."
     )
+    return Picture(figure, ". ".join(words) + ".", caption)
 
 
 def short_name(layer: str) -> str:
@@ -72,36 +137,38 @@ def short_name(layer: str) -> str:
     return f"block\n{parts[-1] if parts[-1].isdigit() else parts[-2]}"
 
 
-def contest_table(cells: Mapping[str, dict]) -> Markdown:
-    """Sizes and losses of all networks, as a table."""
-    if not cells:
-        return Markdown(NOT_YET)
-    rows = [("network", "weights", "operations", "scenes seen", "loss at the end")]
-    rows.append(("---", "--:", "--:", "--:", "--:"))
-    for name, cell in cells.items():
-        kind, size = name.split("/")
-        compute, loss = cell["curve"][-1]
-        rows.append((
-            f"{KIND[kind][0]}, {size}", f"{cell['parameters'] / 1e6:.2f} million",
-            f"{compute:.1e}", f"{cell['images_seen']:,}", f"{loss:.4f}",
-        ))  # fmt: skip
-    return _table(rows)
-
-
 def relation_table(cells: Mapping[str, dict]) -> Markdown:
-    """How often two things stand as the caption wants, as a table with 95 % intervals."""
+    """How often two things stand as the caption wants, with 95 % intervals, and what that tells."""
     if not cells:
         return Markdown(NOT_YET)
     rows = [("network", "captions", "n", "both colours", "and right", "right, if both", "chance",
              "all satisfied")]  # fmt: skip
     rows.append(("---",) * 8)
     for name, cell in cells.items():
-        kind, size = name.split("/")
         for key, captions in (("relations", "seen"), ("unseen_relations", "unseen relations")):
-            rows.append((f"{KIND[kind][0]}, {size}", captions, *_relation_cells(cell[key])))
+            rows.append((full_name(name), captions, *_relation_cells(cell[key])))
     real = next(iter(cells.values()))["relations"]["rendered"]
     rows.append(("real scenes", "seen", *_relation_cells(real)))
-    return _table(rows)
+    both = {full_name(name): _with_both(cell["relations"]) for name, cell in cells.items()}
+    few = [f"{name} ({count})" for name, count in both.items() if count < ENOUGH]
+    words = "Each network has enough pictures with both colours to be compared with chance."
+    if len(few) == len(both):
+        most = max(both.values())
+        words = f"No network drew more than {most} pictures with both colours. "
+        words = words if most else "No network drew a picture with both colours. "
+        words += "**At this budget nothing can be said about relations**, of UNet or DiT."
+    elif few:
+        words = f"Too few pictures with both colours to say anything: {', '.join(few)}."
+    return _table(rows, words)
+
+
+def _complete(cells: Mapping[str, dict]) -> list[str]:
+    """The sizes in which both networks were trained, the smallest first."""
+    return [size for size in SIZES if all(f"{kind}/{size}" in cells for kind in KINDS)]
+
+
+def _with_both(found: dict) -> int:
+    return round(found["both"]["share"] * found["n"])
 
 
 def _relation_cells(found: dict) -> tuple[str, ...]:
@@ -109,10 +176,12 @@ def _relation_cells(found: dict) -> tuple[str, ...]:
         part = found[name]
         return f"{part['share']:.0%} ({part['low']:.0%} to {part['high']:.0%})"
 
-    names = ("both", "placed", "placed_of_both")
-    chance = f"{found['any_relation']:.0%}"
-    return (str(found["n"]), *map(share, names), chance, share("satisfied"))
+    right, chance = "– (no picture had both)", "–"
+    if _with_both(found):
+        right, chance = share("placed_of_both"), f"{found['any_relation']:.0%}"
+    return (str(found["n"]), share("both"), share("placed"), right, chance, share("satisfied"))
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Markdown:
-    return Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
+def _table(rows: Sequence[Sequence[str]], words: str = "") -> Markdown:
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return Markdown(f"{table}\n\n{words.strip()}" if words else table)

@@ -70,7 +70,7 @@ def _ways(figure: Figure) -> None:
     arrow(over, (0.36, 0.67), (0.52, 0.67))
     over.text(0.44, 0.70, "cut", fontsize=10, **MIDDLE)
     arrow(over, (0.53, 0.37), (0.33, 0.27))
-    over.text(0.405, 0.345, "row by row", fontsize=10, **MIDDLE)
+    over.text(0.50, 0.305, "row by row", fontsize=10, **MIDDLE)
 
 
 def _tile(axes: Axes, piece: Tensor, x: float, y: float, size: float = 1.0) -> None:

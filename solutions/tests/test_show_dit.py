@@ -5,15 +5,19 @@ import json
 import pytest
 import torch
 
-from t2i import show_contest, show_dit
+from t2i import show_blocks, show_contest, show_dit, show_joint
 from t2i.dit import DiTBlock
+from t2i.dit_recipes import dit_contest
 from t2i.patches import sincos_position_embedding_2d
 
 SHARE = {"share": 0.5, "low": 0.2, "high": 0.8}
-RELATION = {name: SHARE for name in ("both", "placed", "satisfied", "placed_of_both")}
-RELATION |= {"n": 10, "any_relation": 0.25}
+NONE = {"share": 0.0, "low": 0.0, "high": 1.0}
+NAMES = ("both", "placed", "satisfied", "placed_of_both")
+RELATION = {name: SHARE for name in NAMES} | {"n": 100, "any_relation": 0.25}
+NOTHING = {name: NONE for name in NAMES} | {"n": 100, "any_relation": 0.0}
 CELL = {
     "parameters": 594_000,
+    "steps": 1_234,
     "images_seen": 12_345,
     "curve": [[1e9, 0.2], [1e12, 0.05]],
     "relations": RELATION | {"rendered": RELATION},
@@ -24,35 +28,90 @@ CELL = {
          "even": 16.5},
     ],
 }  # fmt: skip
-CELLS = {"unet/large": CELL, "dit/large": CELL}
+BETTER = CELL | {"curve": [[1e9, 0.2], [1e12, 0.04]]}
+CELLS = {"unet/medium": CELL, "dit/medium": BETTER, "dit/large": BETTER}
 
 
 def test_pictures_tell_what_is_in_them():
     picture = show_dit.exploded(torch.rand(3, 16, 24), 4, ["a", "star"])
     assert "4 × 6 patches" in picture.alt and "a star" in picture.alt
     block = DiTBlock(8, 2)
-    assert "3×5×8" in show_dit.draw_block(block, torch.randn(3, 5, 8), torch.randn(3, 8)).alt
+    assert "3×5×8" in show_blocks.draw_block(block, torch.randn(3, 5, 8), torch.randn(3, 8)).alt
+    assert "(B, 6 · D)" in show_blocks.block_diagram().alt
     gates = show_dit.gate_chart([1, 9], [[(0.0, 0.0)], [(0.125, 0.25)]])
-    assert "0.12 and 0.25" in gates.alt
+    assert "0.12 and 0.25" in gates.alt and "attention 0.12, MLP 0.25" in gates.caption
     table = sincos_position_embedding_2d(8, 3, 4)
     assert show_dit.similarity_map(table, 3, 4, [(0, 0), (2, 3)]).alt
-    looks = torch.full((6, 6), 1 / 6)
-    assert "words look at patches: 67%" in show_dit.joint_table(looks, 4, ["a", "star"]).caption
     for picture in (show_contest.loss_chart(CELLS), show_contest.distance_chart(CELLS)):
         assert "UNet" in picture.alt and "DiT" in picture.alt and picture.png(40)
+    assert "looks 42% as far" in picture.caption
+
+
+def test_both_halves_of_the_gates_have_one_scale():
+    first, second = show_dit.gate_chart([1, 9], [[(0.0, 0.0)], [(0.1, 0.8)]]).figure.axes
+    assert first.get_ylim() == second.get_ylim()
+    assert show_dit.gate_chart([1], [[(0.0, 0.0)]]).png(40)
 
 
 def test_tables_are_made_of_the_figures(tmp_path):
     table = show_contest.contest_table(CELLS).data
-    assert "| DiT, large | 0.59 million | 1.0e+12 | 12,345 | 0.0500 |" in table
+    assert "| UNet, medium | 0.59 million | 1.0e+12 | 1,234 | 12,345 | 0.0500 |" in table
+    assert "medium, the DiT is ahead: 0.0400 against the UNet's 0.0500" in table
+    assert "Not trained yet: UNet, small; DiT, small; UNet, large." in table
     table = show_contest.relation_table(CELLS).data
-    assert table.count("50% (20% to 80%)") == 5 * 4 and "real scenes" in table
+    assert table.count("50% (20% to 80%)") == 7 * 4 and "real scenes" in table
+    assert "enough pictures" in table
     (tmp_path / "x.json").write_text(json.dumps({"cells": CELLS}))
     assert show_contest.measured(tmp_path / "x.safetensors").keys() == CELLS.keys()
 
 
-@pytest.mark.parametrize("table", [show_contest.contest_table, show_contest.relation_table])
-def test_what_is_not_measured_is_said(table, tmp_path):
-    cells = show_contest.measured(tmp_path / "nothing.safetensors")
-    assert "Not measured yet" in table(cells).data
-    assert show_contest.loss_chart(cells).alt and show_contest.distance_chart(cells).png(40)
+def test_shares_of_nothing_are_no_shares():
+    empty = CELL | {"relations": NOTHING | {"rendered": RELATION}, "unseen_relations": NOTHING}
+    table = show_contest.relation_table({"unet/small": empty, "dit/small": empty}).data
+    assert table.count("– (no picture had both) | – |") == 4 and "0% to 100%) | 0% |" not in table
+    assert "No network drew a picture with both colours" in table
+    assert "nothing can be said about relations" in table
+    table = show_contest.relation_table({"unet/small": empty, "dit/small": CELL}).data
+    assert "to say anything: UNet, small (0)." in table
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        show_contest.contest_table,
+        show_contest.loss_chart,
+        show_contest.distance_chart,
+        show_contest.relation_table,
+    ],
+)
+def test_what_is_not_measured_is_said(show, tmp_path):
+    assert "Not measured yet" in show(show_contest.measured(tmp_path / "no.safetensors")).data
+    if show is show_contest.distance_chart:
+        assert "Not measured yet" in show({"dit/large": CELL}).data
+
+
+def test_a_step_is_counted_and_timed():
+    rows = show_contest.step_table(dit_contest("smoke")).data.splitlines()
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| UNet, small", "| DiT, small"]
+
+
+def test_a_trained_network_is_looked_at():
+    painter, caption = dit_contest("smoke").build("dit", "small").eval(), "a red star"
+    tables = show_joint.looks(painter, torch.rand(3, 32, 32), caption, 400)
+    assert [table.shape for table in tables] == [(19, 19)] * 2  # 16 patches and 3 words
+    torch.testing.assert_close(tables[1].sum(1)[:16], torch.ones(16))
+    even = [torch.full((19, 19), 1 / 19)]
+    assert "words look at patches: 84%" in show_joint.joint_table(even, caption).caption
+    assert "star: patch 0" in show_joint.word_looks(even, torch.rand(3, 32, 32), caption).alt
+    assert "an orange circle" in show_joint.painted(painter, ["an orange circle"], 2).alt
+
+
+def test_without_a_trained_network_one_sentence_says_so():
+    tables = show_joint.looks(None, torch.rand(3, 32, 32), "a red star", 400)
+    image = torch.rand(3, 32, 32)
+    for answer in (
+        show_joint.painted(None, ["a red star"], 2),
+        show_joint.joint_table(tables, "a red star"),
+        show_joint.word_looks(tables, image, "a red star"),
+    ):
+        assert answer.data == show_joint.LEFT_OUT
