@@ -183,8 +183,8 @@ The lazy model's loss is 2: one for the noise, and one for the picture. So do no
 
 Each sample in a batch gets its own t. Drawn how? *Uniformly*, as in lesson 3? Are all times equally worth learning?
 
-- **t near 1**: almost pure noise. The noise is there to be seen, and of the picture nothing is known. The answer is the noise less the mean of all pictures. Quickly learnt.
-- **t near 0**: almost a clean picture. What little noise there is looks like noise. Most of the direction is that noise, and it cannot be seen well; nobody can do much about it.
+- **t near 1**: almost pure noise. The noise is plain to see, and of the picture nothing is known but the prompt. The best answer is the noise less a mean picture. Quickly learnt.
+- **t near 0**: almost a clean picture. Most of the direction is noise that is too faint to be seen. Nobody can do much about it.
 - **In the middle** it is decided what the picture will show.
 
 Let us look. We compare two answers at each t. The first comes from someone who knows nothing but that latents have variance 1; for him the best answer and its loss can be written down, $2 - (2t-1)^2/(2t^2-2t+1)$. The other is our trained network. What lies between them is what there was to learn.
@@ -221,7 +221,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-At both ends the lines must meet: nobody can know more there, however long one trains. The gap is in the middle. So that is where training time is well spent. Esser and others (2024) tried many ways to draw t. The winner is simple: draw a Gaussian number, and squeeze it into (0, 1) with a sigmoid, σ(u) = 1 / (1 + e⁻ᵘ).
+Towards both ends the gap closes: there is little to know, however long one trains. (At the right end it does not close quite. Even in pure noise, the prompt tells something.) It is widest in the middle, so that is where training time is well spent. Esser and others (2024) tried many ways to draw t. The winner is simple: draw a Gaussian number, and squeeze it into (0, 1) with a sigmoid, σ(u) = 1 / (1 + e⁻ᵘ).
 
 $$t = \sigma(\text{mean} + \text{std}\cdot u), \qquad u \sim \mathcal N(0, 1)$$
 
@@ -288,8 +288,8 @@ The model says where x goes when t *grows*. You walk from noise to picture, so t
 # %%
 #| check: sample_euler
 x_0, noise = torch.randn(3, 2, 4), torch.randn(3, 2, 4)
-for steps in (1, 4):
-    end = sample_euler(lambda x, t: noise - x_0, noise, euler_times(steps))
+for number in (1, 4):
+    end = sample_euler(lambda x, t: noise - x_0, noise, euler_times(number))
     assert torch.allclose(end, x_0, atol=1e-5), "on a straight road any number of steps arrives"
 seen = []
 end = sample_euler(lambda x, t: seen.append(t) or x, noise, torch.tensor([1.0, 0.6, 0.5]))
@@ -632,7 +632,7 @@ show_text_to_image.gallery(pipe(swaps, steps, seed=1), [s or "(nothing)" for s i
 r"""
 ### Who looks where
 
-`PromptFilm` looks on while your class draws. At each step it notes what the picture *would be* if the road went straight on from here, and where each word is looked at by the patches, averaged over all blocks and heads. Move the slider from noise to picture.
+`PromptFilm` looks on while your class draws. At each step it notes what the picture *would be* if the road went straight on from here, and how the patches' looks are shared out among the words, averaged over all blocks and heads. Move the slider from noise to picture.
 """
 
 # %%

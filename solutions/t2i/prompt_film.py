@@ -23,6 +23,9 @@ from t2i.text_to_image import TextToImage, repeat_prompts
 class PromptFilm:
     """Keeps, for each step, what the picture would be and how much each patch looks at each word.
 
+    Most looks go to other patches, and to the start and the end of the prompt. What a map shows is
+    how the rest is shared out among the words: at each place the words' maps sum to 1.
+
     Args:
         pipe: what draws.
         prompt: as it is called.
@@ -65,7 +68,7 @@ class PromptFilm:
         self.guess[step] = guess.clamp(-1, 1).cpu()
         weights = torch.stack(self._seen).mean(0)  # (B, L, size, size), mean of all blocks
         self.maps[step] = [
-            torch.stack([maps[where].sum(0) for where in places])
+            shares(torch.stack([maps[where].sum(0) for where in places]))
             for maps, places in zip(weights, self._places, strict=True)
         ]
 
@@ -81,6 +84,11 @@ class PromptFilm:
         side = round(patches**0.5)
         maps = weights.transpose(1, 2).unflatten(2, (side, side))
         self._seen.append(F.interpolate(maps, (self.size, self.size), mode="nearest").cpu())
+
+
+def shares(maps: Tensor) -> Tensor:
+    """Maps (words, size, size), scaled so that they sum to 1 at each place."""
+    return maps / maps.sum(0).clamp(min=1e-12)
 
 
 def group_words(tokenizer: Tokenizer, text: str, length: int) -> list[tuple[str, list[int]]]:
