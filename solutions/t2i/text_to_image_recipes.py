@@ -161,7 +161,7 @@ RECIPES = {
         VaeRecipe(VAE, 32, 8, TrainConfig(steps=15_000, save_every=500, **MUON), world="pair"),
         ClipRecipe(TEXT, IMAGE, 64, 128, TrainConfig(steps=2500, save_every=250, **MUON), **PAIR),
         {"patch_size": 1, "dim": 128, "depth": 6, "num_heads": 4},
-        scenes=100_000,
+        scenes=150_000,
         batch_size=64,
         training=TrainConfig(steps=6000, save_every=250, **MUON),
     ),
