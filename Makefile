@@ -17,7 +17,7 @@ MAKEFLAGS += --no-print-directory
 	train-classifier train-ddpm measure measure-samplers train-guidance measure-guidance \
 	train-scene-judge train-scenes measure-scenes bench-scenes train-clip \
 	measure-clip compare-batch-sizes train-clip-scenes measure-clip-scenes train-vae measure-vae \
-	study-vae study-latents measure-dit train sample evaluate format lint clean clean-venv
+	study-vae study-latents measure-dit train sample demo evaluate format lint clean clean-venv
 
 help: ## list the targets
 	@echo "make TARGET; the environment in .venv is set up on first use. Targets:"
@@ -125,6 +125,10 @@ sample: ## draw what you type: prompt="a red seven" out=seven.png [seed=0] [film
 	@test -n "$(prompt)" && test -n "$(out)" || \
 		{ echo "What, and where to? For example: make sample prompt=\"a red seven\" out=seven.png" >&2; exit 2; }
 	@$(RUN) -m t2i.sample "$(prompt)" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film)
+
+demo: ## open a page that draws what you type, step by step [model=FOLDER] [port=7860]
+	@"$(PYTHON)" autograder/setup_env.py demo -m t2i.demo $(if $(model),--model "$(model)") \
+		$(if $(port),--port "$(port)")
 
 evaluate: ## measure lesson 10's model: how many prompts its pictures satisfy [count=1000]
 	@$(RUN) -m t2i.text_to_image_eval --count "$(or $(count),1000)"

@@ -2,6 +2,7 @@
 
     python autograder/setup_env.py                   set up .venv in the repository
     python autograder/setup_env.py run ARGUMENTS     the same, then `python ARGUMENTS` in it
+    python autograder/setup_env.py demo ARGUMENTS    the same with the packages of `make demo`
     python autograder/setup_env.py try ARGUMENTS     run without setting up (for the doctor)
 
 With `VENV=PATH` in the environment, that environment is used as it is and nothing is installed.
@@ -32,6 +33,10 @@ def main(arguments):
     action = arguments[0] if arguments else "setup"
     try:
         python = choose(set_up_first=action != "try")
+        if action == "demo" and not os.environ.get("VENV"):
+            from autograder.setup_venv import add
+
+            add("demo")
     except SetupError as error:
         sys.stderr.write("%s\n" % error)
         return 2

@@ -103,9 +103,23 @@ def damaged(python: Path) -> list[str]:
 
 def requirements() -> dict[str, str]:
     """Package -> lowest version, out of pyproject.toml, those for development included."""
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = project["dependencies"] + project["optional-dependencies"]["dev"]
+    lines = _project()["dependencies"] + _project()["optional-dependencies"]["dev"]
     return dict(line.split(">=") for line in lines)
+
+
+def extra(name: str, python: str) -> dict[str, str]:
+    """Package -> pin of an extra in pyproject.toml, those that a Python such as "3.11" needs."""
+    pinned, wanted = pins(), {}
+    for line in _project()["optional-dependencies"][name]:
+        package = re.match(r"[\w.-]+", line)[0]
+        since = re.search(r"python_version >= '([\d.]+)'", line)
+        if since is None or numbers(python) >= numbers(since[1]):
+            wanted[package] = pinned[package]
+    return wanted
+
+
+def _project() -> dict:
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def pins() -> dict[str, str]:

@@ -15,6 +15,7 @@ from autograder.setup_facts import (
     SetupError,
     constraints,
     damaged,
+    extra,
     fingerprint,
     pins,
     probe,
@@ -62,12 +63,7 @@ def set_up() -> None:
     Raises:
         SetupError: .venv is a link: whatever is behind it is not ours to change.
     """
-    if VENV.is_symlink():
-        raise SetupError(
-            f".venv is a link to {os.readlink(str(VENV))}, which may belong to another copy of "
-            f"the course: remove the link (rm .venv), or use what it leads to as it is with "
-            f"VENV=PATH."
-        )
+    refuse_link()
     with lock():
         if is_whole():  # another make did it while this one waited
             return
@@ -85,6 +81,37 @@ def set_up() -> None:
             install()
         finish()
         say(f"Set up in {time.monotonic() - start:.0f} s.")
+
+
+def refuse_link() -> None:
+    """Raise SetupError where .venv is a link."""
+    if VENV.is_symlink():
+        raise SetupError(
+            f".venv is a link to {os.readlink(str(VENV))}, which may belong to another copy of "
+            f"the course: remove the link (rm .venv), or use what it leads to as it is with "
+            f"VENV=PATH."
+        )
+
+
+def add(name: str) -> None:
+    """Let .venv hold an extra of pyproject.toml as well, one process at a time.
+
+    Its packages go in at their pins and without pip's solver, so that they change no other one.
+
+    Raises:
+        SetupError: they cannot be had.
+    """
+    with lock():
+        wanted = extra(name, starts() or "")
+        found = probe(python_in(VENV), list(wanted))["packages"]
+        lacking = [f"{each}=={pin}" for each, pin in wanted.items() if found[each] != pin]
+        if not lacking:
+            return
+        refuse_link()
+        say(f"Installing what `make {name}` needs on top (once, a minute or less).")
+        trouble = pip("install", "--no-deps", *lacking)
+        if trouble is not None:
+            raise SetupError(f"`make {name}` lacks packages: {explain(trouble)}.")
 
 
 def beyond_repair() -> bool:

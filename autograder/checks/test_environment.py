@@ -2,7 +2,9 @@
 
 import os
 import re
+import sys
 import tomllib
+from pathlib import Path
 
 import yaml
 
@@ -32,6 +34,30 @@ def test_every_requirement_is_pinned_within_its_range():
     for name, lowest in setup_facts.requirements().items():
         assert name in pins, f"{name} has no pin in constraints.txt"
         assert setup_facts.numbers(pins[name]) >= setup_facts.numbers(lowest), name
+
+
+def test_the_demos_packages_are_pinned_and_burden_no_lesson():
+    old, new = (setup_facts.extra("demo", python) for python in ("3.11", "3.13"))
+    assert set(new) - set(old) == {"audioop-lts"} and "gradio" in old
+    assert not set(new) & set(setup_facts.requirements())
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for line in project["optional-dependencies"]["demo"]:
+        name, lowest = line.partition(";")[0].split(">=")
+        assert setup_facts.numbers(new[name]) >= setup_facts.numbers(lowest), name
+
+
+def test_a_test_run_that_cannot_have_the_demos_packages_goes_on(monkeypatch, capsys):
+    def nothing(name):
+        raise setup_facts.SetupError("No network.")
+
+    monkeypatch.setattr(selftest.setup_venv, "add", nothing)
+    monkeypatch.setattr(selftest.setup_facts, "VENV", Path(sys.prefix))
+    monkeypatch.delenv("VENV", raising=False)
+    selftest.add_demo()
+    assert capsys.readouterr().out == "Note: No network. The page's test is skipped.\n"
+    monkeypatch.setenv("VENV", "system")
+    selftest.add_demo()
+    assert capsys.readouterr().out == ""
 
 
 def test_older_pairs_of_torch_are_admitted():

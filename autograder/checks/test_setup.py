@@ -23,8 +23,9 @@ PYPROJECT = """
 dependencies = ["demo>=1.0"]
 [project.optional-dependencies]
 dev = ["tool>=2"]
+demo = ["page>=3", "later>=1; python_version >= '3.99'"]
 """
-CONSTRAINTS = "# tested\ndemo==1.2\ntool==2.5\n"
+CONSTRAINTS = "# tested\ndemo==1.2\nlater==1.0\npage==3.1\ntool==2.5\n"
 FAKE_PIP = """
 import json, os, pathlib, site, sys, time
 if "--version" in sys.argv:
@@ -38,7 +39,11 @@ if "FAKE_WORDS" in os.environ:
     sys.exit(1)
 packages = pathlib.Path(site.getsitepackages()[0])
 versions = dict(l.strip().split("==") for l in open(here / "constraints.txt") if "==" in l)
+named = dict(word.split("==") for word in sys.argv if "==" in word)
+versions = named or {name: versions[name] for name in ("demo", "tool")}
 for old in packages.glob("*.dist-info"):
+    if named and old.name.split("-")[0] not in {*named, "t2i"}:
+        continue
     for file in old.iterdir():
         file.unlink()
     old.rmdir()
@@ -176,6 +181,26 @@ def test_a_killed_set_up_is_repaired_by_the_next(repository):
     assert status == 0, said
     assert "Completing" in said and repository.calls == 2
     assert not (repository.folder / ".venv" / setup_venv.UNDERWAY).exists()
+
+
+@posix
+def test_the_demos_packages_come_on_its_first_use_and_alone(repository):
+    repository.run()
+    status, said = repository.run("demo", "-c", "import page, demo; print('drawn')")
+    assert status == 0 and said.endswith("drawn\n") and "Installing what `make demo` needs" in said
+    call = (repository.folder / "calls").read_text().splitlines()[-1]
+    assert call.endswith("install --no-deps page==3.1")
+    assert repository.run("demo", "-c", "print('again')") == (0, "again\n")
+    assert repository.run("run", "-c", "print('whole')") == (0, "whole\n")
+    assert repository.calls == 2
+
+
+@posix
+def test_the_demos_packages_that_cannot_be_had_are_one_sentence(repository):
+    repository.run()
+    status, said = repository.run("demo", "-c", "print('drawn')", FAKE_WORDS="getaddrinfo failed")
+    assert status == 2 and "`make demo` lacks packages: the package index cannot" in said
+    assert repository.run("run", "-c", "print('whole')") == (0, "whole\n")
 
 
 def _break_python(venv: Path) -> None:

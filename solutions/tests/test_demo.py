@@ -1,0 +1,340 @@
+"""The page of `make demo` in a real browser: typed, pressed, looked at, nothing asked elsewhere."""
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+import torch
+from packaging.requirements import Requirement
+
+from t2i import demo, demo_drawing, text_to_image_runs
+from t2i.captions import VOCABULARY
+from t2i.latents import LatentSpace
+from t2i.text_to_image import TextToImage
+from t2i.text_to_image_recipes import text_to_image_recipe
+
+LIMIT = 120  # seconds that any state may take: a broken page is found, a busy machine is not
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+GRADIO = importlib.util.find_spec("gradio")
+needs_gradio = pytest.mark.skipif(GRADIO is None, reason="needs Gradio: make demo installs it")
+needs_browser = pytest.mark.skipif(
+    GRADIO is None or CHROMIUM is None,
+    reason="needs Gradio (make demo installs it) and Chromium (Debian: apt install chromium)",
+)
+OPTIONS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+    "--disable-background-networking --disable-component-update --disable-dev-shm-usage "
+    "--remote-debugging-port=0 --window-size=1200,800"
+).split()
+STATE = """(() => {
+    const image = document.querySelector('#guess');
+    return {
+        pixels: image && image.complete && image.naturalWidth ? image.src : '',
+        step: document.querySelector('#step')?.textContent ?? '',
+        button: document.querySelector('#draw')?.innerText ?? '',
+        remark: document.querySelector('#remark')?.innerText.trim() ?? '',
+        tiles: [...document.querySelectorAll('#words figcaption')].map(e => e.innerText),
+        maps: [...document.querySelectorAll('#words img')].map(e => e.src).join(),
+    };
+})()"""
+
+
+class Browser:
+    """A headless Chromium with one page, told what to do in its own protocol.
+
+    Args:
+        folder: new and empty, for its profile.
+    """
+
+    def __init__(self, folder):
+        import websocket
+
+        self.process = subprocess.Popen(
+            [CHROMIUM, *OPTIONS, f"--user-data-dir={folder}", "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        told = folder / "DevToolsActivePort"
+        port = wait(lambda: told.exists() and told.read_text().partition("\n")[0])
+        listing = f"http://127.0.0.1:{port}/json/list"
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+        def page():
+            with direct.open(listing, timeout=LIMIT) as answer:
+                return [each for each in json.load(answer) if each["type"] == "page"]
+
+        address = wait(page)[0]["webSocketDebuggerUrl"]
+        self.socket = websocket.create_connection(
+            address, timeout=LIMIT, suppress_origin=True, http_no_proxy=["127.0.0.1"]
+        )
+        self.numbers, self.asked, self.errors = itertools.count(1), [], []
+        for domain in ("Network", "Page", "Runtime"):
+            self.tell(f"{domain}.enable")
+
+    def tell(self, method, **parameters):
+        """One command and its answer; on the way, what the page asked the network for."""
+        number = next(self.numbers)
+        self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self.socket.recv())
+            if message.get("method") == "Network.requestWillBeSent":
+                self.asked.append(message["params"]["request"]["url"])
+            if message.get("method") == "Network.webSocketCreated":
+                self.asked.append(message["params"]["url"])
+            if message.get("method") == "Runtime.exceptionThrown":
+                self.errors.append(message["params"]["exceptionDetails"])
+            if message.get("id") == number:
+                assert "error" not in message, message
+                return message["result"]
+
+    def run(self, script):
+        """What a line of JavaScript gives."""
+        found = self.tell("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def until(self, script):
+        """Wait until a line of JavaScript gives something true, and give it."""
+        return wait(lambda: self.run(script))
+
+    def type(self, field, text):
+        """Put text in place of what stands in a field, as a keyboard does."""
+        self.until(f"document.querySelector('{field}') !== null")
+        self.run(f"document.querySelector('{field}').focus()")
+        self.run(f"document.querySelector('{field}').select()")
+        if text:
+            self.tell("Input.insertText", text=text)
+        else:
+            for kind in ("keyDown", "keyUp"):
+                self.tell(
+                    "Input.dispatchKeyEvent",
+                    type=kind,
+                    key="Delete",
+                    code="Delete",
+                    windowsVirtualKeyCode=46,
+                )
+
+    def press(self):
+        """A click on the button."""
+        self.run("document.querySelector('#draw').click()")
+
+    def state(self, **wanted):
+        """What the page shows, once it shows what is wanted (regular expressions by name)."""
+
+        def look():
+            self.seen = self.run(STATE)
+            return all(re.search(pattern, self.seen[name]) for name, pattern in wanted.items())
+
+        wait(look, lambda: f"wanted {wanted}, the page shows {self.seen}")
+        return self.seen
+
+    def close(self):
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(LIMIT)
+
+
+def wait(look, told=lambda: "nothing came"):
+    """What `look` gives, as soon as it is true."""
+    deadline = time.monotonic() + LIMIT
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"after {LIMIT} s: {told()}"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    """A model that learnt nothing: what it draws is arbitrary, but it draws."""
+    plan = text_to_image_recipe("smoke")
+    vae, clip, transformer = plan.vae.build(), plan.clip.build(), plan.build()
+    return TextToImage(
+        plan.clip.tokenizer, clip.text, transformer, LatentSpace(vae, 1.0), plan.vae.size
+    )
+
+
+@contextlib.contextmanager
+def page_of(folder):
+    """The page of a model, served as `make demo` does, and its address."""
+    command = [sys.executable, "-m", "t2i.demo", "--model", str(folder), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        said = server.stdout.readline()
+        try:
+            yield re.search(r"http://127\.0\.0\.1:\d+/", said)[0]
+        finally:
+            server.terminate()
+
+
+@needs_browser
+def test_the_page_in_a_browser(tmp_path):
+    text_to_image_runs.train_all("smoke", tmp_path / "model", tmp_path / "work")
+    (tmp_path / "profile").mkdir()
+    with (
+        page_of(tmp_path / "model") as address,
+        contextlib.closing(Browser(tmp_path / "profile")) as browser,
+    ):
+        browser.tell("Page.navigate", url=address)
+        browser.until("document.querySelector('#draw') !== null")
+        wait(lambda: browser.run("1") and any("heartbeat" in url for url in browser.asked))
+
+        browser.press()  # nothing typed
+        assert "type what you want to see" in browser.state(remark="Please")["remark"]
+        assert browser.run(STATE)["pixels"] == ""
+
+        browser.type("#prompt textarea", "a red seven above a blue star")
+        browser.type("#steps input[type=number]", "9")
+        browser.press()
+        first = browser.state(step="^9 of 9$", button="^Draw$")
+        assert first["pixels"].startswith("data:image/png") and first["remark"] == ""
+        words = [tile.split("\n")[0] for tile in first["tiles"]]
+        assert words == ["a", "red", "seven", "above", "a", "blue", "star"]
+
+        browser.type("#moment input[type=number]", "2")
+        early = browser.state(step="^2 of 9$")
+        assert early["pixels"] != first["pixels"] and early["maps"] != first["maps"]
+
+        browser.type("#seed input", "1")
+        browser.press()
+        second = browser.state(step="^9 of 9$", button="^Draw$")
+        assert second["pixels"] not in ("", first["pixels"])
+
+        browser.type("#seed input", "-3")
+        browser.press()
+        assert "from 0 to 999,999, not -3" in browser.state(remark="The seed")["remark"]
+        assert browser.run(STATE)["pixels"] == second["pixels"]
+
+        browser.type("#seed input", "0")
+        browser.type("#prompt textarea", "a <b>dragon</b> in the midle")
+        browser.press()
+        strange = browser.state(remark="dragon", step="^9 of 9$", button="^Draw$", pixels="^data:")
+        assert "It knows the colours red" in strange["remark"]
+        assert "middle instead of midle" in strange["remark"]
+        assert "<b>dragon</b>" in strange["remark"]  # shown as typed, not as a tag
+        assert strange["pixels"] not in (first["pixels"], second["pixels"])
+
+        asked = [url for url in browser.asked if not url.startswith(("data:", "blob:"))]
+        assert any(url.startswith(address) for url in asked)
+        assert [url for url in asked if not url.startswith(address)] == []
+        assert browser.errors == []
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["demo", "--model", str(tmp_path / "none")])
+    with pytest.raises(SystemExit, match=r"^There is no folder .*none: train a model with [^\n]+$"):
+        demo.main()
+
+
+def test_a_missing_gradio_is_one_sentence(pipe, tmp_path, monkeypatch):
+    pipe.save_pretrained(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["demo", "--model", str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "t2i.demo_page", raising=False)
+    monkeypatch.delattr("t2i.demo_page", raising=False)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(SystemExit, match="^The page needs Gradio, and gradio is missing: `make d"):
+        demo.main()
+
+
+@needs_gradio
+def test_a_port_that_is_taken_is_one_sentence(pipe, tmp_path, monkeypatch):
+    pipe.save_pretrained(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        monkeypatch.setattr(sys, "argv", ["demo", "--model", str(tmp_path), "--port", port])
+        with pytest.raises(SystemExit, match=f"^[^\n]*{port}[^\n]*$"):
+            demo.main()
+
+
+@needs_gradio
+def test_what_is_installed_is_what_gradio_needs():
+    """The packages go in without pip's solver, so their bounds are looked at here."""
+    pending, seen, misfits = ["gradio"], set(), set()
+    while pending:
+        name = pending.pop()
+        for line in importlib.metadata.requires(name) or ():
+            need = Requirement(line)
+            if need.marker and not need.marker.evaluate({"extra": ""}):
+                continue
+            if importlib.metadata.version(need.name) not in need.specifier:
+                misfits.add(need.name.lower())
+            if need.name not in seen:
+                seen.add(need.name)
+                pending.append(need.name)
+    assert misfits <= {"pillow"}  # Gradio's bound is older than Pillow 13, and it works with it
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        (("", 3, 25, 0), "Please type"),
+        ((" \n ", 3, 25, 0), "Please type"),
+        ((None, 3, 25, 0), "Please type"),
+        (("word " * 100, 3, 25, 0), "within 300"),
+        (("a red seven", 11, 25, 0), "Guidance must be a number from 0 to 10, not 11."),
+        (("a red seven", None, 25, 0), "Guidance must be a number from 0 to 10."),
+        (("a red seven", 3, 0, 0), "Steps must be a whole number from 1 to 100, not 0."),
+        (("a red seven", 3, 2.5, 0), "Steps must be a whole number from 1 to 100, not 2.5."),
+        (("a red seven", 3, 25, 1e6), "The seed must be a whole number from 0 to 999,999, not"),
+        (("a red seven", 3, 25, float("nan")), "The seed must be"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(told, says):
+    with pytest.raises(demo_drawing.WishError, match=re.escape(says)):
+        demo_drawing.read_wish(*told)
+
+
+def test_words_that_no_caption_had_are_named(pipe):
+    known = frozenset(VOCABULARY[1:])
+    assert demo_drawing.remarks(pipe, wish("A red 7, to the left of a blue star!"), known) == ""
+    assert demo_drawing.remarks(pipe, wish("a red dragon"), frozenset()) == ""
+    told = demo_drawing.remarks(pipe, wish("a red dragon or a circel"), known)
+    assert "“dragon” or “or” or “circel”" in told and "circle instead of circel" in told
+    assert "reads its first 22 pieces" in demo_drawing.remarks(
+        pipe, wish("a red seven " * 9), known
+    )
+
+
+def test_known_words_are_those_of_the_models_training(tmp_path):
+    assert demo_drawing.words_known(tmp_path) == frozenset()
+    (tmp_path / "training.json").write_text('{"tier": "cpu"}')
+    assert "seven" in demo_drawing.words_known(tmp_path)
+
+
+def test_the_last_guess_is_the_picture(pipe):
+    asked = wish("a red seven", steps=4, seed=5)
+    *_, (film, number) = demo_drawing.drawn(pipe, asked)
+    assert number == len(film.steps) == 4
+    picture = pipe(asked.prompt, 4, asked.guidance, 5)[0]
+    guess = demo_drawing.picture_html(film, number, asked)
+    assert demo_drawing._source(demo_drawing.sheet([picture])) in guess
+    assert demo_drawing.words_html(film, 2).count("<img") == 3
+
+
+def test_what_goes_wrong_while_drawing_reaches_the_page(pipe, monkeypatch):
+    monkeypatch.setattr(pipe.space, "decode", lambda z: torch.zeros(1)[2])
+    with pytest.raises(IndexError):
+        list(demo_drawing.drawn(pipe, wish("a red seven")))
+
+
+def test_drawing_stops_when_nobody_looks(pipe):
+    drawing = demo_drawing.drawn(pipe, wish("a red seven", steps=100))
+    film, _ = next(drawing)
+    drawing.close()
+    for _ in demo_drawing.drawn(pipe, wish("a star", steps=1)):  # waits until the model is free
+        pass
+    assert len(film.steps) < 100 and film._hooks == []
+
+
+def wish(prompt, steps=3, seed=0):
+    return demo_drawing.read_wish(prompt, 3.0, steps, seed)
