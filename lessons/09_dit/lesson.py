@@ -453,12 +453,12 @@ show.curves(
     xlabel="training step",
     ylabel="loss",
     yscale="log",
-    alt="Two falling lines of loss; the one with the zeros lost lies higher all the way.",
+    alt="Two falling lines of loss. Without the zeros it begins far higher, and it ends higher, too.",
 )
 
 # %% [markdown]
 r"""
-**What you saw.** Without the zeros the loss begins several times higher, since random layers talk into the first guess, and it stays behind as long as we looked. (If only the blocks lose their zeros, the start is calm, and the loss is behind by less. Both held for three seeds.) What is left of the gap after days, seconds cannot tell. In the paper's figure 5 the zeros are ahead to the end, over 400,000 steps.
+**What you saw.** Without the zeros the loss begins several times higher, since random layers talk into the first guess. It spends dozens of steps on coming down to where the other one began. Then the one with zeros begins to see the digits, the other does not keep up, and it ends more than half as high again. (If only the blocks lose their zeros, the start is calm, and the end is worse by less. Both held for three seeds.) What is left of the gap after days of training, seconds of it cannot tell. In the paper's figure 5 the zeros are ahead to the end, over 400,000 steps.
 
 ### Train it, and watch the gates
 
@@ -679,7 +679,7 @@ show_contest.step_table(dit_contest(pick(smoke="smoke", cpu="cpu", gpu="cpu")))
 
 # %% [markdown]
 r"""
-**What you saw.** The UNet's step costs more, since its weights work at more places. A convolution's weight works at each pixel of its level: 16×16 on the fine one (pixels are folded, as in lesson 3), 8×8 on the coarse one. In the DiT the patches' weights work at 64 patches, the words' at up to 32 words, and those of the modulation once a picture. The fourth column has the average.
+**What you saw.** The UNet's step costs more, since its weights work at more places. A convolution's weight works at each pixel of its level: 16×16 on the fine one (pixels are folded, as in lesson 3), 8×8 on the coarse one. In the DiT the patches' weights work at 64 patches, the words' at up to 32 words, and those of the modulation once a picture. The fourth column has the average (with the attention's own work shared out among the weights).
 
 And **equal operations are not equal seconds**: compare the rows of the last column with those of the third. How fast an operation is depends on what it belongs to, and on your machine. A contest of seconds could end differently.
 
