@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from autograder.extract import Submission
 from autograder.process import Worker
 from autograder.wire import Connection, Reference, WireError
@@ -165,6 +167,10 @@ class Handle:
     def state(self) -> dict:
         """The state dict, as tensors of ours."""
         return self._request("state")
+
+    def pixels(self) -> Tensor:
+        """A PIL image as (height, width, channels) uint8."""
+        return self._request("pixels")
 
     def load_state(self, state: dict) -> None:
         self._request("load_state", state=dict(state))

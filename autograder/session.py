@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor, nn
 from wire import Connection, Reference, WireError
@@ -96,6 +97,10 @@ class Session:
     def do_get(self, target: Any, name: str) -> Any:
         return getattr(target, name)
 
+    def do_pixels(self, target: Any) -> Tensor:
+        """A PIL image as (height, width, channels)."""
+        return torch.from_numpy(numpy.array(target))
+
     def do_state(self, target: nn.Module) -> dict:
         return dict(nn.Module.state_dict(target))
 
@@ -147,11 +152,17 @@ class Session:
         for number, thing in enumerate(self.objects):
             if value is thing:
                 return Reference("handle", number)
-        if isinstance(value, nn.Module):  # a layer of a model we were asked for
+        if isinstance(value, nn.Module) or is_picture(value):  # a layer of a model, say
             return self.keep(value)
         if type(value) in (list, tuple):
             return type(value)(self.out(item) for item in value)
         return value
+
+
+def is_picture(value: Any) -> bool:
+    """Whether it is a PIL image; where there is one, PIL is loaded."""
+    pil = sys.modules.get("PIL.Image")
+    return pil is not None and isinstance(value, pil.Image)
 
 
 def describe(error: Exception) -> dict[str, Any]:

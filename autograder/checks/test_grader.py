@@ -5,11 +5,14 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from autograder import sandbox
+from autograder.extract import Piece, Submission
 from autograder.grader import grade
 from autograder.lesson import LessonError
 from autograder.process import Worker
+from autograder.remote import Handle, RemoteError, Student
 from autograder.worker import CPU_SECONDS
 
 IMPORT = "import torch"
@@ -91,6 +94,24 @@ def test_whatever_happens_only_that_exercise_suffers(
     assert result.scores() == {"linear_betas": 40, "snr": 0}
     assert re.fullmatch(status, row(result, "snr").status)
     assert re.search(says, row(result, "snr").message), row(result, "snr").message
+
+
+def test_a_picture_stays_with_the_learner_and_shows_its_pixels(worker):
+    code = """
+from PIL import Image
+def draw():
+    return [Image.new("RGB", (3, 2), (255, 7, 0)), "no picture"]
+"""
+    student = Student(worker, Submission((Piece("cell 1", code),)))
+    try:
+        picture, other = student.draw()
+        assert isinstance(picture, Handle) and picture.get("size") == (3, 2)
+        expected = torch.tensor([255, 7, 0], dtype=torch.uint8).expand(2, 3, 3)
+        assert torch.equal(picture.pixels(), expected) and other == "no picture"
+        with pytest.raises(RemoteError):
+            student.hold("no picture").pixels()
+    finally:
+        worker.end_session()
 
 
 def test_an_untouched_notebook_is_blank(tiny, worker, make_notebook):
