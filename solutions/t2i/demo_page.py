@@ -38,7 +38,7 @@ WELCOME = """# Words to picture
 Type what you want to see. The model starts from pure noise, and guesses at each step anew which
 picture your words mean."""
 READING = """**Which word looked where.** A tile a word: the brighter a patch, the more it looked at
-the word while the picture was drawn. The number is the largest share that the word ever got."""
+the word. All words share the looks of a patch; the number is the largest share a word ever got."""
 SIDE = 320  # pixels of the picture on the page
 EMPTY = '<div class="empty">Your picture appears here.</div>'
 CSS = f"""
