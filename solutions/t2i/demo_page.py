@@ -60,13 +60,14 @@ figure {{ margin: 0 !important; }}
 """
 
 
-class FreeSlider(gr.Slider):
-    """A slider that passes on whatever was typed beside it: the page itself says what is wrong."""
+def free_slider(*arguments, **named) -> gr.Slider:
+    """A slider that passes on whatever was typed beside it: the page itself says what is wrong.
 
-    is_template = True  # drawn as a Slider is
-
-    def preprocess(self, payload: float | None) -> float | None:
-        return payload
+    No subclass, because Gradio writes a file beside each module that has one.
+    """
+    slider = gr.Slider(*arguments, **named)
+    slider.preprocess = lambda payload: payload
+    return slider
 
 
 def build(pipe: TextToImage, known: frozenset[str] = frozenset()) -> gr.Blocks:
@@ -112,11 +113,11 @@ def build(pipe: TextToImage, known: frozenset[str] = frozenset()) -> gr.Blocks:
                 )
                 button = gr.Button("Draw", variant="primary", elem_id="draw")
                 hint = "1 is off; the higher, the more your words count."
-                guidance = FreeSlider(
+                guidance = free_slider(
                     *GUIDANCE, 3.0, step=0.5, label="Guidance", info=hint, elem_id="guidance"
                 )
                 hint = "From noise to picture; few are fast and rough."
-                steps = FreeSlider(*STEPS, 25, step=1, label="Steps", info=hint, elem_id="steps")
+                steps = free_slider(*STEPS, 25, step=1, label="Steps", info=hint, elem_id="steps")
                 hint = f"Which noise to start from: {SEEDS[0]} to {SEEDS[1]:,}."
                 seed = gr.Number(0, label="Seed", info=hint, elem_id="seed")
                 gr.Examples([[text] for text in EXAMPLES], prompt, label="Or try one of these")
@@ -125,7 +126,7 @@ def build(pipe: TextToImage, known: frozenset[str] = frozenset()) -> gr.Blocks:
                 with gr.Row():
                     with gr.Column(scale=0, min_width=SIDE):
                         picture = gr.HTML(EMPTY, elem_id="picture")
-                        moment = FreeSlider(
+                        moment = free_slider(
                             1,
                             2,
                             1,

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 import torch
@@ -228,6 +229,7 @@ def test_the_page_in_a_browser(tmp_path):
         assert any(url.startswith(address) for url in asked)
         assert [url for url in asked if not url.startswith(address)] == []
         assert browser.errors == []
+    assert not Path(demo.__file__).with_name("demo_page.pyi").exists()  # Gradio likes to write
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
