@@ -140,7 +140,14 @@ def build(pipe: TextToImage, known: frozenset[str] = frozenset()) -> gr.Blocks:
                         words = gr.HTML(elem_id="words")
         told = [prompt, guidance, steps, seed]
         shown = [remark, picture, words, moment, film, button]
-        gr.on([button.click, prompt.submit], draw, told, shown, show_progress="hidden")
+        gr.on(
+            [button.click, prompt.submit],
+            draw,
+            told,
+            shown,
+            show_progress="hidden",
+            trigger_mode="multiple",  # "once" loses a press just after the last step
+        )
         moment.input(
             show,
             [film, moment],
