@@ -633,6 +633,8 @@ r"""
 ### Who looks where
 
 `PromptFilm` looks on while your class draws. At each step it notes what the picture *would be* if the road went straight on from here, and how the patches' looks are shared out among the words, averaged over all blocks and heads. Move the slider from noise to picture.
+
+![A film. At the left the picture as guessed at each step, from a grey blur to a red and a blue thing; beside it a map for each word of the prompt, yellow where patches look at it: the maps of red and of blue are the brightest.](figures/film.gif)
 """
 
 # %%
@@ -698,7 +700,7 @@ if wrong:
 r"""
 Look at each. Is a thing missing? Has a colour gone to the wrong thing? Is a digit badly written? Or is the judge mistaken?
 
-A handful of pictures proves nothing. So the course counts, with a thousand prompts of each kind:
+A handful of pictures proves nothing. So the course counts, with hundreds of prompts of each kind:
 """
 
 # %%
