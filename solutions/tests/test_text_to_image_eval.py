@@ -1,0 +1,108 @@
+"""What lesson 10's evaluation counts, on views that are known; and what was measured."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from t2i.folders import read_json
+from t2i.scene_judge import View
+from t2i.scene_specs import WORLDS, Specs, draw_specs, heldout
+from t2i.text_to_image_eval import asked_for, count_views
+from t2i.text_to_image_recipes import CHECKPOINT
+
+FILE = CHECKPOINT / "evaluation.json"
+MEASURED = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+needs_figures = pytest.mark.skipif(not MEASURED, reason="make evaluate has not been run")
+SHORT = pytest.mark.xfail(strict=True, reason="trained for an hour: two things seldom come out")
+
+
+def perfect_views(specs: Specs) -> list[View]:
+    """What a faultless judge sees in faultless pictures: things in a row or in a column."""
+    views = []
+    for row in range(len(specs)):
+        scene = specs.scene(row)
+        along = [(i + 1) / (len(scene.things) + 1) for i in range(len(scene.things))]
+        places = tuple((0.5, x) if scene.relation == "left of" else (x, 0.5) for x in along)
+        things = tuple(replace(thing, size=None, place=None) for thing in scene.things)
+        views.append(View(things, places, (0.7,) * len(things), scene.background, 1.0))
+    return views
+
+
+@pytest.mark.parametrize("world", ["pair", "many"])
+def test_each_set_asks_for_what_its_name_says(world):
+    sets = asked_for(world, 12)
+    assert all(len(specs) == 12 for specs in sets.values())
+    numbers = {"seen_one": 1, "seen_two": 2, "seen_three": 3}
+    asked = {name for name, number in numbers.items() if number in WORLDS[world].counts}
+    assert asked == {name for name in sets if name.startswith("seen")}
+    for name in asked:
+        assert (sets[name].count == numbers[name]).all()
+    for name, expected in (
+        ("seen_two", (False, False)),
+        ("heldout_pairs", (True, False)),
+        ("heldout_relations", (False, True)),
+        ("heldout_phrasings", (False, False)),
+    ):
+        specs = sets[name]
+        pairs, triples = heldout(specs.kind, specs.colour, specs.direction, specs.count)
+        assert (pairs == expected[0]).all() and (triples == expected[1]).all(), name
+
+
+def test_faultless_pictures_satisfy_everything_and_other_prompts_almost_nothing():
+    specs = draw_specs(range(200), "train", "pair", 3)
+    asked = [specs.told(row) for row in range(len(specs))]
+    found = count_views(perfect_views(specs), asked)
+    for name in ("satisfied", "colour", "object", "relation", "background"):
+        assert found[name]["share"] == 1, name
+    assert found["shuffled"]["share"] < 0.1
+    assert found["relation"]["n"] == sum(scene.relation is not None for scene in asked)
+    assert found["background"]["n"] == sum(scene.background is not None for scene in asked)
+
+
+@pytest.mark.parametrize("wrong", ["relation", "colour", "object", "background"])
+def test_one_kind_of_mistake_costs_its_share_and_all(wrong):
+    specs = draw_specs(range(300), "train", "pair", 4)
+    rows = [row for row in range(300) if specs.told(row).relation and specs.told(row).background]
+    specs = specs.take(np.array(rows))
+    asked = [specs.told(row) for row in range(len(specs))]
+    views = []
+    for view in perfect_views(specs):
+        first, second = view.things
+        if wrong == "relation":
+            view = replace(view, places=view.places[::-1])
+        if wrong == "colour":
+            other = next(
+                c for c in ("red", "blue", "pink") if c not in (first.colour, second.colour)
+            )
+            view = replace(view, things=(first, replace(second, colour=other)))
+        if wrong == "object":
+            other = next(k for k in ("one", "star", "two") if k not in (first.kind, second.kind))
+            view = replace(view, things=(first, replace(second, kind=other)))
+        if wrong == "background":
+            view = replace(view, background="grey" if view.background != "grey" else "white")
+        views.append(view)
+    found = count_views(views, asked)
+    assert found["satisfied"]["share"] == found[wrong]["share"] == 0
+    untouched = {"colour", "object", "background"} - {wrong}
+    assert all(found[name]["share"] == 1 for name in untouched)
+
+
+@needs_figures
+def test_figures_stand_beside_chance_and_ceilings():
+    for name, found in MEASURED["sets"].items():
+        assert found["n"] >= 400, name
+        assert found["shuffled"]["share"] < 0.05 < 0.9 < found["vae"]["share"], name
+        assert found["satisfied"]["low"] <= found["satisfied"]["share"] <= found["rendered"]["high"]
+    likeness = MEASURED["likeness"]
+    assert likeness["frechet_floor"] < likeness["frechet"]
+    assert read_json(CHECKPOINT / "training.json")["tier"] == "cpu"
+
+
+@needs_figures
+@pytest.mark.parametrize(
+    ("name", "aim"), [("seen_one", 0.98), pytest.param("seen_two", 0.85, marks=SHORT)]
+)
+def test_the_committed_model_reaches_the_aim(name, aim):
+    assert MEASURED["sets"][name]["satisfied"]["share"] >= aim
