@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autograder.grader import ExerciseResult, Result
-from autograder.lesson import Lesson
+from autograder.lesson import LESSONS, Lesson
 from autograder.sandbox import Mode
 
 _MARKS = {"passed": "[green]✔[/]", "failed": "[red]✘[/]"}
@@ -48,6 +48,10 @@ def next_step(result: Result, lesson: Lesson) -> str:
         )
     if len(result.exercises) < len(lesson.exercises):
         return "Right."
+    if lesson.number == len(LESSONS):
+        return (
+            f"All of lesson {lesson.number} is right. Next: make mine, your own ten lessons in one."
+        )
     return f"All of lesson {lesson.number} is right. Next: lesson {lesson.number + 1}."
 
 

@@ -959,6 +959,8 @@ GUIDANCE_MISTAKES = {
 CALL_HINTS = {
     "got an unexpected keyword": "Keep the arguments of __call__ as they are.",
     "must match the size": "Do both halves and the latents have as many rows?",
+    "Cannot handle this data type": "to_pil wants pictures of three colours; are the latents never "
+    "decoded?",
     "zero dimensional": "Prompts are joined field by field: torch.cat of the two contexts, of the "
     "two masks, of the two pooled vectors.",
     "": "Prompts and empty prompts are read, noise is drawn, the walk goes along the direction, "

@@ -1652,7 +1652,7 @@ def __call__(self, prompt, num_inference_steps=25, guidance_scale=3.0, seed=0, n
     noise = self.noise(len(prompts), seed)
     times = euler_times(num_inference_steps, self.shift)
     z_0 = sample_euler(direction, noise, times, on_step)
-    return to_pil(z_0[:, :1])
+    return to_pil(z_0)
 """,
     ),
     dict(
