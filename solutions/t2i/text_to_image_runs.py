@@ -17,7 +17,14 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from t2i.checkpoint import load_into, load_tensors, save_tensors, save_weights
+from t2i.checkpoint import (
+    CheckpointError,
+    digest,
+    load_into,
+    load_tensors,
+    save_tensors,
+    save_weights,
+)
 from t2i.clip_recipes import clip_loss
 from t2i.folders import write_json
 from t2i.latents import LatentSpace
@@ -59,6 +66,9 @@ class Workshop:
             loss_fn, training: as train takes them.
             batches: makes the batches, only if there is something to train.
             finish: what to measure of the trained part and write down.
+
+        Raises:
+            CheckpointError: its file is of a training of another length.
         """
         file = self.folder / f"{name}.safetensors"
         if not file.exists():
@@ -79,16 +89,39 @@ class Workshop:
             save_weights(file, trained, info | finish(trained), torch.float32)
             running.unlink(missing_ok=True)
         tensors, info = load_tensors(file)
+        _same(file, "steps", info.get("steps"), training.steps)
         load_into(model.cpu(), tensors, file)
         self.log[name] = {key: value for key, value in info.items() if key != "format"}
         return model.eval().requires_grad_(False).to(self.device)
 
-    def tensors(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Tensors that take long to make: from their file, or made now."""
+    def tensors(
+        self, name: str, make: Callable[[], dict[str, Tensor]], **made_of: Any
+    ) -> dict[str, Tensor]:
+        """Tensors that take long to make: from their file, or made now.
+
+        Args:
+            name: of their file.
+            make: makes them.
+            **made_of: what they depend on; it is written down beside them.
+
+        Raises:
+            CheckpointError: the file was made of something else.
+        """
         file = self.folder / f"{name}.safetensors"
         if not file.exists():
-            save_tensors(file, make(), {})
-        return load_tensors(file)[0]
+            save_tensors(file, make(), made_of)
+        found, info = load_tensors(file)
+        for what, value in made_of.items():
+            _same(file, what, info.get(what), value)
+        return found
+
+
+def _same(file: Path, what: str, found: Any, wanted: Any) -> None:
+    if found != wanted:
+        raise CheckpointError(
+            f"{file} was made with {what} {found}, the recipe has {wanted}: delete it to make it "
+            f"anew, or give the run another folder."
+        )
 
 
 def train_all(
@@ -121,7 +154,8 @@ def train_all(
     clip = shop.part("clip", plan.clip.build(), clip_loss, plan.clip.batches, plan.clip.training)
 
     def batches():
-        data = shop.tensors("latents", lambda: _encoded(plan, space))
+        made_of = {"scenes": plan.scenes, "vae": digest(shop.folder / "vae.safetensors")}
+        data = shop.tensors("latents", lambda: _encoded(plan, space), **made_of)
         return plan.batches(data["z_0"].float(), data["tokens"])
 
     transformer = shop.part(

@@ -1,6 +1,7 @@
 """Lesson 10's three trainings: they go on after any stop, and never see what is held out."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ from torch import nn
 
 from t2i import text_to_image_runs
 from t2i.captions import COLOURS, KINDS, parse
-from t2i.checkpoint import load_tensors
+from t2i.checkpoint import CheckpointError, load_tensors
 from t2i.flow import flow_point
 from t2i.latents import LatentSpace
 from t2i.scene_specs import DIRECTIONS, HELDOUT_PAIRS, HELDOUT_TRIPLES
@@ -75,6 +76,22 @@ def test_a_finished_run_is_not_trained_again(trained, monkeypatch):
     again = train_all("tiny", work / "model", work / "parts")
     for name, p in pipe.transformer.state_dict().items():
         assert torch.equal(again.transformer.state_dict()[name], p)
+
+
+def test_what_another_recipe_made_is_not_taken_for_this_ones(trained, tmp_path, monkeypatch):
+    _, work = trained
+    parts = tmp_path / "parts"
+    shutil.copytree(work / "parts", parts)
+    plan = text_to_image_runs.text_to_image_recipe("tiny")
+    more = replace(plan, scenes=2 * plan.scenes)
+    monkeypatch.setattr(text_to_image_runs, "text_to_image_recipe", lambda tier: more)
+    (parts / "transformer.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="latents.* made with scenes .*delete it"):
+        train_all("tiny", tmp_path / "model", parts)
+    longer = replace(plan, training=replace(plan.training, steps=plan.training.steps + 1))
+    monkeypatch.setattr(text_to_image_runs, "text_to_image_recipe", lambda tier: longer)
+    with pytest.raises(CheckpointError, match="transformer.* made with steps"):
+        train_all("tiny", tmp_path / "model", work / "parts")
 
 
 def test_stopped_at_any_stage_it_goes_on_and_ends_at_the_same_weights(
