@@ -580,6 +580,10 @@ Backgrounds and colours come first, then single shapes. Two things, each in its 
 
 ## 8. Look at it
 
+![Twelve pictures, each below its prompt. The four with one thing are right: a red seven, a blue star, a pink heart on white, a yellow three. In the eight with two things both colours are there, and most stand where they should, but many shapes are mixed up, or half one thing and half another.](figures/gallery.png)
+
+That is what the course's own model drew, after a good hour of training on two CPU cores. One thing it can. With two, the colours come out most of the time, the places half as often, and both shapes seldom; the table below counts. Two things are more than twice as much to learn: which word belongs to which, and what stands where. (We think that the training was too short for it. That is a guess, not a measurement.)
+
 From here on, everything is drawn by **your** `TextToImage`, with the trained parts. (If the trained model is missing, the first drawing cell of this lesson has said so; then the cells run, but the pictures mean nothing.)
 """
 
