@@ -38,11 +38,11 @@ from t2i.text_to_image import TextDiT, repeat_prompts, to_pil
 
 # %% [markdown]
 r"""
-First see what it does. These are four prompts, painted by the course's own copy of the model. Put in your own words if you like! It knows eight colours (red, orange, yellow, green, cyan, blue, purple, pink), the ten digits, six shapes (circle, square, triangle, star, cross, heart), and *left of, right of, above, below*, for one or two things.
+First see what it does: three prompts, painted by the course's own copy of the model. Put in your own words if you like! It knows eight colours (red, orange, yellow, green, cyan, blue, purple, pink), the ten digits, six shapes (circle, square, triangle, star, cross, heart), and *left of, right of, above, below*, for one or two things. One thing it paints well; two are hard for it, and section 8 counts how hard.
 """
 
 # %%
-prompts = ["a red seven above a blue star", "a green circle", "a pink 2 left of a yellow heart"]
+prompts = ["a green circle", "a pink 2", "a red seven above a blue star"]
 steps = pick(smoke=2, cpu=25, gpu=25)
 given, plan = show_text_to_image.ready_model()
 show_text_to_image.gallery(given(prompts, steps), prompts, columns=3, width=6)
