@@ -61,6 +61,8 @@ $$x_t = (1 - t)\,x_0 + t\,\text{noise}, \qquad t\ \text{from}\ 0\ (\text{picture
 
 Mind the new t. It is no step number any more but a share, any number between 0 and 1.
 
+(Under *Raises*, the docstrings list what the course's own code refuses. Write such checks if you like; they bring no points and cost none.)
+
 **Predict before you write.** At t = 0.5, for data of variance 1: what is the variance of x_t? (The variances of independent things add up, each times its share *squared*.)
 """
 
@@ -184,10 +186,10 @@ The lazy model's loss is 2: one for the noise, and one for the picture. So do no
 Each sample in a batch gets its own t. Drawn how? *Uniformly*, as in lesson 3? Are all times equally worth learning?
 
 - **t near 1**: almost pure noise. The noise is plain to see, and of the picture nothing is known but the prompt. The best answer is the noise less a mean picture. Quickly learnt.
-- **t near 0**: almost a clean picture. Most of the direction is noise that is too faint to be seen. Nobody can do much about it.
+- **t near 0**: almost a clean picture. Most of the direction is noise, and too faint to be seen. Only who knows well what clean latents look like finds some of it.
 - **In the middle** it is decided what the picture will show.
 
-Let us look. We compare two answers at each t. The first comes from someone who knows nothing but that latents have variance 1; for him the best answer and its loss can be written down, $2 - (2t-1)^2/(2t^2-2t+1)$. The other is our trained network. What lies between them is what there was to learn.
+Let us look. We compare two answers at each t. The first comes from someone who knows nothing but that latents have variance 1; for him the best answer and its loss can be written down, $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance of the direction, less what x_t tells of it). The other is our trained network. What lies between them is what there was to learn.
 
 **Predict before you run.** Where will the gap be widest?
 """
@@ -221,7 +223,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-Towards both ends the gap closes: there is little to know, however long one trains. (At the right end it does not close quite. Even in pure noise, the prompt tells something.) It is widest in the middle, so that is where training time is well spent. Esser and others (2024) tried many ways to draw t. The winner is simple: draw a Gaussian number, and squeeze it into (0, 1) with a sigmoid, σ(u) = 1 / (1 + e⁻ᵘ).
+Towards both ends the gap becomes smaller. (It closes at neither. In pure noise the prompt still tells something; in an almost clean latent picture the network finds some of the faint noise.) It is widest in the middle, so that is where training time is well spent. Esser and others (2024) tried many ways to draw t. The winner is simple: draw a Gaussian number, and squeeze it into (0, 1) with a sigmoid, σ(u) = 1 / (1 + e⁻ᵘ).
 
 $$t = \sigma(\text{mean} + \text{std}\cdot u), \qquad u \sim \mathcal N(0, 1)$$
 
@@ -274,6 +276,8 @@ How does one walk a road of which one only knows, at each place, which way it le
 $$x \leftarrow x + (t_\text{next} - t)\cdot\text{model}(x,\ t)$$
 
 The model says where x goes when t *grows*. You walk from noise to picture, so t falls and t_next − t is negative. `euler_times(N)` gives the N + 1 stops, from 1 down to 0. (Its `shift` moves more of the stops to where the noise is; large pictures need that. Ours is 1: equal steps.)
+
+The times may lie on another device than x, and the model wants one t for each sample, where x is. `check_times(times)` complains about times that do not descend.
 """
 
 # %%
@@ -454,6 +458,8 @@ Now write the call. Everything in it is yours already:
 3. Walk from noise to latents.
 4. Decode.
 
+Two helpers are given: `repeat_prompts(prompt, num_images)` makes the list of all prompts and complains about what is no text; `to_pil(pictures)` makes PIL images. In the long cell below, only `__call__` is yours; the rest is there so that the class is whole.
+
 The noise comes from `self.noise(count, seed)`: the same seed, the same picture.
 
 **Predict before you write.** A picture takes 25 steps with guidance. How often does the transformer run, and on how many rows for two prompts with two pictures each? How often does the text encoder run? And the decoder?
@@ -582,7 +588,7 @@ Backgrounds and colours come first, then single shapes. Two things, each in its 
 
 ![Twelve pictures, each below its prompt. The four with one thing are right: a red seven, a blue star, a pink heart on white, a yellow three. In the eight with two things both colours are there, and most stand where they should, but many shapes are mixed up, or half one thing and half another.](figures/gallery.png)
 
-That is what the course's own model drew, after a good hour of training on two CPU cores. One thing it can. With two, the colours come out most of the time, the places half as often, and both shapes seldom; the table below counts. Two things are more than twice as much to learn: which word belongs to which, and what stands where. (We think that the training was too short for it. That is a guess, not a measurement.)
+That is what the course's own model drew, after a good hour of training on two CPU cores. One thing it can. With two, the colours come out most of the time, both shapes seldom, and who stands where is hardly better than tossing a coin; the table below counts. Two things are more than twice as much to learn: which word belongs to which, and what stands where. (We think that the training was too short for it. That is a guess, not a measurement.)
 
 From here on, everything is drawn by **your** `TextToImage`, with the trained parts. (If the trained model is missing, the first drawing cell of this lesson has said so; then the cells run, but the pictures mean nothing.)
 """
@@ -608,6 +614,8 @@ show_text_to_image.sweep(columns, wish)
 
 # %% [markdown]
 r"""
+Without guidance (1) things are pale and vague. With it they follow the prompt more; too much of it, and colours glare or a shape burns out to a blob. (The noise belongs to the place in the list, not to the prompt. So these pictures are others than in the gallery above.)
+
 ### How many steps?
 
 The cost of a picture is the number of steps. Same noise again.
@@ -620,7 +628,7 @@ show_text_to_image.sweep(columns, wish)
 
 # %% [markdown]
 r"""
-One step gives the mean of all that the prompt allows, as section 1 said: a blur of the right colours. From then on each step decides something.
+One step gives the mean of all that the prompt allows, as section 1 said, and guidance stretches it: a blur in glaring colours. (With `guidance_scale=1` it is a blur of the right ones. Try it.) Then it goes fast. From which column on does the picture hardly change any more? That is what straight roads are good for.
 
 ### One word swapped
 
@@ -630,10 +638,13 @@ One step gives the mean of all that the prompt allows, as section 1 said: a blur
 # %%
 swaps = ["a red seven above a blue star", "a green seven above a blue star"]
 swaps += ["a red four above a blue star", "a red seven below a blue star", "a red seven", ""]
-show_text_to_image.gallery(pipe(swaps, steps, seed=1), [s or "(nothing)" for s in swaps], 3, 6)
+pictures = [pipe(swap, steps, seed=1)[0] for swap in swaps]  # one a call: the same noise for each
+show_text_to_image.gallery(pictures, [swap or "(nothing)" for swap in swaps], 3, 6)
 
 # %% [markdown]
 r"""
+Much of the picture comes from the noise, so background and layout stay. A colour follows its word at once. Compare *above* with *below*: if the pictures are alike, the model has not understood that word. The table further down counts how often it does.
+
 ### Who looks where
 
 `PromptFilm` looks on while your class draws. At each step it notes what the picture *would be* if the road went straight on from here, and how the patches' looks are shared out among the words, averaged over all blocks and heads. Move the slider from noise to picture.
@@ -655,7 +666,7 @@ map_strip(film, 0, moments=pick(smoke=2, cpu=6, gpu=6))
 
 # %% [markdown]
 r"""
-From left to right: first the guess is a blur, the mean of everything. Then places are given out, then shapes, then edges. Does *seven* light up where the seven comes to stand? In joint attention the maps are less tidy than in lesson 6, as words see things too, and can pass on to a neighbour what they have seen.
+From left to right: first the guess is a blur, the mean of everything. Then places are given out, then shapes, then edges. The number above a map is the largest share of a look that this word ever gets, and its yellow stands for that. So compare places, not words. Does *seven* light up where the seven comes to stand? And *star*? In joint attention the maps are less tidy than in lesson 6, as words see things too, and can pass on to a neighbour what they have seen.
 
 ### Prompts that training never showed
 
@@ -712,7 +723,11 @@ show_text_to_image.results_table()
 
 # %% [markdown]
 r"""
-How to read it. *Satisfied* is everything together: all things, all colours, the relation, the background if the prompt tells it. *Shuffled* is the same pictures judged by *other* prompts: what luck alone gives. *Rendered* is real scenes: more than that the judge cannot see. *Vae* is real scenes through the autoencoder: more than that latents cannot hold. And compare the held-out lines with the seen ones. If they are near each other, the model composes. If they are far below, it memorises. The brackets are 95 % intervals.
+How to read it. *Satisfied* is everything together: all things, all colours, the relation, the background if the prompt tells it. *Shuffled* is the same pictures judged by *other* prompts: what luck alone gives. *Rendered* is real scenes: more than that the judge cannot see. *Vae* is real scenes through the autoencoder: more than that latents cannot hold. The brackets are 95 % intervals.
+
+Halve *colour*: so often would *relation* be right if the order of two things were tossed with a coin. Our model is not far above that; it needs more training before one can say that it reads *left of*.
+
+And compare the held-out lines with the seen ones. *Relations* always have two things, so they belong beside *seen two*. *Pairs* and *phrasings* have one thing in about half of their prompts, so they belong half-way between *seen one* and *seen two*. Near each other: the model composes. Far below: it memorises.
 
 ## 9. On paper: four hundred million pictures
 
