@@ -202,12 +202,7 @@ def relation_prompts(count: int, split: str = "train") -> Specs:
     rows = [i for i in range(len(specs)) if specs.count[i] == 2 and specs.told(i).relation]
     if len(rows) < count:
         raise ValueError(f"of {len(specs)} scenes only {len(rows)} tell a relation of two things")
-    picked = np.array(rows[:count])
-    columns = {
-        name: value[picked] if isinstance(value, np.ndarray) else value
-        for name, value in vars(specs).items()
-    }
-    return Specs(**columns)
+    return specs.take(np.array(rows[:count]))
 
 
 def count_relations(views: Sequence[View], asked: Sequence[Scene]) -> dict:

@@ -26,7 +26,7 @@ from t2i.scene_judge import View, in_order, load_judge, look, shows
 from t2i.scene_runs import share_of
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint, scenes
-from t2i.text_to_image import TextToImage, repeat_prompts
+from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import CHECKPOINT, load_text_to_image, text_to_image_recipe
 from t2i.vae_runs import there_and_back
 
@@ -66,7 +66,7 @@ def draw(pipe: TextToImage, prompts: Sequence[str], seed: int, name: str = "") -
     found, kept = [], []
     firsts = tqdm(range(0, len(prompts), PART), desc=name, unit="batch")
     for first in firsts:
-        part = repeat_prompts(prompts[first : first + PART], 1)
+        part = prompts[first : first + PART]
         keep = lambda _t, z, _direction: kept.append(z)  # noqa: E731
         pipe(part, STEPS, GUIDANCE, stream_seed(seed, first), on_step=keep)
         found.append(pipe.space.decode(kept.pop()).clamp(-1, 1).cpu())
