@@ -107,8 +107,11 @@ def _is_constant(value: ast.expr) -> bool:
     return True
 
 
-def names_read(node: ast.stmt) -> set[str]:
+def names_read(node: ast.AST) -> set[str]:
     """The names that a statement reads from outside itself (rather one too many)."""
+    if isinstance(node, ast.ClassDef):  # what one method calls its own is not so in the next
+        parts = [*node.decorator_list, *node.bases, *node.keywords, *node.body]
+        return set().union(*map(names_read, parts))
     names = [child for child in ast.walk(node) if isinstance(child, ast.Name)]
     inside = {child.arg for child in ast.walk(node) if isinstance(child, ast.arg)}
     if isinstance(node, ast.FunctionDef):

@@ -1,11 +1,15 @@
 """What grading takes from a notebook, and what it leaves."""
 
+import ast
 import json
+import re
 
 import pytest
 
-from autograder.cells import MAX_NOTEBOOK_BYTES, UnreadableNotebook
+from autograder import splice
+from autograder.cells import MAX_NOTEBOOK_BYTES, UnreadableNotebook, names_read
 from autograder.extract import extract
+from autograder.lesson import LESSONS, PACKAGE
 
 STUB = 'def snr(alphas_cumprod):\n    """Docstring."""\n    raise NotImplementedError("snr")'
 
@@ -103,3 +107,21 @@ def test_a_deleted_import_or_given_cell_costs_nothing(tiny, make_notebook, right
 def test_the_learners_own_definition_comes_before_the_given_one(tiny, make_notebook, right):
     own = "GIVEN = 'own'\ndef snr(a):\n    return GIVEN"
     assert taken(tiny, make_notebook(right["linear_betas"], own))["snr"](0) == "own"
+
+
+def test_what_one_method_calls_its_own_is_still_read_from_outside_in_another():
+    node = ast.parse("class A(B):\n def f(self, x):\n  y = x + z\n def g(self):\n  return x").body[
+        0
+    ]
+    assert names_read(node) == {"B", "x", "z"}
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.slug)
+def test_grading_a_lesson_draws_nothing(lesson, make_notebook):
+    """Importing matplotlib anew for every test costs more than all the rest together."""
+    heads = {(e.module, e.name.partition(".")[0]) for e in lesson.exercises}
+    cells = [splice.definition((PACKAGE / f"{m}.py").read_text(), head) for m, head in heads]
+    imports = ast.parse(extract(make_notebook(*cells), lesson).source()).body
+    names = [ast.unparse(node) for node in imports if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert any("torch" in name for name in names)
+    assert not [name for name in names if re.search(r"\bshow|matplotlib", name)]
