@@ -47,7 +47,16 @@ def measure_scaling_factor(
         size: height and width of its pictures.
         count, world: of the scenes.
     """
-    images, _ = scenes(range(count), "train", world, size=size)
+    return scaling_factor_of(vae, scenes(range(count), "train", world, size=size)[0])
+
+
+def scaling_factor_of(vae: nn.Module, images: Tensor) -> float:
+    """The scaling factor of a trained autoencoder, from pictures of the training kind.
+
+    Args:
+        vae: the autoencoder.
+        images: (N, 3, H, W) in [-1, 1].
+    """
     generator = torch.Generator().manual_seed(0)
     latents = []
     for part in images.split(PART):

@@ -1,0 +1,328 @@
+"""Folders of pictures: every kind of file is read or named, and what is held out is never shown."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from t2i.byte_words import split_words
+from t2i.folders import FilesError
+from t2i.heldout_names import split_names
+from t2i.picture_folder import read_folder
+
+EMOJI = Path(os.environ.get("T2I_DATA", "nowhere")) / "noto-emoji"
+needs_emoji = pytest.mark.skipif(
+    not EMOJI.is_dir(), reason="T2I_DATA names no folder with noto-emoji"
+)
+WHITE, RED, BLUE = (255, 255, 255), (255, 0, 0), (0, 0, 255)
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path_factory, monkeypatch):
+    """No network, and a cache that is not the user's."""
+    asked = []
+
+    def refuse(*given, **_):
+        asked.append(given)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(cache))
+    yield
+    assert not asked
+
+
+def write_rows(folder: Path, *rows) -> Path:
+    """metadata.jsonl: rows that are no text become JSON."""
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def row(name: str, caption="a square") -> dict:
+    return {"file_name": name, "text": caption}
+
+
+def two_halves(mode: str, left, right, size: int = 8) -> Image.Image:
+    """A picture whose left half has one colour and whose right half another."""
+    image = Image.new(mode, (size, size), left)
+    image.paste(Image.new(mode, (size // 2, size), right), (size // 2, 0))
+    return image
+
+
+def palette(transparency: int | None = None) -> Image.Image:
+    image = two_halves("P", 0, 1)
+    image.putpalette([*RED, *BLUE])
+    if transparency is not None:
+        image.info["transparency"] = transparency
+    return image
+
+
+def sixteen(black: int, white: int) -> Image.Image:
+    values = np.full((8, 8), black, np.uint16)
+    values[:, 4:] = white
+    return Image.fromarray(values)
+
+
+GREY = (128, 128, 128)
+KINDS = {  # file -> picture, colour of its left half, of its right half
+    "rgb.png": (two_halves("RGB", RED, BLUE), RED, BLUE),
+    "palette.png": (palette(), RED, BLUE),
+    "see_through_palette.png": (palette(transparency=0), WHITE, BLUE),
+    "palette.gif": (palette(), RED, BLUE),
+    "grey.png": (two_halves("L", 0, 128), (0, 0, 0), GREY),
+    "grey_alpha.png": (two_halves("LA", (0, 0), (0, 255)), WHITE, (0, 0, 0)),
+    "bits.png": (two_halves("1", 0, 1), (0, 0, 0), WHITE),
+    "sixteen.png": (sixteen(0, 128 * 257), (0, 0, 0), GREY),
+    "sixteen.tif": (sixteen(128 * 257, 65535), GREY, WHITE),
+    "float.tif": (two_halves("F", 0.0, 1.0), (0, 0, 0), WHITE),
+    "whole.tif": (two_halves("I", 0, 65535), (0, 0, 0), WHITE),
+    "alpha.png": (two_halves("RGBA", (0, 0, 255, 0), (255, 0, 0, 255)), WHITE, RED),
+    "half_alpha.png": (two_halves("RGBA", (0, 0, 0, 127), (255, 0, 0, 255)), GREY, RED),
+    "cmyk.tif": (two_halves("CMYK", (0, 255, 255, 0), (255, 255, 0, 0)), RED, BLUE),
+    "UPPER.PNG": (two_halves("RGB", RED, BLUE), RED, BLUE),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_picture_becomes_three_colours_on_white(tmp_path, name):
+    image, left, right = KINDS[name]
+    image.save(tmp_path / name)
+    folder = read_folder(write_rows(tmp_path, row(name)), 8)
+    assert folder.levels.dtype == torch.uint8 and folder.levels.shape == (1, 3, 8, 8)
+    for columns, colour in ((slice(0, 4), left), (slice(4, 8), right)):
+        found = folder.levels[0, :, :, columns].flatten(1).T.int()
+        assert (found - torch.tensor(colour)).abs().max() <= 1, (found[0], colour)
+    white, black = (folder.images()[folder.levels == level] for level in (255, 0))
+    assert (white == 1).all() and (black == -1).all()
+
+
+def test_what_was_done_is_told_with_the_files_names(tmp_path):
+    for name, (image, *_) in KINDS.items():
+        image.save(tmp_path / name)
+    report = read_folder(write_rows(tmp_path, *map(row, KINDS)), 8).report
+    assert report.used == len(KINDS) and not report.skipped
+    assert report.handled["palette made RGB"][:2] == ["palette.png", "see_through_palette.png"]
+    assert report.handled["CMYK made RGB"] == ["cmyk.tif"]
+    assert report.handled["16 or 32 bits made 8"] == ["sixteen.png", "sixteen.tif", "whole.tif"]
+    see_through = ["see_through_palette.png", "grey_alpha.png", "alpha.png", "half_alpha.png"]
+    assert report.handled["transparent, put on white"] == see_through
+    assert "transparent, put on white: 4 (see_through_palette.png, " in str(report)
+
+
+def test_a_wide_picture_gets_white_above_and_below_and_loses_nothing(tmp_path):
+    two_halves("RGB", RED, BLUE, 16).crop((0, 0, 16, 8)).save(tmp_path / "wide.png")
+    folder = read_folder(write_rows(tmp_path, row("wide.png")), 16)
+    picture = folder.levels[0].permute(1, 2, 0)
+    assert (picture[:4] == 255).all() and (picture[12:] == 255).all()
+    assert picture[8, 0].tolist() == list(RED) and picture[8, 15].tolist() == list(BLUE)
+    assert folder.report.handled == {"not square, white added at two sides": ["wide.png"]}
+
+
+def test_a_photo_is_turned_upright_and_of_a_film_the_first_frame_is_taken(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    two_halves("RGB", BLUE, RED).save(tmp_path / "photo.png", exif=exif)
+    first, second = two_halves("RGB", RED, BLUE), two_halves("RGB", BLUE, RED)
+    first.save(tmp_path / "film.gif", save_all=True, append_images=[second], duration=100)
+    folder = read_folder(write_rows(tmp_path, row("photo.png"), row("film.gif")), 8)
+    for picture in folder.levels:
+        assert picture[:, 0, 0].tolist() == list(RED) and picture[:, 0, 7].tolist() == list(BLUE)
+    assert folder.report.handled["turned as its EXIF data say"] == ["photo.png"]
+    assert folder.report.handled["of several frames, the first taken"] == ["film.gif"]
+
+
+def test_what_cannot_be_used_is_counted_and_named(tmp_path):
+    image, odd = Image.new("RGB", (8, 8)), "test [1] *#%.png"
+    for name in ("good.png", "empty.png", "blank.png", "number.png", "list.png", "half.png", odd):
+        image.save(tmp_path / name)
+    for name in ("unnamed.png", "sub/test.png", "sub/test/deep.png", ".hidden.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / name)
+    Image.effect_noise((64, 64), 50).save(tmp_path / "cut.png")
+    whole = (tmp_path / "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "words.png").write_text("no picture at all")
+    (tmp_path / "nothing.jpg").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("a text")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    write_rows(
+        tmp_path,
+        row("good.png", "first"),
+        {"file_name": "empty.png"},
+        row("blank.png", "  "),
+        row("number.png", 7),
+        row("list.png", ["a", "b"]),
+        row("half.png", "\ud83d alone"),
+        row("lost.png"),
+        row("../good.png"),
+        row(".hidden.png"),
+        row("notes.txt"),
+        row("cut.png"),
+        row("words.png"),
+        row("nothing.jpg"),
+        {"text": "a name is missing"},
+        "",
+        row("sub/test.png", "second"),
+        row("sub//./test/deep.png", "third"),
+        {"file_name": odd, "text": None, "caption": "fourth"},
+    )
+    folder = read_folder(tmp_path, 8)
+    assert folder.captions == ["first", "second", "third", "fourth"]
+    assert folder.report.used == 4
+    skipped = dict(folder.report.skipped)
+    broken = skipped.pop("not readable as a picture")
+    assert [each.split(":")[0] for each in broken] == ["cut.png", "words.png", "nothing.jpg"]
+    assert skipped == {
+        "without a caption": ["empty.png", "blank.png"],
+        "with a caption that is no text": ["number.png", "list.png", "half.png"],
+        "not in the folder": ["lost.png"],
+        "outside of the folder": ["../good.png"],
+        "hidden, or of no kind that imagefolder reads": [".hidden.png", "notes.txt"],
+        "without a file_name": ["line 14 of metadata.jsonl"],
+        "without a row in metadata.jsonl": ["unnamed.png"],
+    }
+    told = str(folder.report)
+    assert f"{tmp_path}: 4 pictures with captions." in told
+    assert "skipped, without a caption: 2 (empty.png, blank.png)" in told
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert after == before | {tmp_path / "metadata.jsonl": after[tmp_path / "metadata.jsonl"]}
+
+
+def test_accents_are_the_same_however_they_are_written(tmp_path):
+    composed, apart = (unicodedata.normalize(form, "piñata.png") for form in ("NFC", "NFD"))
+    assert composed != apart
+    two_halves("RGB", RED, BLUE).save(tmp_path / apart)
+    folder = read_folder(write_rows(tmp_path, row(composed, apart)), 8)
+    assert folder.captions == [composed] and len(folder.levels) == 1
+    assert folder.report.handled == {"found under another spelling of its name": [composed]}
+
+
+def test_a_picture_that_changed_is_read_anew_and_a_new_one_is_found(tmp_path):
+    Image.new("RGB", (8, 8), RED).save(tmp_path / "a.png")
+    write_rows(tmp_path, row("a.png"))
+    assert read_folder(tmp_path, 8).levels[0, :, 0, 0].tolist() == list(RED)
+    Image.new("RGB", (8, 8), BLUE).save(tmp_path / "a.png")
+    Image.new("RGB", (8, 8), RED).save(tmp_path / "b.png")
+    write_rows(tmp_path, row("a.png"), row("b.png"))
+    assert read_folder(tmp_path, 8).levels[:, :, 0, 0].tolist() == [list(BLUE), list(RED)]
+
+
+SENTENCES = {
+    "no such folder": "There is no folder .*nowhere: give one that holds metadata.jsonl",
+    "no metadata": "metadata.jsonl is missing: each of its lines names a picture",
+    "metadata below": "metadata.jsonl is missing: did you mean .*train",
+    "broken line": "metadata.jsonl, line 3, is not JSON",
+    "no row": r"metadata.jsonl, line 1, must be like \{",
+    "columns": "must have the columns file_name and text .or caption., it has image, label",
+    "nothing left": "No picture of .* can be used: 1 not in the folder, 1 without a row in",
+    "empty": "No picture of .* can be used: metadata.jsonl is empty",
+    "odd name": "datasets cannot list the pictures of .*is there a file name with :: in it",
+}
+
+
+@pytest.mark.parametrize("case", SENTENCES)
+def test_what_is_wrong_with_a_folder_is_said_in_one_sentence(tmp_path, case):
+    folder = tmp_path / "pictures"
+    (folder / "train").mkdir(parents=True)
+    if case == "no such folder":
+        folder = tmp_path / "nowhere"
+    elif case == "metadata below":
+        write_rows(folder / "train", row("a.png"))
+    elif case == "empty":
+        write_rows(folder)
+    elif case != "no metadata":
+        Image.new("RGB", (8, 8)).save(folder / ("a::b.png" if case == "odd name" else "a.png"))
+        rows = {
+            "broken line": (row("a.png"), "", '{"file_name": "a.png", '),
+            "no row": ('["a.png", "a square"]',),
+            "columns": ({"image": "a.png", "label": "a square"},),
+            "nothing left": (row("b.png"),),
+        }
+        write_rows(folder, *rows.get(case, (row("a.png"),)))
+    with pytest.raises(FilesError, match=SENTENCES[case]) as caught:
+        read_folder(folder, 8)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_those_who_have_a_folder_wait_for_datasets():
+    code = (
+        "import sys, t2i.picture_recipes, t2i.text_to_image_runs; print('datasets' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"
+
+
+# --- what is held out
+
+
+def one_word_away(name: str, other: str) -> bool:
+    pairs = list(zip(split_words(name), split_words(other), strict=True))
+    return sum(a != b for a, b in pairs) == 1
+
+
+def check_split(names: list[str]) -> tuple:
+    """The promises of a split, by brute force."""
+    split = split_names(names)
+    words = [tuple(split_words(name)) for name in names]
+    seen = {words[i] for i in split.seen}
+    assert sorted(split.seen + split.held_out) == list(range(len(names)))
+    assert not seen & {words[i] for i in split.held_out}
+    vocabulary = {word for name in seen for word in name}
+    for row, near in zip(split.held_out, split.neighbours, strict=True):
+        assert near in split.seen and one_word_away(names[row], names[near])
+        assert vocabulary >= set(words[row])
+    assert set(split.held_out) <= set(split.candidates)
+    assert split_names(names) == split
+    return split
+
+
+def test_names_are_held_out_where_one_exchange_leads_there_and_another_shows_it():
+    names = [f"{colour} {kind}" for colour in ("red", "blue") for kind in ("heart", "square")]
+    strangers = ["wine glass", "magnifying glass", "heart", "a", "green apple pie"]
+    split = check_split(names + strangers)
+    assert split.candidates == [0, 1, 2, 3] and split.held_out == []  # 5 % of four are none
+    found = split_names(names + strangers, share=1.0)
+    assert len(found.held_out) == 1  # the other three are what it stands on
+    assert {*found.held_out, *found.neighbours} <= {0, 1, 2, 3}
+
+
+def test_the_same_words_are_held_out_together():
+    names = [f"{c} {k}" for c in ("rotes", "blaues", "grünes") for k in ("Herz", "Haus", "Tor")]
+    again = [unicodedata.normalize("NFD", name.upper()) for name in names]
+    found = split_names(names + again, share=0.2)
+    assert found.held_out and len(found.held_out) % 2 == 0
+    assert {row + 9 for row in found.held_out if row < 9} <= set(found.held_out)
+
+
+def test_a_share_that_is_none_is_named():
+    with pytest.raises(ValueError, match=r"share must lie in \[0, 1\], got 1.5"):
+        split_names(["a b"], share=1.5)
+
+
+@needs_emoji
+def test_the_emoji_that_are_held_out_differ_in_one_attribute():
+    lines = (EMOJI / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    names = [json.loads(line)["text"] for line in lines]
+    split = check_split(names)
+    assert len(names) == 3543
+    assert len(split.held_out) == round(0.05 * len(split.candidates)) > 100
+    pairs = zip(split.held_out, split.neighbours, strict=True)
+    exchanged = {
+        frozenset(split_words(names[row])) ^ frozenset(split_words(names[near]))
+        for row, near in pairs
+    }
+    # several kinds of attribute are among them: gender, tone of skin, a thing's size
+    assert {frozenset(pair) for pair in (("man", "woman"), ("dark", "light"))} <= exchanged
+    assert len(exchanged) > 10
