@@ -12,11 +12,12 @@ Nothing is written into the folder, and nothing is asked of the network. picture
 becomes of a picture.
 """
 
+import contextlib
 import glob
 import json
 import posixpath
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -176,13 +177,14 @@ def list_pictures(folder: Path) -> dict[str, Path]:
     """
     import datasets  # seconds, for those who have a folder alone
 
-    root, silent = folder.resolve(), datasets.are_progress_bars_disabled()
+    root = folder.resolve()
     files = {"train": [f"{glob.escape(str(root))}/**"]}  # else "test" in a name would mean a split
-    datasets.disable_progress_bars()  # they speak of downloading
     try:
-        kind = {"drop_metadata": True, "drop_labels": True, "split": "train"}
-        found = datasets.load_dataset("imagefolder", data_dir=str(root), data_files=files, **kind)
-        found = found.cast_column("image", datasets.Image(decode=False))
+        with _offline():
+            kind = {"drop_metadata": True, "drop_labels": True, "split": "train"}
+            found = datasets.load_dataset(
+                "imagefolder", data_dir=str(root), data_files=files, **kind
+            ).cast_column("image", datasets.Image(decode=False))
         paths = [Path(image["path"]) for image in found["image"]]
     except Exception as error:
         if "corresponds to no data" in str(error):  # not one picture
@@ -191,10 +193,26 @@ def list_pictures(folder: Path) -> dict[str, Path]:
             f"Hugging Face datasets cannot list the pictures of {folder} ({error}): is there a "
             f"file name with :: in it, or can its cache (HF_HOME) not be written?"
         ) from error
+    return {path.relative_to(root).as_posix(): path for path in paths if root in path.parents}
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Without network and without bars that speak of downloading.
+
+    load_dataset tells a server that it was called, even where all files are at hand.
+    """
+    import datasets
+
+    was, silent = datasets.config.HF_HUB_OFFLINE, datasets.are_progress_bars_disabled()
+    datasets.config.HF_HUB_OFFLINE = True
+    datasets.disable_progress_bars()
+    try:
+        yield
     finally:
+        datasets.config.HF_HUB_OFFLINE = was
         if not silent:
             datasets.enable_progress_bars()
-    return {path.relative_to(root).as_posix(): path for path in paths if root in path.parents}
 
 
 def _wrong_caption(caption) -> str | None:
