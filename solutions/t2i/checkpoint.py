@@ -17,6 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from t2i.distributed import part_like
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used; the message says which file, why, and what to do."""
@@ -154,7 +156,7 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path)
             f"{path} holds the weights of another model ({len(wrong)} tensors do not fit, the "
             f"first is {wrong[0]}): delete it, or give this run another file name."
         )
-    model.load_state_dict(tensors)
+    model.load_state_dict({name: part_like(value, own[name]) for name, value in tensors.items()})
 
 
 def _sync_folder(folder: Path) -> None:

@@ -16,6 +16,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from t2i.distributed import part_like, whole
+
 
 def make_optimizers(
     model: nn.Module,
@@ -77,7 +79,8 @@ class Muon(torch.optim.Optimizer):
 
     W ← (1 - lr · weight_decay) · W - lr · √max(1, rows/columns) · orthogonalize(momentum)
 
-    Convolutions count as matrices of (out_channels, in_channels · height · width).
+    Convolutions count as matrices of (out_channels, in_channels · height · width). Where processes
+    keep parts of a matrix, its update is put together first: a part has no rotation of its own.
 
     Args:
         params: tensors of two or more dimensions.
@@ -124,14 +127,14 @@ class Muon(torch.optim.Optimizer):
         stretch = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
         for p, update in zip(params, updates, strict=True):
             p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.add_(update.view_as(p), alpha=-group["lr"] * stretch)
+            p.add_(part_like(update.view(p.shape), p), alpha=-group["lr"] * stretch)
 
     def _direction(self, p: nn.Parameter, keep: float) -> Tensor:
         state = self.state[p]
         if not state:
             state["momentum"] = torch.zeros_like(p)
         momentum = state["momentum"].lerp_(p.grad, 1 - keep)
-        return p.grad.lerp(momentum, keep).flatten(1)
+        return whole(p.grad.lerp(momentum, keep)).flatten(1)
 
 
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from t2i.batches import Batches
-from t2i.class_recipes import COND_DROP_PROB
 from t2i.clip import TextTransformer
 from t2i.clip_layers import words_mask
 from t2i.clip_recipes import ClipRecipe
-from t2i.flow import logit_normal_times, rectified_flow_loss
-from t2i.guidance import drop_condition
+from t2i.distributed import ALONE, Team
+from t2i.flow import rectified_flow_loss
+from t2i.flow_training import flow_draws
 from t2i.latents import LatentSpace
 from t2i.recipes import DATA
 from t2i.scenes import SceneBatches
@@ -82,14 +82,21 @@ class TextToImageRecipe:
         """Batches of encoded scenes."""
         return Batches(z_0, tokens, batch_size=self.batch_size)
 
-    def loss(self, text: TextTransformer) -> Callable[[TextDiT, tuple[Tensor, Tensor]], Tensor]:
+    def loss(
+        self, text: TextTransformer, team: Team = ALONE
+    ) -> Callable[[TextDiT, tuple[Tensor, Tensor]], Tensor]:
         """What train minimises; the text encoder reads, and is not trained."""
         nothing = self.clip.tokenizer([""], self.clip.length)[0]
-        return lambda model, batch: text_flow_loss(model, text, *batch, nothing)
+        return lambda model, batch: text_flow_loss(model, text, *batch, nothing, team)
 
 
 def text_flow_loss(
-    model: TextDiT, text: TextTransformer, z_0: Tensor, tokens: Tensor, nothing: Tensor
+    model: TextDiT,
+    text: TextTransformer,
+    z_0: Tensor,
+    tokens: Tensor,
+    nothing: Tensor,
+    team: Team = ALONE,
 ) -> Tensor:
     """The rectified flow's loss with prompts, one in ten of them replaced by the empty one.
 
@@ -99,15 +106,14 @@ def text_flow_loss(
         z_0: (B, c, h, w) scaled latents.
         tokens: (B, L) of their captions.
         nothing: (L,) the tokens of the empty prompt.
+        team: who shares the batch.
     """
-    kept = drop_condition(tokens, nothing.to(tokens.device), COND_DROP_PROB)
+    told, t, noise = flow_draws(z_0, team)
+    kept = torch.where(told[:, None], tokens, nothing.to(tokens.device))
     with torch.no_grad():
         context, pooled = text(kept)
     mask = words_mask(kept, text.end_token)
-    t = logit_normal_times(torch.randn(len(z_0), device=z_0.device))
-    return rectified_flow_loss(
-        lambda z_t, t: model(z_t, t, context, mask, pooled), z_0, t, torch.randn_like(z_0)
-    )
+    return rectified_flow_loss(lambda z_t, t: model(z_t, t, context, mask, pooled), z_0, t, noise)
 
 
 @torch.no_grad()

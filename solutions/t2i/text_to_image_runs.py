@@ -1,12 +1,14 @@
 """Lesson 10's trainings, in order: the autoencoder, CLIP, the transformer; then one folder.
 
     make train tier=cpu          (= python -m t2i.text_to_image_runs --tier cpu)
+    torchrun --nproc-per-node 8 -m t2i.text_to_image_runs --tier gpu --shards data/shards
 
 It goes on where it was stopped, at any moment. What is finished lies in data/runs/, the model and
 its log in data/checkpoints/.
 """
 
 import argparse
+import copy
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,10 +28,13 @@ from t2i.checkpoint import (
     save_weights,
 )
 from t2i.clip_recipes import clip_loss
+from t2i.distributed import ALONE, OwnRows, Team, joined_team
 from t2i.folders import write_json
 from t2i.latents import LatentSpace
 from t2i.recipe_runs import curve, machine, peak_memory
 from t2i.recipes import DATA
+from t2i.sharded_scenes import is_written, shard_loss, write_scene_shards
+from t2i.shards import ShardBatches
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import CHECKPOINT, RECIPES, encode_scenes, text_to_image_recipe
 from t2i.training import TrainConfig, train
@@ -57,6 +62,7 @@ class Workshop:
         batches: Callable[[], Any],
         training: TrainConfig,
         finish: Callable[[nn.Module], dict] = lambda model: {},
+        team: Team = ALONE,
     ) -> nn.Module:
         """A trained part: from its file, or by training it now.
 
@@ -66,33 +72,56 @@ class Workshop:
             loss_fn, training: as train takes them.
             batches: makes the batches, only if there is something to train.
             finish: what to measure of the trained part and write down.
+            team: the processes that train it together.
 
         Raises:
             CheckpointError: its file is of a training of another length.
         """
         file = self.folder / f"{name}.safetensors"
         if not file.exists():
-            print(f"Training {name}: {training.steps} steps.")
-            running, speeds = self.folder / f"{name}.run.safetensors", []
-            model = model.to(self.device)
-            for state in train(model, loss_fn, batches(), training, checkpoint=running):
-                speeds.append(state.images_per_second)
-            trained = state.ema_model.cpu().float()
-            info = {
-                "steps": training.steps,
-                "parameters": sum(p.numel() for p in model.parameters()),
-                "images_per_second": round(statistics.median(speeds), 1),
-                "machine": machine(self.device),
-                "peak_memory_bytes": peak_memory(),
-                "losses": curve(state.losses),
-            }
-            save_weights(file, trained, info | finish(trained), torch.float32)
-            running.unlink(missing_ok=True)
+            self._train(file, model, loss_fn, batches(), training, finish, team)
         tensors, info = load_tensors(file)
         _same(file, "steps", info.get("steps"), training.steps)
         load_into(model.cpu(), tensors, file)
         self.log[name] = {key: value for key, value in info.items() if key != "format"}
         return model.eval().requires_grad_(False).to(self.device)
+
+    def _train(
+        self,
+        file: Path,
+        model: nn.Module,
+        loss_fn: Callable,
+        batches: Any,
+        training: TrainConfig,
+        finish: Callable[[nn.Module], dict],
+        team: Team,
+    ) -> None:
+        """Train a copy of a part and write its file, from the first process of the team."""
+        if team.is_first:
+            print(f"Training {file.stem}: {training.steps} steps.")
+        running, speeds = file.with_suffix(".run.safetensors"), []
+        learner = copy.deepcopy(model)
+        if not team.fsdp:  # FSDP moves the weights itself, a block at a time
+            learner = learner.to(self.device)
+        for state in train(learner, loss_fn, batches, training, running, team=team):
+            speeds.append(state.images_per_second)
+        trained = team.gathered(state.ema_model.state_dict())
+        team.wait()  # all have read what they go on from
+        if team.is_first:
+            model.load_state_dict(trained)
+            info = {
+                "steps": training.steps,
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "images_per_second": round(statistics.median(speeds), 1),
+                "machine": machine(self.device),
+                "processes": team.size,
+                "peak_memory_bytes": peak_memory(),
+                "losses": curve(state.losses),
+            }
+            info |= finish(model.cpu().float().eval().requires_grad_(False))
+            save_weights(file, model, info, torch.float32)
+            running.unlink(missing_ok=True)
+        team.wait()
 
     def tensors(
         self, name: str, make: Callable[[], dict[str, Tensor]], **made_of: Any
@@ -125,7 +154,13 @@ def _same(file: Path, what: str, found: Any, wanted: Any) -> None:
 
 
 def train_all(
-    tier: str, out: Path = CHECKPOINT, work: Path | None = None, device: str = "cpu"
+    tier: str,
+    out: Path = CHECKPOINT,
+    work: Path | None = None,
+    device: str = "cpu",
+    shards: Path | None = None,
+    team: Team = ALONE,
+    lanes: int = 8,
 ) -> TextToImage:
     """Train the three parts, or go on, and write the whole model.
 
@@ -134,38 +169,62 @@ def train_all(
         out: the model's folder; training.json in it says how the trainings went.
         work: the Workshop's folder; None: data/runs/text_to_image_TIER.
         device: where to train.
+        shards: the transformer learns from this folder of shards, written if it is empty; None:
+            from latents in memory.
+        team: who trains the transformer. The two small parts are the first process's work.
+        lanes: shards that are open at a time.
 
     Returns:
         the model, on that device.
     """
     plan = text_to_image_recipe(tier)
     shop = Workshop(work or DATA / "runs" / f"text_to_image_{tier}", torch.device(device))
-    vae = shop.part(
-        "vae",
-        plan.vae.build(),
-        plan.vae.loss,
-        plan.vae.batches,
-        plan.vae.training,
-        lambda vae: {
-            "scaling_factor": measure_scaling_factor(vae, plan.vae.size, world=plan.world)
-        },
-    )
+    with team.first_goes_ahead():
+        vae = shop.part(
+            "vae",
+            plan.vae.build(),
+            plan.vae.loss,
+            plan.vae.batches,
+            plan.vae.training,
+            lambda vae: {
+                "scaling_factor": measure_scaling_factor(vae, plan.vae.size, world=plan.world)
+            },
+        )
+        clip = shop.part(
+            "clip", plan.clip.build(), clip_loss, plan.clip.batches, plan.clip.training
+        )
     space = LatentSpace(vae, shop.log["vae"]["scaling_factor"]).to(shop.device)
-    clip = shop.part("clip", plan.clip.build(), clip_loss, plan.clip.batches, plan.clip.training)
+    made_of = {"scenes": plan.scenes, "vae": digest(shop.folder / "vae.safetensors")}
 
     def batches():
-        made_of = {"scenes": plan.scenes, "vae": digest(shop.folder / "vae.safetensors")}
-        data = shop.tensors("latents", lambda: _encoded(plan, space), **made_of)
-        return plan.batches(data["z_0"].float(), data["tokens"])
+        with team.first_goes_ahead():
+            data = shop.tensors("latents", lambda: _encoded(plan, space), **made_of)
+        return OwnRows(plan.batches(data["z_0"].float(), data["tokens"]), team)
+
+    def from_shards():
+        told = made_of | {"clip": digest(shop.folder / "clip.safetensors")}
+        if not is_written(shards):
+            write_scene_shards(plan, space, clip.text, shards, team, lanes, **told)
+        found = ShardBatches(shards, plan.batch_size, team, lanes=lanes)
+        for what, value in told.items():
+            _same(shards, what, found.made_of.get(what), value)
+        return found
 
     transformer = shop.part(
-        "transformer", plan.build(), plan.loss(clip.text), batches, plan.training
+        "transformer",
+        plan.build(),
+        shard_loss(plan, clip.text, team) if shards else plan.loss(clip.text, team),
+        from_shards if shards else batches,
+        plan.training,
+        team=team,
     )
     pipe = TextToImage(
         plan.clip.tokenizer, clip.text, transformer, space, plan.vae.size, plan.shift
     )
-    pipe.save_pretrained(out)
-    write_json(out / "training.json", {"tier": tier} | shop.log)
+    if team.is_first:
+        pipe.save_pretrained(out)
+        write_json(out / "training.json", {"tier": tier} | shop.log)
+    team.wait()
     return pipe
 
 
@@ -186,10 +245,16 @@ def main() -> None:
     parser.add_argument("--tier", choices=tuple(RECIPES), default="cpu")
     parser.add_argument("--out", type=Path, default=CHECKPOINT, help="folder of the model")
     parser.add_argument("--work", type=Path, help="folder of what is finished so far")
+    parser.add_argument("--shards", type=Path, help="folder of shards to learn from")
+    parser.add_argument("--lanes", type=int, default=8, help="shards that are open at a time")
+    parser.add_argument("--fsdp", action="store_true", help="under torchrun: share out the weights")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    train_all(options.tier, options.out, options.work, device)
-    print(f'The model is in {options.out}: python -m t2i.sample "a red seven" --out seven.png')
+    with joined_team(options.fsdp) as team:
+        how = (options.out, options.work, device, options.shards, team, options.lanes)
+        train_all(options.tier, *how)
+    if team.is_first:
+        print(f'The model is in {options.out}: python -m t2i.sample "a red seven" --out seven.png')
 
 
 if __name__ == "__main__":

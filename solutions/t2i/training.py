@@ -33,6 +33,7 @@ from tqdm.auto import tqdm
 
 from t2i.batches import Batches, batch_length, random_stream, to_device
 from t2i.checkpoint import CheckpointError, load_into, load_tensors, save_tensors
+from t2i.distributed import ALONE, Team, part_like
 from t2i.optim import make_optimizers, native_bf16, set_learning_rates
 
 # Under autocast torch tells of every RMSNorm that its weights are float32. So they should be.
@@ -90,6 +91,7 @@ def train(
     checkpoint: str | Path | None = None,
     ema_update: Callable[[nn.Module, nn.Module, float], None] | None = None,
     progress: bool = True,
+    team: Team = ALONE,
 ) -> Iterator[TrainState]:
     """Make the loss smaller, one batch at a time, and yield where the run stands.
 
@@ -102,13 +104,17 @@ def train(
         checkpoint: a file to save to and, when it is there already, to go on from.
         ema_update: moves the slow copy, as in lesson 3 (the default is t2i's own).
         progress: show a progress bar.
+        team: the processes that train the model together; `batches` gives this one's rows.
 
     Raises:
         CheckpointError: the checkpoint is damaged or belongs to another run.
         FloatingPointError: the loss became infinite or not a number.
     """
-    device = next(model.parameters()).device
     ema_model = copy.deepcopy(model).eval().requires_grad_(False) if config.ema_horizon else model
+    network = team.wrap(model)  # the model itself, where one process trains
+    if ema_model is not model:
+        team.shard(ema_model)
+    device, progress = next(model.parameters()).device, progress and team.is_first
     run = TrainState(0, math.nan, 0.0, 0.0, model, ema_model)
     optimizers = make_optimizers(
         model, config.learning_rate, config.muon_rate, config.betas, config.weight_decay
@@ -126,8 +132,8 @@ def train(
             run.learning_rate = learning_rate_at(step, config)
             set_learning_rates(optimizers, run.learning_rate / config.learning_rate)
             with random_stream(config.seed, step, device), fastest_precision(device):
-                loss = loss_fn(model.train(), batch)
-            run.step, run.loss = step + 1, _finite(loss.item(), step)
+                loss = loss_fn(network.train(), batch)
+            run.step, run.loss = step + 1, _finite(team.mean(loss), step)
             run.losses.append(run.loss)
             model.zero_grad()
             loss.backward()
@@ -136,9 +142,10 @@ def train(
                 optimizer.step()
             if ema_model is not model:
                 (ema_update or _default_ema_update())(ema_model, model, ema_decay_at(step, config))
-            run.images_per_second = batch_length(batch) / (time.perf_counter() - started)
+            images = batch_length(batch) * team.size
+            run.images_per_second = images / (time.perf_counter() - started)
             if checkpoint is not None and _is_time_to_save(run.step, config):
-                _save_run(checkpoint, run, optimizers, batches, config)
+                _save_run(checkpoint, run, optimizers, batches, config, team)
             bar.set_postfix(loss=f"{run.loss:.4f}", refresh=False)
             bar.update()
             yield dataclasses.replace(run)
@@ -188,8 +195,8 @@ def _is_time_to_save(step: int, config: TrainConfig) -> bool:
     return step % config.save_every == 0 or step == config.steps
 
 
-def _save_run(path, run: TrainState, optimizers, batches, config: TrainConfig) -> None:
-    """Write everything that the next start needs into one file."""
+def _save_run(path, run: TrainState, optimizers, batches, config: TrainConfig, team: Team) -> None:
+    """Write everything that the next start needs into one file, the same for any team."""
     tensors = {f"model/{name}": value for name, value in run.model.state_dict().items()}
     if run.ema_model is not run.model:
         tensors |= {f"ema/{name}": value for name, value in run.ema_model.state_dict().items()}
@@ -199,7 +206,9 @@ def _save_run(path, run: TrainState, optimizers, batches, config: TrainConfig) -
             tensors |= {f"{start}/{name}": value for name, value in values.items()}
     info = {"format": "t2i-training", "step": run.step, "loss": run.loss, "losses": run.losses}
     info |= {"batches": batches.state(), "config": _plain(config)}
-    save_tensors(path, tensors, info)
+    tensors = team.gathered(tensors)
+    if team.is_first:
+        save_tensors(path, tensors, info)
 
 
 def _load_run(path, run: TrainState, optimizers, batches, config: TrainConfig) -> None:
@@ -230,8 +239,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
     for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
         for name, value in _below(str(index), tensors).items():
             if value.shape == parameter.shape:
-                value = torch.empty_like(parameter).copy_(value).detach()
-            optimizer.state[parameter][name] = value
+                value = torch.empty_like(parameter).copy_(part_like(value, parameter)).detach()
+            optimizer.state[parameter][name] = value.to(parameter.device)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,117 @@
+"""Lesson 10's scenes as shards: latents and text vectors, made once by one process or by many.
+
+folder = write_scene_shards(plan, space, text, folder)     # what is there already stays
+batches = ShardBatches(folder, plan.batch_size)
+loss = shard_loss(plan, text)                              # loss(model, batch), for train()
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from t2i.batches import stream_seed
+from t2i.clip import TextTransformer
+from t2i.distributed import ALONE, Team
+from t2i.flow_training import prompt_flow_loss
+from t2i.latents import LatentSpace
+from t2i.scenes import scenes
+from t2i.shard_files import CONTEXT, INDEX, LATENT, POOLED, shard_name, write_index, write_shard
+from t2i.text_to_image import Prompt, TextDiT, encode_prompt
+from t2i.text_to_image_recipes import PART, TextToImageRecipe
+
+PER_SHARD = 1000  # samples of a shard
+
+
+def shard_ranges(count: int, lanes: int = 8, per_shard: int = PER_SHARD) -> list[range]:
+    """The scenes of each shard: about per_shard, in `lanes` shards or more of nearly one size."""
+    shards = max(lanes, -(-count // per_shard))
+    return [range(count * i // shards, count * (i + 1) // shards) for i in range(shards)]
+
+
+def write_scene_shards(
+    plan: TextToImageRecipe,
+    space: LatentSpace,
+    text: TextTransformer,
+    folder: str | Path,
+    team: Team = ALONE,
+    lanes: int = 8,
+    **made_of: Any,
+) -> Path:
+    """Encode a recipe's scenes and write them, each process its shards; the index comes last.
+
+    Args:
+        plan: of lesson 10.
+        space: of a trained autoencoder.
+        text: of a trained CLIP.
+        folder: made if it is missing; shards that are there already stay.
+        team: who shares the work.
+        lanes: the least number of shards.
+        **made_of: what the index remembers.
+
+    Returns:
+        folder.
+    """
+    folder, ranges = Path(folder), shard_ranges(plan.scenes, lanes)
+    mine = range(team.rank, len(ranges), team.size)
+    for number in tqdm(mine, desc="scenes to shards", unit="shard", disable=not team.is_first):
+        if not (folder / shard_name(number)).exists():
+            write_shard(folder, number, encoded_samples(plan, space, text, ranges[number]))
+    team.wait()
+    if team.is_first:
+        counts = {shard_name(number): len(rows) for number, rows in enumerate(ranges)}
+        write_index(folder, plan.clip.length, counts, **made_of)
+    team.wait()
+    return folder
+
+
+@torch.no_grad()
+def encoded_samples(
+    plan: TextToImageRecipe, space: LatentSpace, text: TextTransformer, rows: range
+) -> Iterator[dict[str, Any]]:
+    """Samples of these scenes, as write_shard takes them; they depend on the numbers alone."""
+    device = space.scaling_factor.device
+    for first in range(rows.start, rows.stop, PART):
+        part = range(first, min(rows.stop, first + PART))
+        images, captions = scenes(part, "train", plan.world, size=plan.vae.size)
+        posterior = space.vae.encode(images.to(device))
+        generator = torch.Generator().manual_seed(stream_seed(0, first))
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
+        latents = _half(space.scaling_factor * posterior.sample(noise))
+        context, mask, pooled = encode_prompt(plan.clip.tokenizer, text, captions)
+        context, pooled, words = _half(context), _half(pooled), mask.sum(dim=1).tolist()
+        for row, caption in enumerate(captions):
+            told = context[row, : words[row]]  # what fills the row up says nothing
+            yield {LATENT: latents[row], CONTEXT: told, POOLED: pooled[row], "txt": caption}
+
+
+def _half(values: Tensor):
+    return values.half().cpu().contiguous().numpy()
+
+
+def shard_loss(
+    plan: TextToImageRecipe, text: TextTransformer, team: Team = ALONE
+) -> Callable[[TextDiT, tuple[Tensor, ...]], Tensor]:
+    """What train minimises with batches from shards.
+
+    Args:
+        plan: of lesson 10.
+        text: reads the empty prompt, once.
+        team: who shares the batch.
+    """
+    with torch.no_grad():
+        nothing = encode_prompt(plan.clip.tokenizer, text, [""])
+
+    def loss(model: TextDiT, batch: tuple[Tensor, ...]) -> Tensor:
+        z_0, context, mask, pooled = batch
+        return prompt_flow_loss(model, z_0, Prompt(context, mask, pooled), nothing, team)
+
+    return loss
+
+
+def is_written(folder: str | Path) -> bool:
+    """Whether a folder holds all of its shards."""
+    return (Path(folder) / INDEX).exists()
