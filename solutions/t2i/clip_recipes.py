@@ -74,6 +74,10 @@ class ClipRecipe:
         kind = {"worlds": self.worlds, "size": self.size, "length": self.length}
         return ClipBatches(self.batch_size, tokenizer or self.tokenizer, **kind)
 
+    def loss(self, model: CLIP, batch: tuple[Tensor, ...]) -> Tensor:
+        """What train minimises, for batches as `batches` gives them."""
+        return clip_loss(model, batch)
+
 
 @cache
 def caption_tokenizer(world: str = WORLDS[-1]) -> Tokenizer:

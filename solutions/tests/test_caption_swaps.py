@@ -1,0 +1,110 @@
+"""Captions that are wrong by their order only, and the CLIP that learns from them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from t2i.caption_swaps import PairBatches, PairClipRecipe, order_loss, swapped_captions
+from t2i.captions import COLOURS, KINDS, Scene, parse
+from t2i.clip import contrastive_loss
+from t2i.clip_recipes import caption_tokenizer, clip_recipe
+from t2i.scene_specs import HELDOUT_PAIRS, draw_specs
+
+SPECS = draw_specs(range(600), world="pair")
+
+
+def exchanged(scene: Scene, *names: str) -> Scene:
+    """The scene after its first two things have exchanged these attributes."""
+    first, second, *rest = scene.things
+    a = replace(first, **{name: getattr(second, name) for name in names})
+    b = replace(second, **{name: getattr(first, name) for name in names})
+    return replace(scene, things=(a, b, *rest))
+
+
+@pytest.mark.parametrize("world", ["pair", "many"])
+def test_swapped_captions_ask_for_what_is_not_there(world):
+    specs = draw_specs(range(300), world=world)
+    rows, captions = swapped_captions(specs)
+    kinds, places = set(), set()
+    for row, caption in zip(rows, captions, strict=True):
+        told, asked = specs.told(row), parse(caption)
+        assert asked != told
+        if asked == exchanged(told, "kind"):
+            kinds.add(row)
+        else:
+            assert told.relation and asked == exchanged(told, "kind", "colour")
+            places.add(row)
+    assert len(rows) == len(kinds) + len(places)
+    several = np.flatnonzero(specs.count > 1)
+    assert len(kinds) > 0.6 * len(several) and len(places) > 0.6 * len(several)
+    assert not (kinds | places) & set(np.flatnonzero(specs.count == 1))
+
+
+def test_held_out_pairs_are_no_wrong_captions_either():
+    _, captions = swapped_captions(SPECS)
+    for caption in captions:
+        for thing in parse(caption).things:
+            assert not HELDOUT_PAIRS[COLOURS.index(thing.colour), KINDS.index(thing.kind)]
+
+
+def test_order_loss_is_the_cross_entropy_of_choosing_between_two():
+    torch.manual_seed(0)
+    images, texts, swapped = torch.randn(3, 7, 5)
+    scale = torch.tensor(1.3)
+    unit = [F.normalize(x, dim=-1) for x in (images, texts, swapped)]
+    logits = scale.exp() * torch.stack([(unit[0] * x).sum(-1) for x in unit[1:]], dim=1)
+    wanted = F.cross_entropy(logits, torch.zeros(7, dtype=torch.long))
+    torch.testing.assert_close(order_loss(images, 3 * texts, swapped, scale), wanted)
+    torch.testing.assert_close(order_loss(images, texts, texts, scale), torch.tensor(2.0).log())
+    none = torch.zeros(0, 5)
+    assert order_loss(none, none, none, scale) == 0
+
+
+def test_order_loss_says_what_does_not_fit():
+    x = torch.ones(3, 5)
+    with pytest.raises(ValueError, match="one row a picture"):
+        order_loss(x, x, x[:2], torch.tensor(0.0))
+    with pytest.raises(ValueError, match="finite"):
+        order_loss(x, x, x / 0, torch.tensor(0.0))
+
+
+def test_captions_follow_the_picture_at_first(monkeypatch):
+    told = []
+    monkeypatch.setattr(PairBatches, "_tokens", lambda self, captions: told.append(list(captions)))
+    batches = PairBatches(64, caption_tokenizer("pair"), worlds=("pair",), length=24, plain=1)
+    next(batches), next(batches)
+    turned = ("right of", "below", "under")
+    early, late = ([any(w in c for w in turned) for c in captions] for captions in told[::2])
+    assert not any(early) and 0.1 < np.mean(late) < 0.4
+
+
+def test_batches_hold_scenes_captions_and_wrong_captions():
+    tokenizer = caption_tokenizer("pair")
+    batches = PairBatches(32, tokenizer, worlds=("one", "pair"), length=24)
+    images, tokens, rows, swapped = next(batches)
+    assert images.shape == (32, 3, 32, 32) and tokens.shape == (32, 24)
+    assert rows.min() >= 16  # the lone digits of the first world have no order
+    specs = draw_specs(range(16), world="pair")
+    whose, captions = swapped_captions(specs)
+    assert torch.equal(rows, torch.from_numpy(whose) + 16)
+    assert torch.equal(swapped, tokenizer(captions, 24))
+    state = batches.state()
+    later = next(batches)
+    batches.restore(state)
+    assert all(torch.equal(a, b) for a, b in zip(later, next(batches), strict=True))
+
+
+def test_the_recipes_loss_is_both_losses():
+    small = clip_recipe("smoke")
+    plan = PairClipRecipe(**vars(small) | {"worlds": ("pair",), "length": 24})
+    assert plan.batches().plain == round(0.2 * small.training.steps)
+    model, batch = plan.build(), next(plan.batches())
+    images, tokens, rows, swapped = batch
+    pictures, texts = model.encode_images(images), model.encode_texts(tokens)
+    wrong = model.encode_texts(swapped)
+    wanted = contrastive_loss(pictures, texts, model.logit_scale)
+    wanted += order_loss(pictures[rows], texts[rows], wrong, model.logit_scale)
+    torch.testing.assert_close(plan.loss(model, batch), wanted)
