@@ -50,6 +50,7 @@ class TrainConfig:
         muon_rate: the same for Muon, which then moves the matrices; 0: AdamW moves everything.
         warmup: share of the steps in which the learning rates rise from 0.
         betas: memory of AdamW's two running averages.
+        decay: how the learning rates fall to 0 after the warm-up, "cosine" or "linear".
         weight_decay: pull of the weights towards 0.
         clip_norm: gradients longer than this are shortened to it.
         ema_horizon: the slow copy averages about the last ema_horizon · steps updates; 0: no
@@ -62,12 +63,17 @@ class TrainConfig:
     learning_rate: float = 2e-3
     muon_rate: float = 0.0
     warmup: float = 0.05
+    decay: str = "cosine"
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema_horizon: float = 0.07
     seed: int = 0
     save_every: int = 100
+
+    def __post_init__(self):
+        if self.decay not in ("cosine", "linear"):
+            raise ValueError(f'decay must be "cosine" or "linear", got {self.decay!r}')
 
 
 @dataclass
@@ -152,19 +158,21 @@ def train(
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:
-    """The learning rate of one update: a straight climb, then half a cosine down to 0.
+    """The learning rate of one update: a straight climb, then half a cosine or a line down to 0.
 
     Args:
         step: updates made so far, from 0.
-        config: its steps, warmup and learning_rate are used.
+        config: its steps, warmup, decay and learning_rate are used.
 
-    Source: Loshchilov and Hutter 2016, arXiv:1608.03983, equation 5.
+    Source: Loshchilov and Hutter 2016, arXiv:1608.03983, equation 5 (cosine); Bergsma et al. 2025,
+        arXiv:2502.15938 (linear).
     """
     warm = max(1, round(config.warmup * config.steps))
     if step < warm:
         return config.learning_rate * (step + 1) / warm
     done = (step - warm) / max(1, config.steps - warm)
-    return config.learning_rate * (1 + math.cos(math.pi * done)) / 2
+    left = 1 - done if config.decay == "linear" else (1 + math.cos(math.pi * done)) / 2
+    return config.learning_rate * left
 
 
 def ema_decay_at(step: int, config: TrainConfig) -> float:

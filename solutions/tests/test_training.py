@@ -88,6 +88,16 @@ def test_learning_rate_climbs_then_falls_to_zero():
     assert max(rates) == pytest.approx(0.5) and rates[-1] < 0.001
     assert rates[:20] == sorted(rates[:20]) and rates[20:] == sorted(rates[20:], reverse=True)
     assert rates[110] == pytest.approx(0.25)  # half of the way down
+    assert rates[65] == pytest.approx(0.25 * (1 + 0.5**0.5))  # a quarter: the cosine of 45°
+
+
+def test_learning_rate_can_fall_in_a_straight_line():
+    config = TrainConfig(steps=200, learning_rate=0.5, warmup=0.1, decay="linear")
+    rates = [learning_rate_at(step, config) for step in range(200)]
+    assert rates[19] == pytest.approx(0.5) == rates[20]
+    assert [rates[20 + 45], rates[110], rates[20 + 135]] == pytest.approx([0.375, 0.25, 0.125])
+    with pytest.raises(ValueError, match="decay"):
+        TrainConfig(steps=1, decay="line")
 
 
 def test_ema_is_an_average_of_the_weights():
