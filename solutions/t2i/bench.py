@@ -1,9 +1,12 @@
-"""Bench: is our UNet as fast as diffusers' of the same size, on this machine, now?
+"""Bench: are our networks as fast as diffusers' of the same size, on this machine, now?
 
-Both have the same weights and take the same training step (forward, loss, backward, AdamW). The
-runs alternate, so that whatever else the machine does falls on both; the median is reported.
+Lesson 2's UNet beside UNet2DModel, lesson 6's TextUNet beside UNet2DConditionModel, lesson 9's DiT
+beside DiTTransformer2DModel. Both of a pair have the same weights, and must give the same numbers
+before anything is timed. The two take turns; a ratio below 1 is in our favour.
 
-    python -m t2i.bench [--json FILE]         (the same as `make bench`)
+    python -m t2i.bench [--json FILE] [--only dit]         (the same as `make bench`)
+
+On a GPU the sizes are larger, and both run in bfloat16, compiled, with channels last.
 """
 
 import argparse
@@ -11,95 +14,51 @@ import json
 import os
 import platform
 import statistics
-import time
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from tqdm.auto import tqdm
 
+from t2i.bench_pairs import PAIRS, build_pair, largest_difference
+from t2i.bench_speed import Settings, peak_flops, time_pair
 from t2i.checkpoint import write_atomically
-from t2i.convert import unet2d_state_dict
 from t2i.recipes import noise_loss, recipe
 from t2i.training import Batches, train
-from t2i.unet import UNet
-
-BLOCK_CHANNELS, LAYERS, LEVELS, HEAD = (64, 128), 2, (False, True), 32
 
 
-class Plain(nn.Module):
-    """diffusers' model, called as ours is: model(x_t, t) gives a tensor."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        return self.model(x_t, t).sample
-
-
-def same_models() -> tuple[nn.Module, nn.Module]:
-    """Our UNet and diffusers' UNet2DModel, of one size, with one set of weights."""
-    from diffusers import UNet2DModel  # takes seconds to import, and only the bench needs it
-
-    torch.manual_seed(0)
-    theirs = UNet2DModel(
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=BLOCK_CHANNELS,
-        layers_per_block=LAYERS,
-        down_block_types=["AttnDownBlock2D" if look else "DownBlock2D" for look in LEVELS],
-        up_block_types=["AttnUpBlock2D" if look else "UpBlock2D" for look in reversed(LEVELS)],
-        attention_head_dim=HEAD,
-    )
-    ours = UNet(1, 1, BLOCK_CHANNELS, LAYERS, LEVELS, HEAD)
-    ours.load_state_dict(unet2d_state_dict(theirs.state_dict()))
-    return ours, Plain(theirs)
-
-
-def seconds_per_step(model: nn.Module, images: Tensor, steps: int) -> float:
-    """Median time of one training step.
+def compare(
+    name: str, how: Settings, runs: int = 5, steps: int = 3, batch_size: int | None = None
+) -> dict:
+    """One of our networks beside diffusers'.
 
     Args:
-        model: called as model(x_t, t).
-        images: (B, C, H, W) the batch of every step.
-        steps: timed steps, after one that is not timed.
+        name: "unet", "text_unet" or "dit".
+        how: see Settings; on a GPU the pair is the large one.
+        runs, steps: as in time_pair.
+        batch_size: rows of a batch; None: what suits the size.
+
+    Raises:
+        ValueError: the two do not give the same numbers.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    noise, t = torch.randn_like(images), torch.randint(1000, (len(images),), device=images.device)
-    times = []
-    for _ in range(steps + 1):
-        started = time.perf_counter()
-        F.mse_loss(model(images, t), noise).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        if images.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
-
-
-def compare(runs: int, batch_size: int, steps: int, device: torch.device) -> dict:
-    """Alternate our UNet and diffusers', and compare the medians over the runs."""
-    models = dict(zip(("ours", "diffusers"), same_models(), strict=True))
-    images = torch.randn(batch_size, 1, 28, 28, device=device)
-    times = {name: [] for name in models}
-    for run in range(runs):
-        order = ("ours", "diffusers") if run % 2 == 0 else ("diffusers", "ours")
-        for name in order:  # who is first changes too
-            times[name].append(seconds_per_step(models[name].to(device), images, steps))
-    ours, theirs = statistics.median(times["ours"]), statistics.median(times["diffusers"])
+    pair = build_pair(name, how.device.type == "cuda", batch_size)
+    difference = largest_difference(pair)
     return {
+        "title": pair.title,
+        "batch_size": len(pair.inputs[0]),
+        "parameters": {who: count_parameters(model) for who, model in pair.models.items()},
+        "largest_difference": difference,
         "runs": runs,
-        "batch_size": batch_size,
-        "seconds": times,
-        "ours_median": ours,
-        "diffusers_median": theirs,
-        "ratio": ours / theirs,
+        **time_pair(pair, how, runs, steps),
     }
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Learnt numbers of a network."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def recipe_speed(tier: str, device: torch.device, steps: int = 12) -> float:
@@ -114,38 +73,79 @@ def recipe_speed(tier: str, device: torch.device, steps: int = 12) -> float:
 
 def show(result: dict) -> None:
     """Print what was measured."""
-    table = Table(title=f"One training step, batch {result['unet']['batch_size']}")
-    for name in ("model", "median", "each run"):
-        table.add_column(name, justify="left" if name == "model" else "right")
-    for name in ("ours", "diffusers"):
-        each = " ".join(f"{1000 * value:.0f}" for value in result["unet"]["seconds"][name])
-        median = result["unet"][f"{name}_median"]
-        table.add_row(f"{name}: UNet {BLOCK_CHANNELS}", f"{1000 * median:.0f} ms", f"{each} ms")
     console = Console()
-    console.print(table)
-    console.print(f"ratio ours / diffusers: {result['unet']['ratio']:.3f}")
+    for found in result["pairs"].values():
+        table = Table(title=f"{found['title']}, batch {found['batch_size']}")
+        for column in ("step", "ours", "diffusers", "ratio", "GFLOP/s", "utilisation"):
+            table.add_column(column, justify="left" if column == "step" else "right")
+        for kind in ("training", "sampling"):
+            values = found[kind]
+            share = values["model_flop_utilisation"]
+            table.add_row(
+                kind,
+                *(spread(values["seconds"][who]) for who in ("ours", "diffusers")),
+                f"{values['ratio']:.3f}",
+                f"{values['model_flops_per_second'] / 1e9:.0f}",
+                "unknown" if share is None else f"{share:.1%}",
+            )
+        console.print(table)
+        compiled = "compiled" if found["compiled"] else "not compiled"
+        console.print(f"same numbers to {found['largest_difference']:.1g}; both {compiled}")
     for tier, speed in result["recipe_images_per_second"].items():
         console.print(f"lesson 3, {tier} recipe: {speed:.0f} training images a second")
     console.print(result["machine"])
+    console.print(result["note"])
+
+
+def spread(seconds: list[float]) -> str:
+    """The median over the runs, and the fastest and slowest of them."""
+    low, middle, high = (1000 * f(seconds) for f in (min, statistics.median, max))
+    return f"{middle:.3g} ms ({low:.3g} to {high:.3g})"
+
+
+def describe(how: Settings) -> dict:
+    """The machine and how the networks are run on it, in words."""
+    on_gpu = how.device.type == "cuda"
+    name = torch.cuda.get_device_name(how.device) if on_gpu else platform.machine()
+    layout = "channels last" if how.channels_last else "channels first"
+    number = "bfloat16 by autocast" if how.bfloat16 else "float32"
+    peak = peak_flops(how.device)
+    note = (
+        f"{number}, {layout}, {'' if how.compile else 'not '}compiled, fused AdamW. Utilisation: "
+    )
+    if peak:
+        note += f"of {peak / 1e12:.0f} TFLOP/s, {name}'s peak for dense bfloat16."
+    else:
+        note += f"unknown, for no peak of {name} is in bench_speed.PEAK_FLOPS."
+    return {
+        "machine": f"{name}, {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}, Python {platform.python_version()}",
+        "note": note,
+    }
 
 
 def main() -> None:
     """Measure, print, and write JSON if asked to."""
     parser = argparse.ArgumentParser(prog="python -m t2i.bench", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="alternating runs of each model")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=5, help="timed steps in a run")
+    parser.add_argument("--only", choices=list(PAIRS), help="this pair alone")
+    parser.add_argument("--runs", type=int, default=5, help="alternating runs")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps of each in a run")
+    parser.add_argument("--batch-size", type=int, help="rows of a batch")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tiers = ("cpu", "gpu") if device.type == "cuda" else ("cpu",)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
-    result = {
-        "machine": f"{name}, {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}, Python {platform.python_version()}",
-        "unet": compare(options.runs, options.batch_size, options.steps, device),
-        "recipe_images_per_second": {tier: recipe_speed(tier, device) for tier in tiers},
-    }
+    how = Settings.for_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    names = [options.only] if options.only else list(PAIRS)
+    result: dict = describe(how) | {"pairs": {}, "recipe_images_per_second": {}}
+    try:
+        for name in tqdm(names, unit="pair"):
+            result["pairs"][name] = compare(
+                name, how, options.runs, options.steps, options.batch_size
+            )
+    except ValueError as error:
+        sys.exit(str(error))
+    if not options.only:
+        for tier in ("cpu", "gpu") if how.device.type == "cuda" else ("cpu",):
+            result["recipe_images_per_second"][tier] = recipe_speed(tier, how.device)
     show(result)
     if options.json:
         write_atomically(options.json, (json.dumps(result, indent=2) + "\n").encode())
