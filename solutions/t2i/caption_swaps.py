@@ -25,6 +25,7 @@ from t2i.clip_recipes import ClipBatches, ClipRecipe, captions_of
 from t2i.scene_specs import Specs, draw_specs, heldout
 from t2i.scenes import paint
 
+UNSEEN = 10  # seed of the scenes to measure with; training's is 0
 PLAIN_SHARE = 0.2  # of the training, at its start: things are told in the order of the picture
 
 
@@ -144,6 +145,26 @@ class PairClipRecipe(ClipRecipe):
         kind = {"worlds": self.worlds, "size": self.size, "length": self.length}
         plain = round(PLAIN_SHARE * self.training.steps)
         return PairBatches(self.batch_size, tokenizer or self.tokenizer, plain=plain, **kind)
+
+    def measure(self, model: CLIP, count: int = 1000) -> dict[str, float]:
+        """How often a trained model prefers a picture's caption to one that is wrong by its order.
+
+        Args:
+            model: on the CPU.
+            count: scenes that training has not shown.
+
+        Returns:
+            order_heard: the share of the wrong captions that are found out; chance is 0.5.
+        """
+        specs = draw_specs(range(count), world=self.worlds[-1], seed=UNSEEN)
+        rows, wrong = swapped_captions(specs)
+        tokens = self.tokenizer([*specs.captions(), *wrong], self.length)
+        with torch.no_grad():
+            pictures = F.normalize(model.encode_images(paint(specs, self.size, "test")), dim=-1)
+            texts = F.normalize(model.encode_texts(tokens), dim=-1)
+        right, swapped = texts[:count][rows], texts[count:]
+        margin = (pictures[rows] * (right - swapped)).sum(dim=-1)
+        return {"order_heard": (margin > 0).float().mean().item()}
 
     def loss(self, model: CLIP, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         """What train minimises: contrastive_loss + order_loss.

@@ -108,3 +108,20 @@ def test_the_recipes_loss_is_both_losses():
     wanted = contrastive_loss(pictures, texts, model.logit_scale)
     wanted += order_loss(pictures[rows], texts[rows], wrong, model.logit_scale)
     torch.testing.assert_close(plan.loss(model, batch), wanted)
+
+
+def test_order_is_heard_half_of_the_time_by_chance_and_always_by_one_who_knows():
+    plan = PairClipRecipe(**vars(clip_recipe("smoke")) | {"worlds": ("pair",), "length": 24})
+    chance = plan.measure(plan.build(), 300)["order_heard"]
+    assert 0.3 < chance < 0.7
+    specs = draw_specs(range(300), world="pair", seed=10)
+    right = {tuple(row) for row in plan.tokenizer(specs.captions(), 24).tolist()}
+
+    class Knows:
+        def encode_images(self, images):
+            return torch.ones(len(images), 1)
+
+        def encode_texts(self, tokens):
+            return torch.tensor([[1.0 if tuple(t) in right else -1.0] for t in tokens.tolist()])
+
+    assert plan.measure(Knows(), 300)["order_heard"] == 1
