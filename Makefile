@@ -118,13 +118,15 @@ study-latents: ## compare diffusion in scaled and unscaled latents (minutes)
 measure-dit: ## train and measure lesson 9's UNets and DiTs (an hour): [tier=cpu]
 	@$(RUN) -m t2i.dit_runs --tier "$(or $(tier),cpu)"
 
-train: ## train lesson 10's three parts in order, or go on where it stopped: [tier=cpu]
-	@$(RUN) -m t2i.text_to_image_runs --tier "$(or $(tier),cpu)"
+train: ## train lesson 10's three parts, or go on: [tier=cpu] [data=PICTURES] [out=FOLDER]
+	@$(RUN) -m t2i.text_to_image_runs train --tier "$(or $(tier),cpu)" \
+		$(if $(data),--data "$(data)") $(if $(out),--out "$(out)")
 
-sample: ## draw what you type: prompt="a red seven" out=seven.png [seed=0] [film=1]
+sample: ## draw what you type: prompt="a red seven" out=seven.png [seed=0] [film=1] [model=FOLDER]
 	@test -n "$(prompt)" && test -n "$(out)" || \
 		{ echo "What, and where to? For example: make sample prompt=\"a red seven\" out=seven.png" >&2; exit 2; }
-	@$(RUN) -m t2i.sample "$(prompt)" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film)
+	@$(RUN) -m t2i.sample "$(prompt)" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film) \
+		$(if $(model),--model "$(model)")
 
 demo: ## open a page that draws what you type, step by step [model=FOLDER] [port=7860]
 	@"$(PYTHON)" autograder/setup_env.py demo -m t2i.demo $(if $(model),--model "$(model)") \

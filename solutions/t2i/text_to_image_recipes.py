@@ -25,7 +25,7 @@ from t2i.flow import rectified_flow_loss
 from t2i.flow_training import flow_draws
 from t2i.latents import LatentSpace
 from t2i.recipes import DATA
-from t2i.scenes import SceneBatches
+from t2i.scenes import SceneBatches, scenes
 from t2i.text_to_image import TextDiT, TextToImage
 from t2i.training import TrainConfig
 from t2i.vae_recipes import VaeRecipe
@@ -67,6 +67,19 @@ class TextToImageRecipe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return TextDiT(self.clip.text["width"], **kind, **self.dit)
+
+    @property
+    def data(self) -> str:
+        """What is learned from, in a few words that nothing else is called by."""
+        return "scenes"
+
+    def about(self) -> dict:
+        """What to remember of it beside the model."""
+        return {}
+
+    def some(self, count: int = 1000) -> Tensor:
+        """Pictures of the training kind, (count, 3, size, size) in [-1, 1]."""
+        return scenes(range(count), "train", self.world, size=self.vae.size)[0]
 
     def encoded(self) -> SceneBatches:
         """Scenes and tokens in the order in which they are encoded, PART at a time."""
@@ -125,21 +138,21 @@ def encode_scenes(
     Args:
         space: of a trained autoencoder.
         batches: gives pictures and tokens.
-        count: how many scenes, a multiple of the batch size.
+        count: how many scenes.
         progress: wraps the loop, for example tqdm.
 
     Returns:
         z_0: (count, c, h, w) float16 and tokens: (count, L), on the CPU.
     """
     device, latents, tokens = space.scaling_factor.device, [], []
-    for part in progress(range(count // batches.batch_size)):
+    for part in progress(range(-(-count // batches.batch_size))):
         images, told = next(batches)
         posterior = space.vae.encode(images.to(device))
         generator = torch.Generator().manual_seed(part)
         noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
         latents.append((space.scaling_factor * posterior.sample(noise)).half().cpu())
         tokens.append(told)
-    return torch.cat(latents), torch.cat(tokens)
+    return torch.cat(latents)[:count], torch.cat(tokens)[:count]
 
 
 def text_to_image_recipe(tier: str) -> TextToImageRecipe:

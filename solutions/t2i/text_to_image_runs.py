@@ -1,6 +1,7 @@
 """Lesson 10's trainings, in order: the autoencoder, CLIP, the transformer; then one folder.
 
-    make train tier=cpu          (= python -m t2i.text_to_image_runs --tier cpu)
+    make train tier=cpu          (= python -m t2i.text_to_image_runs train --tier cpu)
+    make train data=my_pictures  (= the same with --data my_pictures; see picture_runs)
     torchrun --nproc-per-node 8 -m t2i.text_to_image_runs --tier gpu --shards data/shards
 
 It goes on where it was stopped, at any moment. What is finished lies in data/runs/, the model and
@@ -10,6 +11,7 @@ its log in data/checkpoints/.
 import argparse
 import copy
 import statistics
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,16 +31,22 @@ from t2i.checkpoint import (
 )
 from t2i.clip_recipes import clip_loss
 from t2i.distributed import ALONE, OwnRows, Team, joined_team
-from t2i.folders import write_json
+from t2i.folders import FilesError, read_json, write_json
 from t2i.latents import LatentSpace
 from t2i.recipe_runs import curve, machine, peak_memory
 from t2i.recipes import DATA
 from t2i.sharded_scenes import is_written, shard_loss, write_scene_shards
 from t2i.shards import ShardBatches
 from t2i.text_to_image import TextToImage
-from t2i.text_to_image_recipes import CHECKPOINT, RECIPES, encode_scenes, text_to_image_recipe
+from t2i.text_to_image_recipes import (
+    CHECKPOINT,
+    RECIPES,
+    TextToImageRecipe,
+    encode_scenes,
+    text_to_image_recipe,
+)
 from t2i.training import TrainConfig, train
-from t2i.vae_runs import measure_scaling_factor
+from t2i.vae_runs import scaling_factor_of
 
 
 @dataclass
@@ -123,6 +131,21 @@ class Workshop:
             running.unlink(missing_ok=True)
         team.wait()
 
+    def claim(self, data: str) -> None:
+        """Say that what is made here is made of this data; nobody else's work is gone on with.
+
+        Args:
+            data: "scenes", or what a folder of pictures calls itself.
+
+        Raises:
+            CheckpointError: there are parts that were made of other data.
+        """
+        file, parts = self.folder / "data.json", list(self.folder.glob("*.safetensors"))
+        found = read_json(file).get("data") if file.exists() else "scenes" if parts else data
+        _same(self.folder, "data", found, data)
+        if data != "scenes":
+            write_json(file, {"data": data})
+
     def tensors(
         self, name: str, make: Callable[[], dict[str, Tensor]], **made_of: Any
     ) -> dict[str, Tensor]:
@@ -161,6 +184,7 @@ def train_all(
     shards: Path | None = None,
     team: Team = ALONE,
     lanes: int = 8,
+    plan: TextToImageRecipe | None = None,
 ) -> TextToImage:
     """Train the three parts, or go on, and write the whole model.
 
@@ -173,22 +197,25 @@ def train_all(
             from latents in memory.
         team: who trains the transformer. The two small parts are the first process's work.
         lanes: shards that are open at a time.
+        plan: None: the tier's recipe, on scenes.
 
     Returns:
         the model, on that device.
+
+    Raises:
+        CheckpointError: another recipe, or other data, left something in the Workshop's folder.
     """
-    plan = text_to_image_recipe(tier)
+    plan = plan or text_to_image_recipe(tier)
     shop = Workshop(work or DATA / "runs" / f"text_to_image_{tier}", torch.device(device))
     with team.first_goes_ahead():
+        shop.claim(plan.data)
         vae = shop.part(
             "vae",
             plan.vae.build(),
             plan.vae.loss,
             plan.vae.batches,
             plan.vae.training,
-            lambda vae: {
-                "scaling_factor": measure_scaling_factor(vae, plan.vae.size, world=plan.world)
-            },
+            lambda vae: {"scaling_factor": scaling_factor_of(vae, plan.some())},
         )
         clip = shop.part(
             "clip", plan.clip.build(), clip_loss, plan.clip.batches, plan.clip.training
@@ -223,7 +250,7 @@ def train_all(
     )
     if team.is_first:
         pipe.save_pretrained(out)
-        write_json(out / "training.json", {"tier": tier} | shop.log)
+        write_json(out / "training.json", {"tier": tier} | plan.about() | shop.log)
     team.wait()
     return pipe
 
@@ -242,19 +269,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m t2i.text_to_image_runs", description=main.__doc__
     )
+    parser.add_argument("command", nargs="?", choices=("train",), help="there is no other")
     parser.add_argument("--tier", choices=tuple(RECIPES), default="cpu")
-    parser.add_argument("--out", type=Path, default=CHECKPOINT, help="folder of the model")
+    parser.add_argument("--data", type=Path, help="pictures to learn from in place of scenes")
+    parser.add_argument("--out", type=Path, help="folder of the model")
     parser.add_argument("--work", type=Path, help="folder of what is finished so far")
     parser.add_argument("--shards", type=Path, help="folder of shards to learn from")
     parser.add_argument("--lanes", type=int, default=8, help="shards that are open at a time")
     parser.add_argument("--fsdp", action="store_true", help="under torchrun: share out the weights")
     options = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    with joined_team(options.fsdp) as team:
-        how = (options.out, options.work, device, options.shards, team, options.lanes)
-        train_all(options.tier, *how)
+    out, prompt = options.out or CHECKPOINT, "a red seven"
+    how = {"device": "cuda" if torch.cuda.is_available() else "cpu", "shards": options.shards}
+    try:
+        with joined_team(options.fsdp) as team:
+            how |= {"team": team, "lanes": options.lanes}
+            if options.data:
+                from t2i.picture_runs import train_on_pictures  # it stands on this module
+
+                where = (options.data, options.tier, options.out, options.work)
+                out, prompt = train_on_pictures(*where, **how)[1], "one of the captions"
+            else:
+                train_all(options.tier, out, options.work, **how)
+    except (FilesError, CheckpointError) as error:
+        sys.exit(f"{error}")
     if team.is_first:
-        print(f'The model is in {options.out}: python -m t2i.sample "a red seven" --out seven.png')
+        told = f" --model {out}" if options.data else ""
+        print(f'The model is in {out}: python -m t2i.sample "{prompt}" --out picture.png{told}')
 
 
 if __name__ == "__main__":

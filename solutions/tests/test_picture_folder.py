@@ -1,11 +1,14 @@
 """Folders of pictures: every kind of file is read or named, and what is held out is never shown."""
 
+import ast
+import itertools
 import json
 import os
+import shutil
 import socket
-import subprocess
 import sys
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -14,10 +17,19 @@ import pytest
 import torch
 from PIL import Image
 
+from t2i import picture_folder, text_to_image_runs
 from t2i.byte_words import split_words
+from t2i.checkpoint import CheckpointError, load_tensors
 from t2i.folders import FilesError
 from t2i.heldout_names import split_names
+from t2i.latents import BlockMeans, LatentSpace
 from t2i.picture_folder import read_folder
+from t2i.picture_recipes import PicturesInOrder, picture_recipe
+from t2i.picture_runs import train_on_pictures
+from t2i.text_to_image import TextToImage
+from t2i.text_to_image_recipes import CHECKPOINT, RECIPES, encode_scenes
+from t2i.text_to_image_runs import train_all
+from t2i.training import TrainConfig
 
 EMOJI = Path(os.environ.get("T2I_DATA", "nowhere")) / "noto-emoji"
 needs_emoji = pytest.mark.skipif(
@@ -256,10 +268,11 @@ def test_what_is_wrong_with_a_folder_is_said_in_one_sentence(tmp_path, case):
     assert "\n" not in str(caught.value)
 
 
-def test_only_those_who_have_a_folder_wait_for_datasets():
-    code = "import sys, t2i.picture_folder; print('datasets' in sys.modules)"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ended.stdout == "False\n"
+def test_no_module_waits_for_datasets_before_it_has_a_folder():
+    for path in Path(picture_folder.__file__).parent.glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:  # not within functions
+            named = [alias.name for alias in getattr(node, "names", [])]
+            assert "datasets" not in [*named, getattr(node, "module", "")], path.name
 
 
 # --- what is held out
@@ -324,3 +337,175 @@ def test_the_emoji_that_are_held_out_differ_in_one_attribute():
     # several kinds of attribute are among them: gender, tone of skin, a thing's size
     assert {frozenset(pair) for pair in (("man", "woman"), ("dark", "light"))} <= exchanged
     assert len(exchanged) > 10
+
+
+# --- training on a folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """32 pictures, left or right half in one of four colours, and one that is broken."""
+    folder, rows = tmp_path_factory.mktemp("pictures"), []
+    colours = {"red": RED, "blue": BLUE, "white": WHITE, "green": (0, 255, 0)}
+    for sort, side, colour in itertools.product(range(4), ("left", "right"), colours):
+        image = Image.new("RGB", (40, 40), (60 * sort, 0, 60))
+        image.paste(colours[colour], (20 * (side == "right"), 0, 20 + 20 * (side == "right"), 40))
+        image.save(folder / f"{sort}_{side}_{colour}.png")
+        rows.append(row(f"{sort}_{side}_{colour}.png", f"{colour} {'abcd'[sort]} {side}"))
+    (folder / "broken.png").write_text("no picture")
+    return write_rows(folder, *rows, row("broken.png"))
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """The smoke tier in four steps a part."""
+    few, smoke = TrainConfig(steps=4, save_every=2), RECIPES["smoke"]
+    vae, clip = (replace(part, training=few) for part in (smoke.vae, smoke.clip))
+    RECIPES["tiny_pictures"] = replace(smoke, vae=vae, clip=clip, training=few)
+    yield "tiny_pictures"
+    del RECIPES["tiny_pictures"]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, pictures, tmp_path_factory):
+    place, cache = tmp_path_factory.mktemp("run"), datasets.config.HF_DATASETS_CACHE
+    datasets.config.HF_DATASETS_CACHE = str(place / "cache")
+    pipe, out = train_on_pictures(pictures, tiny, place / "model", place / "parts")
+    datasets.config.HF_DATASETS_CACHE = cache
+    return pipe, out, place / "parts"
+
+
+def test_a_model_of_a_folder_draws_and_remembers_what_it_never_saw(trained, pictures):
+    _, out, _ = trained
+    log = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    assert log["pictures"] == 30 and len(log["held_out"]) == 2
+    assert log["skipped"] == {"not readable as a picture": 1}
+    again = TextToImage.from_pretrained(out)
+    assert again(log["held_out"], 2)[0].size == (32, 32)
+    assert len(again.tokenizer.encode("green left")) == 4  # start, a piece a word, end
+    assert {path.suffix for path in pictures.iterdir()} == {".png", ".jsonl"}
+
+
+def test_all_three_learn_from_the_same_pictures_and_from_no_held_out_one(pictures, tiny):
+    plan, everything = picture_recipe(tiny, pictures), read_folder(pictures, 32)
+    picture_of = dict(zip(everything.captions, everything.images(), strict=True))
+    assert len(plan.source) == 30 and len(plan.source.held_out) == 2
+    assert {*plan.source.captions, *plan.source.held_out} == picture_of.keys()
+    hidden = [picture_of[caption] for caption in plan.source.held_out]
+    several = [plan.vae.batches(), plan.clip.batches(), plan.encoded()]
+    for batches in several:
+        for _ in range(1 if batches is several[-1] else 4):
+            for picture, told in zip(*next(batches), strict=True):
+                caption = plan.clip.tokenizer.decode(told.tolist())
+                assert caption in plan.source.captions
+                assert torch.equal(picture, picture_of[caption])
+                assert not any(torch.equal(picture, each) for each in hidden)
+    parts = PicturesInOrder(plan.source, 7)
+    assert [len(next(parts)[0]) for _ in range(5)] == [7, 7, 7, 7, 2]
+    assert torch.equal(plan.some(1)[0], picture_of[plan.source.captions[0]])
+
+
+def test_every_picture_is_encoded_once_in_its_order(pictures, tiny):
+    plan = picture_recipe(tiny, pictures)
+    space = LatentSpace(BlockMeans(4, logvar=-30.0), 2.0)
+    in_parts = PicturesInOrder(plan.source, 7)
+    z_0, tokens = encode_scenes(space, in_parts, plan.scenes)
+    assert plan.scenes == 30 and torch.equal(tokens, plan.source.tokens)
+    means = torch.nn.functional.avg_pool2d(plan.some(), 4)
+    torch.testing.assert_close(z_0.float(), 2 * means, atol=2e-3, rtol=1e-3)
+
+
+def test_few_pictures_make_small_batches_and_one_is_too_few(pictures, tiny, tmp_path):
+    for name in ("0_left_red.png", "1_left_red.png", "2_right_blue.png"):
+        shutil.copy(pictures / name, tmp_path / name)
+    write_rows(tmp_path, *(row(name, f"{name} {'long ' * 30}") for name in os.listdir(tmp_path)))
+    plan = picture_recipe(tiny, tmp_path)
+    images, tokens = next(plan.clip.batches())
+    assert len(images) == 3 and tokens.shape == (3, 24)
+    assert (tokens[:, -1] == plan.clip.tokenizer.end).all()
+    assert len(plan.source.report.handled["caption cut to 24 tokens"]) == 3
+    assert len(next(plan.batches(torch.zeros(3, 4, 8, 8), tokens))[0]) == 3
+    write_rows(tmp_path, row("0_left_red.png", "alone"))
+    with pytest.raises(FilesError, match="has 1 picture to train on, and 2 or more are needed"):
+        picture_recipe(tiny, tmp_path)
+
+
+class Stop(Exception):
+    pass
+
+
+def test_stopped_and_run_again_it_ends_at_the_same_weights(
+    trained, pictures, tiny, tmp_path, monkeypatch
+):
+    real = text_to_image_runs.train
+
+    def three_steps(*given, **more):
+        for number, state in enumerate(real(*given, **more)):
+            yield state
+            if number == 2:
+                raise Stop
+
+    monkeypatch.setattr(text_to_image_runs, "train", three_steps)
+    stops = 0
+    while not (tmp_path / "model" / "model_index.json").exists():
+        try:
+            train_on_pictures(pictures, tiny, tmp_path / "model", tmp_path / "parts")
+        except Stop:
+            stops += 1
+            assert stops < 10 and not (tmp_path / "model").exists()
+    assert stops == 3  # after step 3 of each part, and step 4 is made anew from step 2
+    for part in ("vae", "clip", "latents", "transformer"):
+        ours, expected = (
+            load_tensors(folder / f"{part}.safetensors")[0]
+            for folder in (tmp_path / "parts", trained[2])
+        )
+        assert all(torch.equal(ours[name], expected[name]) for name in expected)
+
+
+def test_what_belongs_to_other_pictures_or_to_scenes_is_refused(trained, pictures, tiny, tmp_path):
+    _, out, parts = trained
+    other = tmp_path / "other"
+    shutil.copytree(pictures, other)
+    Image.new("RGB", (40, 40), RED).save(other / "0_left_red.png")
+    with pytest.raises(CheckpointError, match="with data 30 pictures .*, the recipe has 30 pict"):
+        train_on_pictures(other, tiny, out, parts)
+    with pytest.raises(CheckpointError, match="with data 30 pictures .*, the recipe has scenes"):
+        train_all(tiny, out, parts)
+    scenes = tmp_path / "scenes"
+    scenes.mkdir()
+    (scenes / "vae.safetensors").touch()
+    with pytest.raises(CheckpointError, match="with data scenes, the recipe has 30 pictures"):
+        train_on_pictures(pictures, tiny, out, scenes)
+    moved = tmp_path / "moved"
+    shutil.copytree(pictures, moved)
+    assert picture_recipe(tiny, moved).data == picture_recipe(tiny, pictures).data
+
+
+def test_it_writes_neither_among_the_pictures_nor_over_the_courses_model(pictures, tiny, tmp_path):
+    with pytest.raises(FilesError, match="lies in the folder of the pictures"):
+        train_on_pictures(pictures, tiny, pictures / "model", tmp_path)
+    with pytest.raises(FilesError, match="holds the course's own model"):
+        train_on_pictures(pictures, tiny, CHECKPOINT, tmp_path)
+    with pytest.raises(FilesError, match="Shards are made of scenes alone"):
+        train_on_pictures(pictures, tiny, tmp_path / "model", tmp_path, shards=tmp_path)
+
+
+def test_the_command_trains_on_a_folder_or_says_in_one_sentence_why_not(
+    trained, pictures, tiny, tmp_path, monkeypatch, capsys
+):
+    _, out, parts = trained
+    command = ["runs", "train", "--tier", tiny, "--out", str(out), "--work", str(parts)]
+    monkeypatch.setattr(sys, "argv", [*command, "--data", str(pictures)])
+    text_to_image_runs.main()
+    told = capsys.readouterr().out
+    assert f"{pictures}: 32 pictures with captions." in told
+    assert "skipped, not readable as a picture: 1 (broken.png: cannot identify image" in told
+    assert "held out of training, a word from a seen name: 2 (" in told
+    assert "Learning from 30 of them; 2 are held out." in told
+    assert f"--model {out}" in told.splitlines()[-1]
+    monkeypatch.setattr(sys, "argv", [*command, "--data", str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit, match="^There is no folder .*nowhere"):
+        text_to_image_runs.main()
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit, match="the recipe has scenes"):
+        text_to_image_runs.main()
