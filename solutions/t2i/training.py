@@ -15,7 +15,6 @@ Stop it whenever you like, even with the power switch: the same cell run again g
 last checkpoint and ends at the very same weights, bit for bit.
 """
 
-import contextlib
 import copy
 import dataclasses
 import math
@@ -28,13 +27,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from t2i.batches import Batches, batch_length, random_stream, to_device
 from t2i.checkpoint import CheckpointError, load_into, load_tensors, save_tensors
 from t2i.distributed import ALONE, Team, part_like
-from t2i.optim import make_optimizers, native_bf16, set_learning_rates
+from t2i.optim import make_optimizers, set_learning_rates
+from t2i.precision import fastest_precision
 
 # Under autocast torch tells of every RMSNorm that its weights are float32. So they should be.
 warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
@@ -182,21 +181,6 @@ def ema_decay_at(step: int, config: TrainConfig) -> float:
     """
     horizon = max(1.0, config.ema_horizon * config.steps)
     return min(1 - 1 / horizon, (1 + step) / (10 + step))
-
-
-@contextlib.contextmanager
-def fastest_precision(device: torch.device) -> Iterator[None]:
-    """bfloat16 where the hardware multiplies it natively, else plain float32.
-
-    On a processor, torch's fused attention learns slowly in bfloat16 (2.14: the way back takes
-    five times as long as in float32), so there attention is multiplied out.
-    """
-    with contextlib.ExitStack() as stack:
-        if native_bf16(device):
-            stack.enter_context(torch.autocast(device.type, torch.bfloat16))
-            if device.type == "cpu":
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        yield
 
 
 def _is_time_to_save(step: int, config: TrainConfig) -> bool:

@@ -1,0 +1,42 @@
+"""The numbers of a training on a processor: bfloat16 where it has it, and attention as products."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from t2i import precision
+from t2i.precision import MultipliedOut, fastest_precision, multiplied_out
+
+QUERY, KEY, VALUE = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 7, 8), torch.randn(2, 3, 7, 4)
+SEEN = torch.tensor([True, True, False, True, False, True, True]).expand(2, 1, 1, 7)
+
+
+@pytest.mark.parametrize("mask", [None, SEEN, torch.randn(5, 7)])
+def test_multiplied_out_is_torchs_attention(mask):
+    wanted = F.scaled_dot_product_attention(QUERY, KEY, VALUE, attn_mask=mask)
+    torch.testing.assert_close(multiplied_out(QUERY, KEY, VALUE, mask), wanted)
+
+
+def test_attention_is_multiplied_out_while_it_lasts_and_only_plain_attention(monkeypatch):
+    calls = []
+    monkeypatch.setattr(precision, "multiplied_out", lambda *args, **named: calls.append(named))
+    with MultipliedOut():
+        F.scaled_dot_product_attention(QUERY, KEY, VALUE, attn_mask=SEEN)
+        seen = F.scaled_dot_product_attention(QUERY, KEY, VALUE, is_causal=True)
+    assert [list(named) for named in calls] == [["attn_mask"]]
+    torch.testing.assert_close(
+        seen, F.scaled_dot_product_attention(QUERY, KEY, VALUE, None, 0, True)
+    )
+    F.scaled_dot_product_attention(QUERY, KEY, VALUE)
+    assert len(calls) == 1
+
+
+def test_gradients_agree_in_bfloat16(monkeypatch):
+    """As near to float32's as torch's own attention comes, within its rounding."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    query = QUERY.clone().requires_grad_()
+    F.scaled_dot_product_attention(query, KEY, VALUE, attn_mask=SEEN).square().sum().backward()
+    exact, query.grad = query.grad, None
+    with fastest_precision(torch.device("cpu")):
+        F.scaled_dot_product_attention(query, KEY, VALUE, attn_mask=SEEN).square().sum().backward()
+    assert (query.grad - exact).norm() < 0.02 * exact.norm() and query.grad.dtype == torch.float32
