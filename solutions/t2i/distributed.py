@@ -12,6 +12,8 @@ averaged over all. So a run may go on with another number of processes than it b
 import contextlib
 import datetime
 import os
+import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -160,11 +162,39 @@ def joined_team(fsdp: bool = False) -> Iterator[Team]:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=_clean_corner(store, rank, size),
+        rank=rank,
+        world_size=size,
+        timeout=PATIENCE,
+    )
     try:
-        yield Team(dist.get_rank(), dist.get_world_size(), fsdp)
+        yield Team(rank, size, fsdp)
     finally:
         dist.destroy_process_group()
+
+
+def _clean_corner(store: "dist.Store", rank: int, size: int) -> "dist.Store":
+    """A corner of torchrun's store in which no process of an earlier try has written.
+
+    The store outlives a restart, and with it the addresses of processes that are dead; who reads
+    them cannot connect (pytorch issue 135712). So everybody says who it is under a name that was
+    never used before, and the first process answers to that name until all have heard it.
+    """
+    me = uuid.uuid4().hex
+    store.set(f"here/{rank}", me)
+    if rank:
+        corner = store.get(f"answer/{me}").decode()  # waits until there is one
+        store.add(f"heard/{corner}", 1)
+        return dist.PrefixStore(corner, store)
+    while store.add(f"heard/{me}", 0) < size - 1:
+        for here in [f"here/{other}" for other in range(1, size)]:
+            if store.check([here]):  # it may be a dead one's: then nobody hears the answer
+                store.set(f"answer/{store.get(here).decode()}", me)
+        time.sleep(0.05)
+    return dist.PrefixStore(me, store)
 
 
 def whole(tensor: Tensor) -> Tensor:
