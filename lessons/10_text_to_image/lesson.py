@@ -43,7 +43,7 @@ First see what it does: three prompts, painted by the course's own copy of the m
 
 # %%
 prompts = ["a green circle", "a pink 2", "a red seven above a blue star"]
-steps = pick(smoke=2, cpu=25, gpu=25)
+steps = pick(smoke=8, cpu=25, gpu=25)
 given, plan = show_text_to_image.ready_model()
 show_text_to_image.gallery(given(prompts, steps), prompts, columns=3, width=6)
 
