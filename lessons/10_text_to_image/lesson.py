@@ -803,6 +803,31 @@ print(f"largest difference to diffusers: {difference:.0e} (below 1e-5 if yours i
 
 # %% [markdown]
 r"""
+## 11. Your own pictures
+
+Nothing in the three trainings knows that the pictures are scenes. Put any pictures into a folder, and beside them a file `metadata.jsonl` that says in each line what one of them shows (Hugging Face calls this layout *imagefolder*). Then `make train data=my_pictures` trains all three parts on them: the tokenizer on your words, the autoencoder on your pictures, CLIP on both, and the transformer. It prints what it did to which file, and which ones it left out; then `make sample prompt="…" out=picture.png model=…` draws. A few of the captions are held out, those that differ from another one in one word that is exchanged elsewhere too: with *red heart*, *blue heart* and *red square*, it is *blue square*. Ask for them at the end, and you see whether your model composes. Mind that a hundred pictures are soon learnt by heart; thousands are better.
+
+A small folder, of four pictures that you drew above. **Predict before you run:** the file has five lines; how many pictures will be read?
+"""
+
+# %%
+import json
+import tempfile
+
+from t2i.picture_folder import read_folder
+
+with tempfile.TemporaryDirectory() as mine:
+    rows = [{"file_name": f"{n}.png", "text": said} for n, said in enumerate(captions[:4])]
+    for line, picture in zip(rows, drawn[:4], strict=True):
+        picture.convert("P").save(Path(mine, line["file_name"]))  # with a palette, as a GIF has it
+    rows += [{"file_name": "lost.png", "text": "a picture that nobody took"}]
+    Path(mine, "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    folder = read_folder(mine, size=16)
+print(folder.report)
+show_text_to_image.gallery(to_pil(folder.images()), folder.captions, columns=4)
+
+# %% [markdown]
+r"""
 ## Three questions
 """
 
@@ -831,7 +856,7 @@ Ten lessons ago there was a picture that drowned in noise. Then a network that s
 - `make mine` takes every definition of yours that passed and builds *your own* `t2i` of them: a text-to-image system, and it tells you how many of its definitions are yours.
 - `make sample prompt="a red seven above a blue star" out=seven.png film=1` paints from the command line, and makes a film of it.
 
-From here you can read the source of any of the large systems, and you will find your own lines in it. Then change something: a new shape, a new word, your own pictures. Nobody knows yet what comes out.
+From here you can read the source of any of the large systems, and you will find your own lines in it. Then change something: a new shape, a new word, pictures of your own. Nobody knows yet what comes out.
 
 **Thank you for walking all the way. It was noise at first, wasn't it?**
 """
