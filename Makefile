@@ -55,8 +55,8 @@ build: ## build the student notebooks from the lessons' text and the package
 test: ## run every test and check of the repository [jobs=2]
 	@$(RUN) -m autograder.selftest $(if $(jobs),--jobs "$(jobs)")
 
-bench: ## time the reference UNet beside the same model in diffusers
-	@$(RUN) -m t2i.bench
+bench: ## time our networks beside the same in diffusers: [only=dit] [json=FILE]
+	@$(RUN) -m t2i.bench $(if $(only),--only "$(only)") $(if $(json),--json "$(json)")
 
 train-classifier: ## train the frozen MNIST classifier and judge anew (minutes)
 	@$(RUN) -m t2i.metrics train
