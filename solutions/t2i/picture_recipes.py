@@ -8,7 +8,7 @@ object, which holds pictures and tokens. `make train data=my_pictures` runs it.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -193,11 +193,16 @@ def picture_recipe(tier: str, folder: str | Path) -> PictureRecipe:
     plan = text_to_image_recipe(tier)
     source = Pictures(read_folder(folder, plan.vae.size), plan.clip.length)
     return PictureRecipe(
-        **vars(plan)
+        **_arguments(TextToImageRecipe, plan)
         | {
-            "vae": PictureVae(**vars(plan.vae), source=source),
-            "clip": PictureClip(**vars(plan.clip), source=source),
+            "vae": PictureVae(**_arguments(VaeRecipe, plan.vae), source=source),
+            "clip": PictureClip(**_arguments(ClipRecipe, plan.clip), source=source),
             "scenes": len(source),
             "source": source,
         }
     )
+
+
+def _arguments(kind: type, plan) -> dict:
+    """What a recipe was made with; what a tier's own kind of recipe adds is for scenes."""
+    return {field.name: getattr(plan, field.name) for field in fields(kind)}

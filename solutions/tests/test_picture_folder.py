@@ -8,7 +8,7 @@ import shutil
 import socket
 import sys
 import unicodedata
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import datasets
@@ -20,6 +20,7 @@ from PIL import Image
 from t2i import picture_folder, text_to_image_runs
 from t2i.byte_words import split_words
 from t2i.checkpoint import CheckpointError, load_tensors
+from t2i.clip_recipes import ClipRecipe
 from t2i.folders import FilesError
 from t2i.heldout_names import split_names
 from t2i.latents import BlockMeans, LatentSpace
@@ -428,6 +429,25 @@ def test_few_pictures_make_small_batches_and_one_is_too_few(pictures, tiny, tmp_
     write_rows(tmp_path, row("0_left_red.png", "alone"))
     with pytest.raises(FilesError, match="has 1 picture to train on, and 2 or more are needed"):
         picture_recipe(tiny, tmp_path)
+
+
+@dataclass(frozen=True)
+class OddClip(ClipRecipe):
+    """A tier may have its own kind of recipe, with scenes of its own."""
+
+    share: float = 0.5
+
+    def batches(self, tokenizer=None):
+        raise AssertionError("scenes were asked for")
+
+
+def test_a_tiers_own_kind_of_recipe_gives_way_to_the_pictures(pictures, tiny, monkeypatch):
+    plan = RECIPES[tiny]
+    given = {field.name: getattr(plan.clip, field.name) for field in fields(ClipRecipe)}
+    monkeypatch.setitem(RECIPES, "odd", replace(plan, clip=OddClip(**given)))
+    made = picture_recipe("odd", pictures)
+    assert next(made.clip.batches())[0].shape[1:] == (3, 32, 32)
+    assert made.clip.length == plan.clip.length and made.clip.training == plan.clip.training
 
 
 class Stop(Exception):
