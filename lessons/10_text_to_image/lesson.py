@@ -561,6 +561,8 @@ for state in train(fresh, text_loss, plan.batches(z_0.float(), tokens), plan.tra
     losses.append(state.loss)
     if time.perf_counter() - begun > pick(smoke=2, cpu=150, gpu=150):
         break
+learnt = len(losses) * plan.batch_size / (time.perf_counter() - begun)
+print(f"{learnt:.0f} latents learnt from a second")
 show.curves(
     range(1, len(losses) + 1),
     {"loss": losses},
@@ -729,46 +731,88 @@ Halve *colour*: so often would *relation* be right if the order of two things we
 
 And compare the held-out lines with the seen ones. *Relations* always have two things, so they belong beside *seen two*. *Pairs* and *phrasings* have one thing in about half of their prompts, so they belong half-way between *seen one* and *seen two*. Near each other: the model composes. Far below: it memorises.
 
-## 9. On paper: four hundred million pictures
+## 9. From two cores to 400 million pictures
 
-Stable Diffusion was trained on some hundreds of millions of pictures from the web. What would *your* code need for 400 million? Three sums.
+Stable Diffusion was trained on some hundreds of millions of pictures from the web. Your loop can go there as it is. What changes is how it is started. One process, eight processes:
 
-**Storage**: latents of 4×64×64 (pictures of 512×512), two bytes a number; and the text vectors, if one keeps them. **Encoding once**: what Stable Diffusion's encoder does for a picture can be counted without computing anything, since on PyTorch's device `meta` tensors have shapes and no numbers.
+```sh
+python -m t2i.text_to_image_runs --tier gpu
+torchrun --nproc-per-node 8 --max-restarts 3 -m t2i.text_to_image_runs --tier gpu --shards data/shards
+```
+
+Each of the eight has a GPU and takes its eighth of every batch, and their gradients are averaged. So the numbers are those of one process, but for rounding; the course's tests compare them. The latents and the words' vectors come from *shards*, tar files of a thousand samples each, because 400 million do not fit into memory. When a process dies, all begin again at the last checkpoint. With `--fsdp` each keeps only its part of the weights: for models that do not fit on one GPU. And `--nnodes` takes more machines, if they share a folder.
+
+What would 400 million take? Three sums, and into two of them goes what your machine did a few minutes ago.
+
+**Storage**: latents of 4×64×64 (pictures of 512×512), two bytes a number, and the vectors of at most 77 tokens.
+"""
+
+# %%
+from t2i import scale, show_scale
+
+n = 400e6  # pictures
+picture, words = scale.latent_bytes(512), scale.prompt_bytes(77, 768)
+print(f"latents {n * picture / 1e12:.0f} TB, text vectors {n * words / 1e12:.0f} TB at most")
+print(f"the tokens alone: {n * 77 * 2 / 1e12:.2f} TB")
+
+# %% [markdown]
+r"""
+The words are larger than the pictures! So our shards leave out what only fills a caption up. (Or one stores tokens, and reads them again in each step.)
+
+**Operations.** A token meets 12·d² weights in a block (d is `dim`), each costs a multiplication and an addition, and attention compares every token with every other:
+
+$$\text{operations of a picture} = \text{depth}\cdot(24\,d^2 N + 4\,d\,N^2), \qquad N = \text{patches} + \text{words}$$
+
+That is forward. Backward costs twice as much, so training costs three times. How much of what a machine *could* do does a training make use of? For your training of section 7 we know all that we need. **Guess first**: half, a tenth, a hundredth?
+"""
+
+# %%
+side = z_0.shape[-1] // plan.dit["patch_size"]
+ours = scale.joint_flops(plan.dit["dim"], plan.dit["depth"], side**2, plan.clip.length)
+peak = scale.measured_peak(device, size=8192 if device == "cuda" else 512)
+share = scale.utilisation(scale.training_flops(ours), learnt, peak)
+print(f"{scale.training_flops(ours):.1e} operations a picture, {learnt:.0f} pictures a second:")
+print(f"{share:.1%} of the {peak:.1e} a second that large matrices reach on this machine")
+
+# %% [markdown]
+r"""
+(Small matrices, the optimiser and everything that is not a matrix keep a machine from its best. Large trainings reach 30 to 50 %.)
+
+**Hours.** Take a model of Stable Diffusion 3's size (2 billion weights: 24 blocks, d = 1536, 32×32 patches), Stable Diffusion's own encoder, and CLIP; let the training see every picture five times. The encoder's operations are counted without computing anything, since on PyTorch's device `meta` tensors have shapes and no numbers. The GPU is an H100, and we let it use the same share of its best as your machine did:
+
+$$\text{hours} = \frac{\text{pictures}\cdot\text{operations of a picture}}{\text{best speed}\cdot\text{share}\cdot 3600}$$
+
+Beside it stands your machine with this lesson's small model, from its two speeds of section 7. **Predict before you run.** Which piece of work takes longest, and how many times as long as the next?
 """
 
 # %%
 from t2i.vae import AutoencoderKL
 from t2i.vae_studies import count_flops
 
-n = 400e6  # pictures
-GPU = 400e12  # operations a second that a modern GPU really reaches in bfloat16
-print(f"latents: {n * 4 * 64 * 64 * 2 / 1e12:.0f} TB")
-print(f"text vectors: {n * 77 * 768 * 2 / 1e12:.0f} TB; tokens alone: {n * 77 * 2 / 1e12:.2f} TB")
 with torch.device("meta"):
     vae = AutoencoderKL(block_channels=(128, 256, 512, 512), layers_per_block=2)
     photo = torch.empty(1, 3, 512, 512)
-    flops = count_flops(lambda: vae.encode(photo))
-print(f"encoding: {flops:.1e} operations each, {n * flops / GPU / 3600:,.0f} GPU-hours for all")
-
-# %% [markdown]
-r"""
-The words' vectors are larger than the pictures! So one stores tokens, and reads them again each time.
-
-**Training.** A weight that works on a token costs one multiplication and one addition forward, and twice that backward: 6 operations. So
-
-$$\text{GPU-hours} = \frac{6\cdot\text{weights a token meets}\cdot\text{tokens}\cdot\text{pictures seen}}{\text{operations a second}\cdot 3600}$$
-
-Take 2 billion weights (a token meets half of them: patches have one stream, words the other), 32×32 patches and 77 words, and let every picture be seen five times.
-"""
+    encoding = count_flops(lambda: vae.encode(photo))
+large = scale.joint_flops(dim=1536, depth=24, patches=32 * 32, words=77)
+works = {
+    "encode the\npictures": (n, encoding),
+    "read the\ncaptions": (n, scale.text_flops(width=768, num_layers=12, words=77)),
+    "train, every\npicture 5 times": (5 * n, scale.training_flops(large)),
+}
+gpu = {work: scale.gpu_hours(*sum_, share * scale.H100) for work, sum_ in works.items()}
+encode, _, learn = works
+here = {encode: n / rate / 3600, learn: 5 * n / learnt / 3600}
+show_scale.hours_chart({"one H100, large model": gpu, "this machine, our model": here})
 
 # %%
-hours = 6 * (2e9 / 2) * (32 * 32 + 77) * (5 * n) / GPU / 3600
-print(f"{hours:,.0f} GPU-hours: {hours / 24 / 256:.1f} days on 256 GPUs")
+total = sum(gpu.values())
+print(f"training takes {gpu[learn] / gpu[encode]:.0f} times as long as encoding")
+print(f"together {total:,.0f} GPU-hours: {total / 24 / 256:.1f} days on 256 GPUs")
 show_text_to_image.one_pass(n)
 
 # %% [markdown]
 r"""
-Formulas are kind. They leave out attention's own cost, waiting for data, broken machines, and all the trainings that came before the one that worked: Stable Diffusion 1's [model card](https://huggingface.co/CompVis/stable-diffusion-v1-4) names 150,000 hours, on older GPUs. But one thing is right: *encoding once is cheap, training is dear*.
+Formulas are kind. They leave out waiting for data, broken machines, and all the trainings that came before the one that worked. And our share is a small model's: a large one has larger matrices and uses more. Stable Diffusion 1's [model card](https://huggingface.co/CompVis/stable-diffusion-v1-4) names 150,000 hours, on older GPUs. But one thing is right: *encoding once is cheap, training is dear*.
 
 ## 10. What was left out, and where these lines live in real systems
 

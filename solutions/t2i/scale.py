@@ -103,7 +103,7 @@ def gpu_hours(pictures: float, flops: float, flops_per_second: float) -> float:
 
 
 def measured_peak(
-    device: torch.device | str = "cpu", size: int = 1024, seconds: float = 0.3
+    device: torch.device | str = "cpu", size: int = 512, seconds: float = 0.5
 ) -> float:
     """Operations a second that this machine reaches in large matrix products, measured now.
 

@@ -31,8 +31,9 @@ def hours_chart(hours: Mapping[str, Mapping[str, float]]) -> Picture:
     for amount, name in ((DAY, "a day"), (YEAR, "a year")):
         axes.axvline(amount, color=BLACK, lw=0.8, ls=":")
         axes.text(amount, -0.62, name, ha="center", va="bottom", fontsize=8.5)
-    axes.legend(loc="lower right", fontsize=8.5)
-    return Picture(figure, "Bars of hours, each line ten times the one before. " + "; ".join(told))
+    axes.legend(loc="center right", fontsize=8.5)
+    alt = "Bars of hours, each line ten times the one before. " + "; ".join(told).replace("\n", " ")
+    return Picture(figure, alt)
 
 
 def in_words(hours: float) -> str:
