@@ -71,6 +71,13 @@ class Student:
         """Put a tensor there to stay: `.call("clone")` says what became of it."""
         return self.request("hold", value=value)
 
+    def elsewhere(self, value: Tensor) -> "Handle":
+        """Put a tensor of this shape there on torch's meta device, which stands for a GPU.
+
+        What lies there comes back as a Foreign; a tensor that comes back lies on the CPU.
+        """
+        return self.request("elsewhere", value=value)
+
     def request(self, do: str, **message: Any) -> Any:
         """Ask the child for one thing; serve its calls of our functions meanwhile.
 

@@ -13,6 +13,7 @@ from autograder.grader import grade
 from autograder.lesson import LessonError
 from autograder.process import Worker
 from autograder.remote import Handle, RemoteError, Student
+from autograder.wire import Foreign
 from autograder.worker import CPU_SECONDS
 
 IMPORT = "import torch"
@@ -110,6 +111,28 @@ def draw():
         assert torch.equal(picture.pixels(), expected) and other == "no picture"
         with pytest.raises(RemoteError):
             student.hold("no picture").pixels()
+    finally:
+        worker.end_session()
+
+
+def test_what_lies_elsewhere_is_told_from_what_lies_on_the_cpu(worker):
+    """torch's meta device stands for a GPU: a tensor made without device= shows."""
+    code = """
+import torch
+def beside(x):
+    return torch.ones(3, device=x.device)
+def forgotten(x):
+    return torch.ones(3)
+def mixed(x):
+    return x + torch.ones(3)
+"""
+    student = Student(worker, Submission((Piece("cell 1", code),)))
+    try:
+        x = student.elsewhere(torch.zeros(3))
+        assert isinstance(student.beside(x), Foreign)
+        assert torch.equal(student.forgotten(x), torch.ones(3))
+        with pytest.raises(RemoteError, match="device"):
+            student.mixed(x)
     finally:
         worker.end_session()
 

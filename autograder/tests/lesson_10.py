@@ -583,11 +583,17 @@ def test_walk_reports_each_step(student, rng):
         "on_step gets a number and two tensors: on_step(t_next, x, direction).",
     )
     moments = [float(t) for t, _, _ in seen if isinstance(t, float | int | Tensor)]
+    numbers = not any(isinstance(t, Tensor) for t, _, _ in seen)
     if len(moments) == 4 and matches(torch.tensor(moments), UNEVEN[:-1]):
         fail("on_step is told where the step began; it wants t_next, where the step has ended.")
     expect(
         len(moments) == 4 and matches(torch.tensor(moments), UNEVEN[1:]),
         "on_step's first argument is t_next, the time at which the step has ended.",
+    )
+    expect(
+        numbers,
+        "on_step is told the time as a tensor; it wants a plain number, as .tolist() and .item() "
+        "give it.",
     )
     after = [*(x for x, _ in model.calls[1:]), end]
     for (_, x, direction), (before, t), right in zip(seen, model.calls, after, strict=True):
@@ -626,6 +632,31 @@ def test_walk_leaves_its_arguments(student, rng):
     steady = torch.ones_like(x_1)
     unchanged(student, lambda h: student.sample_euler(lambda *_: steady, h, UNEVEN), x_1, "x_1")
     unchanged(student, lambda h: student.sample_euler(best, x_1, h), UNEVEN, "times")
+
+
+@exercise("sample_euler")
+def test_walk_on_another_device(student, rng):
+    """As on a GPU: the times lie on the CPU, the points elsewhere."""
+    x_1, asked = student.elsewhere(normal(rng, 3, 2)), []
+
+    def model(x_t=None, t=None):
+        asked.append(t)
+        return x_1  # a direction that lies there, too
+
+    answer_of(lambda: student.sample_euler(model, x_1, UNEVEN))
+    expect(
+        not any(isinstance(t, Tensor) for t in asked),
+        "On a GPU the model would get an x there and a t on the CPU, and stop. t belongs where x "
+        "is: whoever makes a tensor says device=x.device.",
+    )
+
+
+def answer_of(call: Callable) -> object:
+    """What comes back, or None: code that looks at numbers stops where there are none."""
+    try:
+        return call()
+    except RemoteError:
+        return None
 
 
 # --- encode_prompt --------------------------------------------------------------------------------
@@ -847,6 +878,34 @@ def test_one_prompt_that_is_too_long(student, rng):
 @exercise("encode_prompt")
 def test_empty_prompts(student, rng):
     check_reading(student, rng, ["", "", ""], "empty prompts")
+
+
+@exercise("encode_prompt")
+def test_reading_on_another_device(student, rng):
+    """As on a GPU: the tokenizer counts on the CPU, the encoder lies elsewhere."""
+    reader, given = Reader(student, rng), []
+    context, pooled, positions = (
+        student.elsewhere(normal(rng, *shape, WIDTH)) for shape in ((2, LENGTH), (2,), (LENGTH,))
+    )
+
+    def vectors(tokens=None, *_, **__):
+        given.append(tokens)
+        return context, pooled
+
+    layer = student.new_torch("Linear", WIDTH, 5, bias=False).call("to", "meta")
+    end = reader.theirs.eos_token_id
+    text = thing(student, vectors, positions=positions, tokens=layer, end_token=end)
+    answer = answer_of(lambda: student.encode_prompt(reader.tokenizer, text, TEXTS[:2]))
+    expect(
+        not any(isinstance(tokens, Tensor) for tokens in given),
+        "On a GPU the encoder would get tokens that lie on the CPU, and stop. Move them to where "
+        "its weights are, text.positions.device.",
+    )
+    expect(
+        not (isinstance(answer, list | tuple) and any(isinstance(p, Tensor) for p in answer)),
+        "On a GPU a part of the Prompt would be left on the CPU. Each belongs where the encoder's "
+        "weights are, text.positions.device.",
+    )
 
 
 # --- TextToImage.__call__ -------------------------------------------------------------------------

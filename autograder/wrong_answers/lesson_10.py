@@ -837,6 +837,51 @@ def sample_euler(model, x_1, times, on_step=None):
     return path
 """,
     ),
+    dict(
+        exercise="sample_euler",
+        name="t_left_on_the_cpu",
+        says="t belongs where x is",
+        code="""
+def sample_euler(model, x_1, times, on_step=None):
+    x = x_1
+    for t, t_next in zip(times[:-1].tolist(), times[1:].tolist()):
+        direction = model(x, torch.full((len(x),), t))
+        x = x + (t_next - t) * direction
+        if on_step is not None:
+            on_step(t_next, x, direction)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_euler",
+        name="a_row_of_times_left_on_the_cpu",
+        says="t belongs where x is",
+        code="""
+def sample_euler(model, x_1, times, on_step=None):
+    x = x_1
+    for t, t_next in zip(times, times[1:]):
+        direction = model(x, t.repeat(len(x)))
+        x = x + (t_next - t).item() * direction
+        if on_step is not None:
+            on_step(t_next.item(), x, direction)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_euler",
+        name="on_step_with_a_tensor",
+        says="time as a tensor",
+        code="""
+def sample_euler(model, x_1, times, on_step=None):
+    x = x_1
+    for t, t_next in zip(times[:-1], times[1:]):
+        direction = model(x, torch.full((len(x),), t, device=x.device))
+        x = x + (t_next - t) * direction
+        if on_step is not None:
+            on_step(t_next, x, direction)
+    return x
+""",
+    ),
     # --- encode_prompt ---
     dict(
         exercise="encode_prompt",
@@ -1040,6 +1085,28 @@ def encode_prompt(tokenizer, text, prompts):
     mask = words_mask(tokens, text.end_token)
     mask[:, 0] = False
     return Prompt(context, mask, pooled)
+""",
+    ),
+    dict(
+        exercise="encode_prompt",
+        name="tokens_left_on_the_cpu",
+        says="tokens that lie on the CPU",
+        code="""
+def encode_prompt(tokenizer, text, prompts):
+    tokens = tokenizer(prompts, len(text.positions))
+    context, pooled = text(tokens)
+    return Prompt(context, words_mask(tokens, text.end_token), pooled)
+""",
+    ),
+    dict(
+        exercise="encode_prompt",
+        name="mask_left_on_the_cpu",
+        says="left on the CPU",
+        code="""
+def encode_prompt(tokenizer, text, prompts):
+    tokens = tokenizer(prompts, len(text.positions))
+    context, pooled = text(tokens.to(text.positions.device))
+    return Prompt(context, words_mask(tokens, text.end_token), pooled)
 """,
     ),
     # --- TextToImage.__call__ ---
@@ -1888,7 +1955,7 @@ def logit_normal_times(gaussian, mean=0.0, std=1.0):
 def sample_euler(model, x_1, times, on_step=None):
     x = x_1.clone()
     for i in range(len(times) - 1):
-        t = times[i].expand(x.shape[0])
+        t = times[i].to(x.device).expand(x.shape[0])
         step = times[i + 1] - times[i]
         v = model(x, t)
         x = x + step.to(x.dtype) * v
@@ -1904,7 +1971,7 @@ def sample_euler(model, x_1, times, on_step=None):
 def sample_euler(model, x_1, times, on_step=None):
     x = x_1
     for t, dt in zip(times, times.diff()):
-        v = model(x, t * torch.ones(len(x)))
+        v = model(x, t * torch.ones(len(x), device=x.device))
         x = torch.add(x, v, alpha=float(dt))
         if on_step is not None:
             on_step(float(t + dt), x, v)
@@ -1919,7 +1986,7 @@ def sample_euler(model, x_1, times, on_step=None):
     from_here, i = x_1.detach().clone(), 0
     stops = [float(t) for t in times]
     while i + 1 < len(stops):
-        v = model(from_here.clone(), torch.tensor([stops[i]] * len(from_here)))
+        v = model(from_here.clone(), from_here.new_tensor([stops[i]] * len(from_here)))
         from_here -= (stops[i] - stops[i + 1]) * v
         i += 1
         if on_step is not None:
@@ -1934,7 +2001,7 @@ def sample_euler(model, x_1, times, on_step=None):
 def walk_on(model, x, times, on_step):
     if len(times) < 2:
         return x
-    v = model(x, torch.full((len(x),), float(times[0])))
+    v = model(x, torch.full((len(x),), float(times[0])).to(x))
     x = x + (float(times[1]) - float(times[0])) * v
     if on_step is not None:
         on_step(float(times[1]), x, v)
@@ -1953,9 +2020,9 @@ def sample_euler(model, x_1, times, on_step=None):
         code="""
 def encode_prompt(tokenizer, text, prompts):
     length = text.positions.shape[0]
-    tokens = tokenizer(list(prompts), length)
+    tokens = tokenizer(list(prompts), length).to(text.positions.device)
     hidden, end = text(tokens)
-    places = torch.arange(length)
+    places = torch.arange(length, device=tokens.device)
     last = (tokens == text.end_token).int().argmax(dim=1)
     return Prompt(context=hidden, mask=places[None] <= last[:, None], pooled=end)
 """,
@@ -1967,7 +2034,7 @@ def encode_prompt(tokenizer, text, prompts):
 def encode_prompt(tokenizer, text, prompts):
     parts = []
     for prompt in prompts:
-        tokens = tokenizer([prompt], len(text.positions))
+        tokens = tokenizer([prompt], len(text.positions)).to(text.tokens.weight.device)
         context, pooled = text(tokens)
         parts.append((context[0], words_mask(tokens, text.end_token)[0], pooled[0]))
     return Prompt(*(torch.stack(kind) for kind in zip(*parts)))
