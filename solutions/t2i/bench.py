@@ -76,15 +76,16 @@ def show(result: dict) -> None:
     console = Console()
     for found in result["pairs"].values():
         table = Table(title=f"{found['title']}, batch {found['batch_size']}")
-        for column in ("step", "ours", "diffusers", "ratio", "GFLOP/s", "utilisation"):
+        for column in ("step", "ours", "diffusers", "ratio", "own time", "GFLOP/s", "MFU"):
             table.add_column(column, justify="left" if column == "step" else "right")
         for kind in ("training", "sampling"):
             values = found[kind]
-            share = values["model_flop_utilisation"]
+            share, own = values["model_flop_utilisation"], values["processor_ratio"]
             table.add_row(
                 kind,
                 *(spread(values["seconds"][who]) for who in ("ours", "diffusers")),
                 f"{values['ratio']:.3f}",
+                "" if own is None else f"{own:.3f}",
                 f"{values['model_flops_per_second'] / 1e9:.0f}",
                 "unknown" if share is None else f"{share:.1%}",
             )
@@ -99,8 +100,9 @@ def show(result: dict) -> None:
 
 def spread(seconds: list[float]) -> str:
     """The median over the runs, and the fastest and slowest of them."""
-    low, middle, high = (1000 * f(seconds) for f in (min, statistics.median, max))
-    return f"{middle:.3g} ms ({low:.3g} to {high:.3g})"
+    low, middle, high = (1000 * of(seconds) for of in (min, statistics.median, max))
+    digits = 0 if middle >= 100 else 2
+    return f"{middle:.{digits}f} ms\n({low:.{digits}f} to {high:.{digits}f})"
 
 
 def describe(how: Settings) -> dict:

@@ -79,19 +79,36 @@ def time_pair(pair: Pair, how: Settings, runs: int, steps: int) -> dict:
     for kind, make in (("sampling", sampling_step), ("training", training_step)):
         calls = {name: make(model, inputs, how) for name, model in models.items()}
         seconds = {name: [] for name in calls}
+        busy = {name: [] for name in calls}
         for times in alternating(calls, how.device, runs, steps):
             for name, values in times.items():
-                seconds[name].append(statistics.median(values))
-        result[kind] = judged(seconds, flops[kind], how.device)
+                wall, processor = zip(*values, strict=True)
+                seconds[name].append(statistics.median(wall))
+                busy[name].append(statistics.median(processor))
+        result[kind] = judged(seconds, busy, flops[kind], how.device)
     return result
 
 
-def judged(seconds: dict[str, list[float]], flops: int, device: torch.device) -> dict:
-    """Medians, their ratio, and our network's operations a second beside the GPU's peak."""
+def judged(
+    seconds: dict[str, list[float]], busy: dict[str, list[float]], flops: int, device: torch.device
+) -> dict:
+    """Medians, their ratio, and our network's operations a second beside the GPU's peak.
+
+    Args:
+        seconds: of each run by the clock.
+        busy: the processor's own seconds. They leave out what other programs took meanwhile, and
+            so tell more on a processor that is shared; on a GPU they mean nothing.
+        flops: of a step.
+        device: where it was taken.
+    """
     medians = {name: statistics.median(values) for name, values in seconds.items()}
+    own = {name: statistics.median(values) for name, values in busy.items()}
     speed, peak = flops / medians["ours"], peak_flops(device)
+    on_processor = device.type == "cpu"
     return {
         "seconds": seconds,
+        "processor_seconds": busy if on_processor else None,
+        "processor_ratio": own["ours"] / own["diffusers"] if on_processor else None,
         "ours_median": medians["ours"],
         "diffusers_median": medians["diffusers"],
         "ratio": medians["ours"] / medians["diffusers"],
@@ -103,8 +120,11 @@ def judged(seconds: dict[str, list[float]], flops: int, device: torch.device) ->
 
 def alternating(
     calls: dict[str, Callable[[], None]], device: torch.device, runs: int, steps: int
-) -> Iterator[dict[str, list[float]]]:
-    """The seconds of every call, run by run; who is first changes from step to step."""
+) -> Iterator[dict[str, list[tuple[float, float]]]]:
+    """The seconds of every call, by the clock and of the processor, run by run.
+
+    Who is first changes from step to step.
+    """
     for call in calls.values():
         call()  # the first one allocates memory, compiles, and is not timed
     names = list(calls)
@@ -112,10 +132,11 @@ def alternating(
         times = {name: [] for name in calls}
         for step in range(steps):
             for name in names if step % 2 == 0 else reversed(names):
-                started = time.perf_counter()
+                started = time.perf_counter(), time.process_time()
                 calls[name]()
                 wait_for(device)
-                times[name].append(time.perf_counter() - started)
+                ended = time.perf_counter(), time.process_time()
+                times[name].append((ended[0] - started[0], ended[1] - started[1]))
         names.reverse()
         yield times
 

@@ -72,11 +72,14 @@ def test_the_two_take_turns_and_who_is_first_changes():
 
 def test_medians_ratio_and_utilisation(monkeypatch):
     seconds = {"ours": [9.0, 1.0, 2.0], "diffusers": [4.0, 5.0, 3.0]}
-    found = judged(seconds, flops=600, device=CPU)
+    busy = {"ours": [1.0, 3.0, 2.0], "diffusers": [2.5, 1.0, 9.0]}
+    found = judged(seconds, busy, flops=600, device=CPU)
     assert (found["ours_median"], found["diffusers_median"], found["ratio"]) == (2, 4, 0.5)
+    assert found["processor_ratio"] == 0.8
     assert found["model_flops_per_second"] == 300 and found["model_flop_utilisation"] is None
     monkeypatch.setattr(bench_speed, "peak_flops", lambda _: 1000.0)
-    assert judged(seconds, flops=600, device=CPU)["model_flop_utilisation"] == 0.3
+    on_gpu = judged(seconds, busy, flops=600, device=torch.device("cuda"))
+    assert on_gpu["model_flop_utilisation"] == 0.3 and on_gpu["processor_ratio"] is None
 
 
 @pytest.mark.parametrize("gpu", ["NVIDIA H100 80GB HBM3", "A card of tomorrow"])
@@ -128,7 +131,8 @@ def test_the_command_writes_what_it_measured(tmp_path, monkeypatch, capsys):
     assert dit["parameters"]["ours"] < dit["parameters"]["diffusers"]  # theirs: one clock a block
     for kind in ("training", "sampling"):
         values = dit[kind]
-        assert [len(times) for times in values["seconds"].values()] == [2, 2]
+        for kept in ("seconds", "processor_seconds"):
+            assert [len(times) for times in values[kept].values()] == [2, 2]
         assert values["ratio"] == values["ours_median"] / values["diffusers_median"] > 0
         assert values["model_flops"] > 0 and values["model_flop_utilisation"] is None
     assert "DiTTransformer2DModel" in capsys.readouterr().out
