@@ -112,13 +112,13 @@ def describe(how: Settings) -> dict:
     layout = "channels last" if how.channels_last else "channels first"
     number = "bfloat16 by autocast" if how.bfloat16 else "float32"
     peak = peak_flops(how.device)
-    note = (
-        f"{number}, {layout}, {'' if how.compile else 'not '}compiled, fused AdamW. Utilisation: "
-    )
+    note = f"{number}, {layout}, fused AdamW. MFU (model FLOP utilisation): "
     if peak:
         note += f"of {peak / 1e12:.0f} TFLOP/s, {name}'s peak for dense bfloat16."
     else:
         note += f"unknown, for no peak of {name} is in bench_speed.PEAK_FLOPS."
+    if not on_gpu:
+        note += " Own time: the ratio of the processor's seconds, whatever else ran meanwhile."
     return {
         "machine": f"{name}, {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, Python {platform.python_version()}",
