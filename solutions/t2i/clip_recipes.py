@@ -78,6 +78,10 @@ class ClipRecipe:
         """What train minimises, for batches as `batches` gives them."""
         return clip_loss(model, batch)
 
+    def measure(self, model: CLIP) -> dict[str, float]:
+        """What to write down of the trained model; nothing here."""
+        return {}
+
 
 @cache
 def caption_tokenizer(world: str = WORLDS[-1]) -> Tokenizer:

@@ -45,6 +45,9 @@ HELDOUT = {
 def asked_for(world: str, count: int) -> dict[str, Specs]:
     """The scenes to ask for: seen combinations by number of things, and all that was held out.
 
+    Held-out pairs and phrasings belong beside seen_mixed, which has as many things as they have,
+    held-out relations beside seen_two.
+
     Args:
         world: of the training.
         count: scenes of each set.
@@ -55,6 +58,7 @@ def asked_for(world: str, count: int) -> dict[str, Specs]:
         rows = np.flatnonzero(seen.count == number)[:count]
         if len(rows):
             sets[f"seen_{name}"] = seen.take(rows)
+    sets["seen_mixed"] = draw_specs(range(count), "train", world, UNSEEN + 2)
     for name, split in HELDOUT.items():
         sets[name] = draw_specs(range(count), split, world, UNSEEN)
     return sets
@@ -139,6 +143,33 @@ def likeness(images: Tensor, specs: Specs, world: str, size: int) -> dict[str, f
     }
 
 
+def measure_set(images: Tensor, specs: Specs, pipe: TextToImage) -> dict:
+    """How many pictures of one set show what was asked, with both ceilings and the failures.
+
+    Args:
+        images: (N, 3, size, size) drawn for specs.
+        specs: what was asked for.
+        pipe: whose autoencoder is a ceiling.
+
+    Returns:
+        n, what count_views counts, `rendered` and `vae` (the share satisfied by real scenes, and
+        by real scenes through the autoencoder), and up to 20 failures with what the judge saw.
+    """
+    asked = [specs.told(row) for row in range(len(specs))]
+    views, real = look(images), paint(specs, pipe.size, "test")
+    found = {"n": len(specs)} | count_views(views, asked)
+    packed = there_and_back(pipe.space.vae, real, UNSEEN)[0]
+    for ceiling, best in (("rendered", real), ("vae", packed)):
+        right = [shows(view, scene) for view, scene in zip(look(best), asked, strict=True)]
+        found[ceiling] = share_of(right) | {"n": len(right)}
+    wrong = [i for i, view in enumerate(views) if not shows(view, asked[i])]
+    found["failures"] = [
+        [specs.caption(i), [f"{thing.colour} {thing.kind}" for thing in views[i].things]]
+        for i in wrong[:20]
+    ]
+    return found
+
+
 def evaluate(folder: Path, count: int, device: torch.device) -> dict:
     """Measure the model in a folder and write evaluation.json beside it.
 
@@ -157,30 +188,14 @@ def evaluate(folder: Path, count: int, device: torch.device) -> dict:
         begun = time.perf_counter()
         drawn[name] = draw(pipe, specs.captions(), stream_seed(UNSEEN, number), name)
         seconds += time.perf_counter() - begun
-        asked = [specs.told(row) for row in range(len(specs))]
-        views, real = look(drawn[name]), paint(specs, pipe.size, "test")
-        found[name] = {"n": len(specs)} | count_views(views, asked)
-        for ceiling, images in (
-            ("rendered", real),
-            ("vae", there_and_back(pipe.space.vae, real, UNSEEN)[0]),
-        ):
-            right = [shows(v, scene) for v, scene in zip(look(images), asked, strict=True)]
-            found[name][ceiling] = share_of(right) | {"n": len(right)}
-        wrong = [i for i, (v, s) in enumerate(zip(views, asked, strict=True)) if not shows(v, s)]
-        captions = specs.captions()
-        found[name]["failures"] = [
-            [captions[i], [f"{t.colour} {t.kind}" for t in views[i].things]] for i in wrong[:20]
-        ]
+        found[name] = measure_set(drawn[name], specs, pipe)
         print(name, {k: v for k, v in found[name].items() if k != "failures"}, flush=True)
-    seen = [name for name in found if name.startswith("seen")]
-    mixed = draw_specs(range(count), "train", world, UNSEEN + 2)
-    pictures = draw(pipe, mixed.captions(), stream_seed(UNSEEN, len(sets)), "likeness")
     result = {
         "steps": STEPS,
         "guidance_scale": GUIDANCE,
         "sets": found,
-        "seen": seen,
-        "likeness": likeness(pictures, mixed, world, pipe.size),
+        "seen": [name for name in found if name.startswith("seen")],
+        "likeness": likeness(drawn["seen_mixed"], sets["seen_mixed"], world, pipe.size),
         "images_per_second": round(sum(map(len, sets.values())) / seconds, 2),
         "seconds_to_first_image": round(first, 2),
         "machine": machine(device),

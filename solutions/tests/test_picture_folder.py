@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from t2i import picture_folder, text_to_image_runs
+from t2i import picture_folder, text_to_image_runs, workshop
 from t2i.byte_words import split_words
 from t2i.checkpoint import CheckpointError, load_tensors
 from t2i.clip_recipes import ClipRecipe
@@ -457,7 +457,7 @@ class Stop(Exception):
 def test_stopped_and_run_again_it_ends_at_the_same_weights(
     trained, pictures, tiny, tmp_path, monkeypatch
 ):
-    real = text_to_image_runs.train
+    real = workshop.train
 
     def three_steps(*given, **more):
         for number, state in enumerate(real(*given, **more)):
@@ -465,7 +465,7 @@ def test_stopped_and_run_again_it_ends_at_the_same_weights(
             if number == 2:
                 raise Stop
 
-    monkeypatch.setattr(text_to_image_runs, "train", three_steps)
+    monkeypatch.setattr(workshop, "train", three_steps)
     stops = 0
     while not (tmp_path / "model" / "model_index.json").exists():
         try:

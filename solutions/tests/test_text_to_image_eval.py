@@ -36,11 +36,13 @@ def test_each_set_asks_for_what_its_name_says(world):
     assert all(len(specs) == 12 for specs in sets.values())
     numbers = {"seen_one": 1, "seen_two": 2, "seen_three": 3}
     asked = {name for name, number in numbers.items() if number in WORLDS[world].counts}
-    assert asked == {name for name in sets if name.startswith("seen")}
+    assert asked | {"seen_mixed"} == {name for name in sets if name.startswith("seen")}
+    assert len(set(sets["seen_mixed"].count)) > 1
     for name in asked:
         assert (sets[name].count == numbers[name]).all()
     for name, expected in (
         ("seen_two", (False, False)),
+        ("seen_mixed", (False, False)),
         ("heldout_pairs", (True, False)),
         ("heldout_relations", (False, True)),
         ("heldout_phrasings", (False, False)),

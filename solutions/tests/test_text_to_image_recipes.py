@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from t2i import text_to_image_runs
+from t2i import text_to_image_runs, workshop
 from t2i.captions import COLOURS, KINDS, parse
 from t2i.checkpoint import CheckpointError, load_tensors
 from t2i.flow import flow_point
@@ -72,7 +72,7 @@ def test_the_trainings_write_a_folder_that_draws(trained):
 
 def test_a_finished_run_is_not_trained_again(trained, monkeypatch):
     pipe, work = trained
-    monkeypatch.setattr(text_to_image_runs, "train", None)
+    monkeypatch.setattr(workshop, "train", None)
     again = train_all("tiny", work / "model", work / "parts")
     for name, p in pipe.transformer.state_dict().items():
         assert torch.equal(again.transformer.state_dict()[name], p)
@@ -98,7 +98,7 @@ def test_stopped_at_any_stage_it_goes_on_and_ends_at_the_same_weights(
     trained, tmp_path, monkeypatch
 ):
     """Three steps, stop, again: within each part, at its last step, and while latents are made."""
-    real_train, real_encode = text_to_image_runs.train, text_to_image_runs.encode_scenes
+    real_train, real_encode = workshop.train, text_to_image_runs.encode_scenes
     left, stops = [0], []
 
     def train(*args, **more):
@@ -114,7 +114,7 @@ def test_stopped_at_any_stage_it_goes_on_and_ends_at_the_same_weights(
             raise Stop
         return real_encode(*args, **more)
 
-    monkeypatch.setattr(text_to_image_runs, "train", train)
+    monkeypatch.setattr(workshop, "train", train)
     monkeypatch.setattr(text_to_image_runs, "encode_scenes", encode)
     for turn in range(12):
         left[0] = 3 if turn % 2 else 4

@@ -1,0 +1,152 @@
+"""A workshop of trained parts: what is finished stays, what is half-done goes on.
+
+    shop = Workshop(folder, device)
+    vae = shop.part("vae", model, loss_fn, batches, training)     # trained now, or from its file
+    data = shop.tensors("latents", make, vae=digest(...))         # made now, or from their file
+
+Lesson 10 trains its three parts in one; so does a folder of pictures.
+"""
+
+import copy
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from t2i.checkpoint import CheckpointError, load_into, load_tensors, save_tensors, save_weights
+from t2i.distributed import ALONE, Team
+from t2i.folders import read_json, write_json
+from t2i.recipe_runs import curve, machine, peak_memory
+from t2i.training import TrainConfig, train
+
+
+@dataclass
+class Workshop:
+    """Where the parts are made: what is finished stays, what is half-done goes on.
+
+    Args:
+        folder: of the finished parts and of the checkpoints.
+        device: where to train.
+    """
+
+    folder: Path
+    device: torch.device
+    log: dict[str, Any] = field(default_factory=dict)
+
+    def part(
+        self,
+        name: str,
+        model: nn.Module,
+        loss_fn: Callable,
+        batches: Callable[[], Any],
+        training: TrainConfig,
+        finish: Callable[[nn.Module], dict] = lambda model: {},
+        team: Team = ALONE,
+    ) -> nn.Module:
+        """A trained part: from its file, or by training it now.
+
+        Args:
+            name: of the part, and of its file.
+            model: fresh.
+            loss_fn, training: as train takes them.
+            batches: makes the batches, only if there is something to train.
+            finish: what to measure of the trained part and write down.
+            team: the processes that train it together.
+
+        Raises:
+            CheckpointError: its file is of a training of another length.
+        """
+        file = self.folder / f"{name}.safetensors"
+        if not file.exists():
+            self._train(file, model, loss_fn, batches(), training, finish, team)
+        tensors, info = load_tensors(file)
+        same_or_refuse(file, "steps", info.get("steps"), training.steps)
+        load_into(model.cpu(), tensors, file)
+        self.log[name] = {key: value for key, value in info.items() if key != "format"}
+        return model.eval().requires_grad_(False).to(self.device)
+
+    def _train(
+        self,
+        file: Path,
+        model: nn.Module,
+        loss_fn: Callable,
+        batches: Any,
+        training: TrainConfig,
+        finish: Callable[[nn.Module], dict],
+        team: Team,
+    ) -> None:
+        """Train a copy of a part and write its file, from the first process of the team."""
+        if team.is_first:
+            print(f"Training {file.stem}: {training.steps} steps.")
+        running, speeds = file.with_suffix(".run.safetensors"), []
+        learner = copy.deepcopy(model)
+        if not team.fsdp:  # FSDP moves the weights itself, a block at a time
+            learner = learner.to(self.device)
+        for state in train(learner, loss_fn, batches, training, running, team=team):
+            speeds.append(state.images_per_second)
+        trained = team.gathered(state.ema_model.state_dict())
+        team.wait()  # all have read what they go on from
+        if team.is_first:
+            model.load_state_dict(trained)
+            info = {
+                "steps": training.steps,
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "images_per_second": round(statistics.median(speeds), 1),
+                "machine": machine(self.device),
+                "processes": team.size,
+                "peak_memory_bytes": peak_memory(),
+                "losses": curve(state.losses),
+            }
+            info |= finish(model.cpu().float().eval().requires_grad_(False))
+            save_weights(file, model, info, torch.float32)
+            running.unlink(missing_ok=True)
+        team.wait()
+
+    def claim(self, data: str) -> None:
+        """Say that what is made here is made of this data; nobody else's work is gone on with.
+
+        Args:
+            data: "scenes", or what a folder of pictures calls itself.
+
+        Raises:
+            CheckpointError: there are parts that were made of other data.
+        """
+        file, parts = self.folder / "data.json", list(self.folder.glob("*.safetensors"))
+        found = read_json(file).get("data") if file.exists() else "scenes" if parts else data
+        same_or_refuse(self.folder, "data", found, data)
+        if data != "scenes":
+            write_json(file, {"data": data})
+
+    def tensors(
+        self, name: str, make: Callable[[], dict[str, Tensor]], **made_of: Any
+    ) -> dict[str, Tensor]:
+        """Tensors that take long to make: from their file, or made now.
+
+        Args:
+            name: of their file.
+            make: makes them.
+            **made_of: what they depend on; it is written down beside them.
+
+        Raises:
+            CheckpointError: the file was made of something else.
+        """
+        file = self.folder / f"{name}.safetensors"
+        if not file.exists():
+            save_tensors(file, make(), made_of)
+        found, info = load_tensors(file)
+        for what, value in made_of.items():
+            same_or_refuse(file, what, info.get(what), value)
+        return found
+
+
+def same_or_refuse(file: Path, what: str, found: Any, wanted: Any) -> None:
+    """CheckpointError, if a file was made with something else than what is wanted now."""
+    if found != wanted:
+        raise CheckpointError(
+            f"{file} was made with {what} {found}, the recipe has {wanted}: delete it to make it "
+            f"anew, or give the run another folder."
+        )
