@@ -26,7 +26,7 @@ from t2i import class_runs, metrics, show, show_ddpm, show_guidance
 from t2i.class_recipes import AsPicture, Told, class_recipe
 from t2i.data import mnist
 from t2i.lesson import pick, tier
-from t2i.recipes import noise_loss, recipe
+from t2i.recipes import noise_loss
 from t2i.samplers import convert_prediction, ddim_step, pairs, sample_ddim, spaced_timesteps
 from t2i.schedules import add_noise
 from t2i.training import Batches, train
@@ -195,7 +195,7 @@ The training takes about 8 minutes on two CPU cores, 14 on one. It can be stoppe
 # %%
 plan = class_recipe(tier())
 torch.manual_seed(0)
-unet = recipe(tier()).build()
+unet = plan.denoiser()  # like lesson 3's, and not trained yet
 dim = 4 * unet.unet.embedding_channels  # the length of lesson 2's time vector
 model = ClassUNet(unet, num_classes=10, dim=dim).to(device)
 size = sum(weights.numel() for weights in model.parameters())

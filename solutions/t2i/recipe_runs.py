@@ -22,6 +22,7 @@ from t2i.checkpoint import digest, save_weights, write_atomically
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
 from t2i.metrics import print_report, report
+from t2i.precision import fastest_precision
 from t2i.recipes import DATA, RECIPES, FoldedUNet, load_ddpm, noise_loss, recipe
 from t2i.training import train
 
@@ -94,11 +95,15 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dic
 
 
 def draw(model: FoldedUNet, size: int, seed: int) -> Tensor:
-    """`size` samples with every step of the schedule; the seed alone decides which. On the CPU."""
+    """`size` samples with every step of the schedule, the network in `fastest_precision`.
+
+    The seed alone decides which. They come back to the CPU.
+    """
     ac = model.alphas_cumprod
     generator = torch.Generator(ac.device).manual_seed(seed)
     x_T = torch.randn(size, 1, 28, 28, generator=generator, device=ac.device)
-    with tqdm(total=len(ac), unit="step", desc=f"{size} samples") as bar:
+    bar = tqdm(total=len(ac), unit="step", desc=f"{size} samples")
+    with bar, fastest_precision(ac.device):
         samples = sample_ddpm(model, x_T, ac, generator, on_step=lambda *_: bar.update())
     return samples.cpu()
 

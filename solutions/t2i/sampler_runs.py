@@ -24,6 +24,7 @@ from t2i.diffusion import sample_ddpm
 from t2i.dpm_solver import sample_dpmpp_2m
 from t2i.lesson import tier
 from t2i.metrics import digit_features, frechet_distance, recognisability
+from t2i.precision import fastest_precision
 from t2i.recipe_runs import machine
 from t2i.recipes import DATA, WEIGHTS, FoldedUNet, load_ddpm, recipe
 from t2i.samplers import sample_ddim, spaced_timesteps
@@ -67,7 +68,7 @@ def cells(samplers: tuple[str, ...], steps: tuple[int, ...], seeds: int) -> list
 
 @torch.no_grad()
 def draw(sampler: str, model: FoldedUNet, timesteps: Tensor, x_T: Tensor, seed: int) -> Tensor:
-    """Samples by one sampler through the given steps.
+    """Samples by one sampler through the given steps, the network in `fastest_precision`.
 
     Args:
         sampler: "ddpm" (lesson 3's, on the schedule of these steps alone), "ddim", "dpmpp_2m".
@@ -80,7 +81,8 @@ def draw(sampler: str, model: FoldedUNet, timesteps: Tensor, x_T: Tensor, seed: 
         ValueError: an unknown sampler.
     """
     ac = model.alphas_cumprod
-    with tqdm(total=len(timesteps), unit="step", leave=False) as bar:
+    bar = tqdm(total=len(timesteps), unit="step", leave=False)
+    with bar, fastest_precision(x_T.device):
         watch = {"on_step": lambda *_: bar.update()}
         if sampler == "ddim":
             return sample_ddim(model, x_T, ac, timesteps, **watch)
