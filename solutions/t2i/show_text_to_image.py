@@ -155,6 +155,34 @@ def system(pipe: TextToImage, prompt: str) -> Picture:
 # --- what was measured
 
 
+def same_or_not(prompts: Sequence[str], vectors: Tensor) -> Picture:
+    """How alike prompts are to their reader: the cosines of their vectors, as numbers and colours.
+
+    Args:
+        prompts: B prompts.
+        vectors: (B, D), one a prompt.
+    """
+    unit = vectors / vectors.norm(dim=-1, keepdim=True)
+    alike = (unit @ unit.T).numpy()
+    figure, (axes,) = panels(1, 1, 5.6, 2.2)
+    axes.imshow(alike, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    letters = "abcdefgh"[: len(prompts)]
+    names = [f"{letter}: {prompt}" for letter, prompt in zip(letters, prompts, strict=True)]
+    axes.set_yticks(range(len(prompts)), names)
+    axes.set_xticks(range(len(prompts)), letters)
+    axes.tick_params(length=0)
+    axes.grid(False)
+    for (row, column), value in np.ndenumerate(alike):
+        colour = "black" if value > 0.6 else "white"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+    rows, columns = np.triu_indices(len(prompts), 1)
+    told = [
+        f"{letters[i]} and {letters[j]} {alike[i, j]:.2f}"
+        for i, j in zip(rows, columns, strict=True)
+    ]
+    return Picture(figure, f"How alike the reader finds {'; '.join(names)}: {', '.join(told)}.")
+
+
 def training_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
     """The losses of the three trainings that made the model, from its log."""
     log = _read(folder, "training")
@@ -173,6 +201,14 @@ def training_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
         for name, part in parts.items()
     )
     return Picture(figure, f"Three falling losses. {told}", told)
+
+
+def order_heard(folder: Path = CHECKPOINT) -> Markdown:
+    """How often the text encoder's CLIP finds out a caption that is wrong by its order only."""
+    heard = _read(folder, "training").get("clip", {}).get("order_heard")
+    if heard is None:
+        return Markdown(NO_TRAINING)
+    return Markdown(f"Wrong captions found out: **{heard:.1%}**. A bag of words finds out 50 %.")
 
 
 def one_pass(count: float, folder: Path = CHECKPOINT) -> Markdown:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from t2i.batches import Batches
+from t2i.caption_swaps import PairClipRecipe
 from t2i.clip import TextTransformer
 from t2i.clip_layers import words_mask
 from t2i.clip_recipes import ClipRecipe
@@ -164,13 +165,13 @@ def text_to_image_recipe(tier: str) -> TextToImageRecipe:
 
 MUON = {"learning_rate": 3e-3, "muon_rate": 0.02}
 VAE = {"block_channels": (16, 32, 64), "layers_per_block": 1, "norm_groups": 8}
-TEXT = {"width": 64, "num_layers": 2, "num_heads": 2}
+TEXT = {"width": 96, "num_layers": 3, "num_heads": 3}
 IMAGE = {"patch": 8, "width": 128, "num_layers": 3, "num_heads": 4}
-PAIR = {"worlds": ("one", "pair"), "length": 24}
+PAIR = {"worlds": ("pair",), "length": 24}
 RECIPES = {
     "smoke": TextToImageRecipe(
         VaeRecipe(VAE, 32, 8, TrainConfig(steps=10), world="pair"),
-        ClipRecipe(TEXT, IMAGE, 64, 16, TrainConfig(steps=10), **PAIR),
+        PairClipRecipe(TEXT, IMAGE, 64, 16, TrainConfig(steps=10), **PAIR),
         {"patch_size": 2, "dim": 32, "depth": 2, "num_heads": 2},
         scenes=250,
         batch_size=16,
@@ -178,11 +179,13 @@ RECIPES = {
     ),
     "cpu": TextToImageRecipe(
         VaeRecipe(VAE, 32, 8, TrainConfig(steps=15_000, save_every=500, **MUON), world="pair"),
-        ClipRecipe(TEXT, IMAGE, 64, 128, TrainConfig(steps=2500, save_every=250, **MUON), **PAIR),
+        PairClipRecipe(
+            TEXT, IMAGE, 128, 128, TrainConfig(steps=2500, save_every=250, **MUON), **PAIR
+        ),
         {"patch_size": 1, "dim": 128, "depth": 6, "num_heads": 4},
         scenes=150_000,
         batch_size=64,
-        training=TrainConfig(steps=6000, save_every=250, **MUON),
+        training=TrainConfig(steps=6500, decay="linear", save_every=250, **MUON),
     ),
     "gpu": TextToImageRecipe(
         VaeRecipe(
@@ -191,7 +194,7 @@ RECIPES = {
             64,
             TrainConfig(steps=20_000, learning_rate=5e-4, ema_horizon=0.05, save_every=1000),
         ),
-        ClipRecipe(
+        PairClipRecipe(
             {"width": 256, "num_layers": 4, "num_heads": 4},
             {"patch": 8, "width": 256, "num_layers": 6, "num_heads": 4},
             128,

@@ -94,7 +94,19 @@ def test_pictures_carry_their_prompts(untrained):
     swept = show_text_to_image.sweep({"1 step": pictures, "2 steps": pictures}, prompts)
     assert "1 step, 2 steps" in swept.alt and swept.png(40)
     drawn = show_text_to_image.system(pipe, prompts[0])
-    assert "(1, 24, 64)" in drawn.alt and "(1, 4, 8, 8)" in drawn.alt and drawn.png(40)
+    assert "(1, 24, 96)" in drawn.alt and "(1, 4, 8, 8)" in drawn.alt and drawn.png(40)
+
+
+def test_prompts_are_compared_by_the_cosine_of_their_vectors():
+    vectors = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.6, 0.8]])
+    drawn = show_text_to_image.same_or_not(["x", "y", "z"], vectors)
+    assert "a and b 1.00, a and c 0.60, b and c 0.60" in drawn.alt and drawn.png(40)
+
+
+def test_order_heard_is_read_from_the_log(tmp_path):
+    assert "No training" in show_text_to_image.order_heard(tmp_path).data
+    (tmp_path / "training.json").write_text(json.dumps({"clip": {"order_heard": 0.9685}}))
+    assert "96.9%" in show_text_to_image.order_heard(tmp_path).data
 
 
 def test_tables_are_made_of_what_was_measured_and_bear_gaps(tmp_path):

@@ -15,7 +15,9 @@ from t2i.text_to_image_recipes import CHECKPOINT
 FILE = CHECKPOINT / "evaluation.json"
 MEASURED = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
 needs_figures = pytest.mark.skipif(not MEASURED, reason="make evaluate has not been run")
-SHORT = pytest.mark.xfail(strict=True, reason="trained for an hour: two things seldom come out")
+SHORT = pytest.mark.xfail(
+    strict=True, reason="trained for an hour: of two things, the shapes often come out wrong"
+)
 
 
 def perfect_views(specs: Specs) -> list[View]:
