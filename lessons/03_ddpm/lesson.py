@@ -222,7 +222,7 @@ r"""
 
 A few small helps make the training fit a small machine.
 
-**We leave out the margin.** Hardly a digit has ink in the two outermost rows and columns (0.24 % of all ink is there). So the network looks only at the middle, 24×24 pixels. Of the margin it says what is known: paper, and all the rest is noise.
+**We leave out the margin.** Hardly a digit has ink in the two outermost rows and columns (0.24 % of all ink is there). So the network looks only at the middle, 24×24 pixels (`model.inside` is the network for it, `model.middle` cuts it out). For the margin no network is needed: we take it for empty paper, so whatever else is in it must be noise. A few digits lose a little ink by that.
 
 **We fold the picture.** Each block of 2×2 pixels becomes the four channels of one big pixel. Nothing is lost, and the UNet has four times fewer places to visit.
 
@@ -232,9 +232,9 @@ $$\text{noise\_pred} = \sqrt{1-\bar\alpha_t}\; x_t + \sqrt{\bar\alpha_t}\cdot\te
 
 The correction is scaled too: the more noise, the less of it. (This is `FoldedUNet` in `solutions/t2i/recipes.py`.) The UNet starts at zero, and with the copy alone the error at step $t$ is about $\bar\alpha_t$. Its mean over all steps is a half, already below the ceiling.
 
-**We practise the noisy steps more often.** The shape of a digit is decided where there is much noise; in the first steps only specks are left to find. `random_steps` draws a step that is twice as late twice as often. With it the loss starts lower still, at about 0.3.
+**We practise the noisy steps more often.** The shape of a digit is decided where there is much noise; in the first steps only specks are left to find. `random_steps` draws step 800 twice as often as step 400. With it the loss starts lower still, at about 0.3.
 
-**The optimiser is a newer one.** Lesson 2 used Adam, which moves each weight by itself. Here the matrices inside the network are moved by *Muon* (Jordan et al. 2024), which looks at a whole matrix and evens out the update, so that no direction is learnt much faster than the others. It gets a little further in the same minutes; nothing else changes. (See `solutions/t2i/optim.py`.)
+**The optimiser is a newer one.** Lesson 2 used Adam, which moves each weight by itself. Here the matrices inside the network are moved by *Muon* (Jordan et al. 2024), which treats a matrix as one thing. You need not know more: it is called like Adam, and gets a little further in the same minutes. (See `solutions/t2i/optim.py`.)
 
 Look at what the UNet is given:
 """
@@ -264,7 +264,7 @@ print(f"{size / 1e6:.2f} million weights, {plan.training.steps} steps of {plan.b
 
 
 def loss_fn(model: nn.Module, x_0: Tensor) -> Tensor:
-    x_0 = model.middle(x_0)  # without the margin: there is nothing to learn
+    x_0 = model.middle(x_0)  # without the margin
     t = random_steps(x_0, T)
     return ddpm_loss(model.inside, x_0, t, torch.randn_like(x_0), alphas_cumprod)
 
@@ -293,7 +293,7 @@ This is how it went when the course was made:
 
 ![Loss against training step: it falls steeply from about 0.2, then slowly, inside a narrow shaded band far below the ceiling at 1.](figures/loss.png)
 
-The loss falls fast, then hardly moves, and yet the digits keep getting better for a long time. That is normal for diffusion models. Most of what is left after the first drop is noise that nobody could predict; from there on, what counts for the picture lies in a few thousandths.
+It is below 0.1 after about 150 steps, so *two hundred* is nearest. (The curve's first point is a mean over many steps, so it lies below the 0.3 of the very first.) The loss falls fast, then hardly moves, and yet the digits keep getting better for a long time. That is normal for diffusion models. Most of what is left after the first drop is noise that nobody could predict; from there on, what counts for the picture lies in a few thousandths.
 """
 
 # %% [markdown]

@@ -522,22 +522,22 @@ r"""
 
 Lesson 7's CLIP has a weakness that would spoil today's pictures. It had to find the right caption among a hundred. For that the *words* are enough, since hardly two captions of a batch hold the same words in another order. So it never had to learn that *a red seven above a blue star* is something else than *a blue star above a red seven*. The large models have the same weakness: they read a caption like a bag of words (Yuksekgonul et al. 2022, who measured it). We saw it in this lesson's first model. It was told by a plain CLIP, painted both colours, and tossed a coin for the rest.
 
-The mend is to ask for it. Each scene of two things is shown two wrong captions besides its own: in one the things have exchanged their shapes, in the other their places. CLIP has to prefer the right one.
+The mend is to ask for it. For each scene with two things, CLIP gets two wrong captions besides the right one, and has to prefer the right one. For *a red seven above a blue star* these are *a red star above a blue seven* (the shapes have exchanged their places) and *a blue star above a red seven* (the things have).
 
-And there is a trap in the word *above*. "A above B" and "B below A" mean the same. So whether the thing that is told first is the upper one depends on another word, and neither of the two says anything alone. Such a riddle (it is the *exclusive or*) gives learning nothing to begin with, and in our first trial it stood still there. So in the first fifth of the training all captions tell the upper or left thing first. That is easily learnt, and from there *below* is one step. (It is all in `t2i/caption_swaps.py`.)
+And there is a trap in the word *above*. To know which thing is on top, one needs two facts: which thing is named first, and whether the word is *above* or *below*. Each fact alone gives no hint. (Such a riddle is called *exclusive or*.) In our first trial the training did not get past it. So in the first fifth of the training the upper or left thing is always named first, and the order of the words is enough. After that the other order is mixed in, and is learnt as well. (It is all in `t2i/caption_swaps.py`.)
 
-**Predict before you run.** Which two of these four mean the same? Which number should be near 1, and which should not?
+The cell compares four prompts by the direction of their `pooled` vectors: 1 means the same direction. **Predict before you run.** Which two of the four mean the same? Which number should be near 1?
 """
 
 # %%
 four = ["a red seven above a blue star", "a blue star below a red seven"]
-four += ["a blue star above a red seven", "a blue seven above a red star"]
+four += ["a red star above a blue seven", "a blue star above a red seven"]
 read = encode_prompt(given.tokenizer, given.text, four)
 show_text_to_image.same_or_not(four, read.pooled)
 
 # %% [markdown]
 r"""
-Of the wrong captions of a thousand new scenes, the reader that comes with the course finds out most:
+*a* and *b* mean the same, so their number is the largest; the others are clearly lower. How often does it work? Here are the wrong captions of a thousand new scenes:
 """
 
 # %%
@@ -591,7 +591,7 @@ for state in train(fresh, text_loss, plan.batches(z_0.float(), tokens), plan.tra
     if time.perf_counter() - begun > pick(smoke=2, cpu=150, gpu=150):
         break
 learnt = len(losses) * plan.batch_size / (time.perf_counter() - begun)
-print(f"{learnt:.0f} latents learnt from a second")
+print(f"trained on {learnt:.0f} latents a second")  # both speeds come back in section 9
 show.curves(
     range(1, len(losses) + 1),
     {"loss": losses},
@@ -617,9 +617,9 @@ Backgrounds and colours come first, then single shapes. Two things, each in its 
 
 ## 8. Look at it
 
-![Twelve pictures, each below its prompt. The four with one thing are right. Of the eight with two, colours and places are right in all, and most shapes: an eight looks like a nine, a circle has a straight edge, and a cyan five and a red zero are no digits at all.](figures/gallery.png)
+![Twelve pictures, each below its prompt. The four with one thing are right. Of the eight with two, all colours are right, and all places that were asked for, and most shapes: an eight looks like a nine, a circle has a straight edge, and a cyan five and a red zero are no digits at all.](figures/gallery.png)
 
-That is what the course's own model drew, after a good hour of training on two CPU cores. One thing it can. With two, it mostly gets the colours right, and who stands where. The shapes are the hard part: a thing is half one shape and half the other, or a digit is no digit. The table below counts. (The loss was still falling when the hour was over. So we think that more training would help; that is a guess, not a measurement.)
+That is what the course's own model drew, after a good hour of training on two CPU cores. It draws one thing well. With two, colours and places are mostly right, and shapes often are not: a digit cannot be read, or a circle gets a corner. The table below counts. (The loss was still falling when the hour was over. So we think that more training would help; that is a guess, not a measurement.)
 
 From here on, everything is drawn by **your** `TextToImage`, with the trained parts. (If the trained model is missing, the first drawing cell of this lesson has said so; then the cells run, but the pictures mean nothing.)
 """
@@ -680,7 +680,7 @@ Much of the picture comes from the noise, so background and layout stay. A colou
 
 `PromptFilm` looks on while your class draws. At each step it notes what the picture *would be* if the road went straight on from here, and how the patches' looks are shared out among the words, averaged over all blocks and heads. Move the slider from noise to picture.
 
-![A film. At the left the picture as guessed at each step, from a grey blur to a red seven above a blue star; beside it a map for each word of the prompt, yellow where patches look at it. The patches of the seven look least at the words, and *above* gets the largest share of all.](figures/film.gif)
+![A film. At the left the picture as guessed at each step, from a red and a blue blob to a seven above a blue star; beside it a map for each word of the prompt, yellow where patches look at it. Where the seven stands, the map of *above* is bright and the others are dark.](figures/film.gif)
 """
 
 # %%
@@ -697,11 +697,11 @@ map_strip(film, 0, moments=pick(smoke=2, cpu=6, gpu=6))
 
 # %% [markdown]
 r"""
-From left to right: first the guess is a blur, the mean of everything. Then places are given out, then shapes, then edges. The number above a map is the largest share of a look that this word ever gets, and its yellow stands for that. So compare places, not words. Does *seven* light up where the seven comes to stand? And *star*? In joint attention the maps are less tidy than in lesson 6, as words see things too, and can pass on to a neighbour what they have seen.
+From left to right: first the guess is a blur, the mean of everything. Then places are given out, then shapes, then edges. The number above a map is the largest share of a look that this word ever gets, and its yellow stands for that. So compare places, not words. Does *seven* light up where the seven comes to stand? In our film above it does not: there the patches look at *above* most, so that little is left for the other words. A map shows where a patch looks, not what it does with what it sees. In joint attention the maps are less tidy than in lesson 6, as words see things too, and can pass on to a neighbour what they have seen.
 
 ### Prompts that training never showed
 
-A model that has only memorised cannot paint what it never saw. Three things were held out when the training scenes were made: some **pairs** (no yellow eight, for one), some **relations** between two kinds of thing, and some **ways to say it**. Here are four of each, the first four of their list. The judge of lesson 6 says whether the picture shows what the prompt says: ✓ or ✗.
+A model that has only memorised cannot paint what it never saw. Three things were held out when the training scenes were made: some **pairs** of a colour and a thing (no yellow eight, for one), some **relations** of one kind of thing to another (`triples` in the code), and some **phrasings**. (In the code, `specs` are scenes as numbers, and `told` is what a caption says of one.) Here are four of each, the first four of their list. The judge of lesson 6 says whether the picture shows what the prompt says: ✓ or ✗.
 """
 
 # %%
@@ -754,24 +754,34 @@ show_text_to_image.results_table()
 
 # %% [markdown]
 r"""
-How to read it. *Satisfied* is everything together: all things, all colours, the relation, the background if the prompt tells it. *Shuffled* is the same pictures judged by *other* prompts: what luck alone gives. *Rendered* is real scenes: more than that the judge cannot see. *Vae* is real scenes through the autoencoder: more than that latents cannot hold. The brackets are 95 % intervals.
+How to read it (the brackets are 95 % intervals):
 
-Halve *colour*: so often would *relation* be right if the order of two things were tossed with a coin. Our model is far above that: it does read *left of* and *above*. What it lacks stands under *object*.
+- *Satisfied*: everything together, all things, all colours, the relation, the background if the prompt tells it.
+- *Shuffled*: the same pictures judged by *other* prompts. So much does luck alone give.
+- *Rendered*: real scenes. More than that the judge cannot see.
+- *Vae*: real scenes through the autoencoder. More than that latents cannot hold.
+
+A *relation* counts only where both colours are there. So if a model tossed a coin for the order, *relation* would be half of *colour*. Ours is far above that: it does read *left of* and *above*. Its weak column is *object*, the shapes.
 
 And compare the held-out lines with the seen ones. *Relations* always have two things, so they belong beside *seen two*. *Pairs* and *phrasings* have one thing in about half of their prompts, so they belong beside *seen mixed*, which has as many. Near each other: the model composes. Far below: it memorises.
 
 ## 9. From two cores to 400 million pictures
 
-Stable Diffusion was trained on some hundreds of millions of pictures from the web. Your loop can go there as it is. What changes is how it is started. One process, eight processes:
+Stable Diffusion was trained on some hundreds of millions of pictures from the web. Your loop can go there as it is. What changes is how it is started. The first line starts one process, the second eight:
 
 ```sh
 python -m t2i.text_to_image_runs --tier gpu
 torchrun --nproc-per-node 8 --max-restarts 3 -m t2i.text_to_image_runs --tier gpu --shards data/shards
 ```
 
-Each of the eight has a GPU and takes its eighth of every batch, and their gradients are averaged. So the numbers are those of one process, but for rounding; the course's tests compare them. The latents and the words' vectors come from *shards*, tar files of a thousand samples each, because 400 million do not fit into memory. When a process dies, all begin again at the last checkpoint. With `--fsdp` each keeps only its part of the weights: for models that do not fit on one GPU. And `--nnodes` takes more machines, if they share a folder.
+Each of the eight has a GPU and takes its eighth of every batch, and their gradients are averaged. So the numbers are those of one process, but for rounding; the course's tests compare them.
 
-What would 400 million take? Three sums, and into two of them goes what your machine did a few minutes ago.
+- `--shards`: latents and words' vectors come from *shards*, tar files of a thousand samples each, because 400 million do not fit into memory.
+- `--max-restarts`: when a process dies, all begin again at the last saved state.
+- `--fsdp`: each process keeps only its part of the weights, for models that do not fit on one GPU.
+- `--nnodes`: more machines, if they share a folder.
+
+What would 400 million take? Three calculations follow. Two of them use the speeds that you measured in section 7.
 
 **Storage**: latents of 4×64×64 (pictures of 512×512), two bytes a number, and the vectors of at most 77 tokens.
 """
@@ -786,7 +796,7 @@ print(f"the tokens alone: {n * 77 * 2 / 1e12:.2f} TB")
 
 # %% [markdown]
 r"""
-The words are larger than the pictures! So our shards leave out what only fills a caption up. (Or one stores tokens, and reads them again in each step.)
+The words are larger than the pictures! So our shards leave out the filling. (Or one stores tokens, and reads them again in each step.)
 
 **Operations.** A token meets 12·d² weights in a block (d is `dim`), each costs a multiplication and an addition, and attention compares every token with every other:
 
@@ -841,7 +851,7 @@ show_text_to_image.one_pass(n)
 
 # %% [markdown]
 r"""
-Formulas are kind. They leave out waiting for data, broken machines, and all the trainings that came before the one that worked. And our share is a small model's: a large one has larger matrices and uses more. Stable Diffusion 1's [model card](https://huggingface.co/CompVis/stable-diffusion-v1-4) names 150,000 hours, on older GPUs. But one thing is right: *encoding once is cheap, training is dear*.
+Training takes longest by far. (For your machine the reading of captions was not measured, so that bar is missing.) Such sums leave out waiting for data, broken machines, and all the trainings that came before the one that worked. And our share is a small model's: a large one has larger matrices and uses more. Stable Diffusion 1's [model card](https://huggingface.co/CompVis/stable-diffusion-v1-4) names 150,000 hours, on older GPUs and for another model. But one thing is right: *encoding once is cheap, training is dear*.
 
 ## 10. What was left out, and where these lines live in real systems
 
@@ -878,9 +888,11 @@ print(f"largest difference to diffusers: {difference:.0e} (below 1e-5 if yours i
 r"""
 ## 11. Your own pictures
 
-Nothing in the three trainings knows that the pictures are scenes. Put any pictures into a folder, and beside them a file `metadata.jsonl` that says in each line what one of them shows (Hugging Face calls this layout *imagefolder*). Then `make train data=my_pictures` trains all three parts on them: the tokenizer on your words, the autoencoder on your pictures, CLIP on both, and the transformer. It prints what it did to which file, and which ones it left out; then `make sample prompt="…" out=picture.png model=…` draws. A few of the captions are held out, those that differ from another one in one word that is exchanged elsewhere too: with *red heart*, *blue heart* and *red square*, it is *blue square*. Ask for them at the end, and you see whether your model composes. Mind that a hundred pictures are soon learnt by heart; thousands are better.
+Only one part of the three trainings knows that the pictures are scenes: the wrong captions of section 7. With a folder of your own they are left out, so expect your CLIP to mix up who is which. All the rest takes any pictures. Put them into a folder, and beside them a file `metadata.jsonl` that says in each line what one of them shows (Hugging Face calls this layout *imagefolder*). Then `make train data=my_pictures` trains all three parts on them: the tokenizer on your words, the autoencoder on your pictures, CLIP on both, and the transformer. It prints what it did to which file, which ones it left out, and where the model is; `make sample prompt="…" out=picture.png model=FOLDER` draws with it.
 
-A small folder, of four pictures that you drew above. **Predict before you run:** the file has five lines; how many pictures will be read?
+Some captions are held out: new combinations of words that each occur elsewhere. If your folder has a *red heart*, a *blue heart*, a *red square* and a *blue square*, the last is held out, and the report names it. Ask for it at the end, and you see whether your model composes. Mind that a hundred pictures are soon learnt by heart; thousands are better.
+
+A small folder, of the first four pictures of *Failures* above, made smaller. **Predict before you run:** the file has five lines; how many pictures will be read?
 """
 
 # %%
@@ -898,6 +910,11 @@ with tempfile.TemporaryDirectory() as mine:
     folder = read_folder(mine, size=16)
 print(folder.report)
 show_text_to_image.gallery(to_pil(folder.images()), folder.captions, columns=4)
+
+# %% [markdown]
+r"""
+Four. The report names `lost.png`, which is not there, and what had to be done to the others.
+"""
 
 # %% [markdown]
 r"""

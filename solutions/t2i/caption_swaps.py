@@ -32,7 +32,7 @@ PLAIN_SHARE = 0.2  # of the training, at its start: things are told in the order
 def swapped_captions(specs: Specs) -> tuple[np.ndarray, list[str]]:
     """Captions of what the pictures do not show, in the words of what they do.
 
-    The first two things exchange their kinds ("a blue seven above a red star" for "a red seven
+    The first two things exchange their kinds ("a red star above a blue seven" for "a red seven
     above a blue star"), and in a second caption, if their order is told, their places ("a blue
     star above a red seven"). What training must not show is left out, as a wrong caption too.
 
