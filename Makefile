@@ -73,7 +73,7 @@ train-guidance: ## train lesson 5's model anew: [tier=cpu]
 measure-guidance: ## measure lesson 5's samples at each guidance scale: [tier=cpu]
 	@$(RUN) -m t2i.class_recipes evaluate --tier "$(or $(tier),cpu)"
 
-measure-samplers: ## measure lesson 4's samplers, for hours; goes on where it stopped [count=1000]
+measure-samplers: ## measure lesson 4's samplers (hours); goes on where it stopped [count=1000]
 	@$(RUN) -m t2i.sampler_runs --count "$(or $(count),1000)"
 
 train-scene-judge: ## train and check the judge of the captioned scenes anew (minutes)
@@ -118,11 +118,11 @@ study-latents: ## compare diffusion in scaled and unscaled latents (minutes)
 measure-dit: ## train and measure lesson 9's UNets and DiTs (an hour): [tier=cpu]
 	@$(RUN) -m t2i.dit_runs --tier "$(or $(tier),cpu)"
 
-train: ## train lesson 10's three parts, or go on: [tier=cpu] [data=PICTURES] [out=FOLDER]
+train: ## train lesson 10's three parts, or go on: [tier=cpu] [data=PICTURES] [out=DIR]
 	@$(RUN) -m t2i.text_to_image_runs train --tier "$(or $(tier),cpu)" \
 		$(if $(data),--data "$(data)") $(if $(out),--out "$(out)")
 
-sample: ## draw what you type: prompt="a red seven" out=seven.png [seed=0] [film=1] [model=FOLDER]
+sample: ## draw what you type: prompt="a seven" out=7.png [seed=0] [film=1] [model=DIR]
 	@test -n "$(prompt)" && test -n "$(out)" || \
 		{ echo "What, and where to? For example: make sample prompt=\"a red seven\" out=seven.png" >&2; exit 2; }
 	@$(RUN) -m t2i.sample "$(prompt)" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film) \

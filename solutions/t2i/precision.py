@@ -17,8 +17,8 @@ def fastest_precision(device: torch.device) -> Iterator[None]:
     """bfloat16 where the hardware multiplies it natively, else plain float32.
 
     On a processor, torch's fused attention learns slowly in bfloat16 (2.14: the way back takes
-    five times as long as in float32), and its plain one guards every softmax against rows that
-    may look nowhere, which costs a sixth of a transformer's step. So there attention is
+    five times as long as in float32), and its plain one guards every row of the softmax against
+    looking nowhere, which costs a sixth of a transformer's step. So there attention is
     multiplied out.
     """
     with contextlib.ExitStack() as stack:
@@ -32,25 +32,24 @@ def fastest_precision(device: torch.device) -> Iterator[None]:
 def multiplied_out(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None
 ) -> Tensor:
-    """The same as F.scaled_dot_product_attention, where every place may look somewhere.
+    """The same as F.scaled_dot_product_attention.
 
-    softmax(query · keyᵀ / √d + mask) · value
+    softmax(query · keyᵀ / √d) · value
 
     Args:
         query: (..., N, d).  key: (..., L, d).  value: (..., L, e).
-        attn_mask: broadcasts to (..., N, L): bool, True = may be looked at, or numbers to add.
+        attn_mask: bool, broadcasts to (..., N, L), True = may be looked at. A place that may look
+            nowhere gets 0.
 
     Returns:
         (..., N, e).
     """
     scores = query * (1 / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
-    if attn_mask is not None:
-        if attn_mask.dtype == torch.bool:
-            attn_mask = torch.zeros_like(attn_mask, dtype=scores.dtype).masked_fill(
-                ~attn_mask, -math.inf
-            )
-        scores = scores + attn_mask
-    return scores.softmax(dim=-1) @ value
+    if attn_mask is None:
+        return scores.softmax(dim=-1) @ value
+    scores = scores.masked_fill(~attn_mask, torch.finfo(scores.dtype).min)
+    seen, somewhere = scores.softmax(dim=-1) @ value, attn_mask.any(dim=-1, keepdim=True)
+    return seen if somewhere.all() else seen.masked_fill(~somewhere, 0.0)
 
 
 class MultipliedOut(TorchFunctionMode):
@@ -58,6 +57,8 @@ class MultipliedOut(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention and not set(kwargs) - {"attn_mask"}:
+        mask = kwargs.get("attn_mask")
+        plain = mask is None or mask.dtype == torch.bool
+        if func is F.scaled_dot_product_attention and plain and not set(kwargs) - {"attn_mask"}:
             return multiplied_out(*args, **kwargs)
         return func(*args, **kwargs)

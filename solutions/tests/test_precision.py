@@ -11,7 +11,10 @@ QUERY, KEY, VALUE = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 7, 8), torch.rand
 SEEN = torch.tensor([True, True, False, True, False, True, True]).expand(2, 1, 1, 7)
 
 
-@pytest.mark.parametrize("mask", [None, SEEN, torch.randn(5, 7)])
+NOWHERE = SEEN & torch.tensor([True, False])[:, None, None, None]  # the second row sees nothing
+
+
+@pytest.mark.parametrize("mask", [None, SEEN, NOWHERE, torch.rand(5, 7) < 0.5])
 def test_multiplied_out_is_torchs_attention(mask):
     wanted = F.scaled_dot_product_attention(QUERY, KEY, VALUE, attn_mask=mask)
     torch.testing.assert_close(multiplied_out(QUERY, KEY, VALUE, mask), wanted)
@@ -22,6 +25,7 @@ def test_attention_is_multiplied_out_while_it_lasts_and_only_plain_attention(mon
     monkeypatch.setattr(precision, "multiplied_out", lambda *args, **named: calls.append(named))
     with MultipliedOut():
         F.scaled_dot_product_attention(QUERY, KEY, VALUE, attn_mask=SEEN)
+        F.scaled_dot_product_attention(QUERY, KEY, VALUE, attn_mask=torch.zeros(5, 7))
         seen = F.scaled_dot_product_attention(QUERY, KEY, VALUE, is_causal=True)
     assert [list(named) for named in calls] == [["attn_mask"]]
     torch.testing.assert_close(
