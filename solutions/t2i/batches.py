@@ -57,10 +57,20 @@ class Batches:
 
     def restore(self, state: dict[str, int]) -> None:
         """Go on where such a Batches stood; ValueError when its data were others."""
-        for name, here in self.state().items():
-            if name != "position" and state.get(name) != here:
-                raise ValueError(f"its data has {name} {state.get(name)}, this run's has {here}")
+        refuse_other_data(self.state(), state)
         self.position = state["position"]
+
+
+def refuse_other_data(here: dict[str, Any], state: dict[str, Any]) -> None:
+    """ValueError, if a state was of other data than these; how far it had come may differ.
+
+    Args:
+        here: what state() says of the batches that are to go on.
+        state: what it said of those that were stopped.
+    """
+    for name, value in here.items():
+        if name != "position" and state.get(name) != value:
+            raise ValueError(f"its data has {name} {state.get(name)}, this run's has {value}")
 
 
 def stream_seed(*numbers: int) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from t2i.batches import refuse_other_data
 from t2i.bpe import Tokenizer, train_bpe
 from t2i.caption_synonyms import say_otherwise
 from t2i.clip import CLIP, ImageEncoder, TextTransformer
@@ -156,9 +157,7 @@ class ClipBatches:
 
     def restore(self, state: dict) -> None:
         """Go on where such a ClipBatches stood; ValueError when its scenes were others."""
-        for name, here in self.state().items():
-            if name != "position" and state.get(name) != here:
-                raise ValueError(f"its data has {name} {state.get(name)}, this run's has {here}")
+        refuse_other_data(self.state(), state)
         self.position = state["position"]
 
 

@@ -39,9 +39,9 @@ class Recipe:
     Args:
         unet: the UNet's arguments, apart from in_channels and out_channels.
         fold: side of the pixel blocks that are folded into channels; 1 folds nothing.
-        margin: pixels at each edge that are left empty.
         batch_size: pictures a step.
         training: steps, learning rate and so on.
+        margin: pixels at each edge that are left empty.
     """
 
     unet: dict
@@ -73,8 +73,8 @@ class FoldedUNet(nn.Module):
     Args:
         channels: channels of the picture, in and out.
         fold: side of a block; height and width are multiples of it.
-        margin: pixels at each edge that are always EMPTY.
         kind: the class of the network inside; lesson 6 puts its own here.
+        margin: pixels at each edge that are always EMPTY.
         **unet: further arguments of the UNet.
 
     Source: Shi et al. 2016, arXiv:1609.05158 (pixel shuffle); Salimans and Ho 2022,

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from t2i.batches import refuse_other_data
 from t2i.captions import BACKGROUNDS, COLOURS, MAX_LENGTH, encode
 from t2i.scene_ink import coverage, digit_bank
 from t2i.scene_specs import Specs, draw_specs
@@ -174,9 +175,7 @@ class SceneBatches:
 
     def restore(self, state: dict) -> None:
         """Go on where such a SceneBatches stood; ValueError when its scenes were others."""
-        for name, here in self.state().items():
-            if name != "position" and state.get(name) != here:
-                raise ValueError(f"its data has {name} {state.get(name)}, this run's has {here}")
+        refuse_other_data(self.state(), state)
         self.position = state["position"]
 
 

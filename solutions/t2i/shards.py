@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from t2i.batches import stream_seed
+from t2i.batches import refuse_other_data, stream_seed
 from t2i.distributed import ALONE, Team
 from t2i.folders import read_json
 from t2i.shard_files import CONTEXT, INDEX, LATENT, POOLED, damage, read_shard
@@ -91,9 +91,7 @@ class ShardBatches:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where such batches stood; ValueError when they were others."""
-        for name, here in self.state().items():
-            if name != "position" and state.get(name) != here:
-                raise ValueError(f"its data has {name} {state.get(name)}, this run's has {here}")
+        refuse_other_data(self.state(), state)
         self.position, self._parts = state["position"], None
 
     def lane(self, number: int, first: int) -> Iterator[tuple[Tensor, ...]]:
