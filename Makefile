@@ -13,7 +13,7 @@ NEEDS_LESSON = @test -n "$(lesson)" || { echo "Which lesson? For example: make $
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup grade lab solve progress mine build test bench doctor course-check catalogue \
+.PHONY: help setup grade lab solve progress mine build test test-all bench doctor course-check catalogue \
 	train-classifier train-ddpm measure measure-samplers train-guidance measure-guidance \
 	train-scene-judge train-scenes measure-scenes bench-scenes train-clip \
 	measure-clip compare-batch-sizes train-clip-scenes measure-clip-scenes train-vae measure-vae \
@@ -54,6 +54,9 @@ build: ## build the student notebooks from the lessons' text and the package
 
 test: ## run every test and check of the repository [jobs=2]
 	@$(RUN) -m autograder.selftest $(if $(jobs),--jobs "$(jobs)")
+
+test-all: ## run the thorough tests as well (an hour) [jobs=2]
+	@$(RUN) -m autograder.selftest --all $(if $(jobs),--jobs "$(jobs)")
 
 bench: ## time our networks beside the same in diffusers: [only=dit] [json=FILE]
 	@$(RUN) -m t2i.bench $(if $(only),--only "$(only)") $(if $(json),--json "$(json)")

@@ -1,4 +1,4 @@
-"""`make test`: style, committed notebooks and every test, and how the time divides."""
+"""`make test` and `make test-all`: style, committed notebooks, every test; how time divides."""
 
 import argparse
 import importlib.util
@@ -22,7 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run everything, even after a failure; pytest last, so that its closing line ends it all."""
     parser = argparse.ArgumentParser(prog="python -m autograder.selftest", description=__doc__)
     parser.add_argument("--jobs", type=int, default=2, help="tests at a time (default: 2)")
-    jobs = parser.parse_args(arguments).jobs
+    parser.add_argument("--all", action="store_true", help="the tests marked thorough as well")
+    options = parser.parse_args(arguments)
     print(f"Sandbox: {sandbox.detect()}", flush=True)
     add_demo()
     seconds, failed = {}, []
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         seconds[name] = time.monotonic() - start
     print("Time: " + ", ".join(f"{name} {taken:.0f} s" for name, taken in seconds.items()))
     print("Next: the tests, with the slowest fifteen named at the end.", flush=True)
-    status = run(PYTEST + parallel(jobs))
+    status = run(PYTEST + parallel(options.jobs) + (["--all"] if options.all else []))
     if failed:
         print(f"FAILED before the tests: {', '.join(failed)} (see above).")
     return 1 if failed else status

@@ -524,7 +524,7 @@ Lesson 7's CLIP has a weakness that would spoil today's pictures. It had to find
 
 The mend is to ask for it. For each scene with two things, CLIP gets two wrong captions besides the right one, and has to prefer the right one. For *a red seven above a blue star* these are *a red star above a blue seven* (the shapes have exchanged their places) and *a blue star above a red seven* (the things have).
 
-And there is a trap in the word *above*. To know which thing is on top, one needs two facts: which thing is named first, and whether the word is *above* or *below*. Each fact alone gives no hint. (Such a riddle is called *exclusive or*.) In our first trial the training did not get past it. So in the first fifth of the training the upper or left thing is always named first, and the order of the words is enough. After that the other order is mixed in, and is learnt as well. (It is all in `t2i/caption_swaps.py`.)
+And there is a trap in the word *above*. To know which thing is on top, one needs two facts: which thing is named first, and whether the word is *above* or *below*. Each fact alone gives no hint. (Such a riddle is called *exclusive or*.) In our first trial the training did not get past it. So in the first fifth of the training the upper or left thing is always named first, and the order of the words is enough. After that the other order is mixed in, and is learnt as well. (It is all in `t2i/wrong_captions.py`.)
 
 The cell compares four prompts by the direction of their `pooled` vectors: 1 means the same direction. **Predict before you run.** Which two of the four mean the same? Which number should be near 1?
 """

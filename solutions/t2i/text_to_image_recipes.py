@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from t2i.batches import Batches
-from t2i.caption_swaps import PairClipRecipe
 from t2i.clip import TextTransformer
 from t2i.clip_layers import words_mask
 from t2i.clip_recipes import ClipRecipe
@@ -30,6 +29,7 @@ from t2i.scenes import SceneBatches, scenes
 from t2i.text_to_image import TextDiT, TextToImage
 from t2i.training import TrainConfig
 from t2i.vae_recipes import VaeRecipe
+from t2i.wrong_captions import PairClipRecipe
 
 CHECKPOINT = DATA / "checkpoints" / "scenes"
 PART = 250  # scenes encoded at once
@@ -185,7 +185,7 @@ RECIPES = {
         {"patch_size": 1, "dim": 128, "depth": 6, "num_heads": 4},
         scenes=150_000,
         batch_size=64,
-        training=TrainConfig(steps=6500, decay="linear", save_every=250, **MUON),
+        training=TrainConfig(steps=8500, decay="linear", save_every=250, **MUON),
     ),
     "gpu": TextToImageRecipe(
         VaeRecipe(

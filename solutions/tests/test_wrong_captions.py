@@ -1,4 +1,4 @@
-"""Captions that are wrong by their order only, and the CLIP that learns from them."""
+"""Captions that are wrong by their order or by one thing, and the CLIP that learns from them."""
 
 from dataclasses import replace
 
@@ -7,11 +7,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from t2i.caption_swaps import PairBatches, PairClipRecipe, order_loss, swapped_captions
 from t2i.captions import COLOURS, KINDS, Scene, parse
 from t2i.clip import contrastive_loss
 from t2i.clip_recipes import caption_tokenizer, clip_recipe
 from t2i.scene_specs import HELDOUT_PAIRS, draw_specs
+from t2i.wrong_captions import (
+    PairBatches,
+    PairClipRecipe,
+    replaced_captions,
+    swapped_captions,
+    wrong_caption_loss,
+    wrong_chances,
+)
 
 SPECS = draw_specs(range(600), world="pair")
 
@@ -43,32 +50,58 @@ def test_swapped_captions_ask_for_what_is_not_there(world):
     assert not (kinds | places) & set(np.flatnonzero(specs.count == 1))
 
 
+@pytest.mark.parametrize("world", ["pair", "many"])
+def test_replaced_captions_change_one_kind_and_nothing_else(world):
+    specs = draw_specs(range(600), world=world)
+    rows, captions = replaced_captions(specs, wrong_chances(range(600), world, 0))
+    places, became = [], set()
+    for row, caption in zip(rows, captions, strict=True):
+        told, asked = specs.told(row), parse(caption)
+        pairs = list(zip(told.things, asked.things, strict=True))
+        (place,) = [i for i, (mine, other) in enumerate(pairs) if mine != other]
+        kind = asked.things[place].kind
+        assert asked.things[place] == replace(told.things[place], kind=kind)
+        assert kind not in {thing.kind for thing in told.things}
+        assert replace(asked, things=told.things) == told
+        places.append(place)
+        became.add(kind)
+    several = specs.count > 1
+    assert len(rows) == len(set(rows)) > 0.6 * several.sum() and several[rows].all()
+    assert became == set(KINDS)
+    for place in range(specs.count.max()):
+        there = (specs.count[rows] > place).sum()
+        assert 0.2 * there < places.count(place) < 0.65 * there
+
+
 def test_held_out_pairs_are_no_wrong_captions_either():
     _, captions = swapped_captions(SPECS)
-    for caption in captions:
+    replaced = replaced_captions(SPECS, wrong_chances(range(len(SPECS)), "pair", 0))
+    for caption in captions + replaced[1]:
         for thing in parse(caption).things:
             assert not HELDOUT_PAIRS[COLOURS.index(thing.colour), KINDS.index(thing.kind)]
 
 
-def test_order_loss_is_the_cross_entropy_of_choosing_between_two():
+def test_wrong_caption_loss_is_the_cross_entropy_of_choosing_between_two():
     torch.manual_seed(0)
     images, texts, swapped = torch.randn(3, 7, 5)
     scale = torch.tensor(1.3)
     unit = [F.normalize(x, dim=-1) for x in (images, texts, swapped)]
     logits = scale.exp() * torch.stack([(unit[0] * x).sum(-1) for x in unit[1:]], dim=1)
     wanted = F.cross_entropy(logits, torch.zeros(7, dtype=torch.long))
-    torch.testing.assert_close(order_loss(images, 3 * texts, swapped, scale), wanted)
-    torch.testing.assert_close(order_loss(images, texts, texts, scale), torch.tensor(2.0).log())
+    torch.testing.assert_close(wrong_caption_loss(images, 3 * texts, swapped, scale), wanted)
+    torch.testing.assert_close(
+        wrong_caption_loss(images, texts, texts, scale), torch.tensor(2.0).log()
+    )
     none = torch.zeros(0, 5)
-    assert order_loss(none, none, none, scale) == 0
+    assert wrong_caption_loss(none, none, none, scale) == 0
 
 
-def test_order_loss_says_what_does_not_fit():
+def test_wrong_caption_loss_says_what_does_not_fit():
     x = torch.ones(3, 5)
     with pytest.raises(ValueError, match="one row a picture"):
-        order_loss(x, x, x[:2], torch.tensor(0.0))
+        wrong_caption_loss(x, x, x[:2], torch.tensor(0.0))
     with pytest.raises(ValueError, match="finite"):
-        order_loss(x, x, x / 0, torch.tensor(0.0))
+        wrong_caption_loss(x, x, x / 0, torch.tensor(0.0))
 
 
 def test_captions_follow_the_picture_at_first(monkeypatch):
@@ -84,13 +117,14 @@ def test_captions_follow_the_picture_at_first(monkeypatch):
 def test_batches_hold_scenes_captions_and_wrong_captions():
     tokenizer = caption_tokenizer("pair")
     batches = PairBatches(32, tokenizer, worlds=("one", "pair"), length=24)
-    images, tokens, rows, swapped = next(batches)
+    images, tokens, rows, wrong = next(batches)
     assert images.shape == (32, 3, 32, 32) and tokens.shape == (32, 24)
     assert rows.min() >= 16  # the lone digits of the first world have no order
     specs = draw_specs(range(16), world="pair")
     whose, captions = swapped_captions(specs)
-    assert torch.equal(rows, torch.from_numpy(whose) + 16)
-    assert torch.equal(swapped, tokenizer(captions, 24))
+    others, replaced = replaced_captions(specs, wrong_chances(range(16), "pair", 0))
+    assert torch.equal(rows, torch.from_numpy(np.concatenate([whose, others])) + 16)
+    assert torch.equal(wrong, tokenizer(captions + replaced, 24))
     state = batches.state()
     later = next(batches)
     batches.restore(state)
@@ -102,18 +136,19 @@ def test_the_recipes_loss_is_both_losses():
     plan = PairClipRecipe(**vars(small) | {"worlds": ("pair",), "length": 24})
     assert plan.batches().plain == round(0.2 * small.training.steps)
     model, batch = plan.build(), next(plan.batches())
-    images, tokens, rows, swapped = batch
+    images, tokens, rows, wrong_tokens = batch
     pictures, texts = model.encode_images(images), model.encode_texts(tokens)
-    wrong = model.encode_texts(swapped)
+    wrong = model.encode_texts(wrong_tokens)
     wanted = contrastive_loss(pictures, texts, model.logit_scale)
-    wanted += order_loss(pictures[rows], texts[rows], wrong, model.logit_scale)
+    wanted += wrong_caption_loss(pictures[rows], texts[rows], wrong, model.logit_scale)
     torch.testing.assert_close(plan.loss(model, batch), wanted)
 
 
-def test_order_is_heard_half_of_the_time_by_chance_and_always_by_one_who_knows():
+def test_wrong_captions_are_found_half_of_the_time_by_chance_and_always_by_one_who_knows():
     plan = PairClipRecipe(**vars(clip_recipe("smoke")) | {"worlds": ("pair",), "length": 24})
-    chance = plan.measure(plan.build(), 300)["order_heard"]
-    assert 0.3 < chance < 0.7
+    chance = plan.measure(plan.build(), 300)
+    assert set(chance) == {"order_heard", "kind_heard"}
+    assert all(0.3 < share < 0.7 for share in chance.values())
     specs = draw_specs(range(300), world="pair", seed=10)
     right = {tuple(row) for row in plan.tokenizer(specs.captions(), 24).tolist()}
 
@@ -124,4 +159,4 @@ def test_order_is_heard_half_of_the_time_by_chance_and_always_by_one_who_knows()
         def encode_texts(self, tokens):
             return torch.tensor([[1.0 if tuple(t) in right else -1.0] for t in tokens.tolist()])
 
-    assert plan.measure(Knows(), 300)["order_heard"] == 1
+    assert set(plan.measure(Knows(), 300).values()) == {1.0}
