@@ -101,12 +101,30 @@ def load_text_encoder(source: str | Path) -> TextTransformer:
     """
     folder = find_folder(source)
     config, state = _read(folder)
-    state = from_transformers(state)
-    if "text_config" in config:
-        config = config["text_config"]
-    state = _below("text", state) or state
     state.pop("text_projection.weight", None)
-    return filled(_text(state, config, folder), state, folder)
+    return text_encoder_of(config, state, folder)
+
+
+def text_encoder_of(
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+) -> TextTransformer:
+    """The text half with these weights.
+
+    Args:
+        config: its config.json, or a whole CLIP's.
+        state: transformers' names and tensors.
+        folder: where they came from, for the message.
+        dtype: of the weights.
+
+    Raises:
+        FilesError: the weights are not exactly a text encoder's.
+    """
+    state = from_transformers({k: v for k, v in state.items() if not _places(k)})
+    state = _below("text", state) or state
+    return filled(_text(state, config.get("text_config", config), folder), state, folder, dtype)
 
 
 def save_clip_files(folder: str | Path, model: CLIP, tokenizer: Tokenizer) -> None:
@@ -186,7 +204,12 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             state = safetensors.torch.load_file(path)
     except Exception as error:  # a broken file can fail in as many ways as it can be broken
         raise FilesError(f"A file in {folder} is damaged ({error}): fetch it again.") from error
-    return config, {k: v for k, v in state.items() if not k.endswith("position_ids")}
+    return config, {k: v for k, v in state.items() if not _places(k)}
+
+
+def _places(name: str) -> bool:
+    """Whether a tensor only counts 0, 1, 2, …, as old files do."""
+    return name.endswith("position_ids")
 
 
 def _text(state: dict[str, Tensor], config: dict, folder: Path) -> TextTransformer:

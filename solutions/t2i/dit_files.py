@@ -106,7 +106,9 @@ def dit_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif module in OUTSIDE:
             renamed[f"{OUTSIDE[module]}.{parameter}"] = tensor
         else:
-            _, number, inside = module.split(".", 2)
+            head, number, inside = (*module.split(".", 2), "", "")[:3]
+            if head != "transformer_blocks":
+                raise KeyError(module)
             embedding = inside.removeprefix("norm1.emb.")
             if embedding in EMBEDDING:
                 place = f"{EMBEDDING[embedding]}.{parameter}"

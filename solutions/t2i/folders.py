@@ -1,7 +1,7 @@
 """Folders of a model: config.json and weights in safetensors, as transformers and diffusers do.
 
 write_folder(folder, "model", {"width": 64}, state)    # config.json and model.safetensors
-config, state = read_folder(folder, "model")           # the same; sharded files too
+config, state = read_folder(folder, "model")           # the same; sharded or fp16 files too
 model = filled(model, state, folder)                   # all of these weights, and no others
 
 Whatever is missing, damaged, left over or of another shape is named.
@@ -60,7 +60,8 @@ def read_folder(folder: str | Path, name: str) -> tuple[dict[str, Any], dict[str
 
     Args:
         folder: holds config.json and NAME.safetensors, or NAME.safetensors.index.json and the
-            shards that it lists.
+            shards that it lists. Where these are missing, the half-precision files will do, which
+            have `.fp16` in their names.
         name: of the file of the weights, without its ending.
 
     Raises:
@@ -85,33 +86,33 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
     """The weights of a folder, from one file or from all shards of its index."""
-    index = folder / f"{name}.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-        missing = [shard for shard in shards if not (folder / shard).is_file()]
-        if missing:
-            raise FilesError(
-                f"{folder} lacks {len(missing)} of {len(shards)} shards: {', '.join(missing[:3])}."
-            )
-        return {key: value for shard in shards for key, value in _load(folder / shard).items()}
-    path = folder / f"{name}.safetensors"
-    if not path.is_file():
-        why = "".join(
-            f"; {pickle.name} is a pickle, which can run any program when it is opened, so it is "
-            f"not read: convert it to safetensors first"
-            for pickle in [*folder.glob("*.bin"), *folder.glob("*.ckpt")][:1]
-        )
-        raise FilesError(f"{path} is missing{why}.")
-    return _load(path)
+    for index, whole in (
+        (f"{name}.safetensors.index.json", f"{name}.safetensors"),
+        (f"{name}.safetensors.index.fp16.json", f"{name}.fp16.safetensors"),
+    ):
+        if (folder / index).is_file():
+            return _load_shards(folder / index)
+        if (folder / whole).is_file():
+            return _load(folder / whole)
+    raise FilesError(f"{folder / name}.safetensors is missing{_about_pickles(folder)}.")
 
 
-def filled(model: Model, state: Mapping[str, Tensor], folder: str | Path) -> Model:
-    """The model with these weights in float32, frozen: all of them and no others.
+def filled(
+    model: Model,
+    state: Mapping[str, Tensor],
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
+) -> Model:
+    """The model with these weights in one precision, frozen: all of them and no others.
+
+    The tensors themselves become the model's. Those of a file in this precision stay in the file
+    and are read when they are first needed, so there is never a second copy.
 
     Args:
         model: of the right sizes; it may lie on the device "meta".
         state: its weights.
         folder: where they came from, for the message.
+        dtype: the precision.
 
     Raises:
         FilesError: names or shapes differ; the message says which.
@@ -127,9 +128,32 @@ def filled(model: Model, state: Mapping[str, Tensor], folder: str | Path) -> Mod
     told = [f"{len(names)} {how} ({', '.join(names[:3])})" for how, names in wrong.items() if names]
     if told:
         raise FilesError(f"The weights in {folder} do not fit: {'; '.join(told)}.")
-    state = {name: tensor.float() for name, tensor in state.items()}
+    state = {name: tensor.to(dtype) for name, tensor in state.items()}
     model.load_state_dict(state, assign=True)
     return model.eval().requires_grad_(False)
+
+
+def _load_shards(index: Path) -> dict[str, Tensor]:
+    """Every tensor of every file that an index names."""
+    folder = index.parent
+    shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+    missing = [shard for shard in shards if not (folder / shard).is_file()]
+    if missing:
+        raise FilesError(
+            f"{folder} lacks {len(missing)} of {len(shards)} shards: {', '.join(missing[:3])}."
+        )
+    return {key: value for shard in shards for key, value in _load(folder / shard).items()}
+
+
+def _about_pickles(folder: Path) -> str:
+    """What to say of a pickle that lies where safetensors should: why not, and what to do."""
+    for pickle in sorted([*folder.glob("*.bin"), *folder.glob("*.ckpt")]):
+        return (
+            f"; {pickle.name} is a pickle, which can run any program when it is opened, so it is "
+            f"not read. Convert it: safetensors.torch.save_file(torch.load({pickle.name!r}, "
+            f"weights_only=True), {pickle.with_suffix('.safetensors').name!r})"
+        )
+    return ""
 
 
 def _load(path: Path) -> dict[str, Tensor]:

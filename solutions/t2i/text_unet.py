@@ -41,6 +41,8 @@ class TextUNet(UNet):
         in_channels, out_channels: channels of the noisy picture and of the prediction.
         context_dim: length of a word's vector.
         depth: transformer blocks in each SpatialTransformer.
+        num_heads: heads of every attention, as in Stable Diffusion, which has 8 of them at every
+            width; None: one for each head_channels channels.
         head_channels, norm_groups, **unet: as in UNet.
 
     Source: Rombach et al. 2021, arXiv:2112.10752, section 3.3.
@@ -54,6 +56,7 @@ class TextUNet(UNet):
         depth: int = 1,
         head_channels: int = 32,
         norm_groups: int = 32,
+        num_heads: int | None = None,
         **unet,
     ):
         super().__init__(
@@ -65,9 +68,10 @@ class TextUNet(UNet):
                 if isinstance(layer, nn.Identity):
                     continue
                 channels = stage.blocks[i].conv2.out_channels
-                heads = channels // head_channels
+                heads = num_heads or channels // head_channels
+                width = channels // heads if num_heads else head_channels  # of one head
                 stage.attentions[i] = SpatialTransformer(
-                    channels, heads, head_channels, context_dim, depth, norm_groups
+                    channels, heads, width, context_dim, depth, norm_groups
                 )
 
     def forward(

@@ -28,6 +28,7 @@ OUR_LEVEL = re.compile(r"(down|up)\.(\d+)\.blocks\.(\d+)\.(.+)")
 OUR_RESIZE = re.compile(r"(down|up)\.(\d+)\.resize\.conv")
 OUR_MID = re.compile(r"mid\.(block1|attention|block2)\.(.+)")
 FILE = "diffusion_pytorch_model"
+USUAL = ("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention")
 
 
 def autoencoder_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -53,12 +54,15 @@ def autoencoder_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def load_autoencoder(folder: str | Path) -> tuple[AutoencoderKL, float]:
+def load_autoencoder(
+    folder: str | Path, dtype: torch.dtype = torch.float32
+) -> tuple[AutoencoderKL, float]:
     """An autoencoder that diffusers saved, in our code, and its scaling factor.
 
     Args:
         folder: holds config.json and diffusion_pytorch_model.safetensors, as
             AutoencoderKL.save_pretrained writes them, or the folder `vae` of Stable Diffusion 1.5.
+        dtype: of the weights.
 
     Raises:
         FilesError: a file is missing or damaged, it is another kind of autoencoder than ours, or
@@ -67,7 +71,8 @@ def load_autoencoder(folder: str | Path) -> tuple[AutoencoderKL, float]:
     config, state = read_folder(folder, FILE)
     kinds = {config.get("act_fn"), *config.get("down_block_types", ())}
     kinds |= set(config.get("up_block_types", ()))
-    usual = config.get("use_quant_conv", True) and config.get("mid_block_add_attention", True)
+    usual = all(config.get(name, True) for name in USUAL)
+    usual &= all(config.get(name) is None for name in ("shift_factor", "latents_mean"))
     if kinds != {"silu", "DownEncoderBlock2D", "UpDecoderBlock2D"} or not usual:
         raise FilesError(f"{folder} holds another kind of autoencoder than Stable Diffusion's.")
     try:
@@ -88,7 +93,7 @@ def load_autoencoder(folder: str | Path) -> tuple[AutoencoderKL, float]:
             )
     except (KeyError, TypeError, ValueError) as error:
         raise FilesError(f"{folder}/config.json describes no autoencoder: {error}.") from None
-    return filled(vae, state, folder), scaling_factor
+    return filled(vae, state, folder, dtype), scaling_factor
 
 
 def save_autoencoder(
@@ -132,7 +137,10 @@ def our_name(module: str) -> str:
     side, _, name = module.partition(".")
     if side not in ("encoder", "decoder"):
         raise KeyError(module)
-    return f"{side}.{_inside(name)}"
+    try:
+        return f"{side}.{_inside(name)}"
+    except KeyError:
+        raise KeyError(module) from None
 
 
 def _inside(name: str) -> str:
