@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
@@ -41,15 +42,41 @@ def release(folder: Folder, lesson: Number) -> None:
 
 
 @app.command()
+def bundle(
+    folder: Folder,
+    lesson: Number,
+    to: Annotated[Path, typer.Argument(help="a new folder, or a .zip file")],
+) -> None:
+    """Write what the class gets for a released lesson, without solutions and hidden tests."""
+    with _said():
+        print(f"wrote {_course(folder).bundle(lesson, to)}")
+
+
+@app.command()
 def collect(
     folder: Folder,
     lesson: Number,
-    downloads: Annotated[Path, typer.Argument(help="a folder with one notebook for each student")],
+    downloads: Annotated[Path, typer.Argument(help="a folder, or a zip of your learning system")],
+    students: Annotated[
+        Path | None, typer.Option(help="a table with the columns name and id [COURSE/students.csv]")
+    ] = None,
+    zone: Annotated[
+        str, typer.Option(help="of the zip's times, as Europe/Berlin; else yours")
+    ] = "",
 ) -> None:
-    """Copy submissions into the course, one notebook or one folder for each student."""
+    """Copy submissions into the course, and list what belongs to nobody."""
     with _said():
-        copies = _course(folder).collect(lesson, downloads)
-        print(f"{len(copies)} submissions: {', '.join(copies) or 'none'}")
+        found = _course(folder).collect(lesson, downloads, students, _zone(zone))
+        print(f"{len(found.copies)} submissions: {', '.join(found.copies) or 'none'}")
+        for file in found.left_over:
+            print(f"left over: {file.place}: {file.note}")
+        for file in found.files:
+            if file.student in found.copies and not file.counts and "another" not in file.note:
+                print(f"note on {file.student}: {file.place}: {file.note}")
+            if file.counts and file.origin.late:
+                print(f"note on {file.student}: marked as late by the learning system")
+        for number, name in found.missing.items():
+            print(f"nothing from {name} ({number})")
 
 
 @app.command()
@@ -84,6 +111,13 @@ def _course(folder: Path):
     from autograder.course.folder import Course
 
     return Course(folder)
+
+
+def _zone(name: str) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError):
+        raise typer.BadParameter(f"{name} is no time zone; write it as Europe/Berlin") from None
 
 
 @contextlib.contextmanager

@@ -27,9 +27,13 @@ from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
 from autograder import build
+from autograder.course.bundle import write_bundle
+from autograder.course.collect import CollectError, Collection, collect
 from autograder.course.config import FILE, configuration
+from autograder.course.who import Roster, RosterError
 from autograder.lesson import Lesson, get_lesson
 
+STUDENTS = "students.csv"
 _LEFT_OUT = {".ipynb_checkpoints", "__pycache__"}
 
 
@@ -86,28 +90,38 @@ class Course:
         slug = get_lesson(lesson).slug
         return self._step("release", self.api.generate_assignment, slug)
 
-    def collect(self, lesson: int, downloads: Path | str) -> dict[str, Path]:
-        """Copy submissions into the course.
+    def bundle(self, lesson: int, to: Path | str) -> Path:
+        """Write what the class gets for a released lesson: a folder, or a zip by its name."""
+        chosen = get_lesson(lesson)
+        return write_bundle(chosen, self.folder / "release" / chosen.slug, Path(to).resolve())
+
+    def collect(
+        self,
+        lesson: int,
+        downloads: Path | str,
+        students: Path | str | None = None,
+        zone: datetime.tzinfo | None = None,
+    ) -> Collection:
+        """Copy submissions into the course; see `collect` for what a download may look like.
 
         Args:
             lesson: its number.
-            downloads: a folder with one notebook `<student>.ipynb` or one folder `<student>/` for
-                each student; a folder's notebook may have any name.
-
-        Returns:
-            for each student, the copy. Students whose folder holds no single notebook are left out.
+            downloads: a folder, or a zip of a learning-management system.
+            students: a table of names and ids; by default `students.csv` of the course, if there.
+            zone: of the times that a zip tells.
         """
-        slug = get_lesson(lesson).slug
-        copies = {}
-        for student, path in sorted(_submissions(Path(downloads), slug).items()):
-            target = self.folder / "submitted" / student / slug / f"{slug}.ipynb"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-            when = datetime.datetime.fromtimestamp(path.stat().st_mtime, tz=datetime.UTC)
-            stamp = when.strftime("%Y-%m-%d %H:%M:%S.%f UTC")
-            target.with_name("timestamp.txt").write_text(stamp + "\n", encoding="utf-8")
-            copies[student] = target
-        return copies
+        path = Path(students) if students else self.folder / STUDENTS
+        try:
+            roster = Roster.read(path) if students or path.exists() else None
+            found = collect(self.folder, get_lesson(lesson), Path(downloads), roster, zone)
+        except (CollectError, RosterError) as error:
+            raise CourseError(f"collect failed: {error}") from None
+        if roster is not None:
+            with self.gradebook() as gradebook:
+                for number, name in roster.names.items():
+                    last, _, first = (part.strip() for part in name.partition(","))
+                    gradebook.update_or_create_student(number, last_name=last, first_name=first)
+        return found
 
     def autograde(self, lesson: int, student: str = "*") -> str:
         """Grade the submissions of a lesson, again where they were graded before."""
@@ -179,20 +193,6 @@ def _write_source(lesson: Lesson, source: Path) -> None:
             shutil.copytree(path, folder / path.name, dirs_exist_ok=True, ignore=ignore)
         else:
             shutil.copyfile(path, folder / path.name)
-
-
-def _submissions(downloads: Path, slug: str) -> dict[str, Path]:
-    found = {}
-    for path in downloads.iterdir():
-        if path.is_file() and path.suffix == ".ipynb":
-            found[path.stem] = path
-        elif path.is_dir():
-            notebooks = [each for each in path.rglob("*.ipynb") if each.is_file()]
-            notebooks = [each for each in notebooks if ".ipynb_checkpoints" not in each.parts]
-            own = [each for each in notebooks if each.stem == slug] or notebooks
-            if len(own) == 1:
-                found[path.name] = own[0]
-    return found
 
 
 def _quiet_logger() -> logging.Logger:

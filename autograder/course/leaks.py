@@ -46,7 +46,8 @@ def secrets(lesson: Lesson) -> Secrets:
     public = {squeeze(line) for line in elsewhere}
     public |= {key for key in map(squeeze, answers) if key in shown}
     hidden = lesson.hidden_tests.read_text(encoding="utf-8").splitlines()
-    public |= {key for key in map(squeeze, hidden) if key in shown}
+    around = squeeze("\n".join(elsewhere))
+    public |= {key for key in map(squeeze, hidden) if key in shown or key in around}
     return Secrets(_significant(hidden, public), _significant(answers, public))
 
 
@@ -69,7 +70,8 @@ def squeeze(text: str) -> str:
 
 
 def _significant(lines: list[str], public: set[str]) -> dict[str, str]:
-    kept = {squeeze(line): line.strip() for line in lines if len(line.strip()) >= SHORTEST}
+    lines = [line.strip() for line in lines if not re.match(r"\s*(from|import) ", line)]
+    kept = {squeeze(line): line for line in lines if len(line) >= SHORTEST}
     return {key: line for key, line in kept.items() if key not in public}
 
 

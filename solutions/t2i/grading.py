@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from t2i import handover
+
 GREEN, RED, GREY = "#009E73", "#D55E00", "#6E6E6E"  # Okabe and Ito's; readable without colour too
 QUIET_SECONDS = 3.0
 LONGEST_SECONDS = 180.0
@@ -125,6 +127,8 @@ def _unknown(number: int, name: str) -> str:
     try:
         from autograder.lesson import LessonError, get_lesson
     except ImportError:
+        if handover.read():
+            return f"{name}: only the checks below run here; the hidden tests run after hand-in."
         return f"{name} is not graded: the autograder is not installed beside this notebook."
     try:
         get_lesson(number).exercise(name)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from t2i import grading
+from t2i import grading, handover
 from t2i import quiz as questions
 
 TIERS = ("smoke", "cpu", "gpu")
@@ -34,6 +34,7 @@ def start(number: int) -> None:
     shell = grading.ipython()
     if shell is not None:
         shell.user_ns.update(grade=grade, quiz=quiz)
+        handover.begin(shell)
     print(f"Lesson {number}{_title(number)}")
     print(f"Tier: {_describe_tier()}")
     print(f"Data: {_describe_data()}")
@@ -197,7 +198,8 @@ def _title(number: int) -> str:
     try:
         from autograder.lesson import get_lesson
     except ImportError:
-        return ""
+        title = handover.read().get("title", "")
+        return f" · {title}" if title else ""
     return f" · {get_lesson(number).title}"
 
 

@@ -1,0 +1,318 @@
+"""Collecting: whose each file of a download is, which counts, and that nothing is lost."""
+
+import csv
+import datetime
+import io
+import json
+import os
+import zipfile
+from pathlib import PurePosixPath
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from autograder.cells import MAX_NOTEBOOK_BYTES
+from autograder.course import unpack
+from autograder.course.collect import CollectError, collect, latest_rows
+from autograder.course.who import Roster, RosterError, is_lesson, origin, student_id
+from autograder.lesson import get_lesson
+
+LESSON = get_lesson(1)
+SLUG = LESSON.slug
+ROSTER = """name;id
+"Müller, Zoë";zmueller
+Anna Maria van der Berg;aberg
+Kim Lee;klee1
+Kim Lee;klee2
+Ōe Kenzaburō;oe
+"""
+
+
+def notebook(text="def snr(x): ...", size=0):
+    cell = {"cell_type": "code", "metadata": {}, "outputs": [], "source": text + "#" * size}
+    return json.dumps(
+        {"cells": [cell], "nbformat": 4, "nbformat_minor": 5, "metadata": {}}
+    ).encode()
+
+
+def zipped(files, when=(2026, 11, 30, 12, 0, 0)):
+    """A zip of names -> bytes, or (bytes, date_time)."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            content, time = content if isinstance(content, tuple) else (content, when)
+            archive.writestr(zipfile.ZipInfo(name, time), content, zipfile.ZIP_DEFLATED)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def gather(tmp_path):
+    """gather({name: bytes}): collect a zip of these into a course, once more where called again."""
+    count = iter(range(100))
+
+    def run(files, roster=None, zone=datetime.UTC):
+        path = tmp_path / f"download{next(count)}.zip"
+        path.write_bytes(zipped(files) if isinstance(files, dict) else files)
+        return collect(tmp_path / "course", LESSON, path, roster, zone)
+
+    return run
+
+
+@pytest.fixture
+def roster(tmp_path):
+    path = tmp_path / "students.csv"
+    path.write_text(ROSTER, encoding="utf-8-sig")
+    return Roster.read(path)
+
+
+@pytest.mark.parametrize(
+    "place, person, key, file",
+    [
+        ("Surname Name_12345_assignsubmission_file_/x.ipynb", "Surname Name", "12345", "x.ipynb"),
+        ("Ōe Ken_7_assignsubmission_file_a_b.ipynb", "Ōe Ken", "7", "a_b.ipynb"),
+        ("leeanna_123_456_lesson (1)-2.ipynb", "leeanna", "123", "lesson (1)-2.ipynb"),
+        ("leeanna_LATE_123_456_lesson.ipynb", "leeanna", "123", "lesson.ipynb"),
+        ("Week 1_x_ab12_attempt_2026-11-30-23-59-12_n.ipynb", "ab12", "ab12", "n.ipynb"),
+        ("HW/Abgaben/Team 5/Lee_Kim_klee_123/20261130235912_n.ipynb", "Lee Kim", "klee", "n.ipynb"),
+        ("anna/deep/er/x.ipynb", "anna", "", "x.ipynb"),
+        ("anna.ipynb", "anna", "", "anna.ipynb"),
+        (f"anna_{SLUG}.ipynb", "anna", "", f"anna_{SLUG}.ipynb"),
+    ],
+)
+def test_names_say_whose_a_file_is(place, person, key, file):
+    found = origin(PurePosixPath(place))
+    assert (found.person, found.key, found.file) == (person, key, file)
+
+
+def test_names_say_more():
+    assert origin(PurePosixPath("a_LATE_1_2_x.ipynb")).late
+    assert not origin(PurePosixPath("a_1_2_x.ipynb")).late
+    attempts = [origin(PurePosixPath(f"a_1_2_{n}")).attempt for n in ("x.ipynb", "x-1.ipynb")]
+    assert attempts[0] < attempts[1]
+    late = origin(PurePosixPath("A_b_attempt_2026-02-30-23-59-12_x.ipynb"))
+    assert late.when is None
+    for name in (
+        f"{SLUG}.ipynb",
+        f"{SLUG} (1).ipynb",
+        "Noise Schedules - Copy.ipynb",
+        "unet-2.ipynb",
+    ):
+        assert is_lesson(name) and origin(PurePosixPath(name)) is None
+    assert not is_lesson("unet.ipynb", SLUG)
+    assert student_id("../Zoë  O'Neil ") == "Zoë_ONeil"
+
+
+def test_four_systems_and_their_attempts(gather):
+    blackboard = "Week 1_{}_attempt_2026-11-{}-10-00-00"
+    found = gather(
+        {
+            f"Lee Anna_11_assignsubmission_file_/{SLUG}.ipynb": notebook(),
+            "obama_LATE_21_31_lesson-1.ipynb": notebook("def snr(x): 2"),
+            "obama_21_30_lesson.ipynb": notebook(),
+            blackboard.format("ab1", "29") + f"_{SLUG}.ipynb": notebook(),
+            blackboard.format("ab1", "30") + "_final.ipynb": notebook("def snr(x): 3"),
+            blackboard.format("ab1", "30") + ".txt": b"Name: A B (ab1)",
+            blackboard.format("cd2", "30") + ".txt": b"Name: C D (cd2)",
+            "Berg_Eva_eberg_99/20261130101112_x.ipynb": notebook(),
+            "Berg_Eva_eberg_99/20261101101112_x.ipynb": notebook("old"),
+            "readme.txt": b"",
+        }
+    )
+    assert sorted(found.copies) == ["Lee_Anna", "ab1", "eberg", "obama"]
+    assert b"def snr(x): 2" in found.copies["obama"].read_bytes()
+    assert b"def snr(x): 3" in found.copies["ab1"].read_bytes()
+    assert found.copies["Lee_Anna"].name == f"{SLUG}.ipynb"
+    stamp = found.copies["eberg"].with_name("timestamp.txt").read_text()
+    assert stamp == "2026-11-30 10:11:12.000000 UTC\n"
+    assert [file.student for file in found.files if file.counts and file.origin.late] == ["obama"]
+    notes = {file.place: file.note for file in found.left_over}
+    assert notes[blackboard.format("cd2", "30") + ".txt"] == "no notebook"
+    assert "readme.txt" in notes
+
+
+def test_times_are_read_in_the_zone_that_is_told(gather):
+    found = gather({"anna.ipynb": notebook()}, zone=ZoneInfo("Asia/Tokyo"))
+    stamp = found.copies["anna"].with_name("timestamp.txt").read_text()
+    assert stamp.startswith("2026-11-30 03:00:00")
+    name = "A_ab_attempt_2026-07-01-12-00-00_x.ipynb"
+    found = gather({name: notebook()}, zone=ZoneInfo("Europe/Berlin"))
+    stamp = found.copies["ab"].with_name("timestamp.txt").read_text()
+    assert stamp.startswith("2026-07-01 10:00:00")  # summer time
+
+
+def test_a_list_of_students_decides(gather, roster):
+    found = gather(
+        {
+            f"Zoë Müller_1_assignsubmission_file_/{SLUG}.ipynb": notebook(),
+            "vanderberganna maria_5_6_x.ipynb": notebook(),
+            f"Kim Lee_7_assignsubmission_file_/{SLUG}.ipynb": notebook(),
+            "A_klee2_attempt_2026-11-30-10-00-00_x.ipynb": notebook(),
+            f"Nobody Known_9_assignsubmission_file_/{SLUG}.ipynb": notebook(),
+        },
+        roster,
+    )
+    assert sorted(found.copies) == ["klee2", "zmueller"]
+    assert set(found.missing) == {"aberg", "klee1", "oe"}
+    notes = " ".join(file.note for file in found.left_over)
+    assert "Kim Lee (7) may be klee1 or klee2" in notes
+    assert "Nobody Known (9) is not in the list" in notes
+
+
+def test_a_name_without_spaces_and_accents_is_found(gather, roster):
+    names = ("muellerzoe", "mullerzoe", "vanderberganna", "bergvanderannamaria", "oekenzaburo")
+    found = [roster.find(origin(PurePosixPath(f"{name}_1_2_x.ipynb")))[0] for name in names]
+    assert found == ["zmueller", "zmueller", None, None, "oe"]
+
+
+def test_namesakes_are_not_merged(gather):
+    found = gather(
+        {
+            f"Kim Lee_7_assignsubmission_file_/{SLUG}.ipynb": notebook(),
+            f"Kim Lee_8_assignsubmission_file_/{SLUG}.ipynb": notebook("def snr(x): 2"),
+            f"Eva Lee_9_assignsubmission_file_/{SLUG}.ipynb": notebook(),
+        }
+    )
+    assert list(found.copies) == ["Eva_Lee"]
+    assert all("2 people are called Kim Lee" in file.note for file in found.left_over)
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("who,id\na,1\n", "needs the columns name and id"),
+        ("", "nothing"),
+        ("name,id\na,1\nb,1\n", "line 3: 1 stands there twice"),
+        ("name,id\na,../x\n", "must be a plain word"),
+        ("name,id\na,\n", "must be a plain word"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_refused(tmp_path, text, says):
+    path = tmp_path / "students.csv"
+    path.write_text(text)
+    with pytest.raises(RosterError, match=says.replace(".", r"\.")):
+        Roster.read(path)
+
+
+def test_wrappers_and_noise_of_zips_are_left_aside(gather):
+    files = {"Download/anna.ipynb": notebook(), "Download/berta.ipynb": notebook()}
+    files |= {"__MACOSX/Download/._anna.ipynb": b"x", "Download/.DS_Store": b"x"}
+    assert sorted(gather(files).copies) == ["anna", "berta"]
+    files = {f"HW 1/all/{who}/sub/{SLUG} (1).ipynb": notebook() for who in ("ann", "bob")}
+    files |= {"HW 1/all/ann/.ipynb_checkpoints/x-checkpoint.ipynb": notebook("old")}
+    assert sorted(gather(files).copies) == ["ann", "bob"]
+
+
+def test_of_several_notebooks_the_newest_of_the_lesson_counts(gather):
+    new, old = (2026, 11, 30, 12, 0, 0), (2026, 11, 1, 12, 0, 0)
+    found = gather(
+        {
+            f"ann/{SLUG}.ipynb": (notebook("def snr(x): 1"), old),
+            f"ann/{SLUG} (1).ipynb": (notebook("def snr(x): 2"), new),
+            "ann/scratch.ipynb": (notebook("x = 3"), new),
+            "bob/a.ipynb": notebook("def snr(x): 1"),
+            "bob/b.ipynb": notebook("def snr(x): 2"),
+            "cat/a.ipynb": notebook("def snr(x): 1"),
+            "cat/b.ipynb": notebook("def snr(x): 1"),
+        }
+    )
+    assert sorted(found.copies) == ["ann", "cat"]
+    assert b"def snr(x): 2" in found.copies["ann"].read_bytes()
+    notes = {file.place: file.note for file in found.left_over}
+    assert notes["bob/a.ipynb"] == "2 notebooks, and nothing says which of them counts"
+
+
+def test_collecting_again_keeps_what_is_newer_and_every_original(gather, tmp_path):
+    new, old = (2026, 11, 30, 12, 0, 0), (2026, 11, 1, 12, 0, 0)
+    gather({"ann.ipynb": (notebook("def snr(x): 1"), old)})
+    found = gather({"ann.ipynb": (notebook("def snr(x): 2"), new)})
+    target = found.copies["ann"]
+    again = gather({"ann.ipynb": (notebook("def snr(x): 1"), old)})
+    assert not again.copies and "the course has a newer one" in again.files[0].note
+    assert b"def snr(x): 2" in target.read_bytes()
+    kept = sorted((tmp_path / "course" / "downloaded" / SLUG / "archive").iterdir())
+    assert [path.read_bytes() for path in kept] == [
+        (tmp_path / f"download{n}.zip").read_bytes() for n in range(3)
+    ]
+    with (tmp_path / "course" / "downloaded" / SLUG / "collected.csv").open() as stream:
+        assert [row["counts"] for row in csv.DictReader(stream)] == ["yes", "yes", "no"]
+    assert latest_rows(tmp_path / "course", LESSON)["ann"]["time"] == "2026-11-30 12:00:00 UTC"
+
+
+def test_zips_in_zips_and_a_systems_zip_in_a_folder(gather, tmp_path):
+    inner = zipped({f"work/{SLUG}.ipynb": notebook(), "work/notes.pdf": b"%PDF"})
+    found = gather({"Lee Anna_1_assignsubmission_file_/work.zip": inner, "bob/x.zip": inner})
+    assert sorted(found.copies) == ["Lee_Anna", "bob"]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "moodle.zip").write_bytes(
+        zipped({f"Eva Lee_9_assignsubmission_file_/{SLUG}.ipynb": notebook()})
+    )
+    (folder / "carl.zip").write_bytes(inner)
+    found = collect(tmp_path / "course", LESSON, folder)
+    assert sorted(found.copies) == ["Eva_Lee", "carl"]
+
+
+def test_a_zip_cannot_write_elsewhere(gather, tmp_path):
+    names = ("../../evil.ipynb", "/etc/evil2.ipynb", "C:\\win\\evil3.ipynb", "a/../../evil4.ipynb")
+    found = gather({name: notebook() for name in names})
+    inside = {path for path in tmp_path.rglob("*evil*")}
+    assert all(path.is_relative_to(tmp_path / "course") for path in inside)
+    assert {path.parent.parent.parent.name for path in found.copies.values()} == {"submitted"}
+
+
+def test_a_zip_that_would_fill_the_disk_does_not(gather, monkeypatch):
+    monkeypatch.setattr(unpack, "MAX_INNER_ZIP_BYTES", 3_000_000)
+    bomb = zipped({f"{n}.ipynb": b"0" * 1_000_000 for n in range(9)})
+    deep = notebook()
+    for _ in range(5):
+        deep = zipped({"deep.zip": deep})
+    found = gather(
+        {
+            "eve/bomb.zip": bomb,
+            "fay/deep.zip": deep,
+            "gus/large.zip": zipped({"x.bin": os.urandom(3_100_000)}),
+            "hal/long.ipynb": b"0" * (MAX_NOTEBOOK_BYTES + 5_000_000),
+            "ida.ipynb": notebook(),
+        }
+    )
+    assert found.copies["ida"] and found.copies["hal"].stat().st_size == MAX_NOTEBOOK_BYTES + 1
+    notes = " ".join(f"{file.place}: {file.note}" for file in found.files)
+    assert "eve/bomb.zip: its notebooks unpack to more than 3 MB" in notes
+    assert "more than 3 zips lie in one another" in notes
+    assert "gus/large.zip: the zip is larger than 3 MB" in notes
+
+
+def test_damaged_encrypted_and_linked_files_are_listed(gather, tmp_path):
+    whole = zipped({"ann.ipynb": notebook(size=5000), "bob.ipynb": notebook()})
+    at = whole.index(b"ann.ipynb") + 20
+    broken = whole[:at] + b"\xff" * 10 + whole[at + 10 :]
+    found = gather(broken)
+    assert list(found.copies) == ["bob"] and "ann.ipynb" in found.left_over[0].place
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        link = zipfile.ZipInfo("cat.ipynb", (2026, 11, 30, 12, 0, 0))
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("dan/x.zip", b"no zip at all")
+    found = gather(stream.getvalue())
+    assert not found.copies
+    link, damaged = (file.note for file in found.left_over)
+    assert link == "it is a link" and damaged.startswith("the zip is damaged")
+    with pytest.raises(CollectError, match="neither a folder nor a zip"):
+        gather(b"not a zip")
+    with pytest.raises(CollectError, match="is not there"):
+        collect(tmp_path / "course", LESSON, tmp_path / "nowhere")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "eve.ipynb").symlink_to("/etc/passwd")
+    assert collect(tmp_path / "course", LESSON, folder).left_over[0].note.startswith("it is a link")
+    left = list((tmp_path / "course" / "downloaded" / SLUG).glob(".new-*"))
+    assert left == []
+
+
+def test_names_of_old_zips_are_read(gather):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("Zo__ M__ller.ipynb", notebook())
+    raw = stream.getvalue().replace(b"Zo__ M__ller", "Zoë Müller".encode())  # UTF-8, not said so
+    assert list(gather(raw).copies) == ["Zoë_Müller"]

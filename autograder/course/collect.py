@@ -1,0 +1,271 @@
+"""Submissions into the course: whose each file is, which of several counts, and what is left over.
+
+`downloaded/<lesson>/archive/` keeps what was collected, `submitted/<student>/<lesson>/`
+gets the notebook that counts, and `downloaded/<lesson>/collected.csv` says of every file what
+became of it. Nothing is deleted, and the download itself is not touched.
+"""
+
+import csv
+import datetime
+import os
+import shutil
+import tempfile
+import zipfile
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from autograder.course.unpack import Found, Reader
+from autograder.course.who import Origin, Roster, is_lesson, origin, student_id
+from autograder.lesson import Lesson
+
+COLUMNS = ("student", "file", "time", "counts", "late", "note")
+STAMP = "%Y-%m-%d %H:%M:%S.%f UTC"
+
+
+class CollectError(Exception):
+    """Nothing was collected; the message says why."""
+
+
+@dataclass(frozen=True)
+class File:
+    """One file, whose it is, and what becomes of it."""
+
+    found: Found
+    student: str = ""  # empty: nobody's
+    origin: Origin | None = None
+    when: datetime.datetime | None = None
+    counts: bool = False
+    note: str = ""
+
+    @property
+    def place(self) -> str:
+        inside = f" > {self.found.inside}" if self.found.inside else ""
+        return f"{self.found.path}{inside}"
+
+    @property
+    def row(self) -> dict[str, str]:
+        late = "yes" if self.origin and self.origin.late else ""
+        when = f"{self.when:%Y-%m-%d %H:%M:%S} UTC" if self.when else ""
+        words = "yes" if self.counts else "no"
+        values = (self.student, self.place, when, words, late, self.note)
+        return dict(zip(COLUMNS, values, strict=True))
+
+
+@dataclass
+class Collection:
+    """What became of a download."""
+
+    copies: dict[str, Path] = field(default_factory=dict)  # student -> the copy in the course
+    files: list[File] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)  # of the list: id -> name
+
+    @property
+    def left_over(self) -> list[File]:
+        """Files that are nobody's, and those of students of whom nothing counts."""
+        return [file for file in self.files if file.student not in self.copies and not file.counts]
+
+
+def collect(
+    course: Path,
+    lesson: Lesson,
+    download: Path,
+    roster: Roster | None = None,
+    zone: datetime.tzinfo | None = None,
+) -> Collection:
+    """Copy what was handed in for a lesson into the course.
+
+    Args:
+        course: its folder.
+        lesson: which one.
+        download: a folder or a zip; see `who` for the names that are understood.
+        roster: the students; with it, a file whose name is not in it is left over.
+        zone: of the times that a zip or a name tells; by default this machine's.
+
+    Raises:
+        CollectError: the download is not there, or no zip.
+    """
+    if not download.exists():
+        raise CollectError(f"{download} is not there")
+    folder = course / "downloaded" / lesson.slug
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as scratch:
+        try:
+            found = list(Reader(Path(scratch), zone).files(download))
+        except zipfile.BadZipFile as error:
+            raise CollectError(f"{download} is neither a folder nor a zip ({error})") from None
+        result = _assigned(found, course, lesson, download, roster, zone)
+        _keep(folder, download, result.files)
+    return result
+
+
+def _assigned(
+    found: list[Found],
+    course: Path,
+    lesson: Lesson,
+    download: Path,
+    roster: Roster | None,
+    zone: datetime.tzinfo | None,
+) -> Collection:
+    told = _told(found, is_zip=not download.is_dir())
+    files = [_whose(each, who, roster, zone) for each, who in zip(found, told, strict=True)]
+    files = _without_namesakes(files) if roster is None else files
+    result = Collection(missing=dict(roster.names) if roster else {})
+    by_student: dict[str, list[File]] = defaultdict(list)
+    for file in files:
+        by_student[file.student].append(file)
+    result.files += by_student.pop("", [])
+    for student, own in sorted(by_student.items()):
+        target = course / "submitted" / student / lesson.slug / f"{lesson.slug}.ipynb"
+        own = _chosen(own, lesson, target)
+        result.files += own
+        for file in own:
+            if file.counts:
+                _write(target, file)
+                result.copies[student] = target
+        if student in result.copies or target.exists():
+            result.missing.pop(student, None)
+    return result
+
+
+def latest_rows(course: Path, lesson: Lesson) -> dict[str, dict[str, str]]:
+    """For each student, the row of the file that counts, from the last time it was collected."""
+    path = course / "downloaded" / lesson.slug / "collected.csv"
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        return {row["student"]: row for row in csv.DictReader(stream) if row["counts"] == "yes"}
+
+
+def _told(found: list[Found], is_zip: bool) -> list[Origin | None]:
+    """Who handed in each file, a folder around all of them left aside."""
+    paths = [each.path for each in found]
+    while paths and len({path.parts[0] for path in paths}) == 1:
+        books = [path for path in paths if path.suffix.lower() == ".ipynb"]
+        flat = is_zip and len(books) > 1 and not any(is_lesson(path.name) for path in books)
+        if min(len(path.parts) for path in paths) < (2 if flat else 3):
+            break
+        paths = [PurePosixPath(*path.parts[1:]) for path in paths]
+    return [_told_by(each, path) for each, path in zip(found, paths, strict=True)]
+
+
+def _told_by(found: Found, path: PurePosixPath) -> Origin | None:
+    """By the file's place, or, in a system's zip that lies in the folder, by its place in that."""
+    outside = origin(path)
+    inside = origin(found.inside) if found.inside and len(path.parts) == 1 else None
+    return inside if inside and inside.key and not (outside and outside.key) else outside
+
+
+def _whose(
+    found: Found, who: Origin | None, roster: Roster | None, zone: datetime.tzinfo | None
+) -> File:
+    when = found.when
+    if who is not None and who.when is not None:
+        local = who.when.replace(tzinfo=zone) if zone else who.when
+        when = local.astimezone(datetime.UTC)
+    if who is None:
+        return File(found, when=when, note="its name does not say whose it is")
+    if roster is not None:
+        student, note = roster.find(who)
+    else:
+        student = student_id(who.key if who.by_key else who.person)
+        note = "" if student else "its name does not say whose it is"
+    return File(found, student or "", who, when, note=note)
+
+
+def _without_namesakes(files: list[File]) -> list[File]:
+    """Leave out those whom only the system's numbers tell apart: a list must say who is who."""
+    keys: dict[str, set[str]] = defaultdict(set)
+    for file in files:
+        if file.origin is not None and file.origin.key and not file.origin.by_key:
+            keys[file.student].add(file.origin.key)
+    checked = []
+    for file in files:
+        if file.student and len(keys[file.student]) > 1:
+            said = f"{len(keys[file.student])} people are called {file.origin.person}: give a list"
+            file = replace(file, student="", note=f"{said} (--students) with their numbers as ids")
+        checked.append(file)
+    return checked
+
+
+def _chosen(files: list[File], lesson: Lesson, target: Path) -> list[File]:
+    """The files of one student, one of them marked as the one that counts."""
+    books = [file for file in files if file.found.content is not None]
+    if not books:
+        return [replace(file, note=file.found.problem or "no notebook") for file in files]
+    ranks = {id(file): _rank(file, lesson) for file in books}
+    best = max(ranks.values())
+    first = [file for file in books if ranks[id(file)] == best]
+    if len({file.found.content.read_bytes() for file in first}) > 1:
+        said = f"{len(first)} notebooks, and nothing says which of them counts"
+        return [replace(file, note=said if file in first else "older") for file in files]
+    before = _stamp(target)
+    stale = before is not None and first[0].when is not None and before > first[0].when
+    marked = []
+    for file in files:
+        if file is first[0] and stale:
+            note = f"the course has a newer one ({before:%Y-%m-%d %H:%M:%S} UTC)"
+            marked.append(replace(file, note=note))
+        elif file is first[0]:
+            marked.append(replace(file, counts=True))
+        else:
+            note = file.found.problem or ("another counts" if file in books else "no notebook")
+            marked.append(replace(file, note=note))
+    return marked
+
+
+def _rank(file: File, lesson: Lesson) -> tuple:
+    """The newest notebook that holds this lesson's exercises ranks first."""
+    content = file.found.content.read_bytes()
+    heads = {exercise.name.partition(".")[0].encode() for exercise in lesson.exercises}
+    holds = any(b"def " + head in content or b"class " + head in content for head in heads)
+    named = is_lesson(file.origin.file, lesson.slug) or is_lesson(file.found.name, lesson.slug)
+    never = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+    when = file.when or never
+    told = when if file.origin.when is not None else never
+    return holds, told, file.origin.attempt, named, when
+
+
+def _write(target: Path, file: File) -> None:
+    """The notebook and nbgrader's own note of when it was handed in, each whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new = target.with_name(f".{target.name}.new")
+    shutil.copyfile(file.found.content, new)
+    os.replace(new, target)
+    stamp = target.with_name("timestamp.txt")
+    if file.when is None:
+        stamp.unlink(missing_ok=True)
+    else:
+        stamp.write_text(file.when.astimezone(datetime.UTC).strftime(STAMP) + "\n", "utf-8")
+
+
+def _stamp(target: Path) -> datetime.datetime | None:
+    """When the submission that the course has was handed in."""
+    try:
+        text = target.with_name("timestamp.txt").read_text(encoding="utf-8").strip()
+        return datetime.datetime.strptime(text, STAMP).replace(tzinfo=datetime.UTC)
+    except (OSError, ValueError):
+        return None
+
+
+def _keep(folder: Path, download: Path, files: list[File]) -> None:
+    """Keep the zip, or a folder's notebooks, and the table of what became of all files."""
+    archive = folder / "archive"
+    archive.mkdir(parents=True, exist_ok=True)
+    number = len(list(archive.iterdir())) + 1
+    place = archive / f"{number:03d}_{download.resolve().name}"
+    if download.is_dir():
+        for file in files:
+            if file.found.content is not None:
+                copy = place / file.found.path / (file.found.inside or "")
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file.found.content, copy)
+    else:
+        shutil.copy2(download, place)
+    table = folder / "collected.csv"
+    fresh = not table.exists()
+    with table.open("a", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        if fresh:
+            writer.writeheader()
+        writer.writerows(file.row for file in files)
