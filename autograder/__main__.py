@@ -37,7 +37,8 @@ def grade(
         with Worker(chosen) as worker:  # loads torch while we load the tests
             from autograder import grader, report
 
-            result = grader.grade(content, chosen, seed, only or None, worker)
+            pictures = bool(json_file)
+            result = grader.grade(content, chosen, seed, only or None, worker, pictures)
     except (LessonError, WorkerUnavailable) as error:
         _stop(str(error))
     if json_file:

@@ -43,6 +43,7 @@ def grade(
     seed: int | None = None,
     only: str | None = None,
     worker: Worker | None = None,
+    pictures: bool = False,
 ) -> Result:
     """Grade a notebook: the same bytes, tests and seed give the same scores.
 
@@ -52,6 +53,7 @@ def grade(
         seed: where the tests' inputs come from; by default GRADER_SEED, else the public seed.
         only: the name of one exercise, to grade nothing else.
         worker: one to reuse; it must be of this lesson.
+        pictures: whether to draw what failed, where the suite says how; no score depends on it.
 
     Returns:
         a Result; an unreadable notebook has its reason in `problem` and 0 points.
@@ -72,7 +74,7 @@ def grade(
         results = [_zero(e, "unreadable", f"Not graded: {problem}.") for e in wanted]
         mode = "not started"
     else:
-        results, mode = _grade_exercises(submission, lesson, wanted, seed, worker)
+        results, mode = _grade_exercises(submission, lesson, wanted, seed, worker, pictures)
     return Result(
         lesson=lesson.number,
         score=sum(result.points for result in results),
@@ -103,6 +105,7 @@ def _grade_exercises(
     wanted: list[Exercise],
     seed: int,
     worker: Worker | None,
+    pictures: bool,
 ) -> tuple[list[ExerciseResult], str]:
     known = [_without_running(submission, exercise) for exercise in wanted]
     if all(known):
@@ -110,7 +113,7 @@ def _grade_exercises(
     own = worker is None
     worker = worker or Worker(lesson)
     try:
-        settled = _settle(submission, lesson, wanted, seed, worker)
+        settled = _settle(submission, lesson, wanted, seed, worker, pictures)
         failed = [name for name, result in settled.items() if _ran_and_failed(result)]
         needed = {name for failure in failed for name in submission.uses[failure]}
         unknown = [e for e in lesson.exercises if e.name in needed - settled.keys()]
@@ -125,13 +128,18 @@ def _grade_exercises(
 
 
 def _settle(
-    submission: Submission, lesson: Lesson, wanted: list[Exercise], seed: int, worker: Worker
+    submission: Submission,
+    lesson: Lesson,
+    wanted: list[Exercise],
+    seed: int,
+    worker: Worker,
+    pictures: bool = False,
 ) -> dict[str, ExerciseResult]:
     """The result of each wanted exercise, each judged by its own tests."""
     settled = {exercise.name: _without_running(submission, exercise) for exercise in wanted}
     open_names = [name for name, result in settled.items() if result is None]
     if open_names:
-        suite = Suite(worker, submission, seed, open_names)
+        suite = Suite(worker, submission, seed, open_names, pictures)
         run(lesson, suite)
         for exercise in wanted:
             settled[exercise.name] = settled[exercise.name] or suite.result(exercise)
@@ -148,7 +156,7 @@ def _stands_on(result: ExerciseResult, wrong: set[str]) -> ExerciseResult:
         return result
     names = sorted(wrong)
     words = f"It uses {' and '.join(names)}, not right yet: mend that first, grade again."
-    return replace(result, message=words, waits_for=tuple(names))
+    return replace(result, message=words, waits_for=tuple(names), picture="", caption="")
 
 
 def _without_running(submission: Submission, exercise: Exercise) -> ExerciseResult | None:

@@ -39,14 +39,15 @@ class Student:
     Args:
         worker: the process to fork.
         submission: what `extract` took from the notebook.
+        seconds: how long the whole conversation may take.
     """
 
-    def __init__(self, worker: Worker, submission: Submission):
+    def __init__(self, worker: Worker, submission: Submission, seconds: float = TEST_SECONDS):
         worker.begin_session()
         self._worker = worker
         self._connection = Connection(worker.read, worker.write)
         self._callbacks: list[Callable] = []
-        self._test_deadline = time.monotonic() + TEST_SECONDS
+        self._seconds, self._test_deadline = seconds, time.monotonic() + seconds
         pieces = [[piece.name, piece.source] for piece in submission.pieces]
         self._load_failures = [_sentence(f) for f in self.request("load", pieces=pieces)]
 
@@ -93,7 +94,7 @@ class Student:
                 pending = pending or error
                 self._connection.send(answer, deadline)
         except TimeoutError:
-            seconds = TEST_SECONDS if deadline == self._test_deadline else CALL_SECONDS
+            seconds = self._seconds if deadline == self._test_deadline else CALL_SECONDS
             raise RemoteTimeout(_ENDLESS.format(round(seconds))) from pending
         except (WireError, OSError) as error:
             status = self._worker.end_session()

@@ -3,18 +3,21 @@
 import hashlib
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
 from autograder.extract import Submission
 from autograder.lesson import Exercise, Lesson, LessonError
+from autograder.picture import Drawn, NotDrawable, draw, is_picture
+from autograder.plain import plain
 from autograder.process import Worker
 from autograder.remote import RemoteCrash, RemoteError, RemoteTimeout, Student
 from autograder.testing import Teaching
 
 STATUSES = ("passed", "failed", "timeout", "crashed", "unreadable")
+PICTURE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class ExerciseResult:
     seconds: float = 0.0
     written: bool = True
     waits_for: tuple[str, ...] = ()  # exercises that it calls and that are not right yet
+    picture: str = ""  # a PNG file in base64: theirs beside the expected one, for public inputs
+    caption: str = ""  # what is in it
 
 
 def run(lesson: Lesson, suite: "Suite") -> None:
@@ -55,10 +60,27 @@ def run(lesson: Lesson, suite: "Suite") -> None:
 
 
 class Suite:
-    """Runs the tests of some exercises against one submission and keeps what happened."""
+    """Runs the tests of some exercises against one submission and keeps what happened.
 
-    def __init__(self, worker: Worker, submission: Submission, seed: int, names: list[str]):
+    Args:
+        worker: where the learner's code runs.
+        submission: what `extract` took from the notebook.
+        seed: where inputs come from.
+        names: of the exercises.
+        pictures: whether to draw what failed, where the suite says how.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        submission: Submission,
+        seed: int,
+        names: list[str],
+        pictures: bool = False,
+    ):
         self.worker, self.submission, self.seed = worker, submission, seed
+        self.pictures = pictures
+        self.drawn: dict[str, Drawn] = {}
         self.failures: dict[str, tuple[str, str]] = {}
         self.seconds = dict.fromkeys(names, 0.0)
         self.passes = dict.fromkeys(names, 0)
@@ -73,11 +95,17 @@ class Suite:
             self.error = lines[-1].removeprefix("E").strip() if lines else self.error
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [item for item in items if _exercise_of(item) in self.seconds]
+        wanted = [item for item in items if _exercise_of(item) in self.seconds]
+        if not self.pictures:
+            wanted = [item for item in wanted if not is_picture(item)]
+        items[:] = sorted(wanted, key=is_picture)  # a picture where the tests have settled it
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        return True if _exercise_of(item) in self.failures else None  # one failure settles it
+        name = _exercise_of(item)
+        if is_picture(item):
+            return None if self.failures.get(name, ("",))[0] == "failed" else True
+        return True if name in self.failures else None  # one failure settles it
 
     @pytest.fixture
     def rng(self, request: pytest.FixtureRequest) -> torch.Generator:
@@ -86,17 +114,33 @@ class Suite:
         return torch.Generator().manual_seed(number)
 
     @pytest.fixture
-    def student(self):
+    def student(self, request: pytest.FixtureRequest):
+        limits = {"seconds": PICTURE_SECONDS} if is_picture(request.node) else {}
         try:
-            yield Student(self.worker, self.submission)
+            yield Student(self.worker, self.submission, **limits)
         finally:
             self.worker.end_session()
 
+    @pytest.fixture
+    def draw(self, request: pytest.FixtureRequest):
+        """What a suite's picture calls with its panels."""
+
+        def keep(*panels, **words) -> None:
+            drawn = draw(*panels, **words)
+            if drawn is not None:
+                self.drawn[_exercise_of(request.node)] = drawn
+
+        return keep
+
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo) -> None:
         name = _exercise_of(item)
+        if is_picture(item):
+            _only_learners_fault(call.excinfo)
+            return
         self.seconds[name] += call.duration
         if call.excinfo is not None and name not in self.failures:
-            self.failures[name] = _verdict(call.excinfo.value)
+            status, message = _verdict(call.excinfo.value)
+            self.failures[name] = status, plain(message)
         elif call.when == "call":
             self.passes[name] += 1
 
@@ -105,7 +149,9 @@ class Suite:
         seconds = round(self.seconds[name], 3)
         if name in self.failures:
             status, message = self.failures[name]
-            return ExerciseResult(name, 0, maximum, status, message, seconds)
+            failed = ExerciseResult(name, 0, maximum, status, message, seconds)
+            drawn = self.drawn.get(name)
+            return replace(failed, picture=drawn.png, caption=drawn.caption) if drawn else failed
         if not self.passes[name]:
             raise RuntimeError(f"there is no hidden test of {name}")
         return ExerciseResult(name, maximum, maximum, "passed", "Right.", seconds)
@@ -127,6 +173,20 @@ def _verdict(error: BaseException) -> tuple[str, str]:
         "failed",
         f"What your code returned could not be used ({kind}). Check its type and shape.",
     )
+
+
+def _only_learners_fault(raised: pytest.ExceptionInfo | None) -> None:
+    """A picture that the learner's code does not allow is left out; a broken suite is not hidden.
+
+    Raises:
+        Exception: what went wrong on our side, where T2I_DEBUG_GRADER is set.
+    """
+    known = (NotDrawable, Teaching, RemoteError, RemoteTimeout, RemoteCrash)
+    if raised is None or isinstance(raised.value, known):
+        return
+    interrupted = isinstance(raised.value, KeyboardInterrupt | SystemExit)
+    if interrupted or os.environ.get("T2I_DEBUG_GRADER"):
+        raise raised.value
 
 
 def _exercise_of(item: pytest.Item) -> str:

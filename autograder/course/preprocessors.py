@@ -116,7 +116,7 @@ class SandboxedGrade(NbGraderPreprocessor):
 
     def _results(self, nb: NotebookNode, lesson: Lesson) -> dict[str, ExerciseResult]:
         try:
-            result = grade(to_bytes(nb), lesson, seed=self.seed)
+            result = grade(to_bytes(nb), lesson, seed=self.seed, pictures=True)
         except Exception as error:
             self.log.exception("lesson %d could not be graded", lesson.number)
             _with_problem(nb, NOT_JUDGED.format(f"{type(error).__name__}: {error}"))

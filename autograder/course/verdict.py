@@ -1,11 +1,14 @@
 """What became of an exercise, as outputs of its test cell."""
 
+import base64
 import re
+import struct
 
 import nbformat
 from nbformat import NotebookNode
 
 from autograder.grader import ExerciseResult
+from autograder.picture import DPI
 
 MAX_MESSAGE = 2000
 _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -25,7 +28,7 @@ def outputs(
         return [_error("NotGraded", problem or "There is no verdict on this exercise.")]
     share = result.points / result.maximum if result.maximum else 1.0
     if share <= 0:
-        return [_error(result.status.capitalize(), result.message)]
+        return [_error(result.status.capitalize(), result.message), *_picture(result)]
     text = plain(result.message) + "\n"
     made = [nbformat.v4.new_output("stream", name="stdout", text=text)]
     if share < 1:
@@ -53,6 +56,19 @@ def plain(text: str) -> str:
     """Text without control characters, and not endless: some of it is the learner's own."""
     text = _CONTROL.sub("", text)
     return text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + " …"
+
+
+def _picture(result: ExerciseResult) -> list[NotebookNode]:
+    """What the grader drew of a failed exercise, and the line below it."""
+    if not result.picture:
+        return []
+    size = struct.unpack(">I", base64.b64decode(result.picture)[16:20])[0]  # a PNG's own width
+    alt = f"Your answer beside the expected one. {result.caption}"
+    shown = {"width": round(size * 100 / DPI), "alt": alt}
+    data = {"image/png": result.picture, "text/plain": alt}
+    picture = nbformat.v4.new_output("display_data", data, metadata={"image/png": shown})
+    caption = nbformat.v4.new_output("stream", name="stdout", text=result.caption + "\n")
+    return [picture, caption]
 
 
 def _error(name: str, message: str) -> NotebookNode:

@@ -9,6 +9,7 @@ import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
+from autograder.picture import Curve, drawable, pictured
 from autograder.remote import RemoteError
 from autograder.testing import exercise, expect, expect_close, fail
 
@@ -31,6 +32,14 @@ def rising_betas(rng: torch.Generator, dtype: torch.dtype = torch.float32) -> Te
 
 def scheduler(betas: Tensor) -> DDPMScheduler:
     return DDPMScheduler(num_train_timesteps=len(betas), trained_betas=betas.numpy())
+
+
+def usual() -> Tensor:
+    """ᾱ of the linear schedule with its 1,000 steps, which pictures are drawn for."""
+    return DDPMScheduler().alphas_cumprod
+
+
+USUAL = "for the linear schedule with 1,000 steps"
 
 
 def far_tensor(student, values: Tensor):
@@ -97,6 +106,13 @@ def test_linear_betas_defaults(student):
         atol=1e-7,
         check_dtype=True,
     )
+
+
+@pictured("linear_betas")
+def test_linear_betas_picture(student, draw):
+    expected = DDPMScheduler().betas
+    panel = Curve("linear_betas()", student.linear_betas(), expected, "step t", "beta")
+    draw(panel, inputs="with the default arguments")
 
 
 # cosine_betas
@@ -208,6 +224,13 @@ def test_cosine_betas_defaults(student):
     )  # fmt: skip
 
 
+@pictured("cosine_betas")
+def test_cosine_betas_picture(student, draw):
+    yours, expected = student.cosine_betas(), DDPMScheduler(beta_schedule="squaredcos_cap_v2").betas
+    panel = Curve("cosine_betas()", yours, expected, "step t", "beta", yscale="log")
+    draw(panel, inputs="with the default arguments")
+
+
 # alphas_cumprod
 
 
@@ -267,6 +290,12 @@ def test_alphas_cumprod_leaves_betas_alone(student, rng):
     if (far := far_tensor(student, betas)) is not None:
         student.alphas_cumprod(far)
         expect_untouched(far, betas, "betas")
+
+
+@pictured("alphas_cumprod")
+def test_alphas_cumprod_picture(student, draw):
+    yours = student.alphas_cumprod(DDPMScheduler().betas)
+    draw(Curve("the signal left", yours, usual(), "step t", "ᾱ"), inputs=USUAL)
 
 
 # add_noise
@@ -426,6 +455,20 @@ def test_add_noise_leaves_its_inputs_alone(student, rng):
             expect_untouched(value, before, name)
 
 
+@pictured("add_noise")
+def test_add_noise_picture(student, draw):
+    ac, t = usual(), torch.arange(1000)
+    one = torch.ones(1000, 1, 1, 1)
+    left = drawable(student.add_noise(one, torch.zeros_like(one), t, ac))
+    noise = drawable(student.add_noise(torch.zeros_like(one), one, t, ac))
+    flat = [each.flatten() if each.shape == one.shape else each for each in (left, noise)]
+    draw(
+        Curve("what is left of the picture", flat[0], ac.sqrt(), "step t", "times x_0"),
+        Curve("how strong the noise is", flat[1], (1 - ac).sqrt(), "step t", "times the noise"),
+        inputs=USUAL,
+    )
+
+
 # snr
 
 
@@ -478,6 +521,13 @@ def test_snr_special_values(student, rng):
         "left, and it keeps the dtype of alphas_cumprod.",
         check_dtype=True,
     )
+
+
+@pictured("snr")
+def test_snr_picture(student, draw):
+    ac = usual()
+    panel = Curve("signal over noise", student.snr(ac), ac / (1 - ac), "step t", "SNR", None, "log")
+    draw(panel, inputs=USUAL)
 
 
 # rescale_zero_terminal_snr
@@ -594,3 +644,18 @@ def test_rescale_leaves_betas_alone(student, rng):
     if (far := far_tensor(student, betas)) is not None:
         student.rescale_zero_terminal_snr(far)
         expect_untouched(far, betas, "betas")
+
+
+@pictured("rescale_zero_terminal_snr")
+def test_rescale_picture(student, draw):
+    def left(betas: Tensor) -> Tensor:
+        return (1 - betas.double()).cumprod(0).clamp(min=0).sqrt()
+
+    yours = drawable(student.rescale_zero_terminal_snr(DDPMScheduler().betas))
+    expected = DDPMScheduler(rescale_betas_zero_snr=True).betas
+    draw(
+        Curve("√ᾱ after the repair", left(yours), left(expected), "step t", "√ᾱ"),
+        Curve("its last 100 steps", left(yours)[-100:], left(expected)[-100:], "step t", "√ᾱ",
+              torch.arange(900, 1000)),
+        inputs=USUAL,
+    )  # fmt: skip

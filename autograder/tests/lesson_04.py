@@ -12,6 +12,7 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
+from autograder.picture import Curve, drawable, pictured
 from autograder.remote import RemoteError
 from autograder.testing import exercise, expect, expect_close, fail
 
@@ -355,6 +356,17 @@ def test_unknown_spacing(student, rng):
     fail("An unknown spacing, such as a misspelt one, is accepted in silence: raise a ValueError.")
 
 
+@pictured("spaced_timesteps")
+def test_spaced_timesteps_picture(student, draw):
+    total, steps = 32, 6  # no tie in rounding
+    panels = []
+    for spacing in ("leading", "trailing", "linspace"):
+        yours = student.spaced_timesteps(total, steps, spacing)
+        expected = theirs(total, steps, spacing)
+        panels.append(Curve(spacing, yours, expected, "number of the step", "t", dots=True))
+    draw(*panels, inputs=f"for {steps} of {total} steps")
+
+
 # --- ddim_step
 
 
@@ -609,6 +621,25 @@ def test_rounding_near_pure_noise(student, rng):
         rtol=3e-3,
         atol=3e-3,
     )
+
+
+@pictured("ddim_step")
+def test_ddim_step_picture(student, draw):
+    """Where one step from t = 900 lands, for every t_prev below it."""
+    ac = DDIMScheduler().alphas_cumprod.double()
+    t_prev = torch.arange(-1, 900, 9)
+    t, ones = torch.full_like(t_prev, 900), torch.ones(len(t_prev), 1, dtype=torch.float64)
+    x, noise_pred, noise = 0.6 * ones, 0.8 * ones, -0.7 * ones
+    panels = []
+    for eta in (0.0, 1.0):
+        s = placed(x, noise_pred, t, t_prev, ac, noise)
+        options = {"eta": eta, "noise": noise, "clip_sample": False}
+        yours = drawable(student.ddim_step(x, noise_pred, t, t_prev, ac, **options))
+        yours = yours[:, 0] if yours.shape == x.shape else yours
+        title = f"one step from t = 900, eta = {eta:.0f}"
+        panels.append(Curve(title, yours, mix(s, eta)[:, 0], "where it lands, t_prev", "x_prev",
+                            t_prev))  # fmt: skip
+    draw(*panels, inputs="for one pixel on the linear schedule, without clipping")
 
 
 # --- dpmpp_2m_step
@@ -1037,6 +1068,22 @@ def check_on_step(student, function, rng, says):
             isinstance(said, Tensor) and torch.allclose(said, right, atol=1e-5),
             f"on_step's third argument is {third}, of this step.",
         )
+
+
+@pictured("sample_ddim")
+def test_sample_ddim_picture(student, draw):
+    """The way of one pixel from noise to data that are known exactly."""
+    ac, few = DDIMScheduler().alphas_cumprod.double(), torch.arange(999, -1, -111)
+    x = torch.full((1, 1, 1, 1), -1.5, dtype=torch.float64)
+    model, best = Gaussian(ac, 0.4, 0.3), Gaussian(ac, 0.4, 0.3)
+    result = drawable(student.sample_ddim(model, x, ac, few, clip_sample=False))
+    for t, t_prev in zip(few.tolist(), [*few.tolist()[1:], -1], strict=True):
+        at = torch.tensor([t]), torch.tensor([t_prev])
+        x = mix(placed(x, best(x, at[0]), *at, ac), 0.0)
+    yours = torch.stack([each.flatten()[0] for each in (*model.xs, result)])
+    expected = torch.stack([each.flatten()[0] for each in (*best.xs, x)])
+    panel = Curve("one pixel's way", yours, expected, "steps taken", "x", dots=True)
+    draw(panel, inputs=f"for {len(few)} steps on the linear schedule, towards data around 0.4")
 
 
 @exercise("sample_ddim")

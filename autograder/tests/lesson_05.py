@@ -11,6 +11,7 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from autograder.picture import Curve, drawable, pictured
 from autograder.remote import Handle, RemoteError
 from autograder.testing import exercise, expect, expect_close, fail, matches
 
@@ -640,6 +641,24 @@ def test_rescale_is_used(student, rng):
     )
 
 
+@pictured("guided_prediction")
+def test_guided_prediction_picture(student, draw):
+    """One number, 0.2 without the condition and 1 with it, under growing scales."""
+    x_t, t = torch.zeros(1, 1, 1, 1), torch.zeros(1, dtype=torch.int64)
+    scales = torch.arange(0, 8.5, 0.5)
+
+    def model(x_t, t, label):
+        return torch.where(label == 3, 0.2, 1.0).reshape(-1, 1, 1, 1)
+
+    yours = []
+    for scale in scales.tolist():
+        got = drawable(student.guided_prediction(model, x_t, t, t + 1, 3, scale))
+        yours.append(got.flatten()[0])
+    expected = 0.2 + scales * (1.0 - 0.2)
+    panel = Curve("guided", torch.stack(yours), expected, "guidance_scale", "prediction", scales)
+    draw(panel, inputs="where the model says 0.2 without the condition and 1 with it")
+
+
 # --- rescale_guidance
 
 
@@ -729,6 +748,23 @@ def test_ends_and_other_shapes(student, rng):
             rtol=1e-4,
             atol=1e-5,
         )
+
+
+@pictured("rescale_guidance")
+def test_rescale_guidance_picture(student, draw):
+    """The contrast of two samples as guidance_rescale grows."""
+    wave = torch.linspace(0, 12, 64, dtype=torch.float64).sin().reshape(1, 1, 8, 8)
+    guided = wave * torch.tensor([2.0, 4.0]).reshape(2, 1, 1, 1) + 0.5
+    cond, strengths = torch.cat([wave, wave.flip(2)]), torch.linspace(0, 1, 11)
+    yours, expected = [], []
+    for strength in strengths.tolist():
+        yours.append(drawable(student.rescale_guidance(guided, cond, strength)))
+        expected.append(rescale_noise_cfg(guided, cond, strength))
+    panels = []
+    for sample, name in enumerate(("a strong sample", "a stronger sample")):
+        both = [torch.stack([each[sample].std() for each in some]) for some in (yours, expected)]
+        panels.append(Curve(name, *both, "guidance_rescale", "standard deviation", strengths))
+    draw(*panels, inputs="for waves of two sizes")
 
 
 # --- sample_guided

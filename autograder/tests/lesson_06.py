@@ -16,6 +16,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from autograder import testing_modules
+from autograder.picture import Image, pictured
 from autograder.remote import Handle, RemoteError
 from autograder.testing import exercise, expect, expect_close, fail, matches
 from autograder.testing_modules import (
@@ -242,6 +243,18 @@ def test_lookup_leaves_its_arguments(student, rng):
     unchanged(student, lambda held: call(held, k, v, mask), q, "query")
     unchanged(student, lambda held: call(q, held, v, mask), k, "key")
     unchanged(student, lambda held: call(q, k, v, held), mask, "the mask")
+
+
+@pictured("scaled_dot_product_attention")
+def test_lookup_picture(student, draw):
+    """Places and words on two half circles, the last two words masked."""
+    angles = [torch.linspace(0, torch.pi, n) for n in (8, 6)]
+    q, k = (3 * torch.stack([a.cos(), a.sin()], 1)[None] for a in angles)
+    mask = (torch.arange(6) < 4)[None, None]
+    yours = pair_of(student.scaled_dot_product_attention(q, k, k, mask))[1]
+    yours = yours[0] if isinstance(yours, Tensor) and yours.ndim == 3 else yours
+    panel = Image("weights", yours, lookup(q, k, k, mask)[1][0], "words", "places")
+    draw(panel, inputs="for eight places and six words, of which the last two are masked")
 
 
 # --- split_heads and merge_heads ------------------------------------------------------------------

@@ -16,6 +16,7 @@ from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from torch import Tensor, nn
 
 from autograder import testing_modules
+from autograder.picture import Image, drawable, pictured
 from autograder.remote import Handle, RemoteError
 from autograder.testing import exercise, expect, expect_close, fail, matches
 from autograder.testing_modules import (
@@ -225,6 +226,19 @@ def test_unpatchify_keeps_its_dtype_and_its_input(student, rng):
     unchanged(student, lambda held: student.unpatchify(held, 2, 4, 6), patches, "patches")
 
 
+@pictured("unpatchify")
+def test_unpatchify_picture(student, draw):
+    """A ring on a ramp, cut into patches and put together again."""
+    height, width, p = 24, 32, 4
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    ring = (((x - 11) ** 2 + (y - 11) ** 2).sqrt() - 7).abs() < 1.6
+    picture = (x / width + ring).float()
+    yours = drawable(student.unpatchify(cut(picture[None, None], p), p, height, width))
+    yours = yours[0, 0] if yours.ndim == 4 and yours.shape[:2] == (1, 1) else yours
+    panel = Image("put together", yours, picture, "pixels across", "pixels down")
+    draw(panel, inputs="for a ring on a ramp in patches of 4 × 4")
+
+
 # --- sincos_position_embedding_2d -----------------------------------------------------------------
 
 
@@ -321,6 +335,13 @@ def test_places_same_as_diffusers(student, rng):
     for dim, size in ((32, 4), (12, 7)):
         theirs = get_2d_sincos_pos_embed(dim, size, base_size=size, output_type="pt")
         check_table(student, dim, size, size, theirs.float())
+
+
+@pictured("sincos_position_embedding_2d")
+def test_places_picture(student, draw):
+    yours = student.sincos_position_embedding_2d(32, 4, 6)
+    panel = Image("the table", yours, table(32, 4, 6), "channel", "place, row by row")
+    draw(panel, inputs="for a grid of 4 rows and 6 columns, 32 channels")
 
 
 # --- modulate -------------------------------------------------------------------------------------
