@@ -17,7 +17,8 @@ MAKEFLAGS += --no-print-directory
 	train-classifier train-ddpm measure measure-samplers train-guidance measure-guidance \
 	train-scene-judge train-scenes measure-scenes bench-scenes train-clip \
 	measure-clip compare-batch-sizes train-clip-scenes measure-clip-scenes train-vae measure-vae \
-	study-vae study-latents measure-dit train sample demo evaluate format lint clean clean-venv
+	study-vae study-latents measure-dit train sample stable-diffusion \
+	bench-sd demo evaluate format lint clean clean-venv
 
 help: ## list the targets
 	@echo "make TARGET; the environment in .venv is set up on first use. Targets:"
@@ -130,6 +131,15 @@ sample: ## draw what you type: prompt="a seven" out=7.png [seed=0] [film=1] [mod
 		{ echo "What, and where to? For example: make sample prompt=\"a red seven\" out=seven.png" >&2; exit 2; }
 	@$(RUN) -m t2i.sample "$(prompt)" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film) \
 		$(if $(model),--model "$(model)")
+
+stable-diffusion: ## draw with Stable Diffusion's weights: model=FOLDER prompt="a fox" out=fox.png
+	@test -n "$(model)" && test -n "$(prompt)" && test -n "$(out)" || \
+		{ echo "Say model=FOLDER (or a hub name), prompt=\"a red fox\" and out=fox.png" >&2; exit 2; }
+	@$(RUN) -m t2i.sd_sample "$(prompt)" --model "$(model)" --out "$(out)" \
+		--seed "$(or $(seed),0)" $(if $(steps),--steps "$(steps)") $(if $(image),--image "$(image)")
+
+bench-sd: ## time and memory beside diffusers, true sizes [model=FOLDER] [json=FILE]
+	@$(RUN) -m t2i.sd_bench $(if $(model),--model "$(model)") $(if $(json),--json "$(json)")
 
 demo: ## open a page that draws what you type, step by step [model=FOLDER] [port=7860]
 	@"$(PYTHON)" autograder/setup_env.py demo -m t2i.demo $(if $(model),--model "$(model)") \
