@@ -1,5 +1,6 @@
 """Weights of diffusers' transformers, under our names: the proof that our blocks are the real ones.
 
+    ours = load_dit("DiT-XL-2-256/transformer")             # a folder that diffusers wrote
     ours = dit_from_config(theirs.config)
     ours.load_state_dict(dit_state_dict(theirs.state_dict()))
 
@@ -10,6 +11,7 @@ norm of the words, which there has the scale before the shift.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,21 @@ from einops import rearrange
 from torch import Tensor
 
 from t2i.dit import DiT
+from t2i.folders import FilesError, filled, read_folder
+from t2i.patches import sincos_position_embedding_2d
+
+# The sizes of DiT-XL/2 for 256 × 256 pixels, as they stand in its config.json.
+DIT_XL_2 = {
+    "num_attention_heads": 16,
+    "attention_head_dim": 72,
+    "in_channels": 4,
+    "out_channels": 8,  # four for the noise, and four for its variance, which ours leaves out
+    "num_layers": 28,
+    "sample_size": 32,
+    "patch_size": 2,
+    "num_embeds_ada_norm": 1000,
+    "norm_eps": 1e-5,
+}
 
 EMBEDDING = {
     "timestep_embedder.linear_1": "time_mlp.0",
@@ -85,6 +102,35 @@ def dit_from_config(config: Mapping[str, Any]) -> DiT:
         config["num_embeds_ada_norm"],
         config.get("norm_eps", 1e-5),
     )
+
+
+def load_dit(folder: str | Path, dtype: torch.dtype = torch.float32) -> DiT:
+    """diffusers' DiTTransformer2DModel as lesson 9's DiT.
+
+    Args:
+        folder: holds config.json and the weights in safetensors.
+        dtype: of the weights.
+
+    Raises:
+        FilesError: a file is missing or damaged, it makes another choice than ours, or the weights
+            are not exactly such a one's; the message names them.
+    """
+    config, state = read_folder(folder, "diffusion_pytorch_model")
+    try:
+        with torch.device("meta"):
+            dit = dit_from_config(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FilesError(f"{folder}/config.json describes no DiT of ours: {error}.") from None
+    try:
+        state = dit_state_dict(state)
+    except KeyError as error:
+        raise FilesError(f"The weights in {folder} do not fit: 1 unknown ({error}).") from None
+    except ValueError as error:
+        raise FilesError(f"The weights in {folder} do not fit: {error}.") from None
+    dit = filled(dit, state, folder, dtype)
+    grid = [side // dit.patch_size for side in dit.picture[1:]]  # the places are in no file
+    dit.positions = sincos_position_embedding_2d(dit.positions.shape[1], *grid).to(dtype)
+    return dit
 
 
 def dit_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
