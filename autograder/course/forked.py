@@ -1,0 +1,100 @@
+"""What the forks of a batch have in common: everything loaded, and one submission graded."""
+
+import gc
+import json
+from pathlib import Path
+
+import nbformat
+
+from autograder import grader
+from autograder.course.preprocessors import read_submission
+from autograder.course.rebuild import rebuild, to_bytes
+from autograder.course.work import BatchError, Work
+from autograder.lesson import PACKAGE, Lesson, get_lesson
+from autograder.nursery import Nursery
+
+NOT_ALL = (
+    "Nothing was graded: the reference of lesson {} gets {} of {} points on this machine. "
+    "{}: {} See `make doctor`."
+)
+
+
+class Grader:
+    """Grades one submission after another, each in a fork of the process that made this.
+
+    Args:
+        work: what is graded.
+
+    Raises:
+        BatchError: there is no sandbox, or the reference does not get all points here.
+    """
+
+    def __init__(self, work: Work):
+        self.work = work
+        self.lesson = get_lesson(work.lesson)
+        self.cache = work.cache()
+        self.released = nbformat.read(work.released, as_version=4)
+        self.nursery = Nursery(self.lesson)
+        try:
+            self._refuse()
+            self._warm_up()
+        except BaseException:
+            self.nursery.close()
+            raise
+
+    def __enter__(self) -> "Grader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.nursery.close()
+
+    def grade(self, file: str, ticket: str) -> int:
+        """Rebuild and grade one file: 0, or 1 with the grader's own failure in the cache."""
+        try:
+            self.cache.settle(ticket, self._graded(Path(file)))
+        except Exception as error:
+            self.cache.settle(ticket, None, f"{type(error).__name__}: {error}")
+            return 1
+        return 0
+
+    def _graded(self, file: Path) -> str | None:
+        """The key of the file's result; None where it cannot be rebuilt."""
+        try:
+            rebuilt = rebuild(read_submission(file), self.lesson, self.released)
+        except Exception:  # UnreadableNotebook, and what a hostile file provokes in a parser
+            return None  # nbgrader's pass meets it again, and says why
+        notebook = to_bytes(rebuilt)
+        key = self.cache.key(notebook)
+        if self.cache.get(key) is None:
+            with self.nursery.worker() as worker:
+                result = grader.grade(
+                    notebook, self.lesson, self.work.seed, worker=worker, pictures=True
+                )
+            self.cache.put(key, result)
+        return key
+
+    def _refuse(self) -> None:
+        if not (self.nursery.mode.is_sandbox or self.work.trust):
+            raise BatchError(f"Nothing was graded: {self.nursery.mode}.")
+
+    def _warm_up(self) -> None:
+        """Grade the reference, which also loads all that a suite and its pictures need."""
+        with self.nursery.worker() as worker:
+            result = grader.grade(
+                reference(self.lesson), self.lesson, self.work.seed, worker=worker
+            )
+        for row in result.exercises:
+            if row.status != "passed":
+                counts = (self.lesson.number, result.score, result.maximum)
+                raise BatchError(NOT_ALL.format(*counts, row.name, row.message))
+        if "@pictured(" in self.lesson.hidden_tests.read_text(encoding="utf-8"):
+            from t2i import show  # noqa: F401  matplotlib
+        gc.collect()
+        gc.freeze()  # forks then share the memory that they do not write
+
+
+def reference(lesson: Lesson) -> bytes:
+    """A notebook that holds the lesson's modules as they stand in the package, one cell each."""
+    sources = [(PACKAGE / f"{name}.py").read_text(encoding="utf-8") for name in lesson.modules]
+    cells = [{"cell_type": "code", "metadata": {}, "source": text} for text in sources]
+    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
