@@ -6,7 +6,6 @@ Imports nothing heavy, so that the worker can load torch while the grader still 
 import os
 import select
 import signal
-import struct
 import subprocess
 import tempfile
 import threading
@@ -16,9 +15,9 @@ from pathlib import Path
 
 from autograder import sandbox
 from autograder.lesson import Lesson
-from autograder.worker import DATA, ENDED, FRAME, KILL, MAX_FRAME, READY, RUN
+from autograder.worker import DATA, ENDED, ENDING, FRAME, KILL, MAX_FRAME, READY, RUN
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 SESSION_SECONDS = 90.0  # where there is no fork; elsewhere the deadlines of `remote` hold
 
 
@@ -86,6 +85,7 @@ class Worker:
             self._await_ready()
         self._bytes.clear()
         self._ended: int | None = None
+        self._spoilt = False  # a frame was cut off, or the child left something behind
         if not self.fork:  # no child to limit: the process itself gets a clock
             self._alarm = threading.Timer(SESSION_SECONDS, self._process.kill)
             self._alarm.daemon = True
@@ -98,6 +98,8 @@ class Worker:
             self._alarm.cancel()
             self._stop()
             return None
+        if self._process is None:  # stopped already
+            return self._ended
         deadline = time.monotonic() + 5
         try:
             if self._ended is None:
@@ -105,6 +107,8 @@ class Worker:
             while self._ended is None:
                 self._receive_frame(deadline)
         except OSError:
+            self._spoilt = True
+        if self._spoilt:  # the next test gets a process of its own, and no rest of this one's
             self._stop()
         return self._ended
 
@@ -131,7 +135,8 @@ class Worker:
         if kind == DATA:
             self._bytes.append(data)
         elif kind == ENDED:
-            self._ended = struct.unpack("<i", data)[0]
+            self._ended, left = ENDING.unpack(data)
+            self._spoilt = self._spoilt or left
 
     def _send_frame(self, kind: bytes, data: bytes, deadline: float | None) -> None:
         stream, data = self._process.stdin.fileno(), FRAME.pack(kind, len(data)) + data
@@ -139,6 +144,7 @@ class Worker:
             if os.name != "nt":  # a stuck child must not block us for ever
                 wait = 30.0 if deadline is None else max(0.0, deadline - time.monotonic())
                 if not select.select([], [stream], [], wait)[1]:
+                    self._spoilt = True
                     raise TimeoutError
             data = data[os.write(stream, data[: select.PIPE_BUF if os.name != "nt" else None]) :]
 
@@ -148,6 +154,7 @@ class Worker:
             if os.name != "nt" and deadline is not None:
                 wait = max(0.0, deadline - time.monotonic())
                 if not select.select([stream], [], [], wait)[0]:
+                    self._spoilt = True
                     raise TimeoutError
             part = os.read(stream, size - len(parts))
             if not part:

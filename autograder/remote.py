@@ -29,6 +29,10 @@ class RemoteTimeout(Exception):
     """The learner's code took longer than it may."""
 
 
+class RemoteSilence(RemoteTimeout):
+    """It let the clock run out without using the processor: it sleeps, or is stopped."""
+
+
 class RemoteCrash(Exception):
     """The learner's process ended before it answered."""
 
@@ -72,6 +76,13 @@ class Student:
         """Put a tensor there to stay: `.call("clone")` says what became of it."""
         return self.request("hold", value=value)
 
+    def lend(self, name: str, function: Callable) -> None:
+        """Let the learner's code call our function in the place of its own of that name.
+
+        Gradients do not pass through it.
+        """
+        self.request("lend", name=name, function=function)
+
     def elsewhere(self, value: Tensor) -> "Handle":
         """Put a tensor of this shape there on torch's meta device, which stands for a GPU.
 
@@ -95,7 +106,7 @@ class Student:
                 self._connection.send(answer, deadline)
         except TimeoutError:
             seconds = self._seconds if deadline == self._test_deadline else CALL_SECONDS
-            raise RemoteTimeout(_ENDLESS.format(round(seconds))) from pending
+            raise RemoteSilence(_ENDLESS.format(round(seconds))) from pending
         except (WireError, OSError) as error:
             status = self._worker.end_session()
             if status is not None and status == -getattr(signal, "SIGXCPU", 0):
@@ -215,4 +226,6 @@ def _obituary(status: int | None, error: Exception) -> str:
         name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
         why = " (it used too much memory or time?)" if name in ("SIGKILL", "SIGXCPU") else ""
         return f"Your code made Python crash with {name}{why}."
+    if status is None:
+        return "Your code ended the process that it runs in."
     return f"Your code ended Python itself (exit status {status}). Remove exit() or os._exit()."

@@ -9,6 +9,7 @@ import ast
 import functools
 import os
 import shutil
+import site
 import subprocess
 import sys
 import sysconfig
@@ -21,6 +22,8 @@ from autograder.lesson import LESSONS, PACKAGE, Lesson, exercise_modules
 
 HERE = Path(__file__).resolve().parent
 SYSTEM_FOLDERS = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
+HIDDEN = ("diffusers", "transformers", "t2i", "autograder")  # of the packages: they hold answers
+BOUND = "67108864"  # bytes that a test may write in /tmp
 _MODES = {
     "bubblewrap": "bubblewrap (no network, read-only, own user)",
     "plain": "plain process with limits, not a sandbox",
@@ -53,6 +56,9 @@ def detect() -> Mode:
     program = shutil.which("bwrap")
     if program is None:
         return Mode("plain", "bubblewrap is not installed (Debian, Ubuntu: apt install bubblewrap)")
+    if (folder := _shown_too_much()) is not None:
+        words = f"this course or your home lies in {folder}, which it would show: move the course"
+        return Mode("plain", f"bubblewrap cannot be used, since {words}")
     trial = [program, *_isolation(), *_system(), "/usr/bin/env", "true"]
     try:
         result = subprocess.run(trial, capture_output=True, timeout=20, check=False)
@@ -66,14 +72,33 @@ def detect() -> Mode:
 
 def command(mode: Mode, stage: Path, fork: bool = True) -> list[str]:
     """The command line that starts a worker on a staged folder (see `stage`)."""
-    options = ["--quiet"] + ([] if fork else ["--no-fork"])
-    modules = [f"t2i.{path.stem}" for path in sorted((stage / "t2i").glob("*.py"))]
-    modules = [name for name in modules if name.split(".")[1] in exercise_modules()]
+    options = ["--quiet"] + ([] if fork else ["--no-fork"]) + _modules(stage)
     if mode.name == "plain":
-        return [sys.executable, "-I", str(stage / "worker.py"), *options, *modules]
-    inside = ["--ro-bind", str(stage), "/stage", "--chdir", "/tmp"]
-    python = [sys.executable, "-I", "/stage/worker.py", "--own-pids", *options, *modules]
+        return [sys.executable, "-I", str(stage / "worker.py"), *options]
+    return _boxed(stage, "worker.py", options)
+
+
+def zygote_command(stage: Path, listener: int) -> list[str]:
+    """The command line that starts a zygote (see `nursery`) which listens on an open socket.
+
+    Nothing can be written in its box, so what it forks can leave nothing behind there.
+    """
+    return _boxed(stage, "zygote.py", [f"--listen={listener}", *_modules(stage)], ("/dev", "/"))
+
+
+def _boxed(
+    stage: Path, script: str, options: list[str], read_only: tuple = ("/dev", "/proc", "/")
+) -> list[str]:
+    inside = [*_hidden(stage), "--ro-bind", str(stage), "/stage", "--chdir", "/tmp"]
+    inside += [part for path in read_only for part in ("--remount-ro", path)]
+    python = [sys.executable, "-I", f"/stage/{script}", "--own-pids", *options]
     return ["bwrap", *_isolation(), *_system(), *_environment(), *inside, *python]
+
+
+def _modules(stage: Path) -> list[str]:
+    """The staged modules that a worker loads in advance."""
+    names = [path.stem for path in sorted((stage / "t2i").glob("*.py"))]
+    return [f"t2i.{name}" for name in names if name in exercise_modules()]
 
 
 def environment(mode: Mode) -> dict[str, str]:
@@ -91,8 +116,9 @@ def stage(lesson: Lesson, folder: Path) -> Path:
     Modules of earlier lessons are whole; in this lesson's modules every exercise is a stub;
     modules of later lessons, and whatever imports them, are absent.
     """
-    for name in ("worker.py", "session.py", "wire.py"):
+    for name in ("worker.py", "zygote.py", "seccomp.py", "session.py", "wire.py"):
         shutil.copy(HERE / name, folder / name)
+    (folder / "empty").mkdir()  # shown in the place of what is hidden
     package = folder / "t2i"
     package.mkdir()
     absent = {f"t2i.{name}" for name in exercise_modules(LESSONS[lesson.number :])}
@@ -130,12 +156,38 @@ def _isolation() -> list[str]:
 
 def _system() -> list[str]:
     binds = [part for folder in SYSTEM_FOLDERS for part in ("--ro-bind-try", folder, folder)]
-    return [*binds, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    return [*binds, "--proc", "/proc", "--dev", "/dev", *_bounded(), "--tmpfs", "/tmp"]
+
+
+@functools.cache
+def _bounded() -> list[str]:
+    """Bounds what is written to /tmp; bubblewrap can do that from 0.7 on."""
+    said = subprocess.run(["bwrap", "--help"], capture_output=True, timeout=20, check=False)
+    return ["--size", BOUND] if b"--size" in said.stdout + said.stderr else []
 
 
 def _environment() -> list[str]:
     """Read-only binds of the Python that runs us and of its packages."""
+    return [part for path in _python_folders() for part in ("--ro-bind", path, path)]
+
+
+def _python_folders() -> list[str]:
     paths = {sys.prefix, sys.base_prefix, sysconfig.get_path("purelib"), sys.exec_prefix}
     paths |= {str(Path(sys.executable).resolve().parent.parent)}
-    wanted = sorted(path for path in paths if not path.startswith("/usr/") and path != "/usr")
-    return [part for path in wanted for part in ("--ro-bind", path, path)]
+    return sorted(path for path in paths if not path.startswith("/usr/") and path != "/usr")
+
+
+def _hidden(stage: Path) -> list[str]:
+    """An empty folder in the place of each package that holds what exercises ask for."""
+    places = {*site.getsitepackages(), *map(sysconfig.get_path, ("purelib", "platlib"))}
+    paths = [Path(place, name) for place in sorted(places) for name in HIDDEN]
+    empty = str(stage / "empty")
+    return [part for path in paths if path.is_dir() for part in ("--ro-bind", empty, str(path))]
+
+
+def _shown_too_much() -> str | None:
+    """A folder that the sandbox must show, and in which the tests or the home folder lie."""
+    for folder in (*SYSTEM_FOLDERS, *_python_folders()):
+        if HERE.is_relative_to(folder) or Path.home().is_relative_to(folder):
+            return folder
+    return None

@@ -91,6 +91,10 @@ class Session:
     def do_hold(self, value: Tensor) -> Reference:
         return self.keep(value)
 
+    def do_lend(self, name: str, function: Any) -> None:
+        """From now on the notebook's code calls the grader's function of that name."""
+        self.names[name] = function
+
     def do_elsewhere(self, value: Tensor) -> Reference:
         """The meta device has shapes and no numbers, and mixes with no other, like a GPU."""
         return self.keep(value.to("meta"))

@@ -12,12 +12,13 @@ from autograder.extract import Submission
 from autograder.lesson import Exercise, Lesson, LessonError
 from autograder.picture import Drawn, NotDrawable, draw, is_picture
 from autograder.plain import plain
-from autograder.process import Worker
-from autograder.remote import RemoteCrash, RemoteError, RemoteTimeout, Student
+from autograder.process import Worker, WorkerUnavailable
+from autograder.remote import RemoteCrash, RemoteError, RemoteSilence, RemoteTimeout, Student
 from autograder.testing import Teaching
 
 STATUSES = ("passed", "failed", "timeout", "crashed", "unreadable")
 PICTURE_SECONDS = 10.0
+AFTER_SILENCE = 15.0  # seconds a test may take, once the same submission let the clock run out
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def run(lesson: Lesson, suite: "Suite") -> None:
 
     Raises:
         LessonError: the hidden tests themselves are broken; the message says by what.
+        WorkerUnavailable: a worker could not be started.
     """
     quiet = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:logging"]
     quiet += ["-p", "no:warnings", "--capture=no", "--noconftest", "--import-mode=importlib"]
@@ -52,6 +54,8 @@ def run(lesson: Lesson, suite: "Suite") -> None:
     for name in set(sys.modules) - before:
         if name.endswith(lesson.hidden_tests.stem):
             del sys.modules[name]
+    if suite.unavailable is not None:
+        raise suite.unavailable
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise LessonError(
             f"The hidden tests of lesson {lesson.number} do not run ({suite.error}): see whether "
@@ -85,6 +89,8 @@ class Suite:
         self.seconds = dict.fromkeys(names, 0.0)
         self.passes = dict.fromkeys(names, 0)
         self.error = "pytest collected nothing"
+        self.unavailable: WorkerUnavailable | None = None
+        self.was_silent = False
 
     def pytest_configure(self, config: pytest.Config) -> None:
         config.addinivalue_line("markers", "exercise(name): the exercise a test belongs to")
@@ -115,7 +121,8 @@ class Suite:
 
     @pytest.fixture
     def student(self, request: pytest.FixtureRequest):
-        limits = {"seconds": PICTURE_SECONDS} if is_picture(request.node) else {}
+        limits = {"seconds": AFTER_SILENCE} if self.was_silent else {}
+        limits = {"seconds": PICTURE_SECONDS} if is_picture(request.node) else limits
         try:
             yield Student(self.worker, self.submission, **limits)
         finally:
@@ -139,6 +146,11 @@ class Suite:
             return
         self.seconds[name] += call.duration
         if call.excinfo is not None and name not in self.failures:
+            if isinstance(call.excinfo.value, WorkerUnavailable):  # nobody's fault
+                self.unavailable = call.excinfo.value
+                item.session.shouldstop = str(call.excinfo.value)
+                return
+            self.was_silent = self.was_silent or isinstance(call.excinfo.value, RemoteSilence)
             status, message = _verdict(call.excinfo.value)
             self.failures[name] = status, plain(message)
         elif call.when == "call":

@@ -7,6 +7,7 @@ This file is copied into the sandbox beside wire.py.
 """
 
 import contextlib
+import functools
 import importlib
 import os
 import select
@@ -20,6 +21,10 @@ FRAME = struct.Struct("<cI")  # kind, length
 RUN, KILL, DATA, ENDED, READY = b"R", b"K", b"D", b"E", b"Y"
 MAX_FRAME = 1 << 16
 CPU_SECONDS = 10
+MEMORY = 4 << 30  # bytes that a test may use beyond what is loaded
+ENDING = struct.Struct("<i?")  # a child's exit status; whether something of it is left
+WRITABLE = ("/tmp", "/dev/shm")  # where a sandbox lets a test write
+MOST_FILES = 10_000
 
 
 def main() -> None:
@@ -27,29 +32,37 @@ def main() -> None:
     stdin, stdout = _claim_standard_streams()
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     if sys.platform == "linux":
-        _forbid_inspection()
-    _preload()
-    _write(stdout, FRAME.pack(READY, 0))
+        forbid_inspection()
+    preload()
     if "--no-fork" in sys.argv or not hasattr(os, "fork"):
         return _serve_here(stdin, stdout)
+    return serve(stdin, stdout)
+
+
+def serve(stdin: int, stdout: int) -> None:
+    """Say that we are ready, and fork a child for each test until the grader hangs up."""
+    _write(stdout, FRAME.pack(READY, 0))
     while True:
         kind, _ = _read_frame(stdin)
         if kind == b"":
-            return None
+            return
         if kind == RUN:
             _run_child(stdin, stdout)
 
 
-def _preload() -> None:
+def preload() -> None:
+    """Load torch and the modules named on the command line."""
     import torch
 
     torch.set_num_threads(1)
-    for name in ("numpy", "einops", "torch.nn.functional", "safetensors.torch", "wire", "session"):
+    ours = ("wire", "session", "seccomp")
+    for name in ("numpy", "einops", "torch.nn.functional", "safetensors.torch", *ours):
         importlib.import_module(name)
     for name in sys.argv[1:]:
         if not name.startswith("--"):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
+    _address_space()
 
 
 def _run_child(stdin: int, stdout: int) -> None:
@@ -63,6 +76,10 @@ def _run_child(stdin: int, stdout: int) -> None:
             os.close(stdout)
             os.setsid()
             _limit()
+            if "--own-pids" in sys.argv:
+                import seccomp
+
+                seccomp.refuse()
             import session
 
             session.serve(theirs.recv, theirs.sendall)
@@ -74,7 +91,9 @@ def _run_child(stdin: int, stdout: int) -> None:
     ours.close()
     _kill_all(child)
     _, status = os.waitpid(child, 0)
-    _write(stdout, FRAME.pack(ENDED, 4) + struct.pack("<i", os.waitstatus_to_exitcode(status)))
+    left = "--own-pids" in sys.argv and not all(map(_swept, WRITABLE))
+    ending = ENDING.pack(os.waitstatus_to_exitcode(status), left)
+    _write(stdout, FRAME.pack(ENDED, len(ending)) + ending)
 
 
 def _relay(child: socket.socket, stdin: int, stdout: int) -> None:
@@ -110,8 +129,28 @@ def _kill_all(child: int) -> None:
             os.kill(-1, signal.SIGKILL)
 
 
+def _swept(place: str) -> bool:
+    """Remove what a test has written, so that the next finds no trace; False if some is left."""
+    with contextlib.suppress(OSError):
+        os.chmod(place, 0o1777)  # a test may have shut it
+    count = 0
+    with contextlib.suppress(OSError, RecursionError):
+        for folder, folders, files in os.walk(place, topdown=False):
+            count += len(folders) + len(files)
+            if count > MOST_FILES:
+                return False
+            for name in [*files, *folders]:
+                path = os.path.join(folder, name)
+                is_folder = name in folders and not os.path.islink(path)
+                os.rmdir(path) if is_folder else os.remove(path)
+        return not os.path.isdir(place) or not os.listdir(place)
+    return False
+
+
 def _serve_here(stdin: int, stdout: int) -> None:
     import session
+
+    _write(stdout, FRAME.pack(READY, 0))
 
     pending = bytearray()
 
@@ -141,7 +180,7 @@ def _limit() -> None:
 
     limits = {
         resource.RLIMIT_CPU: (CPU_SECONDS, CPU_SECONDS + 2),
-        resource.RLIMIT_AS: (12 << 30,) * 2,
+        resource.RLIMIT_AS: (_address_space() + MEMORY,) * 2,
         resource.RLIMIT_FSIZE: (32 << 20,) * 2,
         resource.RLIMIT_CORE: (0, 0),
         resource.RLIMIT_NOFILE: (256, 256),
@@ -151,7 +190,17 @@ def _limit() -> None:
             resource.setrlimit(which, limit)
 
 
-def _forbid_inspection() -> None:
+@functools.cache  # of the process that loaded torch
+def _address_space() -> int:
+    """Bytes of memory that this process has mapped, used or not."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 8 << 30
+
+
+def forbid_inspection() -> None:
     """Children must not read this process's memory (prctl PR_SET_DUMPABLE)."""
     import ctypes
 
