@@ -6,9 +6,16 @@ import re
 from dataclasses import dataclass
 
 MAX_NOTEBOOK_BYTES = 20_000_000
+MAX_CODE = 1_000_000  # characters in all code cells
+MAX_CELLS = 2_000  # of code
+MAX_DEPTH = 150  # of brackets, blocks and terms in each other; deeper ones exhaust Python's stack
 
 _CONSTANT_CALLS = {"float", "int", "tuple", "list", "range", "dict", "frozenset", "set"}
 _CONSTANT_MODULES = {"math", "torch", "np", "numpy", "functools"}
+# IPython's own lines: magics, shell commands, what they say kept in a name, calls for help.
+_MAGIC = re.compile(
+    r"^([^\S\n]*)(?:[%!?].*|[\w, ]+=[ \t]*[%!].*|[\w.]+[ \t]*\?{1,2}[ \t]*)$", re.MULTILINE
+)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -38,11 +45,12 @@ def code_cells(notebook: bytes) -> list[tuple[str, str | None, str]]:
     if not notebook.strip():
         raise UnreadableNotebook("the file is empty")
     try:
-        content = json.loads(notebook.decode("utf-8-sig"))
+        content = json.loads(_text(notebook))
     except (ValueError, RecursionError) as error:
         raise UnreadableNotebook("the file is not a notebook (its JSON is broken)") from error
-    if not isinstance(content, dict) or not isinstance(content.get("cells"), list):
-        raise UnreadableNotebook("the file is not a notebook of format 4 (it has no cells)")
+    content = _upgraded(content) if isinstance(content, dict) else {}
+    if not isinstance(content.get("cells"), list):
+        raise UnreadableNotebook("the file is not a notebook (it has no cells)")
     found = []
     for number, cell in enumerate(content["cells"], start=1):
         if not isinstance(cell, dict) or cell.get("cell_type") != "code":
@@ -55,23 +63,63 @@ def code_cells(notebook: bytes) -> list[tuple[str, str | None, str]]:
         metadata = cell.get("metadata")
         tag = metadata.get("nbgrader") if isinstance(metadata, dict) else None
         grade_id = tag.get("grade_id") if isinstance(tag, dict) else None
+        source = source.encode("utf-8", "replace").decode()  # half a character fits in no file
         found.append((f"cell {number}", grade_id if isinstance(grade_id, str) else None, source))
+    if not found:
+        raise UnreadableNotebook("the notebook has no code cells")
+    if len(found) > MAX_CELLS or sum(len(source) for _, _, source in found) > MAX_CODE:
+        raise UnreadableNotebook(
+            f"it has more than {MAX_CELLS} code cells or {MAX_CODE // 10**6} million characters "
+            "of code"
+        )
     return found
+
+
+def _text(notebook: bytes) -> str:
+    """The file as text: UTF-8 or UTF-16, with or without a mark, and what an editor made of it."""
+    return notebook.decode(json.detect_encoding(notebook), errors="replace").removeprefix("\ufeff")
+
+
+def _upgraded(content: dict) -> dict:
+    """A notebook of format 3, as far as it is looked at, in the form of format 4."""
+    sheets = content.get("worksheets")
+    if "cells" in content or not isinstance(sheets, list):
+        return content
+    cells = []
+    for sheet in sheets:
+        listed = sheet.get("cells") if isinstance(sheet, dict) else None
+        cells += listed if isinstance(listed, list) else []
+    for cell in cells:
+        if isinstance(cell, dict) and "input" in cell:
+            cell["source"] = cell["input"]
+    return {"cells": cells}
 
 
 def parse(label: str, grade_id: str | None, source: str) -> Cell:
     source = source.replace("\r\n", "\n").replace("\r", "\n")
     try:
-        return Cell(label, grade_id, source, ast.parse(source).body)
+        return Cell(label, grade_id, source, _nodes(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         pass
-    plain = re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)  # IPython's magics
+    plain = _MAGIC.sub(r"\1pass", source)
     try:
-        return Cell(label, grade_id, plain, ast.parse(plain).body)
+        return Cell(label, grade_id, plain, _nodes(plain))
     except SyntaxError as error:
         return Cell(label, grade_id, source, [], f"line {error.lineno}: {error.msg}")
     except (ValueError, RecursionError, MemoryError) as error:
         return Cell(label, grade_id, source, [], f"Python cannot read it ({error})")
+
+
+def _nodes(source: str) -> list[ast.stmt]:
+    """The statements of a source, none of them too deep for what walks through it later."""
+    body, depth = ast.parse(source).body, 0
+    level: list[ast.AST] = list(body)
+    while level:
+        depth += 1
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    if depth > MAX_DEPTH:
+        raise ValueError(f"it is nested {depth} deep, at most {MAX_DEPTH} is graded")
+    return body
 
 
 def binds(node: ast.stmt) -> list[str]:

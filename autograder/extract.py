@@ -169,12 +169,14 @@ def _reachable(providers: dict[str, list[Provider]], roots: list[str]) -> list[a
     queue = [provider for head in roots for provider in providers[head][-1:]]
     queue += providers.get("*", []) if roots else []
     taken: dict[int, ast.stmt] = {}
+    followed: set[str] = set()
     while queue:
         provider = queue.pop()
         if id(provider.node) not in taken:
             taken[id(provider.node)] = provider.node
-            for name in provider.reads:
+            for name in provider.reads - followed:
                 queue += providers.get(name, [])  # all of them: a decorator may need an early one
+            followed |= provider.reads
     return list(taken.values())
 
 

@@ -8,6 +8,7 @@ cost points nor gain any. Code cells that are not part of grading are left out.
 
 import ast
 import copy
+import hashlib
 import json
 from collections import defaultdict
 
@@ -15,13 +16,14 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader.utils import is_grade, is_solution
 
-from autograder.cells import code_cells
+from autograder.cells import code_cells, parse
 from autograder.extract import Submission, extract
 from autograder.lesson import Exercise, Lesson
 
 GATHERED = "# Taken from the rest of the notebook: what the exercises below lean on."
 MISSING = "# The submitted notebook holds no definition of {name}."
 ABOVE = "# What was submitted for {name} stands in the cell that gathers the rest, above."
+LEFT_OUT = {"cell_type": "markdown"}
 
 Layout = tuple[str, dict[str, str]]  # the gathered cell, and each exercise's cell
 
@@ -52,12 +54,18 @@ def blank(released: NotebookNode) -> NotebookNode:
 
 
 def to_bytes(notebook: NotebookNode) -> bytes:
-    """A rebuilt notebook as it is graded: without its test cells, every cell at its number."""
-    left_out = {"cell_type": "markdown", "metadata": {}, "source": ""}
-    cells = [
-        cell if cell.cell_type == "code" and not is_grade(cell) else left_out
-        for cell in notebook.cells
-    ]
+    """A rebuilt notebook as it is graded: its sources alone, every cell at its number.
+
+    Without test cells, outputs and what nbgrader writes into metadata, so that the same work gives
+    the same bytes at every step.
+    """
+    cells = []
+    for cell in notebook.cells:
+        counts = cell.cell_type == "code" and not is_grade(cell)
+        tag = cell.metadata.get("nbgrader", {}).get("grade_id") if counts else None
+        kind = {"cell_type": "code", "outputs": [], "execution_count": None} if counts else LEFT_OUT
+        metadata = {"nbgrader": {"grade_id": tag}} if tag else {}
+        cells.append(kind | {"metadata": metadata, "source": cell.source if counts else ""})
     return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
 
 
@@ -70,7 +78,7 @@ def _neat(submission: Submission, sources: dict[str, str], lesson: Lesson) -> La
     for exercise in lesson.exercises:
         label = homes.get(exercise.name)
         if label is None:
-            cells[exercise.name] = _without_home(exercise, submission, sources, lesson)
+            cells[exercise.name] = _without_home(exercise, submission, sources)
         elif label in shared:
             piece = next(piece for piece in submission.pieces if piece.label == label)
             cells[exercise.name] = _statements(piece.source, only={_head(exercise)})
@@ -105,16 +113,13 @@ def _homes(submission: Submission, lesson: Lesson) -> dict[str, str]:
     return homes
 
 
-def _without_home(
-    exercise: Exercise, submission: Submission, sources: dict[str, str], lesson: Lesson
-) -> str:
+def _without_home(exercise: Exercise, submission: Submission, sources: dict[str, str]) -> str:
     """The source of an exercise's cell that Python cannot read, or a note that there is none."""
     reason = submission.broken.get(exercise.name)
     for source in reversed(sources.values()):
         if reason is None or _head(exercise) not in source:
             continue
-        alone = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-        if extract(to_bytes(alone), lesson).broken.get(exercise.name) == reason:
+        if parse("", None, source).error == reason:
             return source
     return MISSING.format(name=exercise.name)
 
@@ -166,18 +171,21 @@ def signature(submission: Submission) -> tuple:
     statements, the same binders of each name in the same order, and the same names known when a
     statement reads them at once (a decorator, a default value, a base class).
     """
-    bound: dict[str, list[str]] = defaultdict(list)
+    bound: dict[str, str] = defaultdict(str)  # name -> a digest of its binders in their order
     statements = []
     for piece in submission.pieces:
         for node in ast.parse(piece.source).body:
-            text = ast.dump(node)
-            known = tuple((name, tuple(bound[name])) for name in sorted(_read_at_once(node)))
+            text = _digest(ast.dump(node))
+            known = tuple((name, bound[name]) for name in sorted(_read_at_once(node)))
             statements.append((text, known))
             for name in _binds(node):
-                bound[name].append(text)
-    binders = {name: tuple(texts) for name, texts in bound.items()}
+                bound[name] = _digest(bound[name] + text)
     verdicts = (submission.unwritten, submission.missing, frozenset(submission.broken.items()))
-    return sorted(statements), binders, verdicts
+    return sorted(statements), dict(bound), verdicts
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read_at_once(node: ast.AST) -> set[str]:
