@@ -7,6 +7,7 @@ are written as outputs from which nbgrader computes the same points.
 """
 
 import html
+import os
 import stat
 from pathlib import Path
 
@@ -20,10 +21,13 @@ from traitlets import Bool, Integer
 
 from autograder import sandbox
 from autograder.cells import MAX_NOTEBOOK_BYTES, UnreadableNotebook
+from autograder.course.beside import is_link, set_aside
+from autograder.course.kept import cache_of, coursedir_of, graded, released_notebook, written
 from autograder.course.rebuild import blank, exercise_of, rebuild, to_bytes
-from autograder.course.verdict import outputs, plain, readable
+from autograder.course.verdict import outputs, readable
 from autograder.grader import ExerciseResult, grade
 from autograder.lesson import LESSONS, Lesson
+from autograder.plain import plain
 
 NOTE = "t2i"  # the rebuilt notebook's metadata for what nbgrader has no place for
 NOT_JUDGED = "The grader failed ({}). Nothing is said about the work: autograde it again."
@@ -62,6 +66,9 @@ class RebuildSubmission(NbGraderPreprocessor):
                 submitted = read_submission(Path(resources["submitted_file"]))
             else:
                 submitted = nbformat.writes(nb).encode()
+            given_up = self._given_up(submitted, released, lesson)
+            if given_up:
+                return _with_problem(blank(released), NOT_JUDGED.format(given_up)), resources
             return rebuild(submitted, lesson, released), resources
         except UnreadableNotebook as error:
             reason = f"The submitted file could not be graded: {error}."
@@ -73,17 +80,15 @@ class RebuildSubmission(NbGraderPreprocessor):
     def _released(self, names: dict) -> NotebookNode:
         """The notebook as it was given out; without it, the graded cells the gradebook knows."""
         with Gradebook(names["db_url"]) as gradebook:
-            known = _cells_in_gradebook(gradebook, names)
-        coursedir = getattr(getattr(self.parent, "parent", None), "coursedir", None)
-        if coursedir is not None:
-            folder = coursedir.format_path(coursedir.release_directory, ".", names["assignment"])
-            path = Path(folder, f"{names['notebook']}.ipynb")
-            if path.exists():
-                released = nbformat.read(path, as_version=4)
-                if _grade_ids(released.cells) == _grade_ids(known):
-                    return released
-        self.log.warning("the released %s is not there: its graded cells only", names["notebook"])
-        return nbformat.v4.new_notebook(cells=known)
+            return released_notebook(gradebook, coursedir_of(self), names, self.log)
+
+    def _given_up(self, submitted: bytes, released: NotebookNode, lesson: Lesson) -> str | None:
+        """Why the batch could not grade this file (see `batch`), which then is not tried again."""
+        coursedir = coursedir_of(self)
+        if coursedir is None:
+            return None
+        cache = cache_of(coursedir, lesson, SandboxedGrade(parent=self.parent).seed)
+        return cache.problem(cache.ticket(submitted, written(released)))
 
 
 class SandboxedGrade(NbGraderPreprocessor):
@@ -116,7 +121,11 @@ class SandboxedGrade(NbGraderPreprocessor):
 
     def _results(self, nb: NotebookNode, lesson: Lesson) -> dict[str, ExerciseResult]:
         try:
-            result = grade(to_bytes(nb), lesson, seed=self.seed, pictures=True)
+            coursedir = coursedir_of(self)
+            if coursedir is None:
+                result = grade(to_bytes(nb), lesson, seed=self.seed, pictures=True)
+            else:
+                result = graded(to_bytes(nb), cache_of(coursedir, lesson, self.seed))
         except Exception as error:
             self.log.exception("lesson %d could not be graded", lesson.number)
             _with_problem(nb, NOT_JUDGED.format(f"{type(error).__name__}: {error}"))
@@ -170,7 +179,9 @@ def read_submission(path: Path) -> bytes:
         UnreadableNotebook: it is no ordinary file, or too large to be looked at.
     """
     try:
-        path = path if path.exists() else _only_notebook_beside(path)
+        path = path if os.path.lexists(path) else _only_notebook_beside(path)
+        if is_link(path):
+            raise UnreadableNotebook("it is a link, not a file of its own")
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableNotebook("it is not an ordinary file")
@@ -183,7 +194,10 @@ def read_submission(path: Path) -> bytes:
 
 
 def expect_notebook(assignment: str, student: str, notebooks: list[str]) -> None:
-    """nbgrader's hook before a submission: a renamed notebook is looked for under its name."""
+    """nbgrader's hook before a submission: what lies beside the notebook is set aside, and a
+    renamed notebook is looked for under its name."""
+    for folder in {Path(notebook).parent for notebook in notebooks}:
+        set_aside(folder)
     slugs = {lesson.slug for lesson in LESSONS}
     if notebooks and not any(Path(notebook).stem in slugs for notebook in notebooks):
         folder = Path(notebooks[0]).parent
@@ -206,25 +220,3 @@ def _only_notebook_beside(path: Path) -> Path:
 def _with_problem(nb: NotebookNode, reason: str) -> NotebookNode:
     nb.metadata.setdefault(NOTE, NotebookNode())["problem"] = plain(reason)
     return nb
-
-
-def _grade_ids(cells: list[NotebookNode]) -> set[tuple]:
-    """The graded cells by name and worth."""
-    tags = [c.metadata.nbgrader for c in cells if is_grade(c) or is_solution(c)]
-    return {(tag.grade_id, float(tag.get("points", 0))) for tag in tags}
-
-
-def _cells_in_gradebook(gradebook: Gradebook, names: dict) -> list[NotebookNode]:
-    notebook = gradebook.find_notebook(names["notebook"], names["assignment"])
-    points = {cell.name: cell.max_score for cell in notebook.grade_cells}
-    solutions = {cell.name for cell in notebook.solution_cells}
-    cells = []
-    for known in notebook.source_cells:
-        tag = {"grade_id": known.name, "schema_version": 3, "task": False, "locked": known.locked}
-        tag |= {"grade": known.name in points, "solution": known.name in solutions}
-        tag |= {"checksum": known.checksum, "cell_type": known.cell_type}
-        if known.name in points:
-            tag["points"] = points[known.name]
-        make = getattr(nbformat.v4, f"new_{known.cell_type}_cell")
-        cells.append(make(known.source, metadata={"nbgrader": tag}))
-    return cells

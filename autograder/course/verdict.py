@@ -9,9 +9,7 @@ from nbformat import NotebookNode
 
 from autograder.grader import ExerciseResult
 from autograder.picture import DPI
-
-MAX_MESSAGE = 2000
-_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+from autograder.plain import plain
 
 
 def outputs(
@@ -50,12 +48,6 @@ def readable(result: ExerciseResult, nb: NotebookNode) -> ExerciseResult:
 
     fields = vars(result) | {"message": re.sub(r"\bcell (\d{1,6})\b", name, result.message)}
     return ExerciseResult(**fields)
-
-
-def plain(text: str) -> str:
-    """Text without control characters, and not endless: some of it is the learner's own."""
-    text = _CONTROL.sub("", text)
-    return text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + " …"
 
 
 def _picture(result: ExerciseResult) -> list[NotebookNode]:
