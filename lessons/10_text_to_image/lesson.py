@@ -520,20 +520,36 @@ show_text_to_image.training_chart()
 r"""
 ### Who is which? What a plain CLIP does not hear
 
-Lesson 7's CLIP has a weakness that would spoil today's pictures. It had to find the right caption among a hundred. For that the *words* are enough, since hardly two captions of a batch hold the same words in another order. So it never had to learn that *a red seven above a blue star* is something else than *a blue star above a red seven*. The large models have the same weakness: they read a caption like a bag of words (Yuksekgonul et al. 2022, who measured it). We saw it in this lesson's first model. It was told by a plain CLIP, painted both colours, and tossed a coin for the rest.
+Lesson 7's CLIP has a weakness that would spoil today's pictures. It had to find the right caption among a hundred, and it stops listening as soon as that works. In this lesson's first models three things got lost:
 
-The mend is to ask for it. For each scene with two things, CLIP gets two wrong captions besides the right one, and has to prefer the right one. For *a red seven above a blue star* these are *a red star above a blue seven* (the shapes have exchanged their places) and *a blue star above a red seven* (the things have).
+- **The order.** Hardly two captions of a hundred hold the same words in another order. So CLIP never had to learn that *a red seven above a blue star* is something else than *a blue star above a red seven*. The model painted both colours, and tossed a coin for the rest. (The large models have this weakness, too: they read a caption like a bag of words. Yuksekgonul et al. 2022 measured it.)
+- **The second thing.** Two colours and one thing are enough to find the caption, so CLIP did not listen to the second one.
+- **The words themselves.** Only the *end token's* vector is ever compared with a picture. Nothing keeps the vectors of the other tokens from forgetting their words, and they did: those of *four*, *seven*, *eight* and *nine* were nearly the same. But our transformer looks at all of them. It painted one digit for another.
+
+The mend is to ask for what we need. For each scene with two things, CLIP gets wrong captions besides the right one, and has to prefer the right one. For *a red seven above a blue star* these are:
+
+| wrong caption | what changed |
+|---|---|
+| *a red star above a blue seven* | the shapes have exchanged their places |
+| *a blue star above a red seven* | the things have |
+| *a red four above a blue star* | one thing is another (drawn by lot: which, and what it becomes) |
+
+And so that no word is forgotten on the way, its embedding is added to its vector at the end: a shortcut past all layers, like the UNet's skips in lesson 2. (That is `t2i/prompt_encoder.py`, one line of work.)
 
 And there is a trap in the word *above*. To know which thing is on top, one needs two facts: which thing is named first, and whether the word is *above* or *below*. Each fact alone gives no hint. (Such a riddle is called *exclusive or*.) In our first trial the training did not get past it. So in the first fifth of the training the upper or left thing is always named first, and the order of the words is enough. After that the other order is mixed in, and is learnt as well. (It is all in `t2i/wrong_captions.py`.)
 
-The cell compares four prompts by the direction of their `pooled` vectors: 1 means the same direction. **Predict before you run.** Which two of the four mean the same? Which number should be near 1?
+The cell compares five prompts by the direction of their `pooled` vectors: 1 means the same direction. **Predict before you run.** Which two of the five mean the same? Which number should be near 1?
 """
 
 # %%
-four = ["a red seven above a blue star", "a blue star below a red seven"]
-four += ["a red star above a blue seven", "a blue star above a red seven"]
-read = encode_prompt(given.tokenizer, given.text, four)
-show_text_to_image.same_or_not(four, read.pooled)
+five = ["a red seven above a blue star", "a blue star below a red seven"]
+five += [
+    "a red star above a blue seven",
+    "a blue star above a red seven",
+    "a red four above a blue star",
+]
+read = encode_prompt(given.tokenizer, given.text, five)
+show_text_to_image.same_or_not(five, read.pooled)
 
 # %% [markdown]
 r"""
@@ -541,7 +557,7 @@ r"""
 """
 
 # %%
-show_text_to_image.order_heard()
+show_text_to_image.captions_heard()
 
 # %% [markdown]
 r"""

@@ -203,12 +203,17 @@ def training_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
     return Picture(figure, f"Three falling losses. {told}", told)
 
 
-def order_heard(folder: Path = CHECKPOINT) -> Markdown:
-    """How often the text encoder's CLIP finds out a caption that is wrong by its order only."""
-    heard = _read(folder, "training").get("clip", {}).get("order_heard")
-    if heard is None:
+def captions_heard(folder: Path = CHECKPOINT) -> Markdown:
+    """How often the text encoder's CLIP finds out a caption that is wrong by one thing only."""
+    log = _read(folder, "training").get("clip", {})
+    told = {
+        "order_heard": "two things changed places or kinds",
+        "kind_heard": "one thing is another",
+    }
+    if not set(told) <= set(log):
         return Markdown(NO_TRAINING)
-    return Markdown(f"Wrong captions found out: **{heard:.1%}**. A bag of words finds out 50 %.")
+    found = "; ".join(f"{what}: **{log[name]:.1%}**" for name, what in told.items())
+    return Markdown(f"Wrong captions found out, where {found}. Guessing finds out 50 %.")
 
 
 def one_pass(count: float, folder: Path = CHECKPOINT) -> Markdown:

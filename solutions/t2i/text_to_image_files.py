@@ -3,7 +3,8 @@
     pipe.save_pretrained("my_model")
     pipe = TextToImage.from_pretrained("my_model")
 
-    my_model/model_index.json                       which parts there are, picture size, shift
+    my_model/model_index.json                       which parts there are, picture size, and
+                                                    whether a PromptEncoder reads the prompt
     my_model/tokenizer/                             vocab.json, merges.txt (CLIPTokenizer's)
     my_model/text_encoder/                          config.json, model.safetensors (CLIPTextModel's)
     my_model/vae/                                   as AutoencoderKL's; its scaling_factor
@@ -22,6 +23,7 @@ from t2i.clip import TextTransformer
 from t2i.clip_files import load_text_encoder, save_text_encoder
 from t2i.folders import FilesError, filled, read_folder, read_json, write_folder, write_json
 from t2i.latents import LatentSpace
+from t2i.prompt_encoder import PromptEncoder
 from t2i.text_to_image import TIME_SCALE, TextDiT, TextToImage
 from t2i.vae_files import load_autoencoder, save_autoencoder
 
@@ -42,14 +44,17 @@ def save_folder(pipe: TextToImage, folder: str | Path, dtype: torch.dtype) -> No
     folder.mkdir(parents=True, exist_ok=True)
     folder.joinpath(INDEX).unlink(missing_ok=True)
     save_tokenizer(pipe.tokenizer, folder / "tokenizer")
-    save_text_encoder(folder / "text_encoder", pipe.text, pipe.tokenizer, dtype)
+    shortcut = isinstance(pipe.text, PromptEncoder)
+    text = pipe.text.text if shortcut else pipe.text
+    save_text_encoder(folder / "text_encoder", text, pipe.tokenizer, dtype)
     save_autoencoder(folder / "vae", pipe.space.vae, pipe.space.scaling_factor.item(), dtype)
     config = {"_class_name": "TextDiT", **pipe.transformer.config}
     write_folder(folder / "transformer", TRANSFORMER, config, pipe.transformer.state_dict(), dtype)
     scheduler = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": pipe.shift}
     scheduler |= {"num_train_timesteps": int(TIME_SCALE)}
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    write_json(folder / INDEX, {"_class_name": FORMAT, "size": pipe.size, "parts": PARTS})
+    index = {"_class_name": FORMAT, "size": pipe.size, "prompt_encoder": shortcut, "parts": PARTS}
+    write_json(folder / INDEX, index)
 
 
 def load_folder(folder: str | Path, kind: type[TextToImage] = TextToImage) -> TextToImage:
@@ -89,6 +94,8 @@ def load_folder(folder: str | Path, kind: type[TextToImage] = TextToImage) -> Te
         raise FilesError(f"shift in {folder}/scheduler must be a number above 0, it is {shift!r}.")
     parts = (tokenizer, text, transformer, LatentSpace(vae, scaling_factor), index.get("size"))
     _check_together(folder, *parts)
+    if index.get("prompt_encoder"):
+        parts = (tokenizer, PromptEncoder(text), *parts[2:])
     return kind(*parts, shift)
 
 

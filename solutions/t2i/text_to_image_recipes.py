@@ -24,12 +24,12 @@ from t2i.distributed import ALONE, Team
 from t2i.flow import rectified_flow_loss
 from t2i.flow_training import flow_draws
 from t2i.latents import LatentSpace
+from t2i.pair_clip import PairClipRecipe
 from t2i.recipes import DATA
 from t2i.scenes import SceneBatches, scenes
 from t2i.text_to_image import TextDiT, TextToImage
 from t2i.training import TrainConfig
 from t2i.vae_recipes import VaeRecipe
-from t2i.wrong_captions import PairClipRecipe
 
 CHECKPOINT = DATA / "checkpoints" / "scenes"
 PART = 250  # scenes encoded at once
@@ -185,7 +185,7 @@ RECIPES = {
         {"patch_size": 1, "dim": 128, "depth": 6, "num_heads": 4},
         scenes=150_000,
         batch_size=64,
-        training=TrainConfig(steps=8500, decay="linear", save_every=250, **MUON),
+        training=TrainConfig(steps=5500, decay="linear", save_every=250, **MUON),
     ),
     "gpu": TextToImageRecipe(
         VaeRecipe(

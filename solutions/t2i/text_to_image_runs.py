@@ -23,6 +23,7 @@ from t2i.checkpoint import (
 from t2i.distributed import ALONE, OwnRows, Team, joined_team
 from t2i.folders import FilesError, write_json
 from t2i.latents import LatentSpace
+from t2i.prompt_encoder import PromptEncoder
 from t2i.recipes import DATA
 from t2i.sharded_scenes import is_written, shard_loss, write_scene_shards
 from t2i.shards import ShardBatches
@@ -87,6 +88,7 @@ def train_all(
             plan.clip.training,
             plan.clip.measure,
         )
+    text = PromptEncoder(clip.text)
     space = LatentSpace(vae, shop.log["vae"]["scaling_factor"]).to(shop.device)
     made_of = {"scenes": plan.scenes, "vae": digest(shop.folder / "vae.safetensors")}
 
@@ -98,7 +100,7 @@ def train_all(
     def from_shards():
         told = made_of | {"clip": digest(shop.folder / "clip.safetensors")}
         if not is_written(shards):
-            write_scene_shards(plan, space, clip.text, shards, team, lanes, **told)
+            write_scene_shards(plan, space, text, shards, team, lanes, **told)
         found = ShardBatches(shards, plan.batch_size, team, lanes=lanes)
         for what, value in told.items():
             same_or_refuse(shards, what, found.made_of.get(what), value)
@@ -107,14 +109,12 @@ def train_all(
     transformer = shop.part(
         "transformer",
         plan.build(),
-        shard_loss(plan, clip.text, team) if shards else plan.loss(clip.text, team),
+        shard_loss(plan, text, team) if shards else plan.loss(text, team),
         from_shards if shards else batches,
         plan.training,
         team=team,
     )
-    pipe = TextToImage(
-        plan.clip.tokenizer, clip.text, transformer, space, plan.vae.size, plan.shift
-    )
+    pipe = TextToImage(plan.clip.tokenizer, text, transformer, space, plan.vae.size, plan.shift)
     if team.is_first:
         pipe.save_pretrained(out)
         write_json(out / "training.json", {"tier": tier} | plan.about() | shop.log)

@@ -103,10 +103,12 @@ def test_prompts_are_compared_by_the_cosine_of_their_vectors():
     assert "a and b 1.00, a and c 0.60, b and c 0.60" in drawn.alt and drawn.png(40)
 
 
-def test_order_heard_is_read_from_the_log(tmp_path):
-    assert "No training" in show_text_to_image.order_heard(tmp_path).data
-    (tmp_path / "training.json").write_text(json.dumps({"clip": {"order_heard": 0.9685}}))
-    assert "96.9%" in show_text_to_image.order_heard(tmp_path).data
+def test_what_clip_hears_is_read_from_the_log(tmp_path):
+    assert "No training" in show_text_to_image.captions_heard(tmp_path).data
+    heard = {"order_heard": 0.9685, "kind_heard": 0.871}
+    (tmp_path / "training.json").write_text(json.dumps({"clip": heard}))
+    told = show_text_to_image.captions_heard(tmp_path).data
+    assert "96.9%" in told and "another: **87.1%**" in told
 
 
 def test_tables_are_made_of_what_was_measured_and_bear_gaps(tmp_path):

@@ -1,7 +1,9 @@
 """The whole from prompt to picture: transformers and diffusers do the same work, same numbers."""
 
+import copy as copies
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from t2i.bpe import Tokenizer, save_tokenizer, train_bpe
 from t2i.clip import TextTransformer
 from t2i.folders import FilesError
 from t2i.latents import LatentSpace
+from t2i.prompt_encoder import PromptEncoder
 from t2i.prompt_film import PromptFilm, group_words
 from t2i.text_to_image import TextDiT, TextToImage, encode_prompt
 from t2i.vae import AutoencoderKL as OurAutoencoderKL
@@ -196,6 +199,22 @@ def test_a_saved_model_is_the_same_at_float32_and_close_at_float16(pipe, folder,
     assert (pixels(half(PROMPTS, **given)) - pixels(pipe(PROMPTS, **given))).abs().max() < 12
     size = sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors"))
     assert size < 0.6 * sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+
+
+def test_a_prompt_encoder_is_saved_as_the_encoder_it_holds(pipe, folder, tmp_path):
+    read = [copies.deepcopy(part) for part in (pipe.text, pipe.transformer, pipe.space)]
+    mine = TextToImage(pipe.tokenizer, PromptEncoder(read[0]), *read[1:], 16, shift=2.0)
+    mine.save_pretrained(tmp_path, torch.float32)
+    again = TextToImage.from_pretrained(tmp_path)
+    for prompt in PROMPTS:
+        here, there = (encode_prompt(p.tokenizer, p.text, [prompt]) for p in (mine, again))
+        assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+    plain = encode_prompt(pipe.tokenizer, pipe.text, PROMPTS[:1]).context
+    assert not torch.equal(encode_prompt(again.tokenizer, again.text, PROMPTS[:1]).context, plain)
+    for name in ("config.json", "model.safetensors"):
+        file = Path("text_encoder") / name
+        assert (tmp_path / file).read_bytes() == (folder / file).read_bytes()
+    assert not isinstance(TextToImage.from_pretrained(folder).text, PromptEncoder)
 
 
 def test_a_class_of_ones_own_is_made_of_the_parts(folder):

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from t2i.captions import COLOURS, KINDS, Scene, parse
 from t2i.clip import contrastive_loss
 from t2i.clip_recipes import caption_tokenizer, clip_recipe
+from t2i.pair_clip import PairBatches, PairClipRecipe
 from t2i.scene_specs import HELDOUT_PAIRS, draw_specs
 from t2i.wrong_captions import (
-    PairBatches,
-    PairClipRecipe,
     replaced_captions,
     swapped_captions,
     wrong_caption_loss,
