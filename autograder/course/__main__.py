@@ -107,6 +107,19 @@ def export(folder: Folder, to: Annotated[Path, typer.Argument(help="a .csv file"
         print(f"wrote {_course(folder).export(to)}")
 
 
+@app.command()
+def formgrader(
+    folder: Folder,
+    port: Annotated[int, typer.Option(help="where to listen; 0 takes a free port")] = 0,
+    browser: Annotated[bool, typer.Option(help="open the page as well")] = True,
+) -> None:
+    """Look at submissions and comment on them in a browser (nbgrader formgrader)."""
+    with _said():
+        from autograder.course.formgrader import main
+
+        main(_course(folder), port, browser)
+
+
 def _course(folder: Path):
     from autograder.course.folder import Course
 
