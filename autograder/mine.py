@@ -177,7 +177,13 @@ def _fitted(parts: list[_Part], package: Path) -> dict[str, str]:
         try:
             before = modules.get(part.module) or path.read_text(encoding="utf-8")
             head = part.name.partition(".")[0]
-            modules[part.module] = own.fit(before, f"t2i.{part.module}", head, part.source)
+            elsewhere = {
+                each.name.partition(".")[0]: each.module
+                for each in part.share.lesson.exercises
+                if each.module != part.module
+            }
+            where = f"t2i.{part.module}"
+            modules[part.module] = own.fit(before, where, head, part.source, elsewhere)
         except (SpliceError, OSError) as error:
             part.share.left_out[part.name] = str(error)
         else:

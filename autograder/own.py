@@ -6,6 +6,7 @@ import re
 import subprocess
 import symtable
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from autograder import lint, splice
@@ -45,7 +46,9 @@ def cut(submission: Submission, head: str, others: set[str]) -> str:
     return "\n".join(parts[index][1] for index in sorted(taken))
 
 
-def fit(module: str, path: str, head: str, own: str) -> str:
+def fit(
+    module: str, path: str, head: str, own: str, elsewhere: Mapping[str, str] | None = None
+) -> str:
     """Put a learner's definition, and what it leans on, in the place of the reference's.
 
     What the module has already is not put in twice. A helper, constant or import of the learner
@@ -57,6 +60,8 @@ def fit(module: str, path: str, head: str, own: str) -> str:
         path: its dotted name, `t2i.schedules`.
         head: name of the function or class.
         own: the learner's source, as `cut` gives it.
+        elsewhere: the lesson's exercises in other modules, name -> module. A helper may lean on
+            them, and is told where they are.
 
     Returns:
         the new source of the module.
@@ -80,6 +85,9 @@ def fit(module: str, path: str, head: str, own: str) -> str:
             renamed.update(clash)
             kept.append(text)
     new = "\n\n".join(_rename(text, renamed) for text in kept)
+    at_hand = there.keys() | {name for node, _ in parts for name in _binds(node)}
+    for name in sorted(lint.used(new) & (elsewhere or {}).keys() - at_hand):
+        new = f"from t2i.{elsewhere[name]} import {name}\n\n{new}"
     return splice.replace(module, head, new)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -214,6 +215,20 @@ def test_a_learners_helper_never_changes_the_references_code(source: str, expect
         text=True,
     )
     assert run.stdout.strip() == expected, run.stderr + fitted
+
+
+def test_a_helper_finds_an_exercise_of_another_module():
+    own_box = "def given(x):\n    return second(x)\nclass Box:\n    def add(self, x):\n"
+    own_box += "        return given(x) + first(x)"
+    elsewhere = {"second": "schedules", "first": "schedules", "unused": "schedules"}
+    fitted = own.fit(DIFFUSION, "t2i.diffusion", "Box", own_box, elsewhere)
+    assert "from t2i.schedules import second" in fitted and "unused" not in fitted
+    assert fitted.count("from t2i.schedules import first") == 1, "the module has it already"
+    code = SCHEDULES + re.sub(r"from t2i.schedules import \w+", "", fitted)
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint(Box().add(2))"], capture_output=True, text=True
+    )
+    assert run.stdout.strip() == "9", run.stderr
 
 
 def test_what_cannot_be_told_apart_is_refused():
