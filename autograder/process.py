@@ -38,6 +38,9 @@ class Worker:
         fork: False serves each test with a fresh process, as on Windows.
     """
 
+    _ended: int | None = None  # the exit status of the last child, once it is known
+    _spoilt = False  # a frame was cut off, or the child left something behind
+
     def __init__(self, lesson: Lesson, mode: sandbox.Mode | None = None, fork: bool = True):
         self.lesson = lesson
         self.mode = mode or sandbox.detect()
@@ -84,8 +87,7 @@ class Worker:
         if not self._ready:
             self._await_ready()
         self._bytes.clear()
-        self._ended: int | None = None
-        self._spoilt = False  # a frame was cut off, or the child left something behind
+        self._ended, self._spoilt = None, False
         if not self.fork:  # no child to limit: the process itself gets a clock
             self._alarm = threading.Timer(SESSION_SECONDS, self._process.kill)
             self._alarm.daemon = True

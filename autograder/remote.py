@@ -53,7 +53,9 @@ class Student:
         self._callbacks: list[Callable] = []
         self._seconds, self._test_deadline = seconds, time.monotonic() + seconds
         pieces = [[piece.name, piece.source] for piece in submission.pieces]
-        self._load_failures = [_sentence(f) for f in self.request("load", pieces=pieces)]
+        failures = self.request("load", pieces=pieces)
+        failures = failures if isinstance(failures, list) else []  # it may speak for itself
+        self._load_failures = [_sentence(each) for each in failures if isinstance(each, dict)]
 
     def __getattr__(self, name: str) -> Callable:
         if name.startswith("_"):

@@ -16,6 +16,7 @@ from autograder.process import Worker, WorkerUnavailable
 from autograder.remote import RemoteCrash, RemoteError, RemoteSilence, RemoteTimeout, Student
 from autograder.testing import Teaching
 
+_LEARNERS = (RemoteError, RemoteTimeout, RemoteCrash)  # what a learner's code can bring about
 STATUSES = ("passed", "failed", "timeout", "crashed", "unreadable")
 PICTURE_SECONDS = 10.0
 AFTER_SILENCE = 15.0  # seconds a test may take, once the same submission let the clock run out
@@ -146,12 +147,13 @@ class Suite:
             return
         self.seconds[name] += call.duration
         if call.excinfo is not None and name not in self.failures:
-            if isinstance(call.excinfo.value, WorkerUnavailable):  # nobody's fault
-                self.unavailable = call.excinfo.value
-                item.session.shouldstop = str(call.excinfo.value)
+            error = call.excinfo.value
+            if call.when != "call" and not isinstance(error, _LEARNERS):  # nobody's fault
+                self.unavailable = WorkerUnavailable(str(error) or type(error).__name__)
+                item.session.shouldstop = str(self.unavailable)
                 return
-            self.was_silent = self.was_silent or isinstance(call.excinfo.value, RemoteSilence)
-            status, message = _verdict(call.excinfo.value)
+            self.was_silent = self.was_silent or isinstance(error, RemoteSilence)
+            status, message = _verdict(error)
             self.failures[name] = status, plain(message)
         elif call.when == "call":
             self.passes[name] += 1
