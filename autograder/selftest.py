@@ -15,6 +15,10 @@ QUICK = (
     ("format", ["-m", "ruff", "format", "--check", "."]),
     ("build", ["-m", "autograder", "build", "--check"]),
 )
+EXTRAS = {
+    "demo": "The page's test is skipped.",
+    "postgres": "The tests with PostgreSQL are skipped.",
+}
 PYTEST = ["-m", "pytest", "-q", "--durations=15", "-rs", "solutions/tests", "autograder/checks"]
 
 
@@ -25,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--all", action="store_true", help="the tests marked thorough as well")
     options = parser.parse_args(arguments)
     print(f"Sandbox: {sandbox.detect()}", flush=True)
-    add_demo()
+    add_extras()
     seconds, failed = {}, []
     for name, command in QUICK:
         start = time.monotonic()
@@ -40,18 +44,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if failed else status
 
 
-def add_demo() -> None:
-    """Let .venv hold what the page of `make demo` needs, so that its test can run.
+def add_extras() -> None:
+    """Let .venv hold what the page of `make demo` and a gradebook in PostgreSQL need.
 
-    Without it, and in an environment of somebody's own, that test is skipped and says so.
+    Without them, and in an environment of somebody's own, their tests are skipped and say so.
     """
     ours = setup_facts.VENV
     if not ours.exists() or not os.path.samefile(sys.prefix, ours) or os.environ.get("VENV"):
         return
-    try:
-        setup_venv.add("demo")
-    except setup_facts.SetupError as error:
-        print(f"Note: {error} The page's test is skipped.", flush=True)
+    for name, skipped in EXTRAS.items():
+        try:
+            setup_venv.add(name)
+        except setup_facts.SetupError as error:
+            print(f"Note: {error} {skipped}", flush=True)
 
 
 def parallel(jobs: int) -> list[str]:

@@ -108,10 +108,11 @@ def add(name: str) -> None:
         if not lacking:
             return
         refuse_link()
-        say(f"Installing what `make {name}` needs on top (once, a minute or less).")
+        what = f"`make {name}`" if name == "demo" else f"the extra {name}"
+        say(f"Installing what {what} needs on top (once, a minute or less).")
         trouble = pip("install", "--no-deps", *lacking)
         if trouble is not None:
-            raise SetupError(f"`make {name}` lacks packages: {explain(trouble)}.")
+            raise SetupError(f"{what} lacks packages: {explain(trouble)}.")
 
 
 def beyond_repair() -> bool:

@@ -46,17 +46,27 @@ def test_the_demos_packages_are_pinned_and_burden_no_lesson():
         assert setup_facts.numbers(new[name]) >= setup_facts.numbers(lowest), name
 
 
-def test_a_test_run_that_cannot_have_the_demos_packages_goes_on(monkeypatch, capsys):
+def test_what_postgresql_needs_is_pinned_and_burdens_no_lesson():
+    found = setup_facts.extra("postgres", "3.11")
+    assert set(found) == {"psycopg", "psycopg-binary"}
+    assert not set(found) & set(setup_facts.requirements())
+    assert found["psycopg"] == found["psycopg-binary"]  # they must be of one version
+
+
+def test_a_test_run_that_cannot_have_the_extras_goes_on(monkeypatch, capsys):
     def nothing(name):
         raise setup_facts.SetupError("No network.")
 
     monkeypatch.setattr(selftest.setup_venv, "add", nothing)
     monkeypatch.setattr(selftest.setup_facts, "VENV", Path(sys.prefix))
     monkeypatch.delenv("VENV", raising=False)
-    selftest.add_demo()
-    assert capsys.readouterr().out == "Note: No network. The page's test is skipped.\n"
+    selftest.add_extras()
+    assert capsys.readouterr().out.splitlines() == [
+        "Note: No network. The page's test is skipped.",
+        "Note: No network. The tests with PostgreSQL are skipped.",
+    ]
     monkeypatch.setenv("VENV", "system")
-    selftest.add_demo()
+    selftest.add_extras()
     assert capsys.readouterr().out == ""
 
 
