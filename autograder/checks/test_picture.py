@@ -4,6 +4,7 @@ import ast
 import base64
 import io
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from autograder.process import Worker
 from autograder.solve import solved
 from autograder.suite import Suite
 from autograder.wire import Foreign
+from t2i import grading
 
 LINE = torch.linspace(0, 1, 1000)
 PICTURE = """
@@ -175,6 +177,19 @@ def test_the_picture_stands_in_the_test_cells_outputs(graded):
     assert error.output_type == "error" and picture.data["image/png"] == row.picture
     assert picture.metadata["image/png"]["width"] == 480
     assert row.caption in picture.metadata["image/png"]["alt"] and row.caption in caption.text
+
+
+def test_a_notebook_shows_the_picture_below_the_sentence(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    made = draw(curve(2 * LINE), inputs="for a < b")
+    grading._show(made.png, made.caption)
+    assert shown == []  # outside a notebook
+    monkeypatch.setattr(grading, "ipython", lambda: SimpleNamespace(kernel=True))
+    grading._show(made.png, made.caption)
+    (data,) = shown
+    assert made.png in data["text/html"] and "width:480px" in data["text/html"]
+    assert "for a &lt; b" in data["text/html"] and "a < b" not in data["text/html"]
 
 
 # The suites' own pictures

@@ -1,5 +1,6 @@
 """Grading inside a notebook: the source that was run last, through the same grader as a file."""
 
+import base64
 import html
 import json
 import re
@@ -61,6 +62,8 @@ def grade_exercise(number: int, name: str) -> bool | None:
     passed = row["status"] == "passed"
     verdict = f"{row['name']}: {row['points']}/{row['maximum']} points. {row['message']}"
     say(passed if row.get("written", True) else None, verdict)
+    if row.get("picture"):
+        _show(row["picture"], row["caption"])
     return passed
 
 
@@ -106,6 +109,22 @@ def ipython():
     from IPython import get_ipython
 
     return get_ipython()
+
+
+def _show(picture: str, caption: str) -> None:
+    """The grader's picture (a PNG in base64) below its sentence, where a notebook can show it."""
+    shell = ipython()
+    if shell is None or not hasattr(shell, "kernel"):
+        return
+    from IPython.display import display
+
+    pixels = int.from_bytes(base64.b64decode(picture)[16:20], "big")  # a PNG's own width
+    words = html.escape(caption)
+    image = f'<img src="data:image/png;base64,{html.escape(picture)}" alt="{words}"'
+    style = f"width:{pixels * 2 // 3}px;max-width:100%"  # drawn with 3 pixels for 2, to be sharp
+    page = f'<figure style="margin:0.3em 0">{image} style="{style}">'
+    data = {"text/plain": caption, "text/html": f"{page}<figcaption>{words}</figcaption></figure>"}
+    display(data, raw=True)
 
 
 def _defines(source: str, name: str) -> bool:
