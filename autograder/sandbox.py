@@ -187,7 +187,8 @@ def _hidden(stage: Path) -> list[str]:
 
 def _shown_too_much() -> str | None:
     """A folder that the sandbox must show, and in which the tests or the home folder lie."""
+    home = Path(os.path.expanduser("~"))
     for folder in (*SYSTEM_FOLDERS, *_python_folders()):
-        if HERE.is_relative_to(folder) or Path.home().is_relative_to(folder):
+        if HERE.is_relative_to(folder) or home.is_relative_to(folder):
             return folder
     return None

@@ -120,7 +120,7 @@ def test_without_bubblewrap_it_says_how_to_get_it(monkeypatch):
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 def test_a_home_that_the_sandbox_would_show_is_refused(monkeypatch, tmp_path):
     monkeypatch.delenv("T2I_SANDBOX", raising=False)
-    monkeypatch.setattr(sandbox.Path, "home", lambda: tmp_path / "python" / "home")
+    monkeypatch.setenv("HOME", str(tmp_path / "python" / "home"))
     monkeypatch.setattr(sandbox.sys, "base_prefix", str(tmp_path / "python"))
     mode = sandbox.detect.__wrapped__()
     assert not mode.is_sandbox and f"lies in {tmp_path / 'python'}" in str(mode)
