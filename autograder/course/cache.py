@@ -69,27 +69,33 @@ class Cache:
     def put(self, key: str, result: Any) -> None:
         self._write("graded", key, result.as_dict())
 
-    def settle(self, ticket: str, key: str | None, problem: str | None = None) -> None:
+    def settle(
+        self, ticket: str, key: str | None, problem: str | None = None, layout: Any = None
+    ) -> None:
         """Note what became of a submitted file.
 
         Args:
             ticket: of the file.
             key: of its result; None where it cannot be rebuilt, so that none is needed.
             problem: why it was not graded though it should be; a person has to look.
+            layout: what `rebuild.layout` made of it, for nbgrader's pass.
         """
-        self._write("settled", ticket, {"key": key, "problem": problem})
+        self._write("settled", ticket, {"key": key, "problem": problem, "layout": layout})
 
     def is_settled(self, ticket: str) -> bool:
         """Whether nothing is left to do for a file. One with a problem is tried again."""
         state = self._read("settled", ticket)
-        if state is None or state.get("problem"):
+        if state is None or state["problem"]:
             return False
         return state["key"] is None or self._read("graded", state["key"]) is not None
 
+    def state(self, ticket: str) -> dict:
+        """What `settle` noted of a file, by the names of its arguments; else nothing."""
+        return self._read("settled", ticket) or {}
+
     def problem(self, ticket: str) -> str | None:
         """Why the batch could not grade a file, if it could not."""
-        state = self._read("settled", ticket)
-        return state.get("problem") if state else None
+        return self.state(ticket).get("problem")
 
     @functools.cached_property
     def _circumstances(self) -> bytes:

@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 
 from autograder import grader
-from autograder.course.preprocessors import read_submission
-from autograder.course.rebuild import rebuild, to_bytes
+from autograder.course.rebuild import filled, layout, to_bytes
+from autograder.course.submitted import read_submission
 from autograder.course.work import BatchError, Work
 from autograder.lesson import PACKAGE, Lesson, get_lesson
 from autograder.nursery import Nursery
@@ -51,19 +51,20 @@ class Grader:
     def grade(self, file: str, ticket: str) -> int:
         """Rebuild and grade one file: 0, or 1 with the grader's own failure in the cache."""
         try:
-            self.cache.settle(ticket, self._graded(Path(file)))
+            sources = layout(read_submission(Path(file)), self.lesson, self.released)
+        except Exception:  # UnreadableNotebook, and what a hostile file provokes in a parser
+            self.cache.settle(ticket, None)  # nbgrader's pass meets it again, and says why
+            return 0
+        try:
+            key = self._graded(to_bytes(filled(self.released, self.lesson, sources)))
         except Exception as error:
             self.cache.settle(ticket, None, f"{type(error).__name__}: {error}")
             return 1
+        self.cache.settle(ticket, key, layout=sources)
         return 0
 
-    def _graded(self, file: Path) -> str | None:
-        """The key of the file's result; None where it cannot be rebuilt."""
-        try:
-            rebuilt = rebuild(read_submission(file), self.lesson, self.released)
-        except Exception:  # UnreadableNotebook, and what a hostile file provokes in a parser
-            return None  # nbgrader's pass meets it again, and says why
-        notebook = to_bytes(rebuilt)
+    def _graded(self, notebook: bytes) -> str:
+        """The key of a rebuilt notebook's result, which then is in the cache."""
         key = self.cache.key(notebook)
         if self.cache.get(key) is None:
             with self.nursery.worker() as worker:

@@ -8,15 +8,19 @@ doubled, since writing a student twice leaves the same grades.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import tqdm
+from nbgrader import api
+from sqlalchemy.exc import SAWarning
 
 from autograder import sandbox
 from autograder.course.cache import FOLDER
@@ -66,9 +70,16 @@ def work_of(course, lesson: Lesson, student: str = "*", jobs: int | None = None)
 
 
 def submitted(course, slug: str, student: str = "*") -> dict[str, Path]:
-    """For each student the file that is graded, whether or not it is there."""
+    """For each student the file that is graded, be it there or under another name.
+
+    Raises:
+        NothingGraded: nobody has handed in anything.
+    """
     root = course.folder / course.api.coursedir.submitted_directory
     folders = sorted(each for each in root.glob(f"{student}/{slug}") if each.is_dir())
+    folders = [each for each in folders if any(each.glob("*.ipynb"))]
+    if not folders:
+        raise NothingGraded(f"there is no submission of {slug} by {student} in {root}")
     return {each.parent.name: each / f"{slug}.ipynb" for each in folders}
 
 
@@ -80,8 +91,13 @@ def fill(work: Work) -> None:
     """
     mode = sandbox.detect()
     if not (mode.is_sandbox or work.trust):
-        raise NothingGraded(f"{mode}. Set c.SandboxedGrade.trust_submissions = True to do without.")
-    if not hasattr(os, "fork") or len(work.pending()) < FEW:
+        raise NothingGraded(
+            f"{mode}. Submitted code would run with your rights. Set "
+            "c.SandboxedGrade.trust_submissions = True in nbgrader_config.py if you trust it."
+        )
+    pending, cache = work.pending(), work.cache()
+    again = any(cache.problem(ticket) for ticket in pending.values())
+    if not hasattr(os, "fork") or (len(pending) < FEW and not again):
         return
     path = work.write(Path(work.results, "work.json"))
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -94,7 +110,6 @@ def fill(work: Work) -> None:
             return
         if done.returncode == 2:
             raise NothingGraded(done.stdout.decode(errors="replace").strip())
-    cache = work.cache()
     for ticket in work.pending().values():
         cache.settle(ticket, None, ENDED.format(done.returncode))
 
@@ -108,7 +123,7 @@ def write_gradebook(course, work: Work, lesson: Lesson, student: str = "*") -> l
     slug, failures = lesson.slug, []
     files = submitted(course, slug, student)
     tickets = dict(work.tickets())
-    with Journal.open(course, work, slug) as journal:
+    with Journal.open(course, work, slug) as journal, _one_engine():
         left = {name: tickets[str(file)] for name, file in files.items()}
         left = {name: ticket for name, ticket in left.items() if not journal.has(name, ticket)}
         bar = tqdm.tqdm(
@@ -119,7 +134,9 @@ def write_gradebook(course, work: Work, lesson: Lesson, student: str = "*") -> l
             disable=len(files) < FEW,
         )
         for name, ticket in bar:
-            done = course.api.autograde(slug, name)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SAWarning)  # nbgrader's, about its own gradebook
+                done = course.api.autograde(slug, name)
             if done["success"]:
                 journal.add(name, ticket)
             else:
@@ -127,6 +144,17 @@ def write_gradebook(course, work: Work, lesson: Lesson, student: str = "*") -> l
         if not failures:
             journal.forget()
     return failures
+
+
+@contextlib.contextmanager
+def _one_engine() -> Iterator[None]:
+    """nbgrader makes an engine for each look at its gradebook; one keeps what it has compiled."""
+    original = api.create_engine
+    api.create_engine = functools.lru_cache(maxsize=4)(original)
+    try:
+        yield
+    finally:
+        api.create_engine = original
 
 
 class Journal:

@@ -7,8 +7,6 @@ are written as outputs from which nbgrader computes the same points.
 """
 
 import html
-import os
-import stat
 from pathlib import Path
 
 import nbformat
@@ -20,10 +18,11 @@ from nbgrader.utils import is_grade, is_solution
 from traitlets import Bool, Integer
 
 from autograder import sandbox
-from autograder.cells import MAX_NOTEBOOK_BYTES, UnreadableNotebook
-from autograder.course.beside import is_link, set_aside
+from autograder.cells import UnreadableNotebook
+from autograder.course.beside import set_aside
 from autograder.course.kept import cache_of, coursedir_of, graded, released_notebook, written
-from autograder.course.rebuild import blank, exercise_of, rebuild, to_bytes
+from autograder.course.rebuild import blank, exercise_of, filled, rebuild, to_bytes
+from autograder.course.submitted import read_submission
 from autograder.course.verdict import outputs, readable
 from autograder.grader import ExerciseResult, grade
 from autograder.lesson import LESSONS, Lesson
@@ -66,9 +65,12 @@ class RebuildSubmission(NbGraderPreprocessor):
                 submitted = read_submission(Path(resources["submitted_file"]))
             else:
                 submitted = nbformat.writes(nb).encode()
-            given_up = self._given_up(submitted, released, lesson)
-            if given_up:
-                return _with_problem(blank(released), NOT_JUDGED.format(given_up)), resources
+            known = self._known(submitted, released, lesson)
+            if known.get("problem"):  # in the batch, which alone tries it again
+                problem = NOT_JUDGED.format(known["problem"])
+                return _with_problem(blank(released), problem), resources
+            if known.get("layout"):
+                return filled(released, lesson, known["layout"]), resources
             return rebuild(submitted, lesson, released), resources
         except UnreadableNotebook as error:
             reason = f"The submitted file could not be graded: {error}."
@@ -82,13 +84,13 @@ class RebuildSubmission(NbGraderPreprocessor):
         with Gradebook(names["db_url"]) as gradebook:
             return released_notebook(gradebook, coursedir_of(self), names, self.log)
 
-    def _given_up(self, submitted: bytes, released: NotebookNode, lesson: Lesson) -> str | None:
-        """Why the batch could not grade this file (see `batch`), which then is not tried again."""
+    def _known(self, submitted: bytes, released: NotebookNode, lesson: Lesson) -> dict:
+        """What the batch noted of this file (see `cache`)."""
         coursedir = coursedir_of(self)
         if coursedir is None:
-            return None
+            return {}
         cache = cache_of(coursedir, lesson, SandboxedGrade(parent=self.parent).seed)
-        return cache.problem(cache.ticket(submitted, written(released)))
+        return cache.state(cache.ticket(submitted, written(released)))
 
 
 class SandboxedGrade(NbGraderPreprocessor):
@@ -172,27 +174,6 @@ def lesson_named(notebook: str) -> Lesson:
     raise ValueError(f"{notebook}.ipynb is the notebook of no lesson; there are: {known}")
 
 
-def read_submission(path: Path) -> bytes:
-    """The bytes of a submitted file, which may be anything.
-
-    Raises:
-        UnreadableNotebook: it is no ordinary file, or too large to be looked at.
-    """
-    try:
-        path = path if os.path.lexists(path) else _only_notebook_beside(path)
-        if is_link(path):
-            raise UnreadableNotebook("it is a link, not a file of its own")
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableNotebook("it is not an ordinary file")
-        if status.st_size > MAX_NOTEBOOK_BYTES:
-            limit = MAX_NOTEBOOK_BYTES // 10**6
-            raise UnreadableNotebook(f"the notebook is larger than {limit} MB: clear its outputs")
-        return path.read_bytes()
-    except OSError as error:
-        raise UnreadableNotebook(f"the file cannot be opened ({error.strerror})") from error
-
-
 def expect_notebook(assignment: str, student: str, notebooks: list[str]) -> None:
     """nbgrader's hook before a submission: what lies beside the notebook is set aside, and a
     renamed notebook is looked for under its name."""
@@ -208,13 +189,6 @@ def expect_notebook(assignment: str, student: str, notebooks: list[str]) -> None
 def problem_of(nb: NotebookNode) -> str | None:
     """Why a rebuilt notebook could not be graded."""
     return nb.metadata.get(NOTE, {}).get("problem")
-
-
-def _only_notebook_beside(path: Path) -> Path:
-    others = sorted(path.parent.glob("*.ipynb"))
-    if len(others) != 1:
-        raise UnreadableNotebook(f"there is no file {path.name} among those handed in")
-    return others[0]
 
 
 def _with_problem(nb: NotebookNode, reason: str) -> NotebookNode:

@@ -16,7 +16,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader.utils import is_grade, is_solution
 
-from autograder.cells import code_cells, parse
+from autograder.cells import binds, code_cells, parse
 from autograder.extract import Submission, extract
 from autograder.lesson import Exercise, Lesson
 
@@ -39,13 +39,18 @@ def rebuild(submitted: bytes, lesson: Lesson, released: NotebookNode) -> Noteboo
     Raises:
         UnreadableNotebook: the submission is no notebook that can be graded.
     """
+    return filled(released, lesson, layout(submitted, lesson, released))
+
+
+def layout(submitted: bytes, lesson: Lesson, released: NotebookNode) -> Layout:
+    """Which source goes into which cell of the rebuilt notebook; arguments as of `rebuild`."""
     submission = extract(submitted, lesson)
     sources = {label: source for label, _, source in code_cells(submitted)}
     neat = _neat(submission, sources, lesson)
-    notebook = _filled(released, lesson, *neat)
-    if signature(_extracted(notebook, lesson)) != signature(submission):
-        notebook = _filled(released, lesson, *_all_above(submission, neat[1], lesson))
-    return notebook
+    notebook = filled(released, lesson, neat)
+    if signature(_extracted(notebook, lesson)) == signature(submission):
+        return neat
+    return _all_above(submission, neat[1], lesson)
 
 
 def blank(released: NotebookNode) -> NotebookNode:
@@ -107,7 +112,7 @@ def _homes(submission: Submission, lesson: Lesson) -> dict[str, str]:
     homes = {}
     for exercise in lesson.exercises:
         for piece in submission.pieces:
-            defined = {getattr(node, "name", None) for node in ast.parse(piece.source).body}
+            defined = {name for node in ast.parse(piece.source).body for name in binds(node)}
             if _head(exercise) in defined and exercise.name not in submission.broken:
                 homes[exercise.name] = piece.label
     return homes
@@ -124,7 +129,9 @@ def _without_home(exercise: Exercise, submission: Submission, sources: dict[str,
     return MISSING.format(name=exercise.name)
 
 
-def _filled(released: NotebookNode, lesson: Lesson, gathered: str, cells: dict) -> NotebookNode:
+def filled(released: NotebookNode, lesson: Lesson, sources: Layout) -> NotebookNode:
+    """The released notebook with these sources in its cells."""
+    gathered, cells = sources
     notebook = _skeleton(released)
     solutions = [index for index, cell in enumerate(notebook.cells) if is_solution(cell)]
     for index in solutions:
@@ -213,7 +220,7 @@ def _statements(source: str, only: set[str] = frozenset(), without: set[str] = f
         name = getattr(node, "name", None)
         if (name in only) if only else (name not in without):
             first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
-            kept.append("\n".join(source.splitlines()[first - 1 : node.end_lineno]))
+            kept.append("\n".join(source.split("\n")[first - 1 : node.end_lineno]))
     return "\n\n\n".join(kept)
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder import sandbox
+from autograder.cells import UnreadableNotebook
 from autograder.course.cache import Cache
+from autograder.course.submitted import read_submission
 from autograder.lesson import get_lesson
 
 SECONDS = 900.0
@@ -75,9 +77,6 @@ class Work:
 
 def content_of(file: str | Path) -> bytes:
     """What a ticket is made of: the file as `read_submission` gives it, or why it does not."""
-    from autograder.cells import UnreadableNotebook
-    from autograder.course.preprocessors import read_submission  # loads torch
-
     try:
         return read_submission(Path(file))
     except UnreadableNotebook as error:
