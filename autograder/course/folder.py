@@ -27,6 +27,7 @@ from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
 from autograder import build
+from autograder.course import parallel
 from autograder.course.bundle import write_bundle
 from autograder.course.collect import CollectError, Collection, collect
 from autograder.course.config import FILE, configuration
@@ -123,10 +124,25 @@ class Course:
                     gradebook.update_or_create_student(number, last_name=last, first_name=first)
         return found
 
-    def autograde(self, lesson: int, student: str = "*") -> str:
-        """Grade the submissions of a lesson, again where they were graded before."""
-        slug = get_lesson(lesson).slug
-        return self._step("autograde", self.api.autograde, slug, student)
+    def autograde(
+        self, lesson: int, student: str = "*", fill: Callable[[parallel.Work], None] = parallel.fill
+    ) -> None:
+        """Grade the submissions of a lesson, and write what they get; see `parallel`.
+
+        Args:
+            lesson: its number.
+            student: only this one, or a pattern.
+            fill: grades into the cache: on this machine, or as `cluster.fill` on many.
+        """
+        chosen = get_lesson(lesson)
+        try:
+            work = parallel.work_of(self, chosen, student)
+            fill(work)
+            failures = parallel.write_gradebook(self, work, chosen, student)
+        except (parallel.NothingGraded, MissingEntry) as error:
+            raise CourseError(f"autograde failed: {error}") from None
+        if failures:
+            raise CourseError(f"autograde failed: {' '.join(failures).strip()[-3000:]}")
 
     def feedback(self, lesson: int, student: str = "*") -> str:
         """Make each student's feedback page: feedback/<student>/<lesson>."""
