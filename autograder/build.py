@@ -46,7 +46,7 @@ def release_source(lesson: Lesson, package: Path = PACKAGE) -> NotebookNode:
     Raises:
         LessonError: the lesson's source is malformed; the message names file and line.
     """
-    return _notebook(lesson, lesson_source.cells(lesson, package))
+    return assembled(lesson.slug, lesson_source.cells(lesson, package))
 
 
 def release(source: NotebookNode, name: str) -> NotebookNode:
@@ -119,12 +119,12 @@ def build_all(check: bool = False, lessons: list[Lesson] | None = None) -> list[
     return changed
 
 
-def _notebook(lesson: Lesson, cells: list[NotebookNode]) -> NotebookNode:
+def assembled(slug: str, cells: list[NotebookNode]) -> NotebookNode:
     """A notebook whose cell ids depend on what the cells are, not on where they stand."""
     seen: dict[str, int] = {}
     for cell in cells:
         grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
-        text = f"{lesson.slug}\n{cell.cell_type}\n{cell.source}"
+        text = f"{slug}\n{cell.cell_type}\n{cell.source}"
         key = grade_id or hashlib.sha256(text.encode()).hexdigest()[:12]
         seen[key] = seen.get(key, 0) + 1
         cell.id = key if seen[key] == 1 else f"{key}-{seen[key]}"
@@ -145,15 +145,21 @@ def _tidy(notebook: NotebookNode) -> NotebookNode:
 
 def main(check: bool = False) -> int:
     """`make build`, and with `check` the test that what is committed is what the build makes."""
+    from autograder.appendix import build_appendices  # it stands on this module
+
     ready, missing = available()
     try:
         changed = build_all(check=check, lessons=ready)
+        others = build_appendices(check=check)
     except LessonError as error:
         print(error)
         return 2
+    for notebook, differs in others.items():
+        state = "up to date" if not differs else "differs from the build: run make build"
+        print(f"{notebook.name}: {state if check or not differs else 'written'}")
     for lesson in ready:
         differs = "differs from the build: run make build" if check else "written"
         print(f"{lesson.notebook.name}: {differs if lesson in changed else 'up to date'}")
     if missing:
         print("in preparation: lessons " + ", ".join(str(lesson.number) for lesson in missing))
-    return 1 if check and changed else 0
+    return 1 if check and (changed or any(others.values())) else 0

@@ -42,6 +42,20 @@ def start(number: int) -> None:
         print(standing)
 
 
+def start_appendix(title: str) -> None:
+    """Make an appendix's notebook ready: it stands on all ten lessons, and nothing is graded.
+
+    Args:
+        title: of the appendix.
+    """
+    after_all = 11
+    standing = _stand_on_own_lessons(after_all)
+    _look_first(SlowLibraries())
+    print(f"Appendix · {title}")
+    print(f"Tier: {_describe_tier()}")
+    print(standing.replace(f"Lesson {after_all}", "This appendix"))
+
+
 def tier() -> str:
     """How much this machine is asked to do: "smoke", "cpu" or "gpu".
 

@@ -11,6 +11,7 @@ most that the process held, files that it has mapped counted in. A ratio below 1
 import argparse
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -29,7 +30,7 @@ from t2i.checkpoint import write_atomically
 WHO = ("ours", "diffusers")
 PROMPT, NEGATIVE, GUIDANCE = "a red seven above a blue star", "grey", 7.5
 SIDE = 512
-UNIT = 1024 if sys.platform == "linux" else 1  # bytes in which the system counts memory
+UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in which the system counts memory
 TOLERANCE = 1e-4
 ROWS = {
     "loading": "load, seconds",
@@ -37,8 +38,9 @@ ROWS = {
     "step": "a step, seconds",
     "step_own": "a step, processor's seconds",
     "decoding": "decode the picture, seconds",
+    "loaded": "loaded, above the imports', GB",
     "peak": "peak memory, GB",
-    "above_imports": "above what the imports take, GB",
+    "above_imports": "peak above the imports', GB",
 }
 
 
@@ -56,7 +58,11 @@ class Watch:
 
 def peak() -> int:
     """The most bytes that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
+    try:  # what getrusage tells on Linux begins with what the parent held
+        told = Path("/proc/self/status").read_text(encoding="ascii")
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", told)[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
 
 
 @torch.no_grad()
@@ -66,7 +72,7 @@ def draw_ours(folder: Path, steps: int, side: int) -> dict:
 
     imports, watch, times = peak(), Watch(), []
     sd = StableDiffusion.from_pretrained(folder)
-    loading = watch.look()
+    loading = (*watch.look(), peak() - imports)
     words = sd.read([PROMPT, NEGATIVE])
     text = watch.look()
     z_0 = sd.walk(
@@ -92,7 +98,7 @@ def draw_theirs(folder: Path, steps: int, side: int) -> dict:
     pipe = Theirs.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
     pipe.set_progress_bar_config(disable=True)
-    loading = watch.look()
+    loading = (*watch.look(), peak() - imports)
     wanted, unwanted = pipe.encode_prompt(PROMPT, "cpu", 1, True, NEGATIVE)
     text = watch.look()
 
@@ -124,6 +130,7 @@ def _measured(imports, loading, text, times, decoding, z_0, pictures) -> dict:
         "step": statistics.median(wall for wall, _ in later),
         "step_own": statistics.median(own for _, own in later),
         "decoding": decoding[0],
+        "loaded": loading[2] / 1e9,
         "peak": peak() / 1e9,
         "above_imports": (peak() - imports) / 1e9,
         "tensors": {"z_0": z_0.contiguous(), "pictures": pictures.contiguous()},

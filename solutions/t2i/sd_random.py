@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from t2i.bpe import NumberedPieces, save_tokenizer
+from t2i.bpe import Tokenizer, save_tokenizer
 from t2i.byte_words import WORD_END, byte_symbols
 
 # Everything that Stable Diffusion 1.5 has, and nothing of its size.
@@ -64,7 +64,7 @@ SCHEDULER = {  # Stable Diffusion 1.5's scheduler_config.json
 }
 
 
-def made_up_tokenizer(size: int) -> NumberedPieces:
+def made_up_tokenizer(size: int) -> Tokenizer:
     """A tokenizer with as many numbers as CLIP's, or any number above 514, whose pieces are pairs.
 
     Args:
@@ -79,7 +79,7 @@ def made_up_tokenizer(size: int) -> NumberedPieces:
     merges = list(dict.fromkeys([*known, *pairs]))[: size - 514]
     if size < 514 or len(merges) != size - 514:
         raise ValueError(f"size must lie between 514 and {514 + len(pairs)}, got {size}")
-    return NumberedPieces(merges)
+    return Tokenizer(merges)
 
 
 def random_pipeline(sizes: Mapping[str, Mapping[str, Any]], seed: int = 0):

@@ -30,7 +30,7 @@ def check_inputs(x_t: Tensor, t: Tensor, context: Tensor) -> None:
             f"x_t must be (B, C, H, W) and t (B,), got {tuple(x_t.shape)} and {tuple(t.shape)}"
         )
     for name, tensor in (("x_t", x_t), ("context", context)):
-        if not tensor.isfinite().all():
+        if not tensor.is_meta and not tensor.isfinite().all():  # meta tensors hold no numbers
             raise ValueError(f"{name} must be finite, it contains NaN or infinity")
 
 

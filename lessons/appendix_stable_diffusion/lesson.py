@@ -1,0 +1,213 @@
+# %% [markdown]
+r"""
+# Appendix · You wrote this: Stable Diffusion
+
+![From a prompt through tokenizer and text encoder to the UNet, which with guidance and a sampler turns noise into latents in 25 steps; a decoder makes the picture of them. Each box names the lesson in which it was written: tokenizer and text encoder lesson 7, UNet lessons 2 and 6, guidance lesson 5, sampler lesson 4, noise lesson 1, decoder lesson 8.](figures/system.png)
+
+**This is Stable Diffusion 1.5, the whole of it.** Every box carries the number of the lesson in which you wrote it.
+
+That is meant literally. Your modules have the real one's layers and sizes, so its weights fit into them, number by number. This appendix puts them there. No other implementation stands in between: `t2i.stable_diffusion` imports nothing but the ten lessons, and if all your exercises passed, it runs on *your* package.
+
+There is nothing to write here and nothing to grade. Run the cells, and look at what you know.
+"""
+
+# %%
+from t2i.lesson import start_appendix
+
+start_appendix("You wrote this: Stable Diffusion")
+
+# %%
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from t2i import sd_parts, show, show_vae
+from t2i import show_stable_diffusion as show_sd
+from t2i.lesson import tier
+from t2i.sd_sizes import SD15
+
+# %% [markdown]
+r"""
+## 1. The parts
+
+First your modules, at the real sizes. They would take 4 GB, so they are built on torch's device `meta`, where tensors have a shape and no numbers.
+"""
+
+# %%
+parts = sd_parts.empty_parts(SD15)
+show_sd.parts_table(parts)
+
+# %% [markdown]
+r"""
+A billion weights, four fifths of them in the UNet. In which of your classes?
+"""
+
+# %%
+weights = sd_parts.weights_by_lesson(parts["unet"])
+millions = {name: count / 1e6 for name, count in weights.items()}
+show_sd.bars(millions, "Weights of the UNet, in millions")
+
+# %% [markdown]
+r"""
+Most of it is lesson 2's residual blocks: 3×3 convolutions between 1,280 channels are heavy. The place where the words come in, cross-attention, is one twentieth. The idea that made it a text-to-image model is among its smallest parts.
+
+## 2. The names
+
+Weights in a file are named tensors. Diffusers calls a layer one thing, you call it another, so loading is above all a table of names. Here is a part of it, for the first residual block and the first transformer:
+"""
+
+# %%
+if tier() == "smoke":
+    print("Left out in the smoke tier: it needs diffusers, which takes long to import.")
+else:
+    rows = show_sd.their_names("down_blocks.0.resnets.0") + show_sd.their_names(
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
+    )
+    display(show_sd.names_table(rows))
+
+# %% [markdown]
+r"""
+The shapes tell the story: `attn2.to_k` takes vectors of 768 numbers, which are CLIP's words, and makes keys of 320. `python -m t2i.sd_weights FOLDER` prints the table for any model's folder. A key that is left over, or one that is missing, is an error that names it. Nothing is skipped silently: a model that lacks one tensor of 686 still paints, only a little wrong, and one looks for the reason for days.
+
+Why only `.safetensors` files? The older `.bin` and `.ckpt` files are *pickles*, and opening a pickle can run any program that somebody put in it. Your loader refuses them, and says how to convert one.
+
+## 3. What a picture costs
+
+**Predict before you run.** The prompt is read once, the UNet runs 25 times on two latents (with and without the prompt), the decoder once on 512×512 pixels. What share of the work is the UNet's?
+"""
+
+# %%
+work = show_sd.costs(parts, steps=25)
+show_sd.bars(work, "Floating-point operations of one picture, in million millions")
+
+# %% [markdown]
+r"""
+More than nine tenths. So that is where every trick for speed begins: fewer steps (lesson 4), a smaller picture to work on (lesson 8). And inside one call of the UNet?
+"""
+
+# %%
+with torch.device("meta"):
+    z_t, t = torch.empty(1, 4, 64, 64), torch.zeros(1, dtype=torch.int64)
+    context = torch.empty(1, 77, 768)
+per_kind = sd_parts.flops_by_lesson(parts["unet"], lambda: parts["unet"](z_t, t, context))
+billions = {name: count / 1e9 for name, count in per_kind.items()}
+show_sd.bars(billions, "One call of the UNet, in thousand millions of operations")
+
+# %% [markdown]
+r"""
+Self-attention has moved up: it has few weights, but 4,096 places look at 4,096 places. At 1024×1024 pixels its share would be sixteen times as large while the convolutions' grows only four times. That is why larger models left it out at the finest level.
+
+In seconds, `make bench-sd` draws with your code and with diffusers by turns, each in a process of its own, and checks that both draw the same.
+
+## 4. The same numbers
+
+Is it really the same network? With random weights one can tell without any download. Diffusers builds a tiny Stable Diffusion and writes its folder; your code reads the folder; both draw from the same noise.
+"""
+
+# %%
+if tier() == "smoke":
+    print("Left out in the smoke tier: it needs diffusers, which takes long to import.")
+else:
+    from t2i.sd_bench import draw_ours, draw_theirs
+    from t2i.sd_random import TINY, write_random
+
+    with TemporaryDirectory() as scratch:
+        write_random(scratch, TINY)
+        yours, theirs = (draw(Path(scratch), 5, 64) for draw in (draw_ours, draw_theirs))
+    for name, tensor in theirs["tensors"].items():
+        far = (yours["tensors"][name] - tensor).abs().max().item()
+        print(f"{name}: values up to {tensor.abs().max():.2f}, largest difference {far:.1g}")
+
+# %% [markdown]
+r"""
+What is left, if anything, are the last digits, where sums were taken in another order.
+
+The course's tests compare much more: each step of both samplers, with a negative prompt, from a picture, from split and from half-precision files, and once at the true sizes.
+
+## 5. Type a prompt
+
+Now the real weights, if this machine can have them: about 2 GB to fetch once from the Hugging Face hub (half precision, and no safety checker), and 8 GB of memory. Otherwise you get a small model with random weights. The sentence says which it is, and why.
+
+If you have the folder already, put its path in the place of the name.
+"""
+
+# %%
+from t2i.sd_try import SD15_NAME, is_random, real_or_random
+
+sd, why = real_or_random(SD15_NAME)
+print(why)
+
+# %%
+size, steps = ((64, 64), 10) if is_random(sd) else ((512, 512), 20)
+prompt = "a photograph of a red fox in the snow, morning light"
+looks = []  # the latents on their way
+picture = sd(prompt, "", steps, size=size, on_step=lambda t, z, _: looks.append(z))[0]
+picture if not is_random(sd) else picture.resize((256, 256))
+
+# %% [markdown]
+r"""
+If the weights are random, you see coloured noise: all the parts run, and nobody has taught them anything. If they are real, you see a fox, made by your code.
+
+These are the latents on the way there, in false colours: what the UNet saw, and what you saw of small models in lesson 8.
+"""
+
+# %%
+shown = [looks[i] for i in torch.linspace(0, len(looks) - 1, 5).round().int()]
+on_the_way = show_vae.in_colour(torch.cat(shown).cpu())
+show.film_strip(
+    {"latents": on_the_way}, alt="Five moments of the latents, from noise to the finished ones."
+)
+
+# %% [markdown]
+r"""
+### Two things that cost nothing
+
+A **negative prompt** is lesson 5's guidance with other words in the place of the empty prompt: it goes away from them, not from "anything".
+
+**Image to image** is lesson 1's `add_noise`: take a picture, encode it (lesson 8), drown it a part of the way, and let the sampler begin there. `strength` says how far it is drowned.
+"""
+
+# %%
+oil = sd("a fox, oil on canvas", "photograph", steps, image=picture, strength=0.6, seed=1)[0]
+oil if not is_random(sd) else oil.resize((256, 256))
+
+# %% [markdown]
+r"""
+From a terminal: `make stable-diffusion model=FOLDER prompt="a red fox in the snow" out=fox.png`.
+
+## 6. What it has that you left out
+
+Honestly, and one line each.
+
+In the program that is run:
+
+- **Safety checker**: a CLIP that compares each finished picture with vectors of unwanted content and blackens it. Not here; who offers pictures to others needs one.
+- **Invisible watermark**: a pattern that says "made by a machine". Not here.
+- **PNDM and a dozen other samplers**: 1.5 was published with PNDM. You have DDIM and DPM-Solver++(2M); the Euler kinds and Karras' spacing of steps are missing.
+- **xformers, flash attention**: faster programs for the same attention. Yours calls `torch`'s fused one, which contains them on a GPU.
+- **Memory tricks**: attention in slices, decoding in tiles, parts that wait on the disk. Not here, so sizes far above 512 want a large GPU.
+- **Prompt weighting and skipping CLIP's last layer**: common in other programs, in no paper, not here.
+- **Prompts of more than 75 pieces**: cut, as in diffusers.
+- **Sizes**: yours are multiples of 64 pixels; diffusers also takes multiples of 8, by cutting.
+
+In how it was trained:
+
+- **The data**: hundreds of millions of pairs from the web (LAION), filtered by another network. Yours: scenes that a program paints.
+- **The autoencoder's loss**: a perceptual loss and an adversary beside lesson 8's. Hence its sharp textures.
+- **Scale**: 150,000 hours of a large GPU. The recipe is lesson 3's: noise, predict, square, repeat, with an average of the weights.
+
+In what grew round it:
+
+- **LoRA, textual inversion, DreamBooth**: cheap ways to teach it a face or a style. Your loader reads no LoRA file.
+- **ControlNet**: a copy of the way down that is shown edges or poses. Not here.
+- **Inpainting models**: five more channels for the hole. Refused, with the reason.
+- **Stable Diffusion 2**: another CLIP (plain GELU), linear layers where 1.5 has 1×1 convolutions. Refused, with the reason.
+- **XL**: two text encoders, up to ten transformer blocks a level, the picture's size as a condition. Refused.
+- **3 and later**: lesson 9's joint blocks and lesson 10's straight roads, with a third text encoder (T5). You wrote the ideas; its weights are not read here.
+- **DiT**: the weights of lesson 9's paper *are* read: `t2i.class_to_image`.
+
+## 7. And now?
+
+Read diffusers' `pipeline_stable_diffusion.py`. It is 1,000 lines long, and you will recognise each of those that matter.
+"""

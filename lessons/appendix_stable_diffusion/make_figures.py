@@ -1,0 +1,15 @@
+"""Draw the figures of the appendix: python lessons/appendix_stable_diffusion/make_figures.py
+
+They follow from the sizes of Stable Diffusion 1.5 alone; nothing is loaded.
+"""
+
+from pathlib import Path
+
+from t2i import show_stable_diffusion
+from t2i.sd_parts import empty_parts
+
+FIGURES = Path(__file__).parent / "figures"
+
+if __name__ == "__main__":
+    FIGURES.mkdir(exist_ok=True)
+    show_stable_diffusion.system(empty_parts()).save(FIGURES / "system.png")
