@@ -73,7 +73,7 @@ def wanted_files(names: Iterable[str], source: str = "the folder") -> list[str]:
         FilesError: a part's weights are a pickle alone.
     """
     names = list(names)
-    wanted = [name for name in names if SMALL.fullmatch(name)]
+    wanted = [name for name in names if SMALL.fullmatch(name) and ".index." not in name]
     for part in WEIGHTS:
         own = [name for name in names if str(PurePosixPath(name).parent) == part]
         stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
@@ -88,7 +88,8 @@ def wanted_files(names: Iterable[str], source: str = "the folder") -> list[str]:
                 f"the same model, or convert it where you trust it: diffusers' from_pretrained, "
                 f"then save_pretrained."
             )
-        wanted += half or full
+        index = f"{part}/{stem}.safetensors.index.{'fp16.json' if half else 'json'}"
+        wanted += (half or full) + [name for name in own if name == index]
     return wanted
 
 

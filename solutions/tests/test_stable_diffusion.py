@@ -397,6 +397,9 @@ def test_of_a_hub_only_what_is_needed_is_fetched(monkeypatch):
         "unet/diffusion_pytorch_model.safetensors",
         "v1-5-pruned.ckpt",
     ]
+    both = [*HUB, "text_encoder/model.fp16.safetensors"]  # no index without its shards
+    text = [name for name in sd_files.wanted_files(both) if "text_encoder/model" in name]
+    assert text == ["text_encoder/model.fp16.safetensors"]
     with pytest.raises(FilesError, match="unet/.*bin and no safetensors"):
         sd_files.wanted_files([name for name in HUB if "safetensors" not in name])
     asked = []
