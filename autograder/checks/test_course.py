@@ -15,7 +15,7 @@ from nbgrader.utils import determine_grade, is_grade, is_solution
 from autograder import sandbox
 from autograder.build import build
 from autograder.cells import MAX_NOTEBOOK_BYTES, UnreadableNotebook
-from autograder.course import cycle, preprocessors
+from autograder.course import cycle, kept
 from autograder.course.folder import Course, CourseError
 from autograder.course.leaks import secrets, text_of
 from autograder.course.rebuild import rebuild, signature, to_bytes
@@ -177,7 +177,8 @@ def test_a_failing_grader_flags_one_submission_and_goes_on(trial, monkeypatch):
     def fails(*args, **kwargs):
         raise RuntimeError("out of order")
 
-    monkeypatch.setattr(preprocessors, "grade", fails)
+    shutil.rmtree(course.folder / "results")
+    monkeypatch.setattr(kept, "grade", fails)
     course.autograde(1, "blank")
     monkeypatch.undo()
     assert "out of order" in course.flagged(1)["blank"]

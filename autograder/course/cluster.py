@@ -8,16 +8,17 @@ up again, it can only write results that are right.
 """
 
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import tqdm
 
-from autograder.course.cache import Cache
+from autograder.course.cache import FOLDER, Cache
 from autograder.course.parallel import TRIES, NothingGraded
 from autograder.course.work import Work
 
@@ -57,6 +58,18 @@ def slurm(folder: Path, **parameters):
     executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
     executor.update_parameters(**{"name": "t2i-grade", "timeout_min": 120} | parameters)
     return executor
+
+
+def filler(course: Path, options: Iterable[str]) -> Callable[[Work], None]:
+    """What grades a work on Slurm, for `Course.autograde`.
+
+    Args:
+        course: the course's folder, on a disk that all machines share.
+        options: "name=value" for `slurm`; numbers are read as such.
+    """
+    settings = dict(option.partition("=")[::2] for option in options)
+    numbers = {name: int(value) for name, value in settings.items() if value.isdecimal()}
+    return lambda work: fill(work, slurm(course / FOLDER / "jobs", **settings | numbers))
 
 
 @dataclass
@@ -139,7 +152,8 @@ def _watch(parts: list[Part], cache: Cache, patience: float, poll: float, bar) -
         for part in list(parts):
             ended = part.job.done()  # before we look at what it has done
             left, now = [each for each in part.open if not cache.is_settled(each)], time.monotonic()
-            bar.update(len(part.open) - len(left))
+            if len(left) < len(part.open):
+                bar.update(len(part.open) - len(left))
             if len(left) < len(part.open) or part.job.state.upper() in WAITING:
                 part.heard = now
             part.open = left
@@ -159,4 +173,5 @@ def _why(job) -> str:
     except Exception as unreadable:  # a log that is not there
         error = unreadable
     lines = str(error or "it left some out").strip().splitlines()
-    return f"job {job.job_id}: {lines[-1][:300]}"
+    said = [line for line in lines if re.match(r"\w*(Error|Exception)\b", line)] or lines
+    return f"job {job.job_id}: {said[-1][:300]}"  # submitit tells where its logs lie below that
