@@ -80,11 +80,25 @@ def collect(
 
 
 @app.command()
-def autograde(folder: Folder, lesson: Number, student: Student = "*") -> None:
-    """Grade the submissions of a lesson (nbgrader autograde)."""
+def autograde(
+    folder: Folder,
+    lesson: Number,
+    student: Student = "*",
+    slurm: Annotated[bool, typer.Option(help="grade on a cluster, by arrays of jobs")] = False,
+    option: Annotated[
+        list[str], typer.Option(help="submitit's, for --slurm: slurm_partition=cpu")
+    ] = (),
+) -> None:
+    """Grade the submissions of a lesson (nbgrader autograde), as many at a time as there are cores.
+
+    Run it again after an interruption: it goes on where it stopped.
+    """
     with _said():
+        from autograder.course import cluster, parallel
+
         course = _course(folder)
-        course.autograde(lesson, student)
+        fill = cluster.filler(course.folder, option) if slurm else parallel.fill
+        course.autograde(lesson, student, fill)
         for name, scores in sorted(course.scores(lesson).items()):
             print(f"{name:30} {sum(scores.values()):5g}")
         for name, reason in sorted(course.flagged(lesson).items()):
