@@ -21,7 +21,7 @@ from autograder.lesson import LESSONS, get_lesson
 from autograder.picture import Curve, Image, NotDrawable, draw
 from autograder.process import Worker
 from autograder.solve import solved
-from autograder.suite import Suite
+from autograder.suite import ExerciseResult, Suite
 from autograder.wire import Foreign
 from t2i import grading
 
@@ -190,6 +190,13 @@ def test_a_notebook_shows_the_picture_below_the_sentence(monkeypatch):
     (data,) = shown
     assert made.png in data["text/html"] and "width:480px" in data["text/html"]
     assert "for a &lt; b" in data["text/html"] and "a < b" not in data["text/html"]
+
+
+def test_a_long_sentence_is_wrapped_for_the_page_and_kept_whole():
+    text = "The linear betas are not right. " + "See equation 17, and mind the square. " * 9
+    (error,) = outputs(ExerciseResult("snr", 0, 10, "failed", text.strip()), 10)
+    assert max(map(len, error.traceback[0].splitlines())) < 100
+    assert " ".join(error.traceback[0].split()) == error.evalue == text.strip()
 
 
 # The suites' own pictures

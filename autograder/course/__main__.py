@@ -122,6 +122,16 @@ def export(folder: Folder, to: Annotated[Path, typer.Argument(help="a .csv file"
 
 
 @app.command()
+def report(folder: Folder, lesson: Number) -> None:
+    """Write a page and a table: which exercises fail, and of what."""
+    with _said():
+        from autograder.course.report import main
+
+        for path in main(_course(folder), lesson):
+            print(f"wrote {path}")
+
+
+@app.command()
 def formgrader(
     folder: Folder,
     port: Annotated[int, typer.Option(help="where to listen; 0 takes a free port")] = 0,

@@ -89,7 +89,7 @@ class Report:
             middle = statistics.median(self.points.values())
             text += f" Half of them have at least {middle:g} of 100 points."
         number = len(self.flagged)
-        return text + (f" {number} to look at." if number else " Nobody to look at.")
+        return text + (f" {number} to look at (below)." if number else " Nobody needs a look.")
 
 
 def main(course: Course, lesson: int) -> list[Path]:

@@ -31,7 +31,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem;
   border-bottom: 1px solid #ddd }
-th.number, td.number { text-align: right; white-space: nowrap }
+th.number, td.number { text-align: right }
 figure { margin: 1rem 0 } img { max-width: 100% } figcaption, .small { color: #555 }
 .small { font-size: .85rem } code { font-size: .9rem }
 </style>
@@ -132,7 +132,7 @@ def _points(report: Report) -> Picture:
     points = list(report.points.values())
     figure, (axes,) = panels(1, 1, width=6.5, height=2.4)
     axes.hist(points, bins=range(0, 111, 10), color=BLUE, edgecolor="white")
-    axes.set(xlabel="points", ylabel="students", xlim=(0, 110), xticks=range(0, 101, 10))
+    axes.set(xlabel="points", ylabel="students", xlim=(0, 111), xticks=range(0, 101, 10))
     axes.yaxis.get_major_locator().set_params(integer=True)
     middle, mean = statistics.median(points), statistics.mean(points)
     alt = (

@@ -3,6 +3,7 @@
 import base64
 import re
 import struct
+import textwrap
 
 import nbformat
 from nbformat import NotebookNode
@@ -10,6 +11,8 @@ from nbformat import NotebookNode
 from autograder.grader import ExerciseResult
 from autograder.picture import DPI
 from autograder.plain import plain
+
+WIDTH = 96  # characters of a line on a feedback page
 
 
 def outputs(
@@ -65,4 +68,6 @@ def _picture(result: ExerciseResult) -> list[NotebookNode]:
 
 def _error(name: str, message: str) -> NotebookNode:
     text = plain(message)
-    return nbformat.v4.new_output("error", ename=name, evalue=text, traceback=[text])
+    lines = [textwrap.fill(line, WIDTH, break_on_hyphens=False) for line in text.splitlines()]
+    shown = "\n".join(lines)  # nbgrader's pages don't wrap it, and cut off what is longer
+    return nbformat.v4.new_output("error", ename=name, evalue=text, traceback=[shown])
