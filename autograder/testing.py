@@ -51,7 +51,8 @@ def expect_close(
         what: the thing compared, in words: "the variance at every step".
         causes: for a likely mistake, the sentence that names it, and the values that it gives.
         otherwise: advice where none of the causes fits.
-        rtol, atol: tolerances; by default what the coarser of the two dtypes can hold.
+        rtol, atol: tolerances; by default what the right values' dtype can hold, or float32 where
+            the learner's is coarser: nobody is judged more mildly for bfloat16.
         check_dtype: whether another floating dtype is a mistake.
     """
     expected = torch.as_tensor(expected)
@@ -79,7 +80,8 @@ def matches(
     actual: Tensor, expected: Tensor, rtol: float | None = None, atol: float | None = None
 ) -> bool:
     """Whether two tensors have one shape and, within the tolerance, the same values."""
-    coarsest = max(TOLERANCES.get(t.dtype, 0.0) for t in (actual, expected))
+    own = min(TOLERANCES.get(actual.dtype, 0.0), TOLERANCES[torch.float32])
+    coarsest = max(TOLERANCES.get(expected.dtype, 0.0), own)
     rtol = coarsest if rtol is None else rtol
     atol = coarsest if atol is None else atol
     try:

@@ -92,7 +92,7 @@ ATTACKS = [
         "an error that no file can hold",
         snr("raise ValueError('\\ud800')"),
     ),
-    Attack("huge-literal", "a number of a million digits", snr("return " + "9" * 10**6)),
+    Attack("huge-literal", "a number of a hundred thousand digits", snr("return " + "9" * 10**5)),
     Attack(
         "many-cells",
         "a hundred thousand cells",

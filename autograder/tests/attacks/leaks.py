@@ -144,7 +144,7 @@ ATTACKS = [
         says="looked",
         quick=True,
     ),
-    Attack("walks-the-disk", "secrets wherever they lie", snr(WALK), says="walked"),
+    Attack("walks-the-disk", "secrets wherever they lie", snr(WALK), says="walked|No answer"),
     Attack(
         "reads-variables",
         "the private seed and secrets in the environment",

@@ -1,21 +1,18 @@
 """Tries attacks on both routes and says what each of them achieved."""
 
-import contextlib
 import functools
 import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
 from autograder.cells import UnreadableNotebook
-from autograder.course import preprocessors
 from autograder.course.folder import Course, CourseError, make_course
 from autograder.course.leaks import secrets, text_of
-from autograder.course.preprocessors import read_submission
+from autograder.course.submitted import read_submission
 from autograder.grader import grade
 from autograder.lesson import Lesson, get_lesson
 from autograder.process import Worker
@@ -65,7 +62,7 @@ def by_grade(attack: Attack, where: Place, folder: Path, worker: Worker) -> list
 def by_class(attacks: list[Attack], folder: Path) -> list[str]:
     """Autograde a class of these attackers and honest neighbours; what went wrong."""
     lesson = get_lesson(attacks[0].lesson)
-    with place(folder) as where, shared_worker(lesson):
+    with place(folder) as where:
         course = make_course(where.course, [lesson.number], seed=SEED)
         course.release(lesson.number)
         _hand_in_neighbours(course, lesson)
@@ -84,18 +81,6 @@ def by_class(attacks: list[Attack], folder: Path) -> list[str]:
         return _autograded(attacks, course, lesson, where)
 
 
-@contextlib.contextmanager
-def shared_worker(lesson: Lesson) -> Iterator[None]:
-    """One worker for a whole class: cheaper, and what an attacker leaves meets the next."""
-    alone = preprocessors.grade
-    with Worker(lesson) as worker:
-        preprocessors.grade = functools.partial(alone, worker=worker)
-        try:
-            yield
-        finally:
-            preprocessors.grade = alone
-
-
 def _autograded(attacks: list[Attack], course: Course, lesson: Lesson, where: Place) -> list[str]:
     kept = [course.folder / "source", course.folder / "release", where.home]
     kept += [course.folder / "submitted" / name for name in NEIGHBOURS]
@@ -105,7 +90,7 @@ def _autograded(attacks: list[Attack], course: Course, lesson: Lesson, where: Pl
         course.feedback(lesson.number)
     except CourseError as error:
         found.append(f"the batch: {str(error)[-1500:]}")
-    found += _left_running(before, allowed=1)
+    found += _left_running(before)
     found += [f"{p.name} changed" for p, tree in zip(kept, trees, strict=True) if _tree(p) != tree]
     scores, flagged = course.scores(lesson.number), course.flagged(lesson.number)
     for name in NEIGHBOURS:
