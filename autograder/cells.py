@@ -14,7 +14,7 @@ _CONSTANT_CALLS = {"float", "int", "tuple", "list", "range", "dict", "frozenset"
 _CONSTANT_MODULES = {"math", "torch", "np", "numpy", "functools"}
 # IPython's own lines: magics, shell commands, what they say kept in a name, calls for help.
 _MAGIC = re.compile(
-    r"^([^\S\n]*)(?:[%!?].*|[\w, ]+=[ \t]*[%!].*|[\w.]+[ \t]*\?{1,2}[ \t]*)$", re.MULTILINE
+    r"^([^\S\n]*)(?=\S)(?:[%!?].*|[\w, ]+=[ \t]*[%!].*|[\w.]+[ \t]*\?{1,2}[ \t]*)$", re.MULTILINE
 )
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -173,7 +173,7 @@ def last_definition(nodes: list[ast.stmt], name: str) -> ast.stmt | None:
 
 
 def masked(source: str, nodes: list[ast.stmt]) -> str:
-    lines = source.splitlines()
+    lines = source.split("\n")  # as Python counts: not at form feeds and the like
     kept = [""] * len(lines)
     for node in nodes:
         first = min([node.lineno] + [d.lineno for d in getattr(node, "decorator_list", [])])

@@ -116,7 +116,7 @@ def is_stub(node: ast.stmt | None, name: str) -> bool:
 def _find(cells: list[Cell], exercise: Exercise) -> Cell | None:
     """The cell whose definition counts: its own cell first, a written one before a stub."""
     head = _head(exercise.name)
-    holders = [cell for cell in cells if last_definition(cell.nodes, head) is not None]
+    holders = [cell for cell in cells if _gives(cell.nodes, head)]
     holders.sort(key=lambda cell: cell.grade_id == exercise.grade_id)  # stable: its own cells last
     written = [c for c in holders if not is_stub(last_definition(c.nodes, head), exercise.name)]
     unreadable = [
@@ -129,6 +129,12 @@ def _find(cells: list[Cell], exercise: Exercise) -> Cell | None:
         if group:
             return group[-1]
     return None
+
+
+def _gives(nodes: list[ast.stmt], head: str) -> bool:
+    """Whether statements define a name, or give it to something by an assignment."""
+    assigned = (n for n in nodes if isinstance(n, ast.Assign | ast.AnnAssign) and head in binds(n))
+    return last_definition(nodes, head) is not None or any(assigned)
 
 
 def _given(lesson: Lesson, cells: list[Cell]) -> list[Cell]:
