@@ -10,6 +10,7 @@ namespaces of its own for each submission: some 30 ms in place of the seconds th
 Elsewhere each submission gets a worker that loads torch itself: slower, and as safe as it was.
 """
 
+import contextlib
 import io
 import os
 import socket
@@ -21,6 +22,8 @@ from pathlib import Path
 from autograder import sandbox
 from autograder.lesson import Lesson
 from autograder.process import Worker, WorkerUnavailable
+
+END_SECONDS = 10.0
 
 
 class Nursery:
@@ -38,6 +41,7 @@ class Nursery:
         self._folder = tempfile.TemporaryDirectory(prefix="t2i-nursery-")
         self._address = Path(self._folder.name, "zygote")
         self._process: subprocess.Popen | None = None
+        self._listener: socket.socket | None = None
         if self.mode.name == "bubblewrap" and hasattr(os, "pidfd_open"):
             self._start()
 
@@ -54,6 +58,9 @@ class Nursery:
 
     def close(self) -> None:
         if self._process is not None:
+            with self._listener, contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                self._listener.shutdown(socket.SHUT_RDWR)  # the zygote then ends by itself
+                self._process.wait(timeout=END_SECONDS)
             self._process.kill()
             self._process.wait()
         self._folder.cleanup()
@@ -69,7 +76,8 @@ class Nursery:
         folder = Path(self._folder.name, "stage")
         folder.mkdir()
         stage = sandbox.stage(self.lesson, folder)
-        with socket.socket(socket.AF_UNIX) as listener, tempfile.TemporaryFile() as said:
+        listener = self._listener = socket.socket(socket.AF_UNIX)
+        with tempfile.TemporaryFile() as said:
             listener.bind(str(self._address))
             listener.listen(64)
             self._process = subprocess.Popen(
