@@ -38,7 +38,7 @@ from t2i.text_to_image import TextDiT, repeat_prompts, to_pil
 
 # %% [markdown]
 r"""
-First see what it does: three prompts, painted by the course's own copy of the model. Put in your own words if you like! It knows eight colours (red, orange, yellow, green, cyan, blue, purple, pink), the ten digits, six shapes (circle, square, triangle, star, cross, heart), and *left of, right of, above, below*, for one or two things. One thing it paints well. With two, colours and places are mostly right, and shapes often are not; section 8 counts.
+First see what it does: three prompts, painted by the course's own copy of the model. Put in your own words if you like! It knows eight colours (red, orange, yellow, green, cyan, blue, purple, pink), the ten digits, six shapes (circle, square, triangle, star, cross, heart), and *left of, right of, above, below*, for one or two things. One thing it paints well, and two things mostly; section 8 counts.
 """
 
 # %%
@@ -633,9 +633,9 @@ Backgrounds and colours come first, then single shapes. Two things, each in its 
 
 ## 8. Look at it
 
-![Twelve pictures, each below its prompt. The four with one thing are right. Of the eight with two, all colours are right, and all places that were asked for, and most shapes: an eight looks like a nine, a circle has a straight edge, and a cyan five and a red zero are no digits at all.](figures/gallery.png)
+![Twelve pictures, each below its prompt. In all of them the things have the colours and the places that were asked for, and all can be read, but for one: the purple eight has run together into a blot.](figures/gallery.png)
 
-That is what the course's own model drew, after a good hour of training on two CPU cores. It draws one thing well. With two, colours and places are mostly right, and shapes often are not: a digit cannot be read, or a circle gets a corner. The table below counts. (The loss was still falling when the hour was over. So we think that more training would help; that is a guess, not a measurement.)
+That is what the course's own model drew, after about an hour and a half of training on two CPU cores. Mostly it is what was asked for. Where something is wrong, it is nearly always a digit beside another thing: half as large, it is harder to draw, as the purple eight shows. The table below counts.
 
 From here on, everything is drawn by **your** `TextToImage`, with the trained parts. (If the trained model is missing, the first drawing cell of this lesson has said so; then the cells run, but the pictures mean nothing.)
 """
@@ -777,7 +777,7 @@ How to read it (the brackets are 95 % intervals):
 - *Rendered*: real scenes. More than that the judge cannot see.
 - *Vae*: real scenes through the autoencoder. More than that latents cannot hold.
 
-A *relation* counts only where both colours are there. So if a model tossed a coin for the order, *relation* would be half of *colour*. Ours is far above that: it does read *left of* and *above*. Its weak column is *object*, the shapes.
+A *relation* counts only where both colours are there. So if a model tossed a coin for the order, *relation* would be half of *colour*. Ours is far above that: it does read *left of* and *above*. What is missing at *satisfied* is missing at *object*, and there nearly always a digit.
 
 And compare the held-out lines with the seen ones. *Relations* always have two things, so they belong beside *seen two*. *Pairs* and *phrasings* have one thing in about half of their prompts, so they belong beside *seen mixed*, which has as many. Near each other: the model composes. Far below: it memorises.
 

@@ -1,6 +1,6 @@
 """What the page of lesson 10 works with: a wish that was understood, and the way to its picture.
 
-    wish = read_wish("a red seven", 3.0, 25, 0)
+    wish = read_wish("a red seven", 5.0, 25, 0)
     for film, number in drawn(pipe, wish):                # after each step
         html = picture_html(film, number, wish), words_html(film, number)
 

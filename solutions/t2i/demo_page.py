@@ -114,7 +114,7 @@ def build(pipe: TextToImage, known: frozenset[str] = frozenset()) -> gr.Blocks:
                 button = gr.Button("Draw", variant="primary", elem_id="draw")
                 hint = "1 is off; the higher, the more your words count."
                 guidance = free_slider(
-                    *GUIDANCE, 3.0, step=0.5, label="Guidance", info=hint, elem_id="guidance"
+                    *GUIDANCE, 5.0, step=0.5, label="Guidance", info=hint, elem_id="guidance"
                 )
                 hint = "From noise to picture; few are fast and rough."
                 steps = free_slider(*STEPS, 25, step=1, label="Steps", info=hint, elem_id="steps")

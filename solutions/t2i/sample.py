@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--count", type=int, default=1, help="pictures to draw")
     parser.add_argument("--steps", type=int, default=25, help="steps from noise to picture")
-    parser.add_argument("--guidance", type=float, default=3.0, help="1 is off")
+    parser.add_argument("--guidance", type=float, default=5.0, help="1 is off")
     parser.add_argument("--film", action="store_true", help="write a GIF of the way, too")
     parser.add_argument("--model", type=Path, default=CHECKPOINT, help="the model's folder")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """Lesson 10. Text to image: a prompt goes in, pictures come out.
 
 pipe = TextToImage.from_pretrained("data/checkpoints/scenes")
-pictures = pipe("a red seven above a blue star", guidance_scale=3.0, seed=0, num_images=4)
+pictures = pipe("a red seven above a blue star", guidance_scale=5.0, seed=0, num_images=4)
 pictures[0].save("seven.png")                          # PIL images
 
 Every part is from a lesson: the tokenizer and the text encoder from lesson 7, the transformer from
@@ -152,7 +152,7 @@ class TextToImage:
         self,
         prompt: str | Sequence[str],
         num_inference_steps: int = 25,
-        guidance_scale: float = 3.0,
+        guidance_scale: float = 5.0,
         seed: int = 0,
         num_images: int = 1,
         on_step: Callable[[float, Tensor, Tensor], None] | None = None,

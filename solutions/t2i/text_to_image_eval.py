@@ -32,7 +32,7 @@ from t2i.vae_runs import there_and_back
 
 UNSEEN = 10  # seed of the scenes that are asked for; training's is 0
 PART = 64  # pictures drawn at once
-STEPS, GUIDANCE = 25, 3.0
+STEPS, GUIDANCE = 25, 5.0
 TRAINING = 20_000  # training scenes that are searched for the nearest
 NUMBERS = ("one", "two", "three")
 HELDOUT = {
