@@ -23,21 +23,36 @@ def make(
     trust_submissions: Annotated[
         bool, typer.Option(help="grade even where there is no sandbox: on your own risk")
     ] = False,
+    db_url: Annotated[
+        str,
+        typer.Option(help="of the gradebook, as postgresql+psycopg://USER@HOST/NAME; else a file"),
+    ] = "",
 ) -> None:
     """Make a course folder, or add lessons to one."""
     from autograder.course.folder import make_course
 
     with _said():
-        course = make_course(folder, lessons, course_id, trust_submissions, seed)
+        course = make_course(folder, lessons, course_id, trust_submissions, seed, db_url or None)
         print(f"{course.folder} holds the lessons {', '.join(map(str, lessons))}")
 
 
 @app.command()
-def release(folder: Folder, lesson: Number) -> None:
+def release(
+    folder: Folder,
+    lesson: Number,
+    due: Annotated[str, typer.Option(help="when it is due, as 2026-11-30 23:59; none: never")] = "",
+    zone: Annotated[str, typer.Option(help="of that time, as Europe/Berlin; else yours")] = "",
+) -> None:
     """Make the student notebook of a lesson (nbgrader generate_assignment)."""
     with _said():
+        from autograder.course import late
+
         course = _course(folder)
+        when = late.due(due, _zone(zone)) if due not in ("", "none") else None
         course.release(lesson)
+        if due:
+            late.set_due(course, lesson, when)
+            print(f"it is due {when:%Y-%m-%d %H:%M} UTC" if when else "it is due at no time")
         print(f"the student notebook lies in {course.folder / 'release'}")
 
 
@@ -115,10 +130,19 @@ def feedback(folder: Folder, lesson: Number, student: Student = "*") -> None:
 
 
 @app.command()
-def export(folder: Folder, to: Annotated[Path, typer.Argument(help="a .csv file")]) -> None:
-    """Write all scores as a table (nbgrader export)."""
+def export(
+    folder: Folder,
+    to: Annotated[Path, typer.Argument(help="a .csv file")],
+    plain: Annotated[
+        bool, typer.Option("--plain", help="student, name, lesson, points, max, late, flag")
+    ] = False,
+) -> None:
+    """Write all scores as a table: nbgrader's own, or a plain one for your learning system."""
     with _said():
-        print(f"wrote {_course(folder).export(to)}")
+        from autograder.course import table
+
+        course = _course(folder)
+        print(f"wrote {table.write(course, to) if plain else course.export(to)}")
 
 
 @app.command()
@@ -145,9 +169,12 @@ def formgrader(
 
 
 def _course(folder: Path):
+    from autograder.course import late
     from autograder.course.folder import Course
 
-    return Course(folder)
+    course = Course(folder)
+    late.set_configured(course)
+    return course
 
 
 def _zone(name: str) -> ZoneInfo | None:
@@ -160,13 +187,20 @@ def _zone(name: str) -> ZoneInfo | None:
 @contextlib.contextmanager
 def _said() -> Iterator[None]:
     """An error of the course as one message instead of a traceback."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     from autograder.course.folder import CourseError
+    from autograder.course.late import DueDateError
     from autograder.lesson import LessonError
 
     try:
         yield
-    except (CourseError, LessonError, OSError) as error:
+    except (CourseError, DueDateError, LessonError, OSError) as error:
         typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        typer.echo(f"the gradebook cannot be used: {reason}", err=True)
         raise typer.Exit(2) from None
 
 

@@ -18,7 +18,7 @@ if shutil.which("alembic") is None:  # nbgrader starts this program to make its 
 
 c.CourseDirectory.course_id = {course_id!r}
 c.CourseDirectory.root = os.path.dirname(os.path.abspath(__file__))
-# The gradebook is the file gradebook.db in this folder.
+{gradebook}
 
 # Release: as nbgrader does it; the stub says which exercise is not written yet.
 c.GenerateAssignment.preprocessors = {release}
@@ -31,9 +31,18 @@ c.Autograde.autograde_preprocessors = {autograde}
 
 # Without a sandbox nothing is graded, unless you trust everybody who submits.
 c.SandboxedGrade.trust_submissions = {trust}
+# What a late submission costs. nbgrader's own plugin takes off nothing ("none") or all ("zero").
+c.LateSubmissionPlugin.penalty_method = "none"
+# This one takes off some percent for each day that has begun:
+# c.AssignLatePenalties.plugin_class = "autograder.course.late.DailyPenalty"
+# c.DailyPenalty.percent = 10
+# Due dates may stand here as well as on the command line:
+# c.DueDates.noise_schedules = "2026-11-30 23:59 Europe/Berlin"
+
 # Where the hidden tests' inputs come from. None: the variable GRADER_SEED, else the public seed.
 c.SandboxedGrade.seed = {seed!r}
 '''
+_FILE = "# The gradebook is the file gradebook.db in this folder."
 _OURS = "autograder.course.preprocessors."
 _SANITIZE = (
     _OURS + "RebuildSubmission",
@@ -52,13 +61,16 @@ _AUTOGRADE = (
 )
 
 
-def configuration(course_id: str, trust: bool = False, seed: int | None = None) -> str:
+def configuration(
+    course_id: str, trust: bool = False, seed: int | None = None, db_url: str | None = None
+) -> str:
     """The text of a course's nbgrader_config.py.
 
     Args:
         course_id: nbgrader's name of the course.
         trust: grade even on a machine without a sandbox.
         seed: where the hidden inputs come from; None leaves it to the environment.
+        db_url: of the gradebook, as SQLAlchemy writes it; None: a file in the folder.
     """
     release = [f"{each.__module__}.{each.__qualname__}" for each in release_preprocessors()]
     return _TEMPLATE.format(
@@ -68,6 +80,7 @@ def configuration(course_id: str, trust: bool = False, seed: int | None = None) 
         autograde=_listed(_AUTOGRADE),
         trust=trust,
         seed=seed,
+        gradebook=f"c.CourseDirectory.db_url = {db_url!r}" if db_url else _FILE,
     )
 
 

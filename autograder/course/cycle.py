@@ -63,13 +63,19 @@ def main(lesson: int = 1) -> int:
     return 1 if report.problems else 0
 
 
-def run(lesson: Lesson, folder: Path, trust_submissions: bool | None = None) -> Report:
+def run(
+    lesson: Lesson,
+    folder: Path,
+    trust_submissions: bool | None = None,
+    db_url: str | None = None,
+) -> Report:
     """The cycle in a folder, which is left as it is for a closer look.
 
     Args:
         lesson: which one.
         folder: an empty folder.
         trust_submissions: by default only where there is no sandbox: these submissions are ours.
+        db_url: of the gradebook; by default a file in the course.
     """
     if trust_submissions is None:
         trust_submissions = not sandbox.detect().is_sandbox
@@ -78,7 +84,10 @@ def run(lesson: Lesson, folder: Path, trust_submissions: bool | None = None) -> 
     with report.timed("generate"):
         write_submissions(lesson, downloads)
         course = make_course(
-            folder / "course", [lesson.number], trust_submissions=trust_submissions
+            folder / "course",
+            [lesson.number],
+            trust_submissions=trust_submissions,
+            db_url=db_url,
         )
         course.release(lesson.number)
     with report.timed("autograde"):

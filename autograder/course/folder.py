@@ -48,6 +48,7 @@ def make_course(
     course_id: str = "text-to-image",
     trust_submissions: bool = False,
     seed: int | None = None,
+    db_url: str | None = None,
 ) -> "Course":
     """Lay out a course: nbgrader's configuration, and a source notebook for each lesson.
 
@@ -57,12 +58,13 @@ def make_course(
         course_id: nbgrader's name of the course.
         trust_submissions: grade even on a machine without a sandbox.
         seed: where the hidden inputs come from; keep it to yourself.
+        db_url: of the gradebook, as SQLAlchemy writes it; by default a file in the folder.
     """
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
     if not path.exists():
-        text = configuration(course_id, trust_submissions, seed)
+        text = configuration(course_id, trust_submissions, seed, db_url)
         path.write_text(text, encoding="utf-8")
     for number in lessons:
         _write_source(get_lesson(number), folder / "source")
@@ -121,6 +123,7 @@ class Course:
             with self.gradebook() as gradebook:
                 for number, name in roster.names.items():
                     last, _, first = (part.strip() for part in name.partition(","))
+                    first = first.replace(",", " ")  # nbgrader's table knows no quotes
                     gradebook.update_or_create_student(number, last_name=last, first_name=first)
         return found
 

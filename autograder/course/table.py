@@ -1,0 +1,58 @@
+"""All points as a plain table, for people and for the upload to a learning-management system."""
+
+import csv
+from pathlib import Path
+
+from nbgrader.api import MissingEntry
+
+from autograder.course.collect import latest_rows
+from autograder.course.folder import Course
+from autograder.lesson import LESSONS
+
+COLUMNS = ("student", "name", "lesson", "points", "max", "late", "flag")
+FORMULA = ("=", "+", "-", "@", "\t")
+
+
+def rows(course: Course) -> list[dict[str, str]]:
+    """One row a student and released lesson, those included who handed in nothing.
+
+    `points` is what counts, penalties taken off; `late` the hours after the due date, rounded up,
+    or `yes` where only the learning system says so; `flag` why a person must look at it.
+    """
+    found = []
+    with course.gradebook() as gradebook:
+        known = {each.name: each for each in gradebook.assignments}
+        for lesson in (each for each in LESSONS if each.slug in known):
+            flags, collected = course.flagged(lesson.number), latest_rows(course.folder, lesson)
+            for student in gradebook.students:
+                marked = collected.get(student.id, {}).get("late") == "yes"
+                row = {"student": student.id, "lesson": lesson.slug, "flag": ""}
+                row["name"] = " ".join(filter(None, (student.first_name, student.last_name)))
+                row["max"] = f"{known[lesson.slug].max_score:g}"
+                try:
+                    handed_in = gradebook.find_submission(lesson.slug, student.id)
+                except MissingEntry:
+                    row |= {"points": "0", "late": "", "flag": "nothing was graded"}
+                else:
+                    points = handed_in.score - (handed_in.late_submission_penalty or 0)
+                    seconds = handed_in.total_seconds_late
+                    late = str(-int(-seconds // 3600)) if seconds > 0 else "yes" if marked else ""
+                    flag = flags.get(student.id, "")
+                    row |= {"points": f"{max(0, points):g}", "late": late, "flag": flag}
+                found.append({column: _harmless(row[column]) for column in COLUMNS})
+    return found
+
+
+def write(course: Course, to: Path) -> Path:
+    """Write the table."""
+    with to.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows(course))
+    return to
+
+
+def _harmless(text: str) -> str:
+    """A text that no table program takes for a formula, and no reader for two lines."""
+    line = " ".join(text.split())
+    return f"'{line}" if line.startswith(FORMULA) else line
