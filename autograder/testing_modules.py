@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from autograder.remote import Handle, RemoteError
-from autograder.testing import expect, fail
+from autograder.testing import expect, expect_close, fail
 
 PIECE_STOPS = (
     "A piece that this exercise runs raises an error, so it cannot be judged yet: mend the other "
@@ -122,6 +122,41 @@ def load(
         fail(f"Your module has a weight that does not belong there: {extra[0]}. {advice}")
     handle.load_state(state)
     return handle
+
+
+def check_with_ours(handle: Handle, ours: nn.Module, names: list[str], *args: Tensor) -> None:
+    """Judge a module's own wiring by layers that the grader keeps, where the learner's are wrong.
+
+    Wrong layers cost the points of their own exercises. They cannot be all that the wiring is
+    compared with: layers that do nothing agree with a forward that does nothing.
+
+    Args:
+        handle: the learner's module.
+        ours: the reference's, with weights that nobody knows.
+        names: the layers of ours that take the place of the learner's.
+        args: what both are called with.
+    """
+    ours.eval()
+    for name in names:
+        layer = ours.get_submodule(name)
+        ask(lambda n=name, f=layer: handle.call("set_submodule", n, f), {"": PIECE_STOPS})
+    with torch.no_grad():
+        expected = ours(*args)
+        actual = ask(lambda: handle(*args), {"": OTHER_PIECES})
+    pairs = [(actual, expected)]
+    if isinstance(expected, tuple):
+        same = isinstance(actual, tuple | list) and len(actual) == len(expected)
+        expect(same, f"forward should return {len(expected)} things.")
+        pairs = list(zip(actual, expected, strict=True))
+    for each, right in pairs:
+        expect_close(
+            each,
+            right,
+            "the answer, with right layers in the place of yours",
+            otherwise="The layers are called in another order, or with something else.",
+            rtol=1e-4,
+            atol=5e-5,
+        )
 
 
 def every_parameter_learns(gradients: dict, what: str) -> None:

@@ -25,13 +25,14 @@ from autograder.testing_modules import (
     PIECE_STOPS,
     Parts,
     ask,
+    check_with_ours,
     every_parameter_learns,
     normal,
     runs,
     unchanged,
 )
 from autograder.wire import Foreign
-from t2i import convert
+from t2i import attention, convert
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
@@ -720,13 +721,15 @@ def test_block_with_a_mask(student, rng):
 
 @exercise("TransformerBlock.forward")
 def test_block_same_as_diffusers(student, rng):
-    """Only where the learner's pieces are right: their mistakes are told elsewhere."""
+    """With pieces of ours where the learner's are wrong: their mistakes are told elsewhere."""
     theirs = shuffle_weights(BasicTransformerBlock(8, 2, 4, cross_attention_dim=6), rng)
     block = new(student, rng, "TransformerBlock", 8, 2, 4, 6)
     state = convert.transformer_state_dict(theirs.state_dict())
     x, context, mask = normal(rng, 3, 5, 8), normal(rng, 3, 4, 6), some_words(rng, 3, 4)
+    ours = shuffle_weights(attention.TransformerBlock(8, 2, 4, 6), rng)
+    layers = ["norm1", "attn1", "norm2", "attn2", "norm3", "ff"]
     if {k: v.shape for k, v in block.state().items()} != {k: v.shape for k, v in state.items()}:
-        return
+        return check_with_ours(block, ours, layers, x, context, mask)
     block.load_state(state)
     parts = Parts(block)
     bias = torch.zeros(3, 1, 4).masked_fill(~mask[:, None], -10_000.0)
@@ -739,7 +742,7 @@ def test_block_same_as_diffusers(student, rng):
         if not matches(
             ask(lambda n=name, a=args: parts(n, *a), {"": PIECE_STOPS}), expected.detach(), **CLOSE
         ):
-            return
+            return check_with_ours(block, ours, layers, x, context, mask)
     expect_close(
         block(x, context, mask),
         theirs(x, encoder_hidden_states=context, encoder_attention_mask=bias).detach(),
@@ -870,23 +873,27 @@ def test_picture_that_is_nearly_black(student, rng):
 
 @exercise("SpatialTransformer.forward")
 def test_picture_same_as_diffusers(student, rng):
-    """Only where the learner's blocks are right: their mistakes are told elsewhere."""
+    """With blocks of ours where the learner's are wrong: their mistakes are told elsewhere."""
     theirs = shuffle_weights(
         Transformer2DModel(2, 4, in_channels=6, cross_attention_dim=5, norm_num_groups=2), rng
     )
     state = convert.transformer_state_dict(theirs.state_dict())
     layer = new(student, rng, "SpatialTransformer", 6, 2, 4, 5, 1, 2)
-    if {k: v.shape for k, v in layer.state().items()} != {k: v.shape for k, v in state.items()}:
-        return
-    layer.load_state(state)
     rows, context, mask = normal(rng, 3, 7, 8), normal(rng, 3, 4, 5), some_words(rng, 3, 4)
+    x, layers = normal(rng, 3, 6, 5, 3), ["proj_in", "blocks.0", "proj_out"]
+    ours = shuffle_weights(attention.SpatialTransformer(6, 2, 4, 5, 1, 2), rng)
+    own = {name: value for name, value in layer.state().items() if name.startswith("norm.")}
+    ours.load_state_dict(own, strict=False)  # its norm stays: a forward may ask how wide it is
+    if {k: v.shape for k, v in layer.state().items()} != {k: v.shape for k, v in state.items()}:
+        return check_with_ours(layer, ours, layers, x, context, mask)
+    layer.load_state(state)
+    ours.load_state_dict({name: state[name] for name in own}, strict=False)
     bias = torch.zeros(3, 1, 4).masked_fill(~mask[:, None], -10_000.0)
     block = theirs.transformer_blocks[0]
     expected = block(rows, encoder_hidden_states=context, encoder_attention_mask=bias).detach()
     own = ask(lambda: Parts(layer)("blocks.0", rows, context, mask), {"": PIECE_STOPS})
     if not matches(own, expected, **CLOSE):
-        return
-    x = normal(rng, 3, 6, 5, 3)
+        return check_with_ours(layer, ours, layers, x, context, mask)
     expect_close(
         layer(x, context, mask),
         theirs(x, context, encoder_attention_mask=mask.long(), return_dict=False)[0].detach(),

@@ -31,12 +31,15 @@ from autograder.testing_modules import (
     PIECE_STOPS,
     Parts,
     ask,
+    check_with_ours,
     every_parameter_learns,
+    load,
     normal,
     runs,
     unchanged,
 )
 from autograder.wire import Foreign
+from t2i import clip
 from t2i.bpe import Tokenizer, merge_pair, train_bpe
 from t2i.byte_words import split_words, start_pieces
 from t2i.clip_files import from_transformers
@@ -576,21 +579,21 @@ def compare_with(
     mine: Handle,
     inputs: Tensor,
     rng: torch.Generator,
-    name: str,
+    ours: torch.nn.Module,
     hints: dict[str, str],
 ) -> None:
     """A learner's encoder of width 12 beside transformers', with the weights of theirs.
 
-    Only where the learner's layers are right: their mistakes are told elsewhere.
+    With layers of ours where the learner's are wrong: their mistakes are told elsewhere.
     """
-    state = from_transformers(theirs.state_dict())
-    if {k: v.shape for k, v in mine.state().items()} != {k: v.shape for k, v in state.items()}:
-        return
-    mine.load_state(state)
+    state, name = from_transformers(theirs.state_dict()), type(ours).__name__
+    ours.load_state_dict(state)
+    load(mine, state)
     x = normal(rng, 2, 5, 12)
     own = ask(lambda: Parts(mine)("layers.0", x), {"": PIECE_STOPS})
     if not matches(own, their_layer(theirs, x), **CLOSE):
-        return
+        layers = [f"layers.{number}" for number in range(len(ours.layers))]
+        return check_with_ours(mine, ours, layers, inputs)
     expected = theirs(inputs)
     found = two_results(ask(lambda: mine(inputs), hints), "hidden and pooled")
     right = (expected.last_hidden_state, expected.pooler_output)
@@ -618,8 +621,10 @@ def test_reader_same_as_transformers(student, rng):
         pad_token_id=39,
     )
     theirs = testing_modules.shuffle_weights(CLIPTextModel(config), rng, 1.2)
-    reader = ask(lambda: student.new("TextTransformer", 40, 39, 12, 2, 2, 10, 24), IN_PLACE)
-    compare_with(theirs, reader, sentences(rng, 3, 10, 39, 40), rng, "TextTransformer", READ_HINTS)
+    size = (40, 39, 12, 2, 2, 10, 24)
+    reader = ask(lambda: student.new("TextTransformer", *size), IN_PLACE)
+    ours = clip.TextTransformer(*size)
+    compare_with(theirs, reader, sentences(rng, 3, 10, 39, 40), rng, ours, READ_HINTS)
 
 
 @exercise("TextTransformer.forward")
@@ -764,8 +769,10 @@ def test_viewer_same_as_transformers(student, rng):
         num_attention_heads=2,
     )
     theirs = testing_modules.shuffle_weights(CLIPVisionModel(config), rng, 1.2)
-    viewer = ask(lambda: student.new("ImageEncoder", 8, 4, 12, 2, 2, 24), IN_PLACE)
-    compare_with(theirs, viewer, normal(rng, 3, 3, 8, 8), rng, "ImageEncoder", VIEW_HINTS)
+    size = (8, 4, 12, 2, 2, 24)
+    viewer = ask(lambda: student.new("ImageEncoder", *size), IN_PLACE)
+    ours = clip.ImageEncoder(*size)
+    compare_with(theirs, viewer, normal(rng, 3, 3, 8, 8), rng, ours, VIEW_HINTS)
 
 
 @exercise("ImageEncoder.forward")
