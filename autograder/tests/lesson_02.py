@@ -5,6 +5,7 @@ learner's other blocks, so its wiring is judged by calling those same blocks fro
 in the right order: a mistake in ResBlock costs the points of ResBlock and no others.
 """
 
+import re
 from collections.abc import Callable
 
 import torch
@@ -22,6 +23,7 @@ from autograder.testing import exercise, expect, expect_close, fail, matches
 from autograder.testing_modules import (
     Parts,
     ask,
+    check_with_ours,
     every_parameter_learns,
     load,
     normal,
@@ -799,11 +801,11 @@ def test_the_time_reaches_every_block(student, rng):
 
 @exercise("UNet.forward")
 def test_same_as_diffusers(student, rng):
-    """Only where the learner's blocks are right: their mistakes are told in their own exercises."""
+    """With blocks of ours where the learner's are wrong: their mistakes are told elsewhere."""
     config = dict(TWO_LEVELS, attention_levels=(False, True), layers_per_block=2)
     net = new_unet(student, rng, config)
     if not _blocks_are_right(student, net, shuffle_weights(unet.UNet(**config), rng), rng):
-        return
+        return _same_with_our_blocks(student, rng, config)
     theirs = UNet2DModel(
         in_channels=1,
         out_channels=1,
@@ -825,6 +827,17 @@ def test_same_as_diffusers(student, rng):
         rtol=1e-4,
         atol=5e-5,
     )
+
+
+def _same_with_our_blocks(student, rng, config: dict) -> None:
+    student.lend("timestep_embedding", unet.timestep_embedding)
+    net, ours = new_unet(student, rng, config), shuffle_weights(unet.UNet(**config), rng)
+    layers = re.compile(
+        r"time_mlp|conv_in|norm_out|conv_out|.*\.(blocks|attentions)\.\d|.*\.resize"
+    )
+    names = [name for name, _ in ours.named_modules() if layers.fullmatch(name)]
+    t = torch.randperm(1000, generator=rng)[:3]
+    check_with_ours(net, ours, names, normal(rng, 3, 1, 8, 6), t)
 
 
 def _blocks_are_right(student, net: Handle, reference: unet.UNet, rng) -> bool:
