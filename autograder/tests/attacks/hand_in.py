@@ -34,12 +34,12 @@ class Place:
 
     home: Path
     course: Path
-    port: int  # somebody listens there, and on the socket "t2i-<our process>"
+    port: int  # somebody listens there, and on the socket "t2i-<port>"
 
     def fill(self, text: str) -> str:
         """The text with this machine's paths in the place of their marks."""
         marks = {"@HOME@": self.home, "@COURSE@": self.course, "@REPOSITORY@": REPOSITORY}
-        for mark, value in (marks | {"@PORT@": self.port, "@PROCESS@": os.getpid()}).items():
+        for mark, value in (marks | {"@PORT@": self.port}).items():
             text = text.replace(mark, str(value))
         return text
 
@@ -53,14 +53,15 @@ def place(folder: Path) -> Iterator[Place]:
         socket.create_server(("127.0.0.1", 0)) as door,
         socket.socket(socket.AF_UNIX) as line,
     ):
-        line.bind(f"\0t2i-{os.getpid()}")
+        port = door.getsockname()[1]
+        line.bind(f"\0t2i-{port}")
         line.listen()
         home = Path(os.environ["HOME"])
         (home / ".secret").write_text(CANARY)
         os.environ |= {"T2I_CANARY": CANARY, "GRADER_SEED": str(SEED)}
         patience, remote.CALL_SECONDS = remote.CALL_SECONDS, CLOCK_SECONDS
         try:
-            yield Place(home, folder / "course", door.getsockname()[1])
+            yield Place(home, folder / "course", port)
         finally:
             remote.CALL_SECONDS = patience
             for name in ("T2I_CANARY", "GRADER_SEED"):

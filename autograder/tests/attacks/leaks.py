@@ -78,7 +78,7 @@ NETWORK = """
 import socket
 opened = []
 for family, address in ((socket.AF_INET, ("127.0.0.1", @PORT@)), (socket.AF_INET, ("1.1.1.1", 53)),
-                        (socket.AF_UNIX, "\\0t2i-@PROCESS@"), (socket.AF_UNIX, "/run/dbus/socket")):
+                        (socket.AF_UNIX, "\\0t2i-@PORT@"), (socket.AF_UNIX, "/run/dbus/socket")):
     try:
         with socket.socket(family) as line:
             line.settimeout(2)
