@@ -443,7 +443,7 @@ def test_jobs_that_always_die_keep_what_they_did_and_flag_the_rest(work, executo
 
 
 def test_a_machine_that_never_answers_is_given_up(work, executor):
-    fill(work, executor, settling("time.sleep(600)"), patience=8.0)
+    fill(work, executor, settling("time.sleep(600)"), patience=20.0)
     assert work.pending() == {}
 
 
