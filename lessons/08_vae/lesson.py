@@ -437,7 +437,7 @@ show_vae.results_table()
 
 # %% [markdown]
 r"""
-*Triples* are two objects and how they stand to each other. So these scenes always hold two or three things, and small ones: there the judge misses the lost details most. Our aim is 28 dB, and a judge who reads copies as well as originals within 3 points.
+*Triples* are two objects and how they stand to each other. So these scenes always hold two or three things, and small ones. Our aim is 28 dB, and a judge who reads copies as well as originals within 3 points.
 
 ### What the latents look like
 

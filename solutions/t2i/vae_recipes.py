@@ -91,7 +91,7 @@ SMALL = {"block_channels": (16, 32, 64), "layers_per_block": 1, "norm_groups": 8
 FAST = {"learning_rate": 3e-3, "muon_rate": 0.02}
 RECIPES = {
     "smoke": VaeRecipe(SMALL, 32, 8, TrainConfig(steps=20)),
-    "cpu": VaeRecipe(SMALL, 32, 8, TrainConfig(steps=6000, save_every=500, **FAST)),
+    "cpu": VaeRecipe(SMALL, 32, 8, TrainConfig(steps=7500, decay="linear", save_every=500, **FAST)),
     "gpu": VaeRecipe(
         {"block_channels": (64, 128, 256), "layers_per_block": 2},
         64,

@@ -160,13 +160,8 @@ def test_the_cpu_recipe_reaches_28_decibels(split):
     assert MEASURED["scenes"][split]["psnr"] >= 28
 
 
-BUSY = pytest.mark.xfail(strict=True, reason="scenes of two and three things lose a little more")
-
-
 @needs_weights
-@pytest.mark.parametrize(
-    "split", ["train", "heldout_pairs", pytest.param("heldout_triples", marks=BUSY)]
-)
+@pytest.mark.parametrize("split", ["train", "heldout_pairs", "heldout_triples"])
 def test_the_judge_reads_copies_like_originals(split):
     assert MEASURED["scenes"][split]["points_lost"] <= 3
 
