@@ -1,6 +1,7 @@
 """nbgrader's formgrader on a course, driven in a real browser as an instructor would."""
 
 import contextlib
+import html
 import subprocess
 import sys
 import urllib.error
@@ -17,6 +18,7 @@ from autograder.lesson import get_lesson
 
 LESSON = get_lesson(1)
 SLUG = LESSON.slug
+COMMENT = "Well begun: 2 < 3 & see √ᾱ."
 SEED = 987_654_321
 TEXT = "(document.body?.innerText ?? '')"
 needs_browser = pytest.mark.skipif(
@@ -59,7 +61,7 @@ def press(browser: Browser, student: str, button: str) -> str:
 
 @pytest.mark.thorough
 @needs_browser
-def test_an_instructor_sees_the_list_and_grades_from_the_page(course, tmp_path):
+def test_an_instructor_grades_comments_and_makes_feedback(course, tmp_path):
     (tmp_path / "profile").mkdir()
     with (
         formgrader.serving(course) as (address, _),
@@ -79,13 +81,38 @@ def test_an_instructor_sees_the_list_and_grades_from_the_page(course, tmp_path):
         scores = course.scores(1)["half"]
         assert 0 < sum(scores.values()) < 100 and list(course.scores(1)) == ["half"]
 
-        assert browser.errors == []
+        browser.tell("Page.navigate", url=f"{site}/formgrader/gradebook/{SLUG}/{SLUG}")
+        browser.until("!!document.querySelector('a[href*=\"/submissions/\"]')")
+        browser.run("document.querySelector('a[href*=\"/submissions/\"]').click()")
+
+        field = f"#{LESSON.exercises[0].grade_id}-comment"
+        browser.until(f"!!document.querySelector('{field}')?.offsetParent")
+        assert browser.run("document.querySelectorAll('input.score').length") == len(scores)
+        browser.until(
+            f"document.querySelector('#{'check-' + LESSON.exercises[0].grade_id}')?.placeholder"
+        )
+        assert "image/png" in browser.run("document.documentElement.innerHTML")
+        browser.type(field, COMMENT)
+        changed = "new Event('change', {bubbles: true})"
+        browser.run(f"document.querySelector('{field}').dispatchEvent({changed})")
+        browser.run(f"document.querySelector('{field}').blur()")
+        browser.until("[...document.querySelectorAll('.comment-saved')].some(e => e.offsetParent)")
+        with course.gradebook() as gradebook:
+            comments = gradebook.find_submission_notebook(SLUG, SLUG, "half").comments
+            assert COMMENT in [comment.comment for comment in comments]
+
+        browser.tell("Page.navigate", url=f"{site}/formgrader/manage_submissions/{SLUG}")
+        assert "Successfully generated" in press(browser, "half", "generate-feedback")
+        errors = [each for each in browser.errors if "MathJax" not in str(each)]  # no network
+        assert errors == []
         asked = {url for url in browser.asked if not url.startswith(("data:", "blob:", "about:"))}
         assert {url for url in asked if not url.startswith((site, site.replace("http", "ws")))} <= {
             url
             for url in asked
             if "mathjax" in url.lower()  # nbgrader's pages ask for formulas
         }
+    page = (course.folder / "feedback" / "half" / SLUG / f"{SLUG}.html").read_text()
+    assert html.escape(COMMENT, quote=False) in page
     written = {path.name for path in (tmp_path / "home").rglob("*")}  # Chromium writes there
     assert not {name for name in written if "jupyter" in name or "ipython" in name}
 
