@@ -553,7 +553,7 @@ show_text_to_image.same_or_not(five, read.pooled)
 
 # %% [markdown]
 r"""
-*a* and *b* mean the same, so their number is the largest; the others are clearly lower. How often does it work? Here are the wrong captions of a thousand new scenes:
+*a* and *b* mean the same, and have a number near 1. *c* and *d*, in which two things changed roles, are clearly lower. *e* is not: to this CLIP one digit is much like another. But what counts is whether the right caption is the *nearest* to its picture. Here are the wrong captions of a thousand new scenes. Found out means: the right one scored higher.
 """
 
 # %%
@@ -635,7 +635,7 @@ Backgrounds and colours come first, then single shapes. Two things, each in its 
 
 ![Twelve pictures, each below its prompt. In all of them the things have the colours and the places that were asked for, and all can be read, but for one: the purple eight has run together into a blot.](figures/gallery.png)
 
-That is what the course's own model drew, after about an hour and a half of training on two CPU cores. Mostly it is what was asked for. Where something is wrong, it is nearly always a digit beside another thing: half as large, it is harder to draw, as the purple eight shows. The table below counts.
+That is what the course's own model drew, after about an hour and a half of training on two CPU cores. Mostly it is what was asked for. Where something is wrong, it is mostly a digit beside another thing: half as large, it is harder to draw, as the purple eight shows. The table below counts.
 
 From here on, everything is drawn by **your** `TextToImage`, with the trained parts. (If the trained model is missing, the first drawing cell of this lesson has said so; then the cells run, but the pictures mean nothing.)
 """
@@ -661,7 +661,7 @@ show_text_to_image.sweep(columns, wish)
 
 # %% [markdown]
 r"""
-Without guidance (1) things are pale and vague. With it they follow the prompt more; too much of it, and colours glare or a shape burns out to a blob. (The noise belongs to the place in the list, not to the prompt. So these pictures are others than in the gallery above.)
+Without guidance (1) the colours are there, but the shapes are sloppy. With it they get clearer, and what the prompt does not tell, like the background, becomes ever more the same: guidance trades variety for clarity, as in lesson 5. Of large models one knows glaring colours when it is too loud; ours bears a lot. (The noise belongs to the place in the list, not to the prompt. So these pictures are others than in the gallery above.)
 
 ### How many steps?
 
@@ -675,7 +675,7 @@ show_text_to_image.sweep(columns, wish)
 
 # %% [markdown]
 r"""
-One step gives the mean of all that the prompt allows, as section 1 said, and guidance stretches it: a blur in glaring colours. (With `guidance_scale=1` it is a blur of the right ones. Try it.) Then it goes fast. From which column on does the picture hardly change any more? That is what straight roads are good for.
+One step gives the mean of all that the prompt allows, as section 1 said, and guidance stretches it: a blur in glaring colours. (With `guidance_scale=1` it is a blur of the right ones. Try it.) Two and four steps are too few for so much guidance: some things come out wrong. Then it goes fast. From which column on does the picture hardly change any more? That is what straight roads are good for.
 
 ### One word swapped
 
@@ -696,7 +696,7 @@ Much of the picture comes from the noise, so background and layout stay. A colou
 
 `PromptFilm` looks on while your class draws. At each step it notes what the picture *would be* if the road went straight on from here, and how the patches' looks are shared out among the words, averaged over all blocks and heads. Move the slider from noise to picture.
 
-![A film. At the left the picture as guessed at each step, from a red and a blue blob to a seven above a blue star; beside it a map for each word of the prompt, yellow where patches look at it. Where the seven stands, the map of *above* is bright and the others are dark.](figures/film.gif)
+![A film. At the left the picture as guessed at each step, from a red and a blue blob to a seven above a blue star; beside it a map for each word of the prompt, yellow where patches look at it. At the end *red* is bright where the seven stands, *blue* and *star* where the star stands.](figures/film.gif)
 """
 
 # %%
@@ -713,7 +713,7 @@ map_strip(film, 0, moments=pick(smoke=2, cpu=6, gpu=6))
 
 # %% [markdown]
 r"""
-From left to right: first the guess is a blur, the mean of everything. Then places are given out, then shapes, then edges. The number above a map is the largest share of a look that this word ever gets, and its yellow stands for that. So compare places, not words. Does *seven* light up where the seven comes to stand? In our film above it does not: there the patches look at *above* most, so that little is left for the other words. A map shows where a patch looks, not what it does with what it sees. In joint attention the maps are less tidy than in lesson 6, as words see things too, and can pass on to a neighbour what they have seen.
+From left to right: first the guess is a blur, the mean of everything. Then places are given out, then shapes, then edges. The number above a map is the largest share of a look that this word ever gets, and its yellow stands for that. So compare places, not words. Does *seven* light up where the seven comes to stand? In our film above it does on the way; at the end *red* is left there, and *blue* and *star* at the lower place. A map shows where a patch looks, not what it does with what it sees. In joint attention the maps are less tidy than in lesson 6, as words see things too, and can pass on to a neighbour what they have seen.
 
 ### Prompts that training never showed
 
@@ -777,9 +777,9 @@ How to read it (the brackets are 95 % intervals):
 - *Rendered*: real scenes. More than that the judge cannot see.
 - *Vae*: real scenes through the autoencoder. More than that latents cannot hold.
 
-A *relation* counts only where both colours are there. So if a model tossed a coin for the order, *relation* would be half of *colour*. Ours is far above that: it does read *left of* and *above*. What is missing at *satisfied* is missing at *object*, and there nearly always a digit.
+A *relation* is counted over the prompts that tell one, and is right only where both colours are there. So a model that tossed a coin for the order would get hardly 50 %. Ours is far above that: it does read *left of* and *above*. What is missing at *satisfied* is missing at *object*, and there mostly a digit.
 
-And compare the held-out lines with the seen ones. *Relations* always have two things, so they belong beside *seen two*. *Pairs* and *phrasings* have one thing in about half of their prompts, so they belong beside *seen mixed*, which has as many. Near each other: the model composes. Far below: it memorises.
+And compare the held-out lines with the seen ones. *Relations* always have two things, so they belong beside *seen two*. *Pairs* and *phrasings* have one thing in about half of their prompts, so they belong beside *seen mixed*, which has as many. Near each other: the model composes. Far below: it memorises. Which of the two does ours?
 
 ## 9. From two cores to 400 million pictures
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from t2i.bpe import Tokenizer
 from t2i.byte_words import WORD_END
 from t2i.dit_studies import is_a, joint_weights
-from t2i.text_to_image import TextToImage, repeat_prompts
+from t2i.text_to_image import TextToImage, encode_prompt, repeat_prompts
 
 
 class PromptFilm:
@@ -44,6 +44,8 @@ class PromptFilm:
         self.guess: dict[float, Tensor] = {}  # step -> (B, 3, size, size)
         self._seen: list[Tensor] = []
         self._start: tuple[Tensor, float] | None = None
+        self._pooled = encode_prompt(pipe.tokenizer, pipe.text, prompts).pooled
+        self._rows: slice | None = None  # of a batch: where the prompts are, not the empty ones
         self._hooks: list = []
 
     def __enter__(self) -> "PromptFilm":
@@ -73,12 +75,19 @@ class PromptFilm:
         ]
 
     def _begin(self, _, inputs: tuple) -> None:
-        z_t, t = inputs[:2]
-        self._seen, self._start = [], (z_t[-len(self.words) :], t[0].item())
+        z_t, t, pooled = *inputs[:2], inputs[4]
+        self._rows, count = None, len(self.words)
+        for rows in (slice(-count, None), slice(count)):
+            if len(z_t) >= count and torch.allclose(pooled[rows], self._pooled, atol=1e-4):
+                self._rows = rows
+                self._seen, self._start = [], (z_t[rows], t[0].item())
+                break
 
     @torch.no_grad()
     def _look(self, layer: nn.Module, inputs: tuple) -> None:
-        last = [part if part is None else part[-len(self.words) :] for part in inputs]
+        if self._rows is None:
+            return
+        last = [part if part is None else part[self._rows] for part in inputs]
         patches = inputs[0].shape[1]
         weights = joint_weights(layer, last).mean(1)[:, :patches, patches:]  # (B, N, L)
         side = round(patches**0.5)

@@ -414,3 +414,24 @@ def test_the_maps_of_a_film_share_out_at_most_the_whole_look(pipe):
     assert (pixels(pictures) - last).abs().max() <= 1  # the last guess is the picture
     without_a_film = pipe(PROMPTS[:3], 3, 4.0, seed=2, num_images=2)
     assert torch.equal(pixels(without_a_film), pixels(pictures))
+
+
+@pytest.mark.parametrize("order", ["prompts first", "two calls"])
+def test_a_film_finds_the_prompts_wherever_they_stand_in_a_batch(pipe, order):
+    maps = []
+    for turned in (False, True):
+        film = PromptFilm(pipe, "a star")
+        nothing = encode_prompt(pipe.tokenizer, pipe.text, [""])
+        wanted = encode_prompt(pipe.tokenizer, pipe.text, ["a star"])
+        z, t = pipe.noise(1, 0), torch.full((1,), 0.7)
+        parts = [wanted, nothing] if turned else [nothing, wanted]
+        with film, torch.no_grad():
+            if turned and order == "two calls":
+                direction = [pipe.transformer(z, t, *part) for part in parts][0]
+            else:
+                both = [torch.cat(pair) for pair in zip(*parts, strict=True)]
+                answers = pipe.transformer(torch.cat([z, z]), torch.cat([t, t]), *both)
+                direction = answers[:1] if turned else answers[1:]
+            film(0.6, z, direction)
+        maps.append(film.maps[0.7][0])
+    torch.testing.assert_close(maps[1], maps[0], rtol=1e-4, atol=1e-6)
