@@ -16,6 +16,8 @@ from autograder.course.folder import CourseError, make_course
 from autograder.course.report import gather, main
 from autograder.lesson import get_lesson
 
+pytestmark = pytest.mark.thorough  # a class is graded first
+
 LESSON = get_lesson(1)
 SLUG = LESSON.slug
 SCRIPT = "<script>alert(1)</script>"
