@@ -209,14 +209,17 @@ def test_of_several_notebooks_the_newest_of_the_lesson_counts(gather):
             f"ann/{SLUG}.ipynb": (notebook("def snr(x): 1"), old),
             f"ann/{SLUG} (1).ipynb": (notebook("def snr(x): 2"), new),
             "ann/scratch.ipynb": (notebook("x = 3"), new),
+            f"dan/{SLUG}.ipynb": (notebook("def snr(x): 1"), old),
+            "dan/FINAL.ipynb": (notebook("def snr(x): 2"), new),
             "bob/a.ipynb": notebook("def snr(x): 1"),
             "bob/b.ipynb": notebook("def snr(x): 2"),
             "cat/a.ipynb": notebook("def snr(x): 1"),
             "cat/b.ipynb": notebook("def snr(x): 1"),
         }
     )
-    assert sorted(found.copies) == ["ann", "cat"]
+    assert sorted(found.copies) == ["ann", "cat", "dan"]
     assert b"def snr(x): 2" in found.copies["ann"].read_bytes()
+    assert b"def snr(x): 2" in found.copies["dan"].read_bytes()
     notes = {file.place: file.note for file in found.left_over}
     assert notes["bob/a.ipynb"] == "2 notebooks, and nothing says which of them counts"
 

@@ -223,7 +223,7 @@ def _rank(file: File, lesson: Lesson) -> tuple:
     never = datetime.datetime.min.replace(tzinfo=datetime.UTC)
     when = file.when or never
     told = when if file.origin.when is not None else never
-    return holds, told, file.origin.attempt, named, when
+    return holds, told, file.origin.attempt, when, named
 
 
 def _write(target: Path, file: File) -> None:
