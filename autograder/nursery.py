@@ -15,6 +15,7 @@ import io
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 from collections import deque
 from pathlib import Path
@@ -43,7 +44,10 @@ class Nursery:
         self._process: subprocess.Popen | None = None
         self._listener: socket.socket | None = None
         if self.mode.name == "bubblewrap" and hasattr(os, "pidfd_open"):
-            self._start()
+            if Path(sys.prefix).resolve().is_relative_to("/tmp"):
+                self.why_slow = "the environment lies in /tmp, and each fork gets a /tmp of its own"
+            else:
+                self._start()
 
     @property
     def is_shared(self) -> bool:
