@@ -182,6 +182,7 @@ test_scale.pool(work, Path({log!r}), seconds=0.15)
 """
 
 
+@pytest.mark.thorough
 def test_a_killed_batch_goes_on_where_it_stopped(work, tmp_path):
     path, log = work.write(tmp_path / "work.json"), tmp_path / "log"
     script = INTERRUPTED.format(here=str(Path(__file__).parent), work=str(path), log=str(log))
@@ -419,6 +420,7 @@ def fill(work, executor, function, patience=300.0, part=12):
     cluster.fill(work, executor, part=part, patience=patience, function=function, poll=0.1)
 
 
+@pytest.mark.thorough
 def test_jobs_get_paths_and_settle_a_class(work, executor, tmp_path):
     fill(work, executor, settling(), part=6)
     assert work.pending() == {}
@@ -427,6 +429,7 @@ def test_jobs_get_paths_and_settle_a_class(work, executor, tmp_path):
     assert not list((tmp_path / "results").rglob("*.tmp"))
 
 
+@pytest.mark.thorough
 def test_a_job_that_dies_is_done_by_another(work, executor):
     fill(work, executor, settling("os.kill(os.getpid(), signal.SIGKILL)"))
     assert work.pending() == {}
@@ -442,6 +445,7 @@ def test_jobs_that_always_die_keep_what_they_did_and_flag_the_rest(work, executo
     assert all("no room" in problem for problem in problems)
 
 
+@pytest.mark.thorough
 def test_a_machine_that_never_answers_is_given_up(work, executor):
     fill(work, executor, settling("time.sleep(600)"), patience=20.0)
     assert work.pending() == {}
