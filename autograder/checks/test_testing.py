@@ -57,7 +57,8 @@ def test_no_right_value_is_given_away():
     assert not any(f"{value:g}" in text for value in (1.0, 2.0, 4.0))
 
 
-def test_tolerance_is_that_of_the_coarser_dtype():
+def test_tolerance_is_that_of_the_right_values_and_nobody_gains_by_a_coarser_dtype():
     third = torch.tensor([1 / 3])
-    assert matches(third.bfloat16(), third) and not matches(third + 1e-3, third)
+    assert matches(third, third.bfloat16()) and not matches(third.bfloat16(), third)
+    assert matches(third, third.double()) and not matches(third + 1e-3, third)
     assert not matches(third.double() + 1e-4, third.double())
