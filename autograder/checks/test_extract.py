@@ -81,8 +81,8 @@ def test_says_what_is_unwritten_missing_and_broken(tiny, make_notebook):
         (b"PK\x03\x04", "JSON"),
         (b'{"cells": [', "JSON"),
         (b"[" * 100_000, "JSON"),
-        (b'{"worksheets": []}', "format 4"),
-        (b"[]", "format 4"),
+        (b'{"worksheets": []}', "no code cells"),
+        (b"[]", "no cells"),
         (b" " * (MAX_NOTEBOOK_BYTES + 1), "larger"),
     ],
 )
