@@ -251,12 +251,22 @@ def _combinations(key: int, numbers: np.ndarray, count: np.ndarray, split: str):
         colour[open_rows] = (u[:, 3:6] * len(COLOURS)).astype(int)
         direction[open_rows] = (u[:, 6] * len(DIRECTIONS)).astype(int)
         rows = [values[open_rows] for values in (kind, colour, direction, count)]
-        open_rows = open_rows[~_suits(*rows, split)]
+        open_rows = open_rows[~suits(*rows, split)]
     return kind, colour, direction
 
 
-def _suits(kind, colour, direction, count, split: str) -> np.ndarray:
-    """Things of one scene differ in kind and in colour; and the split has its say."""
+def suits(
+    kind: np.ndarray, colour: np.ndarray, direction: np.ndarray, count: np.ndarray, split: str
+) -> np.ndarray:
+    """Which scenes may occur: things of one scene differ in kind and in colour, and so on.
+
+    Args:
+        kind, colour: (B, 3).  direction, count: (B,).
+        split: one of SPLITS, which has its say.
+
+    Returns:
+        (B,) bool.
+    """
     fine = np.ones(len(count), dtype=bool)
     for first, second in ((0, 1), (1, 2), (0, 2)):
         alike = (kind[:, first] == kind[:, second]) | (colour[:, first] == colour[:, second])

@@ -24,7 +24,7 @@ from torch import Tensor
 from t2i.batches import stream_seed
 from t2i.captions import KINDS
 from t2i.clip import MAX_SCALE, check_features
-from t2i.scene_specs import Specs, heldout, uniforms
+from t2i.scene_specs import Specs, suits, uniforms
 
 
 def swapped_captions(specs: Specs) -> tuple[np.ndarray, list[str]]:
@@ -45,7 +45,7 @@ def swapped_captions(specs: Specs) -> tuple[np.ndarray, list[str]]:
     rows, captions = [], []
     for whose, columns in ((several, ("kind",)), (in_order, ("kind", "colour"))):
         other = _exchanged(specs.take(whose), columns)
-        seen = _may_be_shown(other)
+        seen = _may_occur(other)
         rows.append(whose[seen])
         captions += other.take(seen).captions()
     return np.concatenate(rows), captions
@@ -68,11 +68,8 @@ def replaced_captions(specs: Specs, chances: np.ndarray) -> tuple[np.ndarray, li
     steps = 1 + (chances[several, 1] * (len(KINDS) - 1)).astype(int)
     kind = other.kind.copy()
     kind[rows, thing] = (kind[rows, thing] + steps) % len(KINDS)
-    others = np.arange(3)[None, :] < other.count[:, None]
-    others[rows, thing] = False
-    alone = ~((kind == kind[rows, thing][:, None]) & others).any(axis=1)
     other = replace(other, kind=kind)
-    seen = np.flatnonzero(alone & np.isin(rows, _may_be_shown(other)))
+    seen = _may_occur(other)
     return several[seen], other.take(seen).captions()
 
 
@@ -81,11 +78,10 @@ def wrong_chances(numbers: Sequence[int], world: str, seed: int) -> np.ndarray:
     return uniforms(stream_seed("wrong", seed, world), np.asarray(numbers), 0, 2)
 
 
-def _may_be_shown(specs: Specs) -> np.ndarray:
-    """The rows that hold nothing that training must not show."""
-    return np.flatnonzero(
-        ~np.logical_or(*heldout(specs.kind, specs.colour, specs.direction, specs.count))
-    )
+def _may_occur(specs: Specs) -> np.ndarray:
+    """The rows that training may show."""
+    columns = (specs.kind, specs.colour, specs.direction, specs.count)
+    return np.flatnonzero(suits(*columns, "train"))
 
 
 def _exchanged(specs: Specs, columns: tuple[str, ...]) -> Specs:
