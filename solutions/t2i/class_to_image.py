@@ -16,7 +16,7 @@ from torch import Tensor
 
 from t2i.dit import DiT
 from t2i.dit_files import load_dit
-from t2i.folders import FilesError
+from t2i.folders import FilesError, refuse_misfits
 from t2i.guidance import sample_guided
 from t2i.latents import LatentSpace
 from t2i.sd_files import find_pipeline, read_schedule
@@ -59,10 +59,8 @@ class ClassToImage:
         folder = find_pipeline(source)
         transformer = load_dit(folder / "transformer", dtype)
         vae, scaling_factor = load_autoencoder(folder / "vae", dtype)
-        if transformer.picture[0] != vae.post_quant_conv.in_channels:
-            raise FilesError(
-                f"Parts of different models lie in {folder}: transformer and vae do not fit."
-            )
+        fit = transformer.picture[0] == vae.post_quant_conv.in_channels
+        refuse_misfits(folder, {"transformer and vae": fit})
         schedule = read_schedule(folder / "scheduler")
         if not schedule.ends_clean:
             raise FilesError(f"{folder}/scheduler has set_alpha_to_one false; ours ends at 1.")

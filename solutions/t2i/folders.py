@@ -25,6 +25,18 @@ class FilesError(ValueError):
     """Files that cannot be had or used; the message says which, why, and what to do."""
 
 
+def refuse_misfits(folder: str | Path, fits: Mapping[str, bool]) -> None:
+    """FilesError, if parts of a folder cannot have been made for each other.
+
+    Args:
+        folder: for the message.
+        fits: for some parts, as they are told to people, whether they go together.
+    """
+    for names, fit in fits.items():
+        if not fit:
+            raise FilesError(f"Parts of different models lie in {folder}: {names} do not fit.")
+
+
 def write_folder(
     folder: str | Path,
     name: str,

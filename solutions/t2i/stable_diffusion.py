@@ -22,7 +22,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from t2i.bpe import Tokenizer
 from t2i.clip import TextTransformer
 from t2i.dpm_solver import sample_dpmpp_2m
-from t2i.folders import FilesError
+from t2i.folders import refuse_misfits
 from t2i.guidance import guided_prediction
 from t2i.latents import LatentSpace
 from t2i.samplers import sample_ddim
@@ -243,6 +243,4 @@ def check_together(
         "text_encoder and unet": text.positions.shape[1] == unet.context_dim,
         "unet and vae": channels == unet.conv_in.in_channels == unet.conv_out.out_channels,
     }
-    for names, fit in fits.items():
-        if not fit:
-            raise FilesError(f"Parts of different models lie in {folder}: {names} do not fit.")
+    refuse_misfits(folder, fits)

@@ -21,7 +21,15 @@ import torch
 from t2i.bpe import Tokenizer, load_tokenizer, save_tokenizer
 from t2i.clip import TextTransformer
 from t2i.clip_files import load_text_encoder, save_text_encoder
-from t2i.folders import FilesError, filled, read_folder, read_json, write_folder, write_json
+from t2i.folders import (
+    FilesError,
+    filled,
+    read_folder,
+    read_json,
+    refuse_misfits,
+    write_folder,
+    write_json,
+)
 from t2i.latents import LatentSpace
 from t2i.prompt_encoder import PromptEncoder
 from t2i.text_to_image import TIME_SCALE, TextDiT, TextToImage
@@ -117,9 +125,7 @@ def _check_together(
         f"transformer, vae and the size {size} in {INDEX}": sides
         == [size / space.vae.compression if isinstance(size, int) else None] * 2,
     }
-    for names, fit in fits.items():
-        if not fit:
-            raise FilesError(f"Parts of different models lie in {folder}: {names} do not fit.")
+    refuse_misfits(folder, fits)
 
 
 def _part(folder: Path, name: str) -> Path:
