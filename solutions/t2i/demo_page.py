@@ -26,6 +26,7 @@ from t2i.demo_drawing import (  # noqa: E402
 )
 from t2i.show import ORANGE  # noqa: E402
 from t2i.text_to_image import TextToImage  # noqa: E402
+from t2i.text_to_image_recipes import GUIDANCE_SCALE, INFERENCE_STEPS  # noqa: E402
 
 HOST = "127.0.0.1"
 EXAMPLES = (
@@ -114,10 +115,17 @@ def build(pipe: TextToImage, known: frozenset[str] = frozenset()) -> gr.Blocks:
                 button = gr.Button("Draw", variant="primary", elem_id="draw")
                 hint = "1 is off; the higher, the more your words count."
                 guidance = free_slider(
-                    *GUIDANCE, 5.0, step=0.5, label="Guidance", info=hint, elem_id="guidance"
+                    *GUIDANCE,
+                    GUIDANCE_SCALE,
+                    step=0.5,
+                    label="Guidance",
+                    info=hint,
+                    elem_id="guidance",
                 )
                 hint = "From noise to picture; few are fast and rough."
-                steps = free_slider(*STEPS, 25, step=1, label="Steps", info=hint, elem_id="steps")
+                steps = free_slider(
+                    *STEPS, INFERENCE_STEPS, step=1, label="Steps", info=hint, elem_id="steps"
+                )
                 hint = f"Which noise to start from: {SEEDS[0]} to {SEEDS[1]:,}."
                 seed = gr.Number(0, label="Seed", info=hint, elem_id="seed")
                 gr.Examples([[text] for text in EXAMPLES], prompt, label="Or try one of these")

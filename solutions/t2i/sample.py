@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from t2i.checkpoint import write_atomically
 from t2i.prompt_film import PromptFilm
 from t2i.text_to_image import TextToImage
-from t2i.text_to_image_recipes import CHECKPOINT
+from t2i.text_to_image_recipes import CHECKPOINT, GUIDANCE_SCALE, INFERENCE_STEPS
 
 SHOWN = 256  # pixels a picture in the file
 
@@ -78,8 +78,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the PNG file to write")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--count", type=int, default=1, help="pictures to draw")
-    parser.add_argument("--steps", type=int, default=25, help="steps from noise to picture")
-    parser.add_argument("--guidance", type=float, default=5.0, help="1 is off")
+    parser.add_argument(
+        "--steps", type=int, default=INFERENCE_STEPS, help="steps from noise to picture"
+    )
+    parser.add_argument("--guidance", type=float, default=GUIDANCE_SCALE, help="1 is off")
     parser.add_argument("--film", action="store_true", help="write a GIF of the way, too")
     parser.add_argument("--model", type=Path, default=CHECKPOINT, help="the model's folder")
     options = parser.parse_args()

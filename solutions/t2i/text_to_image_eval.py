@@ -27,12 +27,17 @@ from t2i.scene_runs import share_of
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint, scenes
 from t2i.text_to_image import TextToImage
-from t2i.text_to_image_recipes import CHECKPOINT, load_text_to_image, text_to_image_recipe
+from t2i.text_to_image_recipes import (
+    CHECKPOINT,
+    GUIDANCE_SCALE,
+    INFERENCE_STEPS,
+    load_text_to_image,
+    text_to_image_recipe,
+)
 from t2i.vae_runs import there_and_back
 
 UNSEEN = 10  # seed of the scenes that are asked for; training's is 0
 PART = 64  # pictures drawn at once
-STEPS, GUIDANCE = 25, 5.0
 TRAINING = 20_000  # training scenes that are searched for the nearest
 NUMBERS = ("one", "two", "three")
 HELDOUT = {
@@ -72,7 +77,7 @@ def draw(pipe: TextToImage, prompts: Sequence[str], seed: int, name: str = "") -
     for first in firsts:
         part = prompts[first : first + PART]
         keep = lambda _t, z, _direction: kept.append(z)  # noqa: E731
-        pipe(part, STEPS, GUIDANCE, stream_seed(seed, first), on_step=keep)
+        pipe(part, INFERENCE_STEPS, GUIDANCE_SCALE, stream_seed(seed, first), on_step=keep)
         found.append(pipe.space.decode(kept.pop()).clamp(-1, 1).cpu())
         kept.clear()
     return torch.cat(found)
@@ -180,7 +185,7 @@ def evaluate(folder: Path, count: int, device: torch.device) -> dict:
     """
     started = time.perf_counter()
     pipe = load_text_to_image(folder).to(device)
-    pipe("a red seven", STEPS, GUIDANCE)
+    pipe("a red seven", INFERENCE_STEPS, GUIDANCE_SCALE)
     first = time.perf_counter() - started
     world = text_to_image_recipe(read_json(folder / "training.json")["tier"]).world
     sets, found, drawn, seconds = asked_for(world, count), {}, {}, 0.0
@@ -191,8 +196,8 @@ def evaluate(folder: Path, count: int, device: torch.device) -> dict:
         found[name] = measure_set(drawn[name], specs, pipe)
         print(name, {k: v for k, v in found[name].items() if k != "failures"}, flush=True)
     result = {
-        "steps": STEPS,
-        "guidance_scale": GUIDANCE,
+        "steps": INFERENCE_STEPS,
+        "guidance_scale": GUIDANCE_SCALE,
         "sets": found,
         "seen": [name for name in found if name.startswith("seen")],
         "likeness": likeness(drawn["seen_mixed"], sets["seen_mixed"], world, pipe.size),

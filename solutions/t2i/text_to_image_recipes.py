@@ -33,6 +33,7 @@ from t2i.vae_recipes import VaeRecipe
 
 CHECKPOINT = DATA / "checkpoints" / "scenes"
 PART = 250  # scenes encoded at once
+INFERENCE_STEPS, GUIDANCE_SCALE = 25, 5.0  # TextToImage's own, where nothing else is asked for
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Lesson 10's three trainings: they go on after any stop, and never see what is held out."""
 
+import inspect
 import json
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ from t2i.scene_specs import DIRECTIONS, HELDOUT_PAIRS, HELDOUT_TRIPLES
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import (
     CHECKPOINT,
+    GUIDANCE_SCALE,
+    INFERENCE_STEPS,
     RECIPES,
     encode_scenes,
     load_text_to_image,
@@ -252,3 +255,9 @@ with torch.autocast("cpu", torch.bfloat16):
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stderr == ""
+
+
+def test_commands_and_the_page_draw_as_the_model_does_by_itself():
+    defaults = inspect.signature(TextToImage.__call__).parameters
+    assert defaults["num_inference_steps"].default == INFERENCE_STEPS
+    assert defaults["guidance_scale"].default == GUIDANCE_SCALE
