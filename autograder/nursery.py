@@ -15,7 +15,6 @@ import io
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 from collections import deque
 from pathlib import Path
@@ -25,6 +24,7 @@ from autograder.lesson import Lesson
 from autograder.process import Worker, WorkerUnavailable
 
 END_SECONDS = 10.0
+OWN = "/tmp"  # of `zygote.WRITABLE`: what lies below it here is hidden from the forks
 
 
 class Nursery:
@@ -44,8 +44,9 @@ class Nursery:
         self._process: subprocess.Popen | None = None
         self._listener: socket.socket | None = None
         if self.mode.name == "bubblewrap" and hasattr(os, "pidfd_open"):
-            if Path(sys.prefix).resolve().is_relative_to("/tmp"):
-                self.why_slow = "the environment lies in /tmp, and each fork gets a /tmp of its own"
+            hidden = [f for f in sandbox.python_folders() if Path(f).is_relative_to(OWN)]
+            if hidden:
+                self.why_slow = f"{hidden[0]} lies in {OWN}, and each fork gets one of its own"
             else:
                 self._start()
 

@@ -168,10 +168,11 @@ def _bounded() -> list[str]:
 
 def _environment() -> list[str]:
     """Read-only binds of the Python that runs us and of its packages."""
-    return [part for path in _python_folders() for part in ("--ro-bind", path, path)]
+    return [part for path in python_folders() for part in ("--ro-bind", path, path)]
 
 
-def _python_folders() -> list[str]:
+def python_folders() -> list[str]:
+    """Where the Python that runs us and its packages lie, apart from the system's."""
     paths = {sys.prefix, sys.base_prefix, sysconfig.get_path("purelib"), sys.exec_prefix}
     paths |= {str(Path(sys.executable).resolve().parent.parent)}
     return sorted(path for path in paths if not path.startswith("/usr/") and path != "/usr")
@@ -188,7 +189,7 @@ def _hidden(stage: Path) -> list[str]:
 def _shown_too_much() -> str | None:
     """A folder that the sandbox must show, and in which the tests or the home folder lie."""
     home = Path(os.path.expanduser("~"))
-    for folder in (*SYSTEM_FOLDERS, *_python_folders()):
+    for folder in (*SYSTEM_FOLDERS, *python_folders()):
         if HERE.is_relative_to(folder) or home.is_relative_to(folder):
             return folder
     return None

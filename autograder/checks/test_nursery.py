@@ -144,6 +144,14 @@ def test_without_a_zygote_each_submission_loads_torch_itself(tiny):
             assert type(worker) is Worker
 
 
+def test_an_environment_that_forks_would_not_see_gets_no_zygote(tiny, monkeypatch):
+    monkeypatch.setattr(sandbox, "python_folders", lambda: ["/opt/python", "/tmp/course/.venv"])
+    with Nursery(tiny, sandbox.Mode("bubblewrap", "for this test")) as nursery:
+        assert not nursery.is_shared and "/tmp/course/.venv lies in /tmp" in nursery.why_slow
+        with nursery.worker() as worker:
+            assert type(worker) is Worker
+
+
 def test_a_zygote_that_is_gone_is_named(nursery):
     worker = nursery.worker()
     worker._address = Path(os.devnull)
