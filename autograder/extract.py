@@ -50,10 +50,11 @@ class Submission:
     """What a learner handed in, reduced to what is graded."""
 
     pieces: tuple[Piece, ...]
-    unwritten: frozenset[str] = frozenset()  # exercises whose stub is untouched
+    unwritten: frozenset[str] = frozenset()  # exercises whose stub still raises
     missing: frozenset[str] = frozenset()  # exercises whose definition is nowhere
     broken: dict[str, str] = field(default_factory=dict)  # exercise -> why its cell can't be read
     uses: dict[str, frozenset[str]] = field(default_factory=dict)  # exercise -> others it calls
+    unreached: frozenset[str] = frozenset()  # of the unwritten: code stands below the raise
 
     def source(self) -> str:
         """All pieces as one module's text."""
@@ -71,7 +72,7 @@ def extract(notebook: bytes, lesson: Lesson) -> Submission:
         UnreadableNotebook: not a notebook.
     """
     cells = [parse(*cell) for cell in code_cells(notebook)]
-    chosen, unwritten, missing, broken = {}, set(), set(), {}
+    chosen, unwritten, unreached, missing, broken = {}, set(), set(), set(), {}
     for exercise in lesson.exercises:
         cell = _find(cells, exercise)
         if cell is None:
@@ -80,8 +81,11 @@ def extract(notebook: bytes, lesson: Lesson) -> Submission:
             broken[exercise.name] = cell.error
         else:
             chosen[_head(exercise.name)] = cell
-            if is_stub(last_definition(cell.nodes, _head(exercise.name)), exercise.name):
+            left = stubs(last_definition(cell.nodes, _head(exercise.name)), exercise.name)
+            if left:
                 unwritten.add(exercise.name)
+            if any(stub.body[-1] is not _raise(stub) for stub in left):
+                unreached.add(exercise.name)
     cells = [*_given(lesson, cells), *cells]
     providers = _providers(cells, chosen)
     pieces = _pieces(cells, _reachable(providers, list(chosen)))
@@ -93,24 +97,31 @@ def extract(notebook: bytes, lesson: Lesson) -> Submission:
         uses[exercise.name] = frozenset(
             other.name for other in lesson.exercises if _head(other.name) in reached
         )
-    return Submission(tuple(pieces), frozenset(unwritten), frozenset(missing), broken, uses)
+    verdicts = frozenset(unwritten), frozenset(missing), broken
+    return Submission(tuple(pieces), *verdicts, uses, frozenset(unreached))
 
 
-def is_stub(node: ast.stmt | None, name: str) -> bool:
-    """Whether the exercise `name`, defined by `node`, still raises NotImplementedError only."""
+def stubs(node: ast.stmt | None, name: str) -> list[ast.FunctionDef]:
+    """The functions of the exercise `name`, defined by `node`, that raise NotImplementedError
+    before they do anything."""
     for part in name.split(".")[1:]:
         node = last_definition(getattr(node, "body", []), part)
     if isinstance(node, ast.ClassDef):
         methods = [child for child in node.body if isinstance(child, ast.FunctionDef)]
-        return any(is_stub(method, method.name) for method in methods)
-    if not isinstance(node, ast.FunctionDef):
-        return False
-    body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
-    if not body or not isinstance(body[0], ast.Raise):
-        return False
-    raised = body[0].exc
+        return [stub for method in methods for stub in stubs(method, method.name)]
+    if not isinstance(node, ast.FunctionDef) or _raise(node) is None:
+        return []
+    raised = _raise(node).exc
     raised = raised.func if isinstance(raised, ast.Call) else raised
-    return isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
+    found = isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
+    return [node] if found else []
+
+
+def _raise(function: ast.FunctionDef) -> ast.Raise | None:
+    """The function's first statement below its docstring, if that is a raise."""
+    documented = ast.get_docstring(function, clean=False) is not None
+    first = function.body[1 if documented else 0 :][:1]
+    return first[0] if first and isinstance(first[0], ast.Raise) else None
 
 
 def _find(cells: list[Cell], exercise: Exercise) -> Cell | None:
@@ -118,7 +129,7 @@ def _find(cells: list[Cell], exercise: Exercise) -> Cell | None:
     head = _head(exercise.name)
     holders = [cell for cell in cells if _gives(cell.nodes, head)]
     holders.sort(key=lambda cell: cell.grade_id == exercise.grade_id)  # stable: its own cells last
-    written = [c for c in holders if not is_stub(last_definition(c.nodes, head), exercise.name)]
+    written = [c for c in holders if not stubs(last_definition(c.nodes, head), exercise.name)]
     unreadable = [
         cell
         for cell in cells

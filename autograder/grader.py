@@ -15,6 +15,10 @@ from autograder.process import Worker
 from autograder.suite import ExerciseResult, Suite, run
 
 PUBLIC_SEED = 20201
+UNREACHED = (
+    "Your code stands below the line `raise NotImplementedError(...)`, where Python stops. "
+    "Delete that line."
+)
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,8 @@ def _stands_on(result: ExerciseResult, wrong: set[str]) -> ExerciseResult:
 
 def _without_running(submission: Submission, exercise: Exercise) -> ExerciseResult | None:
     """The result where no code needs to run to know it."""
+    if exercise.name in submission.unreached:
+        return _zero(exercise, "failed", UNREACHED)
     if exercise.name in submission.unwritten:
         result = _zero(exercise, "failed", "Not yet written.")
         return replace(result, written=False)

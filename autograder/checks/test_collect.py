@@ -13,7 +13,8 @@ import pytest
 
 from autograder.cells import MAX_NOTEBOOK_BYTES
 from autograder.course import unpack
-from autograder.course.collect import CollectError, collect, latest_rows
+from autograder.course.archive import counting_rows
+from autograder.course.collect import CollectError, collect
 from autograder.course.who import Roster, RosterError, is_lesson, origin, student_id
 from autograder.lesson import get_lesson
 
@@ -237,8 +238,14 @@ def test_collecting_again_keeps_what_is_newer_and_every_original(gather, tmp_pat
         (tmp_path / f"download{n}.zip").read_bytes() for n in range(3)
     ]
     with (tmp_path / "course" / "downloaded" / SLUG / "collected.csv").open() as stream:
-        assert [row["counts"] for row in csv.DictReader(stream)] == ["yes", "yes", "no"]
-    assert latest_rows(tmp_path / "course", LESSON)["ann"]["time"] == "2026-11-30 12:00:00 UTC"
+        assert [row["counts"] for row in csv.DictReader(stream)] == ["no", "yes", "no"]
+    assert counting_rows(tmp_path / "course", LESSON)["ann"]["time"] == "2026-11-30 12:00:00 UTC"
+
+
+def test_a_second_collection_misses_only_those_who_never_handed_in(gather, roster):
+    gather({f"Zoë Müller_1_assignsubmission_file_/{SLUG}.ipynb": notebook()}, roster)
+    found = gather({"A_klee2_attempt_2026-11-30-10-00-00_x.ipynb": notebook()}, roster)
+    assert set(found.missing) == {"aberg", "klee1", "oe"}
 
 
 def test_zips_in_zips_and_a_systems_zip_in_a_folder(gather, tmp_path):

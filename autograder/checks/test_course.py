@@ -72,6 +72,22 @@ def test_release_is_the_committed_notebook(trial, released):
     assert [cell.source for cell in made.cells] == [cell.source for cell in released.cells]
 
 
+def test_a_page_names_the_exercises_and_is_one_file(trial):
+    report, course = trial
+    page = (course.folder / "feedback" / "half" / SLUG / f"{SLUG}.html").read_text("utf-8")
+    for row in report.graded["half"]["exercises"]:
+        tag = LESSON.exercise(row["name"]).grade_id
+        said = (
+            rf'<a href="#check-{tag}">{row["name"]}</a></td>\s*<td class="number">{row["points"]}<'
+        )
+        assert re.search(said, page), row
+    assert f"Lesson 1 · {LESSON.title}: {report.graded['half']['score']:g} of" in " ".join(
+        page.split()
+    )
+    images = re.findall(r'<img[^>]*? src="(.{9})', page)
+    assert len(images) > 3 and set(images) == {"data:imag"}
+
+
 def test_nbgrader_commands_work_in_the_folder(trial):
     course = trial[1]
     command = [sys.executable, "-m", "nbgrader", "autograde", SLUG, "--student=blank", "--force"]

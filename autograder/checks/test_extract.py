@@ -70,6 +70,9 @@ def test_copied_moved_and_retagged_cells_cost_nothing(tiny, make_notebook, right
 def test_says_what_is_unwritten_missing_and_broken(tiny, make_notebook):
     submission = extract(make_notebook(("snr", STUB)), tiny)
     assert submission.unwritten == {"snr"} and submission.missing == {"linear_betas"}
+    assert not submission.unreached
+    below = extract(make_notebook(("snr", f"{STUB}\n    return a / (1 - a)")), tiny)
+    assert below.unwritten == below.unreached == {"snr"}
     submission = extract(make_notebook("def snr(a):\n    return a +", STUB), tiny)
     assert "line 2" in submission.broken["snr"]
 

@@ -4,6 +4,7 @@ import csv
 import datetime
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -72,7 +73,8 @@ def test_late_submissions_cost_what_the_course_says(course, tmp_path):
     assert penalty(course, "bob") == 0  # nbgrader's plugin, which takes off nothing
     plugin = 'c.AssignLatePenalties.plugin_class = "autograder.course.late.DailyPenalty"'
     daily = with_settings(course, f"{plugin}\nc.DailyPenalty.percent = 20")
-    daily.autograde(1)
+    said = CliRunner().invoke(app, ["autograde", str(course.folder), "1"]).output
+    assert re.search(r"^ann +10$", said, re.M) and re.search(r"^bob +6  25 h late$", said, re.M)
     assert penalty(daily, "bob") == pytest.approx(4)  # 25 hours are two days: 40 % of 10
     assert penalty(daily, "ann") == 0
     (course.folder / FILE).write_text(before)
@@ -200,13 +202,41 @@ def test_a_changed_test_changes_the_points_when_graded_again(tmp_path):
     assert "50" in again and "60" not in again
 
 
+def refused(*arguments):
+    done = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert done.exit_code == 2 and isinstance(done.exception, SystemExit), done.output
+    return done.output
+
+
 def test_a_url_of_no_database_is_one_sentence(tmp_path):
+    folder, url = tmp_path / "course", "sqlite:////nowhere/at/all.db"
     with cycle.isolated(tmp_path):
-        make_course(tmp_path / "course", [1], db_url="sqlite:////nowhere/at/all.db")
-        arguments = ["export", str(tmp_path / "course"), str(tmp_path / "grades.csv"), "--plain"]
-        done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 2
-    assert "the gradebook cannot be used" in done.output and "unable to open" in done.output
+        said = refused("make", folder, 1, "--db-url", url)
+        assert "the gradebook cannot be used" in said and "unable to open" in said
+        assert not folder.exists()
+        assert "database" in refused("make", folder, 1, "--db-url", "nonsense://")
+        made = make_course(folder, [1])  # a URL that goes wrong later
+        with_settings(made, f"c.CourseDirectory.db_url = {url!r}")
+        assert "unable to open" in refused("export", folder, tmp_path / "grades.csv", "--plain")
+
+
+def test_a_lesson_that_the_course_does_not_hold_is_one_sentence(course, tmp_path):
+    for step, *rest in (
+        ["release"], ["bundle", tmp_path / "to"], ["collect", tmp_path], ["autograde"],
+        ["feedback"], ["report"],
+    ):  # fmt: skip
+        said = refused(step, course.folder, 2, *rest)
+        assert "no lesson 2 yet" in said and f"make {course.folder} 2" in said.replace("\n", " ")
+    assert "1 to 10" in refused("release", course.folder, 11)
+
+
+def test_a_step_that_comes_too_early_names_the_one_before(tmp_path):
+    with cycle.isolated(tmp_path):
+        folder = make_course(tmp_path / "course", [1], trust_submissions=True).folder
+        assert "release it first" in refused("autograde", folder, 1)
+        CliRunner().invoke(app, ["release", str(folder), "1"])
+        assert "collect first" in refused("autograde", folder, 1)
+        assert "autograde first" in refused("feedback", folder, 1)
 
 
 # PostgreSQL

@@ -109,15 +109,17 @@ def autograde(
     Run it again after an interruption: it goes on where it stopped.
     """
     with _said():
-        from autograder.course import cluster, parallel
+        from autograder.course import cluster, parallel, table
 
         course = _course(folder)
         fill = cluster.filler(course.folder, option) if slurm else parallel.fill
         course.autograde(lesson, student, fill)
-        for name, scores in sorted(course.scores(lesson).items()):
-            print(f"{name:30} {sum(scores.values()):5g}")
-        for name, reason in sorted(course.flagged(lesson).items()):
-            print(f"look at {name}: {reason}")
+        rows = table.rows(course, [course.lesson(lesson)])
+        for row in rows:
+            print(table.line(row))
+        for row in rows:
+            if row["flag"]:
+                print(f"look at {row['student']}: {row['flag']}")
 
 
 @app.command()
@@ -189,18 +191,18 @@ def _said() -> Iterator[None]:
     """An error of the course as one message instead of a traceback."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    from autograder.course.database import DatabaseError, plain_reason
     from autograder.course.folder import CourseError
     from autograder.course.late import DueDateError
     from autograder.lesson import LessonError
 
     try:
         yield
-    except (CourseError, DueDateError, LessonError, OSError) as error:
+    except (CourseError, DatabaseError, DueDateError, LessonError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        typer.echo(f"the gradebook cannot be used: {reason}", err=True)
+        typer.echo(f"the gradebook cannot be used: {plain_reason(error)}", err=True)
         raise typer.Exit(2) from None
 
 

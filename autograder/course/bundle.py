@@ -55,7 +55,8 @@ jupyter lab lessons/{folder}/{slug}.ipynb
 ```
 
 - Write the exercises in the notebook. The cell below each exercise holds checks that you can see;
-  run it as often as you like. There are more tests, hidden ones, where your work is graded.
+  run it as often as you like. There are more tests, hidden ones, where your work is graded; here
+  the line `grade("...")` of that cell only says so.
 - The first run of the notebook may download MNIST (about 12 MB) into `data`. The variable
   `T2I_DATA` names another folder, so that all lessons can share one copy.
 - `package/t2i` is the course's package: earlier lessons complete, this lesson's exercises without

@@ -5,7 +5,6 @@ gets the notebook that counts, and `downloaded/<lesson>/collected.csv` says of e
 became of it. Nothing is deleted, and the download itself is not touched.
 """
 
-import csv
 import datetime
 import os
 import shutil
@@ -15,11 +14,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from autograder.course import archive
 from autograder.course.unpack import Found, Reader
 from autograder.course.who import Origin, Roster, is_lesson, origin, student_id
 from autograder.lesson import Lesson
 
-COLUMNS = ("student", "file", "time", "counts", "late", "note")
 STAMP = "%Y-%m-%d %H:%M:%S.%f UTC"
 
 
@@ -49,7 +48,7 @@ class File:
         when = f"{self.when:%Y-%m-%d %H:%M:%S} UTC" if self.when else ""
         words = "yes" if self.counts else "no"
         values = (self.student, self.place, when, words, late, self.note)
-        return dict(zip(COLUMNS, values, strict=True))
+        return dict(zip(archive.COLUMNS, values, strict=True))
 
 
 @dataclass
@@ -95,7 +94,7 @@ def collect(
         except zipfile.BadZipFile as error:
             raise CollectError(f"{download} is neither a folder nor a zip ({error})") from None
         result = _assigned(found, course, lesson, download, roster, zone)
-        _keep(folder, download, result.files)
+        archive.keep(folder, download, result.files)
     return result
 
 
@@ -116,25 +115,21 @@ def _assigned(
         by_student[file.student].append(file)
     result.files += by_student.pop("", [])
     for student, own in sorted(by_student.items()):
-        target = course / "submitted" / student / lesson.slug / f"{lesson.slug}.ipynb"
+        target = _target(course, student, lesson)
         own = _chosen(own, lesson, target)
         result.files += own
         for file in own:
             if file.counts:
                 _write(target, file)
                 result.copies[student] = target
-        if student in result.copies or target.exists():
-            result.missing.pop(student, None)
+    for student in list(result.missing):
+        if _target(course, student, lesson).exists():  # now or from an earlier collection
+            del result.missing[student]
     return result
 
 
-def latest_rows(course: Path, lesson: Lesson) -> dict[str, dict[str, str]]:
-    """For each student, the row of the file that counts, from the last time it was collected."""
-    path = course / "downloaded" / lesson.slug / "collected.csv"
-    if not path.exists():
-        return {}
-    with path.open(encoding="utf-8", newline="") as stream:
-        return {row["student"]: row for row in csv.DictReader(stream) if row["counts"] == "yes"}
+def _target(course: Path, student: str, lesson: Lesson) -> Path:
+    return course / "submitted" / student / lesson.slug / f"{lesson.slug}.ipynb"
 
 
 def _told(found: list[Found], is_zip: bool) -> list[Origin | None]:
@@ -246,26 +241,3 @@ def _stamp(target: Path) -> datetime.datetime | None:
         return datetime.datetime.strptime(text, STAMP).replace(tzinfo=datetime.UTC)
     except (OSError, ValueError):
         return None
-
-
-def _keep(folder: Path, download: Path, files: list[File]) -> None:
-    """Keep the zip, or a folder's notebooks, and the table of what became of all files."""
-    archive = folder / "archive"
-    archive.mkdir(parents=True, exist_ok=True)
-    number = len(list(archive.iterdir())) + 1
-    place = archive / f"{number:03d}_{download.resolve().name}"
-    if download.is_dir():
-        for file in files:
-            if file.found.content is not None:
-                copy = place / file.found.path / (file.found.inside or "")
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file.found.content, copy)
-    else:
-        shutil.copy2(download, place)
-    table = folder / "collected.csv"
-    fresh = not table.exists()
-    with table.open("a", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
-        if fresh:
-            writer.writeheader()
-        writer.writerows(file.row for file in files)

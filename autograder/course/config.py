@@ -29,6 +29,9 @@ c.Autograde.pre_convert_hook = "autograder.course.preprocessors.expect_notebook"
 c.Autograde.sanitize_preprocessors = {sanitize}
 c.Autograde.autograde_preprocessors = {autograde}
 
+# Feedback: nbgrader's page, with the exercises named and the figures in it.
+c.GenerateFeedback.exporter_class = "autograder.course.feedback_page.FeedbackPage"
+
 # Without a sandbox nothing is graded, unless you trust everybody who submits.
 c.SandboxedGrade.trust_submissions = {trust}
 # What a late submission costs. nbgrader's own plugin takes off nothing ("none") or all ("zero").

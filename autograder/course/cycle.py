@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,9 +40,11 @@ class Report:
     files: int = 0
     lines: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    say: Callable[[str], None] = lambda step: None  # told what begins
 
     @contextlib.contextmanager
     def timed(self, step: str) -> Iterator[None]:
+        self.say(f"{step} …")
         start = time.monotonic()
         yield
         self.seconds[step] = time.monotonic() - start
@@ -55,7 +57,7 @@ def main(lesson: int = 1) -> int:
     try:
         chosen = get_lesson(lesson)
         with tempfile.TemporaryDirectory(prefix="t2i-course-") as folder, isolated(Path(folder)):
-            report = run(chosen, Path(folder))
+            report = run(chosen, Path(folder), say=lambda step: console.print(step, style="dim"))
     except LessonError as error:
         console.print(str(error), markup=False)
         return 2
@@ -68,6 +70,7 @@ def run(
     folder: Path,
     trust_submissions: bool | None = None,
     db_url: str | None = None,
+    say: Callable[[str], None] = lambda step: None,
 ) -> Report:
     """The cycle in a folder, which is left as it is for a closer look.
 
@@ -76,10 +79,11 @@ def run(
         folder: an empty folder.
         trust_submissions: by default only where there is no sandbox: these submissions are ours.
         db_url: of the gradebook; by default a file in the course.
+        say: told of each step as it begins.
     """
     if trust_submissions is None:
         trust_submissions = not sandbox.detect().is_sandbox
-    report = Report(lesson)
+    report = Report(lesson, say=say)
     downloads = folder / "downloads"
     with report.timed("generate"):
         write_submissions(lesson, downloads)

@@ -31,6 +31,7 @@ from autograder.course import parallel
 from autograder.course.bundle import write_bundle
 from autograder.course.collect import CollectError, Collection, collect
 from autograder.course.config import FILE, configuration
+from autograder.course.database import expect_server
 from autograder.course.who import Roster, RosterError
 from autograder.lesson import Lesson, get_lesson
 
@@ -59,15 +60,21 @@ def make_course(
         trust_submissions: grade even on a machine without a sandbox.
         seed: where the hidden inputs come from; keep it to yourself.
         db_url: of the gradebook, as SQLAlchemy writes it; by default a file in the folder.
+
+    Raises:
+        LessonError: there is no lesson of a number.
+        DatabaseError: the gradebook's server does not answer; nothing was written then.
     """
-    folder = Path(folder).resolve()
+    folder, lessons = Path(folder).resolve(), [get_lesson(number) for number in lessons]
+    if db_url:
+        expect_server(db_url)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
     if not path.exists():
         text = configuration(course_id, trust_submissions, seed, db_url)
         path.write_text(text, encoding="utf-8")
-    for number in lessons:
-        _write_source(get_lesson(number), folder / "source")
+    for lesson in lessons:
+        _write_source(lesson, folder / "source")
     return Course(folder)
 
 
@@ -88,14 +95,29 @@ class Course:
         directory = CourseDirectory(config=self.config, log=self.log)
         self.api = NbGraderAPI(coursedir=directory, config=self.config, log=self.log)
 
+    def lesson(self, number: int) -> Lesson:
+        """The lesson of that number.
+
+        Raises:
+            LessonError: there is none.
+            CourseError: this course does not hold it.
+        """
+        lesson = get_lesson(number)
+        if not Path(self.folder, self.api.coursedir.source_directory, lesson.slug).is_dir():
+            raise CourseError(
+                f"this course has no lesson {number} yet. It comes with: "
+                f"python -m autograder.course make {self.folder} {number}"
+            )
+        return lesson
+
     def release(self, lesson: int) -> str:
         """Make the student notebook: release/./<lesson>."""
-        slug = get_lesson(lesson).slug
+        slug = self.lesson(lesson).slug
         return self._step("release", self.api.generate_assignment, slug)
 
     def bundle(self, lesson: int, to: Path | str) -> Path:
         """Write what the class gets for a released lesson: a folder, or a zip by its name."""
-        chosen = get_lesson(lesson)
+        chosen = self.lesson(lesson)
         return write_bundle(chosen, self.folder / "release" / chosen.slug, Path(to).resolve())
 
     def collect(
@@ -113,10 +135,11 @@ class Course:
             students: a table of names and ids; by default `students.csv` of the course, if there.
             zone: of the times that a zip tells.
         """
+        chosen = self.lesson(lesson)
         path = Path(students) if students else self.folder / STUDENTS
         try:
             roster = Roster.read(path) if students or path.exists() else None
-            found = collect(self.folder, get_lesson(lesson), Path(downloads), roster, zone)
+            found = collect(self.folder, chosen, Path(downloads), roster, zone)
         except (CollectError, RosterError) as error:
             raise CourseError(f"collect failed: {error}") from None
         if roster is not None:
@@ -137,19 +160,24 @@ class Course:
             student: only this one, or a pattern.
             fill: grades into the cache: on this machine, or as `cluster.fill` on many.
         """
-        chosen = get_lesson(lesson)
+        chosen = self.lesson(lesson)
         try:
             work = parallel.work_of(self, chosen, student)
             fill(work)
             failures = parallel.write_gradebook(self, work, chosen, student)
-        except (parallel.NothingGraded, MissingEntry) as error:
+        except MissingEntry:
+            raise CourseError(f"lesson {lesson} is not released: release it first") from None
+        except parallel.NothingGraded as error:
             raise CourseError(f"autograde failed: {error}") from None
         if failures:
             raise CourseError(f"autograde failed: {' '.join(failures).strip()[-3000:]}")
 
     def feedback(self, lesson: int, student: str = "*") -> str:
         """Make each student's feedback page: feedback/<student>/<lesson>."""
-        slug = get_lesson(lesson).slug
+        slug = self.lesson(lesson).slug
+        if not any(self.folder.glob(f"{self.api.coursedir.autograded_directory}/{student}/{slug}")):
+            who = "" if student == "*" else f" of {student}"
+            raise CourseError(f"no submission{who} of lesson {lesson} is graded: autograde first")
         return self._step("feedback", self.api.generate_feedback, slug, student)
 
     def export(self, to: Path | str) -> Path:

@@ -79,7 +79,8 @@ def submitted(course, slug: str, student: str = "*") -> dict[str, Path]:
     folders = sorted(each for each in root.glob(f"{student}/{slug}") if each.is_dir())
     folders = [each for each in folders if any(each.glob("*.ipynb"))]
     if not folders:
-        raise NothingGraded(f"there is no submission of {slug} by {student} in {root}")
+        who = "" if student == "*" else f" by {student}"
+        raise NothingGraded(f"there is no submission of {slug}{who} in {root}: collect first")
     return {each.parent.name: each / f"{slug}.ipynb" for each in folders}
 
 
@@ -126,13 +127,8 @@ def write_gradebook(course, work: Work, lesson: Lesson, student: str = "*") -> l
     with Journal.open(course, work, slug) as journal, _one_engine():
         left = {name: tickets[str(file)] for name, file in files.items()}
         left = {name: ticket for name, ticket in left.items() if not journal.has(name, ticket)}
-        bar = tqdm.tqdm(
-            left.items(),
-            "writing grades",
-            len(files),
-            initial=len(files) - len(left),
-            disable=len(files) < FEW,
-        )
+        word = "grading" if len(files) < FEW else "writing grades"
+        bar = tqdm.tqdm(left.items(), word, len(files), initial=len(files) - len(left))
         for name, ticket in bar:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SAWarning)  # nbgrader's, about its own gradebook

@@ -187,7 +187,12 @@ def signature(submission: Submission) -> tuple:
             statements.append((text, known))
             for name in _binds(node):
                 bound[name] = _digest(bound[name] + text)
-    verdicts = (submission.unwritten, submission.missing, frozenset(submission.broken.items()))
+    verdicts = (
+        submission.unwritten,
+        submission.unreached,
+        submission.missing,
+        frozenset(submission.broken.items()),
+    )
     return sorted(statements), dict(bound), verdicts
 
 

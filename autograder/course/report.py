@@ -19,7 +19,7 @@ from nbgrader.utils import is_grade
 from autograder.course.causes import NOT_WRITTEN, likely, waits, without_numbers
 from autograder.course.folder import Course, CourseError
 from autograder.course.rebuild import exercise_of
-from autograder.lesson import Exercise, Lesson, get_lesson
+from autograder.lesson import Exercise, Lesson
 from t2i.checkpoint import write_atomically
 
 KINDS = ("right", "wrong, known", "wrong, other", "waits", "not written", "not graded")
@@ -100,7 +100,7 @@ def main(course: Course, lesson: int) -> list[Path]:
     """
     from autograder.course import report_page
 
-    chosen = get_lesson(lesson)
+    chosen = course.lesson(lesson)
     made = gather(course, chosen)
     if not made.points:
         raise CourseError(

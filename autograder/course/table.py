@@ -1,19 +1,20 @@
 """All points as a plain table, for people and for the upload to a learning-management system."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from nbgrader.api import MissingEntry
 
-from autograder.course.collect import latest_rows
+from autograder.course.archive import counting_rows
 from autograder.course.folder import Course
-from autograder.lesson import LESSONS
+from autograder.lesson import LESSONS, Lesson
 
 COLUMNS = ("student", "name", "lesson", "points", "max", "late", "flag")
 FORMULA = ("=", "+", "-", "@", "\t")
 
 
-def rows(course: Course) -> list[dict[str, str]]:
+def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, str]]:
     """One row a student and released lesson, those included who handed in nothing.
 
     `points` is what counts, penalties taken off; `late` the hours after the due date, rounded up,
@@ -22,8 +23,8 @@ def rows(course: Course) -> list[dict[str, str]]:
     found = []
     with course.gradebook() as gradebook:
         known = {each.name: each for each in gradebook.assignments}
-        for lesson in (each for each in LESSONS if each.slug in known):
-            flags, collected = course.flagged(lesson.number), latest_rows(course.folder, lesson)
+        for lesson in (each for each in lessons if each.slug in known):
+            flags, collected = course.flagged(lesson.number), counting_rows(course.folder, lesson)
             for student in gradebook.students:
                 marked = collected.get(student.id, {}).get("late") == "yes"
                 row = {"student": student.id, "lesson": lesson.slug, "flag": ""}
@@ -41,6 +42,12 @@ def rows(course: Course) -> list[dict[str, str]]:
                     row |= {"points": f"{max(0, points):g}", "late": late, "flag": flag}
                 found.append({column: _harmless(row[column]) for column in COLUMNS})
     return found
+
+
+def line(row: dict[str, str]) -> str:
+    """A row for the terminal: the student, the points that count, and how late."""
+    late = {"": "", "yes": "  late"}.get(row["late"], f"  {row['late']} h late")
+    return f"{row['student']:30} {row['points']:>5}{late}"
 
 
 def write(course: Course, to: Path) -> Path:

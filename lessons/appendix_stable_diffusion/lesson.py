@@ -98,7 +98,7 @@ show_sd.bars(billions, "One call of the UNet, in thousand millions of operations
 r"""
 Self-attention has moved up: it has few weights, but 4,096 places look at 4,096 places. At 1024×1024 pixels its share would be sixteen times as large while the convolutions' grows only four times. That is why larger models left it out at the finest level.
 
-In seconds, `make bench-sd` draws with your code and with diffusers by turns, each in a process of its own, and checks that both draw the same.
+In seconds, `make bench-sd` draws with your code and with diffusers by turns, each in a process of its own, and checks that both draw the same. On two cores of an AMD EPYC, with random weights in float32 and 512×512 pixels, one step took 10.3 s with this course's code and 10.8 s with diffusers, decoding 15.7 s and 16.6 s, and both needed 6 GB (the middle of two pictures each, `data/stable_diffusion_bench.json`). Nothing was traded for being readable.
 
 ## 4. The same numbers
 

@@ -115,6 +115,7 @@ class Contest:
         rates: learning rates, for TrainConfig.
         count: pictures that the relations are counted on.
         inference_steps: steps of the sampler there.
+        world: of the scenes, one of WORLDS.
     """
 
     models: dict[str, dict[str, dict]]
@@ -124,6 +125,7 @@ class Contest:
     rates: dict[str, dict[str, float]]
     count: int
     inference_steps: int
+    world: str = "many"
 
     def build(
         self, kind: str, size: str, seed: int = 0, network: type[nn.Module] = JointDiT
@@ -143,8 +145,8 @@ class Contest:
             return JointDenoiser(len(VOCABULARY), kind=network, sample_size=self.side, **arguments)
 
     def batches(self, seed: int = 0) -> SceneBatches:
-        """Scenes of one to three objects, without anything that is held out."""
-        return SceneBatches(self.batch_size, world="many", seed=seed, size=self.side)
+        """Scenes of the contest's world, without anything that is held out."""
+        return SceneBatches(self.batch_size, world=self.world, seed=seed, size=self.side)
 
     def training(self, kind: str, size: str) -> TrainConfig:
         """As many steps as the compute of this size is enough for."""
@@ -217,12 +219,13 @@ CONTESTS = {
             },
             "dit": {"small": _dit(64, 4, 4), "medium": _dit(96, 4, 4), "large": _dit(128, 4, 4)},
         },
-        {"small": 3e12, "medium": 6e12, "large": 12e12},
+        {"small": 3e13, "medium": 6e13, "large": 12e13},
         batch_size=32,
         side=32,
         rates={"unet": MUON, "dit": MUON},
         count=320,
         inference_steps=12,
+        world="pair",  # one thing or two: what small networks can learn in minutes
     ),
     "gpu": Contest(
         {

@@ -75,7 +75,9 @@ def measure(
     model, config = contest.build(kind, size).to(device), contest.training(kind, size)
     per_step = flops_of_step(model, next(contest.batches()))
     count = min(256, 8 * contest.count)
-    unseen, few = measured_scenes(count, contest.side), measured_scenes(16, contest.side)
+    unseen, few = (
+        measured_scenes(number, contest.side, world=contest.world) for number in (count, 16)
+    )
     marks = sorted({max(1, round(config.steps * 0.02 ** (1 - i / 9))) for i in range(POINTS)})
     curve, gates, seconds, begun = [], [], 0.0, time.perf_counter()
     for state in train(model, scene_loss, contest.batches(), config):
@@ -93,7 +95,7 @@ def measure(
     drawn = {}
     for name, split in (("relations", "train"), ("unseen_relations", "heldout_triples")):
         number = contest.count if name == "relations" else contest.count // 2
-        prompts = relation_prompts(number, split)
+        prompts = relation_prompts(number, split, contest.world)
         sampler = (contest.inference_steps, contest.side, GUIDANCE_SCALE)
         drawn[name] = judge_relations(best, prompts, *sampler)
     return {

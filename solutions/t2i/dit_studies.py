@@ -157,10 +157,12 @@ def gate_sizes(model: nn.Module, call: Callable[[], object]) -> dict[str, tuple[
     return found
 
 
-def measured_scenes(count: int, side: int, first: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def measured_scenes(
+    count: int, side: int, first: int = 0, world: str = "many"
+) -> tuple[Tensor, Tensor, Tensor]:
     """Scenes that no training shows (another seed, other handwriting): pictures, tokens, mask."""
     numbers = range(first, first + count)
-    images, captions = scenes(numbers, "train", "many", HELDOUT, side, "test")
+    images, captions = scenes(numbers, "train", world, HELDOUT, side, "test")
     return images, *encode(captions, MAX_LENGTH)
 
 
@@ -191,14 +193,15 @@ def look_on(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Callable[
     return call
 
 
-def relation_prompts(count: int, split: str = "train") -> Specs:
-    """Two-object scenes of the world "many" whose captions tell the relation.
+def relation_prompts(count: int, split: str = "train", world: str = "many") -> Specs:
+    """Two-object scenes whose captions tell the relation.
 
     Args:
         count: how many.
         split: "train", or "heldout_triples" for relations that training never shows.
+        world: one of WORLDS.
     """
-    specs = draw_specs(range(8 * count + 40), split, "many", HELDOUT)
+    specs = draw_specs(range(8 * count + 40), split, world, HELDOUT)
     rows = [i for i in range(len(specs)) if specs.count[i] == 2 and specs.told(i).relation]
     if len(rows) < count:
         raise ValueError(f"of {len(specs)} scenes only {len(rows)} tell a relation of two things")

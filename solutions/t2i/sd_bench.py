@@ -26,6 +26,7 @@ from rich.table import Table
 from safetensors.torch import load_file, save_file
 
 from t2i.checkpoint import write_atomically
+from t2i.recipe_runs import machine
 
 WHO = ("ours", "diffusers")
 PROMPT, NEGATIVE, GUIDANCE = "a red seven above a blue star", "grey", 7.5
@@ -154,7 +155,8 @@ def compare(folder: Path, steps: int, side: int, rounds: int) -> dict:
         rounds: pictures that each draws.
 
     Returns:
-        figures: of each, a list a row of ROWS; largest_difference of latents and of pictures.
+        figures: of each, a list a row of ROWS; largest_difference of latents and of pictures;
+            steps, side and machine.
 
     Raises:
         ValueError: the two do not draw the same.
@@ -174,7 +176,13 @@ def compare(folder: Path, steps: int, side: int, rounds: int) -> dict:
     wrong = {name: far for name, far in difference.items() if not far <= TOLERANCE}
     if wrong:
         raise ValueError(f"The two do not draw the same: they lie {wrong} apart.")
-    return {"figures": figures, "largest_difference": difference, "steps": steps, "side": side}
+    return {
+        "figures": figures,
+        "largest_difference": difference,
+        "steps": steps,
+        "side": side,
+        "machine": machine(torch.device("cpu")),
+    }
 
 
 def show(result: dict) -> None:

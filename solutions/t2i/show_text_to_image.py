@@ -200,7 +200,10 @@ def training_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
         f"{part['images_per_second']:,.0f} pictures a second"
         for name, part in parts.items()
     )
-    return Picture(figure, f"Three falling losses. {told}", told)
+    ways = ", ".join(
+        f"{n} from {p['losses'][0][1]:.2g} to {p['losses'][-1][1]:.2g}" for n, p in parts.items()
+    )
+    return Picture(figure, f"Three losses against their steps: {ways}. {told}", told)
 
 
 def captions_heard(folder: Path = CHECKPOINT) -> Markdown:
