@@ -219,7 +219,7 @@ CONTESTS = {
             },
             "dit": {"small": _dit(64, 4, 4), "medium": _dit(96, 4, 4), "large": _dit(128, 4, 4)},
         },
-        {"small": 3e13, "medium": 6e13, "large": 12e13},
+        {"small": 1.5e13, "medium": 3e13, "large": 6e13},
         batch_size=32,
         side=32,
         rates={"unet": MUON, "dit": MUON},
