@@ -9,6 +9,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from t2i.diffusion import ddpm_step, sample_ddpm
+from t2i.dpm_sde import sample_sde_dpmpp_2m, sde_dpmpp_2m_step
 from t2i.dpm_solver import dpmpp_2m_step, half_log_snr, sample_dpmpp_2m
 from t2i.mixture import Mixture
 from t2i.samplers import (
@@ -189,11 +190,14 @@ def test_every_sample_has_its_own_steps_and_any_shape():
     t_last = torch.tensor([10, 999, 700, 41])
     ddim = ddim_step(x, noise_pred, t, t_prev, LINEAR, 0.5, noise)
     dpm = dpmpp_2m_step(x, noise_pred, t, t_prev, LINEAR, last, t_last)
+    sde = sde_dpmpp_2m_step(x, noise_pred, t, t_prev, LINEAR, noise, last, t_last)
     for i in range(4):
         one = [value[i : i + 1] for value in (x, noise_pred, t, t_prev)]
         assert_equal(ddim[i : i + 1], ddim_step(*one, LINEAR, 0.5, noise[i : i + 1]))
         memory = last[i : i + 1], t_last[i : i + 1]
         assert_equal(dpm[i : i + 1], dpmpp_2m_step(*one, LINEAR, *memory))
+        fresh = noise[i : i + 1]
+        assert_equal(sde[i : i + 1], sde_dpmpp_2m_step(*one, LINEAR, fresh, *memory))
 
 
 def test_on_step_and_the_last_step_without_noise():
@@ -244,10 +248,85 @@ def test_first_order_is_ddim():
 
 def test_zero_terminal_snr():
     ac = torch.cat([COSINE[:-1], torch.zeros(1)])
-    found = sample_dpmpp_2m(
-        network, draw(0), ac, spaced_timesteps(1000, 10), prediction_type="v_prediction"
-    )
-    assert torch.isfinite(found).all()
+    for sample in (sample_dpmpp_2m, sample_sde_dpmpp_2m):
+        found = sample(
+            network, draw(0), ac, spaced_timesteps(1000, 10), prediction_type="v_prediction"
+        )
+        assert torch.isfinite(found).all()
+
+
+# --- SDE-DPM-Solver++(2M)
+
+
+@pytest.mark.parametrize("steps", [2, 14, 15])
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+@pytest.mark.parametrize("clip", [True, False])
+def test_sde_dpmpp_2m_equals_diffusers(clip, prediction_type, spacing, steps):
+    scheduler = DPMSolverMultistepScheduler(
+        algorithm_type="sde-dpmsolver++", prediction_type=prediction_type,
+        timestep_spacing=spacing, thresholding=clip,
+    )  # fmt: skip
+    scheduler.set_timesteps(steps)
+    timesteps = scheduler.timesteps.tolist()
+    x, memory, generator = draw(0), (), torch.Generator().manual_seed(7)
+    for step, step_prev in zip(timesteps, [*timesteps[1:], -1], strict=True):
+        t, t_prev = torch.full((3,), step), torch.full((3,), step_prev)
+        prediction, noise = network(x, t), torch.randn(SHAPE, generator=generator)
+        expected = scheduler.step(prediction, step, x, variance_noise=noise).prev_sample
+        x_0_pred = convert_prediction(prediction, x, t, LINEAR, prediction_type, "sample")
+        x_0_pred = x_0_pred.clamp(-1, 1) if clip else x_0_pred
+        actual = sde_dpmpp_2m_step(x, x_0_pred, t, t_prev, LINEAR, noise, *memory)
+        assert_equal(actual, expected)
+        x, memory = expected, (x_0_pred, t)
+    whole = sample_sde_dpmpp_2m(
+        network, draw(0), LINEAR, scheduler.timesteps, clip, prediction_type,
+        torch.Generator().manual_seed(7),
+    )  # fmt: skip
+    torch.testing.assert_close(whole, x, rtol=1e-3, atol=1e-3 * x.abs().max().item())
+
+
+def test_without_memory_the_sde_step_is_ddpm():
+    t, t_prev = torch.tensor([900, 500, 30]), torch.tensor([400, 499, -1])
+    ac = COSINE.double()
+    x, x_0_pred, noise, noisier = (draw(i, dtype=torch.float64) for i in range(4))
+    noise_pred = convert_prediction(x_0_pred, x, t, ac, "sample", "epsilon")
+    expected = ddim_step(x, noise_pred, t, t_prev, ac, 1.0, noise, clip_sample=False)
+    assert_equal(sde_dpmpp_2m_step(x, x_0_pred, t, t_prev, ac, noise), expected)
+    last = noisier, t + 50  # a memory changes it, but not the step to the clean end
+    found = sde_dpmpp_2m_step(x, x_0_pred, t, t_prev, ac, noise, *last)
+    assert (found - expected)[0].abs().max() > 0.1
+    assert_equal(found[2], x_0_pred[2])
+
+
+@pytest.mark.parametrize("t_last", [None, 700])
+def test_the_sde_step_keeps_one_point_exactly(t_last):
+    """Data that are one point: x_prev must have the mean and the spread of add_noise at t_prev."""
+    point, n, ac = 0.6, 40_000, LINEAR.double()
+    t, t_prev = torch.full((n,), 400), torch.full((n,), 150)
+    x_0 = torch.full((n, 1), point, dtype=torch.float64)
+    x_t = add_noise(x_0, draw(0, n, 1, dtype=torch.float64), t, ac)
+    memory = () if t_last is None else (x_0, torch.full((n,), t_last))
+    noise = draw(1, n, 1, dtype=torch.float64)
+    x_prev = sde_dpmpp_2m_step(x_t, x_0, t, t_prev, ac, noise, *memory)
+    a = ac[150].item()
+    assert abs(x_prev.mean() - a**0.5 * point) < 4 * ((1 - a) / n) ** 0.5
+    assert abs(x_prev.var() / (1 - a) - 1) < 4 * (2 / n) ** 0.5
+    # and of the noise that was in x_t the share e^(-h) is still there: exactly, without any draw
+    smooth = sde_dpmpp_2m_step(x_t, x_0, t, t_prev, ac, torch.zeros_like(x_t), *memory)
+    left = (smooth - a**0.5 * x_0) / (x_t - ac[400].sqrt() * x_0)
+    ratio = ((1 - a) / a) ** 0.5 / ((1 - ac[400]) / ac[400]) ** 0.5
+    expected = ratio * ((1 - a) / (1 - ac[400])) ** 0.5
+    torch.testing.assert_close(left, expected.expand(n, 1))
+
+
+def test_sde_samples_of_gaussian_data_have_its_mean_and_spread():
+    ac, mean, std = COSINE.double(), 0.4, 0.3
+    few = spaced_timesteps(1000, 100)
+    x_T, generator = draw(0, 4000, 1, dtype=torch.float64), torch.Generator().manual_seed(5)
+    found = sample_sde_dpmpp_2m(gaussian(mean, std, ac), x_T, ac, few, False, generator=generator)
+    assert abs(found.mean() - mean) < 0.03 and abs(found.std() - std) < 0.02
+    assert abs(torch.corrcoef(torch.stack([x_T[:, 0], found[:, 0]]))[0, 1]) < 0.1  # forgotten
 
 
 # --- Gaussian data, where the exact noise and the exact road are known
@@ -382,6 +461,12 @@ NAN, TYPES = torch.full((2, 3), math.nan), ("sample", "epsilon")
         ("belong together", lambda: dpmpp_2m_step(X, X, T5, P5, LINEAR, X)),
         ("belong together", lambda: dpmpp_2m_step(X, X, T5, P5, LINEAR, None, T5 + 1)),
         ("t_last must lie", lambda: dpmpp_2m_step(X, X, T5, P5, LINEAR, X, T5)),
+        ("noise .* x_t's", lambda: sde_dpmpp_2m_step(X, X, T5, P5, LINEAR, X[:1])),
+        ("noise must be finite", lambda: sde_dpmpp_2m_step(X, X, T5, P5, LINEAR, NAN)),
+        ("x_0_pred .* x_t's", lambda: sde_dpmpp_2m_step(X, X[:1], T5, P5, LINEAR, X)),
+        ("belong together", lambda: sde_dpmpp_2m_step(X, X, T5, P5, LINEAR, X, X)),
+        ("t_prev must lie", lambda: sde_dpmpp_2m_step(X, X, T5, T5, LINEAR, X)),
+        ("strictly desc", lambda: sample_sde_dpmpp_2m(network, X, LINEAR, torch.tensor([3, 7]))),
         ("strictly desc", lambda: sample_ddim(network, X, LINEAR, torch.tensor([3, 3]))),
         ("strictly desc", lambda: sample_dpmpp_2m(network, X, LINEAR, torch.tensor([3, 7]))),
         ("timesteps must lie", lambda: sample_ddim(network, X, LINEAR, torch.tensor([1000, 7]))),
