@@ -2,9 +2,9 @@
 r"""
 # Lesson 4 · Faster samplers
 
-![Three rows of ten digits, some of them broken, made from the same noise: by DDPM in 1,000 steps, by DDIM in 20 and by DPM-Solver++(2M) in 20.](figures/headline.png)
+![Four rows of ten digits, made from the same noise: by DDPM in 1,000 steps, by DDIM in 20, by DPM-Solver++(2M) in 20 and by its form with fresh noise, DPM++ 2M SDE, in 20. In the second and the third row several digits are broken.](figures/headline.png)
 
-**One network, one noise, three samplers.** The first row took a thousand calls of the network from lesson 3. The others took twenty. Nothing was trained in between: all of the saving is arithmetic, and you are about to write it. Look closely, though: in twenty steps several digits came out broken, and section 9 measures what that costs. (DDPM's row shows other digits because it adds fresh noise on the way.)
+**One network, one noise, four samplers.** The first row took a thousand calls of the network from lesson 3. The others took twenty. Nothing was trained in between: all of the saving is arithmetic, and you are about to write most of it. Look closely, though: in the second and the third row several digits came out broken. Section 9 measures what that costs, and what the fourth row does about it. (The first and the fourth row show other digits because they add fresh noise on the way.)
 
 Three ideas get you there:
 
@@ -551,9 +551,45 @@ show_samplers.quality_picture(lines, ruler.floor, count)
 
 # %% [markdown]
 r"""
+### Two ideas, one empty box
+
+Your three samplers differ in two things only:
+
+| | stands by one guess | follows the last two guesses |
+|---|---|---|
+| the same noise all the way | DDIM ($\eta = 0$) | DPM-Solver++(2M) |
+| fresh noise at every step | DDPM ($\eta = 1$) | ? |
+
+Why would anyone want fresh noise back? Because the network errs a little at every step. A smooth road carries each error along to the end. Fresh noise drowns a part of the picture, and old errors with it; the network looks again (Karras et al. 2022). The price: the fresh noise must be removed, too, and for that a handful of steps is short.
+
+And how does a step that must land at `t_prev` make room for it? **Walk twice as far as asked, then let fresh noise carry you half of the way back.**
+
+![A line with λ growing to the right, and three noisy pictures of a 4 on it. From x_t a long arrow of length 2h goes past x_prev to a clearer picture, further down; from there a shorter green arrow, fresh noise, leads back by h to x_prev.](figures/there_and_back.png)
+
+On the axis of $\lambda$ the step has length $h$. We walk $2h$, to where only $e^{-h}$ times the noise of `t_prev` is left, and fill up:
+
+$$x_{\text{prev}} = \frac{\sqrt{1-\bar\alpha_{\text{prev}}}}{\sqrt{1-\bar\alpha_t}}\,e^{-h}\,x_t + \sqrt{\bar\alpha_{\text{prev}}}\,\big(1-e^{-2h}\big)\;\text{aim} + \sqrt{1-\bar\alpha_{\text{prev}}}\,\sqrt{1-e^{-2h}}\;\text{noise}$$
+
+The aim is the one you wrote. (If it is $\hat x_0$ itself, this is DDPM.) Its authors call this step SDE-DPM-Solver++(2M), many programs "DPM++ 2M SDE"; an SDE, a *stochastic* differential equation, is one with noise in it. You needn't write it, it is given.
+
+**Predict before you run.** Both good ideas at once: at how many steps will the new line lie lowest, and where will it not?
+"""
+
+# %%
+from t2i.dpm_sde import sample_sde_dpmpp_2m
+
+lines["sde_dpmpp_2m"] = {}
+for steps in tqdm(step_counts):
+    few = spaced_timesteps(T, steps)
+    samples = sample_sde_dpmpp_2m(denoiser, x_T, alphas_cumprod, few).cpu()
+    lines["sde_dpmpp_2m"][steps] = [ruler.distance(samples)]
+show_samplers.quality_picture(lines, ruler.floor, count)
+
+# %% [markdown]
+r"""
 And now the big one: more samples, up to all thousand steps, several seeds. It comes from `make measure-samplers`, which takes hours on two cores, so you needn't run it. The next cells show what has been measured so far; your own chart above shows the same things, only more roughly.
 
-**Predict before you look.** At 1,000 steps, will the three lines meet? And will the best of them reach the floor?
+**Predict before you look.** Will the lines meet at the right? And will the best of them reach the floor?
 """
 
 # %%
@@ -566,9 +602,9 @@ show_samplers.headline()
 r"""
 What to look for, in this chart or in your own:
 
-- **At the left edge** all three are far from the floor, and it matters most which one you take.
+- **At the left edge** all four are far from the floor, and it matters most which one you take.
 - **The lines flatten** towards the right. From some number of steps on, more steps hardly help: what is left is not the sampler's error any more but the network's. A better sampler cannot draw better digits than its network knows. That is also why no line reaches the floor.
-- **Who wins depends on the number of steps.** Fresh noise cuts both ways. It must be removed again, for which a handful of steps is short. But it also washes out errors that the network made earlier on the road, while the smooth samplers carry theirs along to the end (Karras et al. 2022). So don't be surprised if DDPM wins at many steps, or even at quite few: a smooth road is exact about the network's *errors* too.
+- **Who wins depends on the number of steps.** With a handful a smooth one wins: there is no time to remove fresh noise again. With more, the noisy ones: they wash out the network's errors, while a smooth road is exact about those, too. Memory helps in both rows of the table, and most where steps are few.
 
 ## 10. What was left out, and where these lines live in real systems
 
@@ -586,6 +622,7 @@ In *diffusers*, which runs Stable Diffusion, your lines look like this:
 | `ddim_step` | `DDIMScheduler.step(…, use_clipped_model_output=True)` |
 | `alpha_bar_at`, at $-1$ | `set_alpha_to_one=True`, `final_sigmas_type="zero"` |
 | `dpmpp_2m_step` | `DPMSolverMultistepScheduler` with its default settings |
+| `sde_dpmpp_2m_step` (given) | the same with `algorithm_type="sde-dpmsolver++"` |
 
 One thing in there is worth knowing: diffusers' DDIM always steps down by $\lfloor T/N\rfloor$, whatever the spacing. With linspace its strides don't quite fit its own list of steps; ours go from each step of the list to the next.
 
@@ -625,7 +662,7 @@ r"""
 ## The papers
 
 - Song, Meng, Ermon 2021, *Denoising diffusion implicit models*, [arXiv:2010.02502](https://arxiv.org/abs/2010.02502): DDIM. Equation 12 is your step, equation 16 your σ.
-- Lu et al. 2022, *DPM-Solver++*, [arXiv:2211.01095](https://arxiv.org/abs/2211.01095): algorithm 2 is your second loop. Their $M$ and $r$ are our steps and $h_{\text{last}}/h$.
+- Lu et al. 2022, *DPM-Solver++*, [arXiv:2211.01095](https://arxiv.org/abs/2211.01095): algorithm 2 is your second loop. Their $M$ and $r$ are our steps and $h_{\text{last}}/h$. The form with fresh noise is theirs, too.
 - Salimans, Ho 2022, *Progressive distillation for fast sampling of diffusion models*, [arXiv:2202.00512](https://arxiv.org/abs/2202.00512): where $v$ comes from, in appendix D.
 - Lin et al. 2023, *Common diffusion noise schedules and sample steps are flawed*, [arXiv:2305.08891](https://arxiv.org/abs/2305.08891): table 2 has the three spacings.
 - Karras et al. 2022, *Elucidating the design space of diffusion-based generative models*, [arXiv:2206.00364](https://arxiv.org/abs/2206.00364): the art of choosing steps.

@@ -14,11 +14,12 @@ from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
-from t2i import dpm_solver, samplers, show, show_samplers
+from t2i import dpm_sde, dpm_solver, samplers, show, show_samplers
+from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
 from t2i.mixture import Mixture
 from t2i.recipes import load_ddpm
-from t2i.schedules import alphas_cumprod, cosine_betas
+from t2i.schedules import add_noise, alphas_cumprod, cosine_betas
 
 FIGURES = Path(__file__).parent / "figures"
 AC = alphas_cumprod(cosine_betas(1000))
@@ -31,14 +32,16 @@ def noise(count: int, seed: int) -> Tensor:
 
 
 def headline() -> show.Picture:
-    """The same noise through three samplers."""
+    """The same noise through four samplers."""
     model, _ = load_ddpm()
     x_T = noise(10, seed=3)
     slow = sample_ddpm(model, x_T, AC, torch.Generator().manual_seed(4))
+    fresh = {"generator": torch.Generator().manual_seed(4)}
     rows = {
         "DDPM,\n1,000 steps": slow,
         "DDIM,\n20 steps": samplers.sample_ddim(model, x_T, AC, FEW),
         "DPM++ 2M,\n20 steps": dpm_solver.sample_dpmpp_2m(model, x_T, AC, FEW),
+        "DPM++ 2M\nSDE, 20 steps": dpm_sde.sample_sde_dpmpp_2m(model, x_T, AC, FEW, **fresh),
     }
     return show.film_strip(rows, alt="")
 
@@ -178,6 +181,39 @@ def heading() -> show.Picture:
     return show.Picture(figure, "")
 
 
+# --- further down than asked, and back
+
+
+def there_and_back() -> show.Picture:
+    """A step of length h in λ, with fresh noise: twice as far down, then h back up."""
+    lam = dpm_solver.half_log_snr(AC.double())
+    digit = mnist("test")[0][4:5]
+    t, t_prev, below = (torch.tensor([(lam - place).abs().argmin()]) for place in (-1.2, 0, 1.2))
+    x_t = add_noise(digit, noise(1, 0), t, AC)
+    further = add_noise(digit, noise(1, 0), below, AC)
+    x_prev = dpm_sde.sde_dpmpp_2m_step(x_t, digit, t, t_prev, AC, noise(1, 1))
+    figure, (axes,) = show.panels(1, 1, 8, 2.8)
+    axes.set(xlim=(-1, 11), ylim=(-1.5, 2.6), aspect="equal")
+    axes.axis("off")
+    axes.plot([-0.8, 10.8], [0, 0], color=show.GREY, lw=1)
+    shown = ((1, x_t, "$x_t$"), (5, x_prev, r"$x_{\mathrm{prev}}$"), (9, further, "further"))
+    for place, image, name in shown:
+        box = (place - 0.85, place + 0.85, 0.75, 2.45)
+        axes.imshow(image[0, 0], cmap="gray", vmin=-1.5, vmax=1.5, extent=box, zorder=3)
+        axes.plot(place, 0, "o", color=show.BLACK, ms=7, zorder=4)
+        axes.text(place, 0.2, name, fontsize=12, ha="center")
+    bend = {"arrowstyle": "-|>,head_width=0.3,head_length=0.6", "shrinkA": 4, "shrinkB": 4}
+    for ends, colour, rad in (((1, 9), show.VERMILLION, 0.24), ((9, 5), show.GREEN, -0.22)):
+        (start, end), how = ends, f"arc3,rad={rad}"
+        how = bend | {"color": colour, "lw": 2.5, "connectionstyle": how}
+        axes.annotate("", (end, 0), (start, 0), arrowprops=how, zorder=2)
+    words = {"ha": "center", "fontsize": 11}
+    axes.text(5, -1.35, "walk twice as far as asked: 2h", color=show.VERMILLION, **words)
+    axes.text(7.05, 0.2, "fresh noise: h back", color=show.GREEN, **words)
+    axes.text(10.8, -0.35, "λ", **words)
+    return show.Picture(figure, "")
+
+
 def quality() -> show.Picture | None:
     picture = show_samplers.reference_chart()
     return picture if isinstance(picture, show.Picture) else print(show_samplers.MISSING)
@@ -187,7 +223,7 @@ def main() -> None:
     """Draw all figures, or those whose names are given."""
     FIGURES.mkdir(exist_ok=True)
     wanted = sys.argv[1:]
-    for draw in (circle, ddim_step, heading, headline, quality):
+    for draw in (circle, ddim_step, heading, headline, there_and_back, quality):
         if not wanted or draw.__name__ in wanted:
             picture = draw()
             if picture is not None:

@@ -21,6 +21,7 @@ from t2i.batches import stream_seed
 from t2i.checkpoint import CheckpointError, digest, load_into, load_tensors, write_atomically
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
+from t2i.dpm_sde import sample_sde_dpmpp_2m
 from t2i.dpm_solver import sample_dpmpp_2m
 from t2i.lesson import tier
 from t2i.metrics import digit_features, frechet_distance, recognisability
@@ -31,7 +32,9 @@ from t2i.samplers import sample_ddim, spaced_timesteps
 
 RESULTS = DATA / "samplers_cpu.json"
 STEPS = (5, 10, 20, 50, 250, 1000)
-SAMPLERS = ("dpmpp_2m", "ddim", "ddpm")  # ddpm, respaced, is DDIM with eta = 1 (a test proves it)
+SMOOTH = ("dpmpp_2m", "ddim")
+NOISY = ("ddpm", "sde_dpmpp_2m")  # ddpm, respaced, is DDIM with eta = 1 (a test proves it)
+SAMPLERS = SMOOTH + NOISY
 OTHER_SPACINGS, OTHER_STEPS = ("leading", "linspace"), (5, 10, 20)  # the rest is "trailing"
 BATCH = 250
 
@@ -62,7 +65,7 @@ def cells(samplers: tuple[str, ...], steps: tuple[int, ...], seeds: int) -> list
     return [
         cell
         for cell in found
-        if cell.spacing == "trailing" or (cell.steps in OTHER_STEPS and cell.sampler != "ddpm")
+        if cell.spacing == "trailing" or (cell.steps in OTHER_STEPS and cell.sampler in SMOOTH)
     ]
 
 
@@ -71,11 +74,12 @@ def draw(sampler: str, model: FoldedUNet, timesteps: Tensor, x_T: Tensor, seed: 
     """Samples by one sampler through the given steps, the network in `fastest_precision`.
 
     Args:
-        sampler: "ddpm" (lesson 3's, on the schedule of these steps alone), "ddim", "dpmpp_2m".
+        sampler: "ddpm" (lesson 3's, on the schedule of these steps alone), "ddim", "dpmpp_2m",
+            "sde_dpmpp_2m".
         model: called as model(x_t, t), knows its schedule as model.alphas_cumprod.
         timesteps: (N,) int64, descending.
         x_T: (B, C, H, W) noise to start from.
-        seed: of DDPM's fresh noise.
+        seed: of the fresh noise that ddpm and sde_dpmpp_2m add.
 
     Raises:
         ValueError: an unknown sampler.
@@ -88,10 +92,12 @@ def draw(sampler: str, model: FoldedUNet, timesteps: Tensor, x_T: Tensor, seed: 
             return sample_ddim(model, x_T, ac, timesteps, **watch)
         if sampler == "dpmpp_2m":
             return sample_dpmpp_2m(model, x_T, ac, timesteps, **watch)
-        if sampler != "ddpm":
+        if sampler not in NOISY:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
-        rising = timesteps.flip(0).to(x_T.device)
         generator = torch.Generator(x_T.device).manual_seed(seed)
+        if sampler == "sde_dpmpp_2m":
+            return sample_sde_dpmpp_2m(model, x_T, ac, timesteps, generator=generator, **watch)
+        rising = timesteps.flip(0).to(x_T.device)
         few = ac[rising]
         return sample_ddpm(lambda x, t: model(x, rising[t]), x_T, few, generator, **watch)
 

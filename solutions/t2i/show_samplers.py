@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from statistics import mean
 
 import torch
 from IPython.display import Markdown
@@ -26,8 +27,15 @@ NAMES = {
     "ddpm": "DDPM, respaced (= DDIM, η = 1)",
     "ddim": "DDIM (η = 0)",
     "dpmpp_2m": "DPM-Solver++(2M)",
+    "sde_dpmpp_2m": "SDE-DPM-Solver++(2M)",
 }
-LOOKS = {"ddpm": (ORANGE, "-.", "s"), "ddim": (BLUE, "--", "o"), "dpmpp_2m": (VERMILLION, "-", "D")}
+LOOKS = {
+    "ddpm": (ORANGE, "-.", "s"),
+    "ddim": (BLUE, "--", "o"),
+    "dpmpp_2m": (VERMILLION, "-", "D"),
+    "sde_dpmpp_2m": (GREEN, (0, (5, 1, 1, 1, 1, 1)), "^"),
+}
+AIM = 1.1  # at most this many times the Fréchet distance of DDPM's 1,000 steps
 COMMAND = "make measure-samplers"
 MISSING = f"Nobody has measured the samplers on this network yet: `{COMMAND}` does."
 
@@ -181,7 +189,7 @@ def quality_picture(
     """Fréchet distance against the number of steps, a line a sampler, the floor dashed.
 
     Args:
-        lines: sampler ("ddpm", "ddim", "dpmpp_2m") to steps to one distance a seed.
+        lines: sampler (one of NAMES) to steps to one distance a seed.
         floor: the distance of as many real digits.
         n: samples in each crowd.
         caption: what else to say.
@@ -189,9 +197,9 @@ def quality_picture(
     figure, (axes,) = panels(1, 1, 8, 3.8)
     for sampler, points in lines.items():
         colour, dashes, marker = LOOKS[sampler]
-        middle = [sum(values) / len(values) for values in points.values()]
-        steps = list(points)
-        axes.plot(steps, middle, dashes, marker=marker, color=colour, lw=2, label=NAMES[sampler])
+        middle, steps = [mean(values) for values in points.values()], list(points)
+        how = {"ls": dashes, "marker": marker, "color": colour, "lw": 2}
+        axes.plot(steps, middle, label=NAMES[sampler], **how)
         low, high = ([pick(values) for values in points.values()] for pick in (min, max))
         axes.fill_between(steps, low, high, color=colour, alpha=0.25, lw=0)
     axes.axhline(floor, color=BLACK, lw=1.2, ls=":", label="floor: as many real digits")
@@ -217,7 +225,7 @@ def _in_words(lines: Mapping[str, Mapping[int, Sequence[float]]]) -> str:
     """The first and the last point of each line, for those who cannot see it."""
     parts = []
     for name, points in lines.items():
-        ends = [(steps, sum(v) / len(v)) for steps, v in points.items()]
+        ends = [(steps, mean(values)) for steps, values in points.items()]
         parts += [f"{name}: " + ", ".join(f"{d:.1f} at {s} steps" for s, d in (ends[0], ends[-1]))]
     return "; ".join(parts) + "."
 
@@ -230,33 +238,43 @@ def reference_chart() -> Picture | Markdown:
     if not lines:
         return Markdown(MISSING)
     seeds = max(len(values) for points in lines.values() for values in points.values())
-    floor = sum(known["floor"].values()) / len(known["floor"])
+    floor = mean(known["floor"].values())
     caption = f"Bands: from the lowest to the highest of {seeds} seeds." if seeds > 1 else ""
     return quality_picture(lines, floor, known["n"], f"{caption} {known['machine']}.")
 
 
 def headline() -> Markdown:
-    """How 20 steps of DPM-Solver++(2M) compare with DDPM's 1000, in one sentence."""
+    """How 20 steps of DPM-Solver++(2M), smooth and with fresh noise, compare with DDPM's 1,000."""
     known = results()
-    fast, slow = measured(known, "dpmpp_2m").get(20), measured(known, "ddpm").get(1000)
     if not known:
         return Markdown(MISSING)
-    if not fast or not slow:
+    slow = measured(known, "ddpm").get(1000)
+    fast = {name: measured(known, name).get(20) for name in ("dpmpp_2m", "sde_dpmpp_2m")}
+    if not slow or not all(fast.values()):
         return Markdown(
-            "20 steps of DPM-Solver++(2M) and 1,000 steps of DDPM have not both been measured yet: "
-            f"`{COMMAND}` goes on where it stopped."
+            "20 steps of both forms of DPM-Solver++(2M) and 1,000 steps of DDPM have not all been "
+            f"measured yet: `{COMMAND}` goes on where it stopped."
         )
-    a, b = sum(fast) / len(fast), sum(slow) / len(slow)
-    verdict = "**reached**" if a <= 1.1 * b else "**not reached**"
-    more = f"{abs(a / b - 1):.0%} {'more' if a > b else 'less'}"
-    spread = "" if len(fast) < 2 else f" ({min(fast):.2f} to {max(fast):.2f} over the seeds)"
-    spread_slow = "" if len(slow) < 2 else f" ({min(slow):.2f} to {max(slow):.2f})"
-    floor = sum(known["floor"].values()) / len(known["floor"])
-    return Markdown(
-        f"20 steps of DPM-Solver++(2M): Fréchet distance {a:.2f}{spread}. 1,000 steps of DDPM: "
-        f"{b:.2f}{spread_slow}. That is {more}, with a fiftieth of the work. Our aim, at most "
-        f"10 % more, is {verdict}. The floor is {floor:.2f}; {known['n']:,} samples each."
+    rows = [f"| DDPM, 1,000 steps | {_with_range(slow)} | | |"]
+    for name, values in fast.items():
+        ratio = mean(values) / mean(slow)
+        more = f"{100 * abs(ratio - 1):.0f} % {'more' if ratio > 1 else 'less'}"
+        verdict = "**reached**" if ratio <= AIM else "**not reached**"
+        rows.append(f"| {NAMES[name]}, 20 steps | {_with_range(values)} | {more} | {verdict} |")
+    head = (
+        f"| | Fréchet distance | against DDPM | our aim, at most {100 * (AIM - 1):.0f} % more |\n"
     )
+    return Markdown(
+        head + "|---|---|---|---|\n" + "\n".join(rows) + "\n\nTwenty steps are a fiftieth of the "
+        f"work. The floor is {mean(known['floor'].values()):.2f}; {known['n']:,} samples each, and "
+        "in brackets the lowest and the highest of the seeds."
+    )
+
+
+def _with_range(values: Sequence[float]) -> str:
+    """The mean over the seeds, and how far they lie apart."""
+    apart = f"{min(values):.2f} to {max(values):.2f}" if len(values) > 1 else "one seed"
+    return f"{mean(values):.2f} ({apart})"
 
 
 def spacing_table() -> Markdown:
@@ -269,7 +287,7 @@ def spacing_table() -> Markdown:
         }
         for steps in columns["leading"]:
             if all(steps in points for points in columns.values()):
-                values = [sum(points[steps]) / len(points[steps]) for points in columns.values()]
+                values = [mean(points[steps]) for points in columns.values()]
                 best = min(values)
                 cells = [f"**{v:.1f}**" if v == best else f"{v:.1f}" for v in values]
                 rows.append(f"| {NAMES[sampler]}, {steps} steps | {' | '.join(cells)} |")
