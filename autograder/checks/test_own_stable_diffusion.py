@@ -75,20 +75,16 @@ def run(arguments: list, package: Path | None = None) -> str:
     return done.stdout
 
 
-def test_it_draws_what_diffusers_draws(package, request):
+def test_it_draws_what_diffusers_draws(package):
     where = run(["-c", "import t2i.samplers as s; print(s.__file__)"], package).strip()
     assert where == str(package / "t2i" / "samplers.py")
-    named = TESTS
-    if request.node.callspec.params["package"] != "the reference's":
-        named = TESTS[:1]  # a learner may call LabelEmbedding's table otherwise: no file fits then
-    tests = [REPOSITORY / "solutions" / "tests" / name for name in named]
+    tests = [REPOSITORY / "solutions" / "tests" / name for name in TESTS]
     said = run(["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], package)
     assert " passed" in said and "skipped" not in said
 
 
-def test_it_does_so_at_the_true_sizes(package, request):
-    chosen = "not dit" if request.node.callspec.params["package"] != "the reference's" else ""
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--all", "-k", chosen]
+def test_it_does_so_at_the_true_sizes(package):
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--all"]
     said = run(["-m", "pytest", *options, TRUE_SIZES], package)
     assert " passed" in said and "skipped" not in said
 

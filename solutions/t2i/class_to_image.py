@@ -101,7 +101,7 @@ class ClassToImage:
             self.predict,
             z_T.to(device),
             torch.tensor(labels, device=device),
-            self.transformer.labels.null,
+            self.transformer.null,
             self.schedule.alphas_cumprod,
             self.schedule.timesteps("ddim", num_inference_steps),
             guidance_scale,

@@ -176,6 +176,7 @@ class DiT(nn.Module):
         table = sincos_position_embedding_2d(dim, *grid)
         self.register_buffer("positions", table, persistent=False)  # (N, dim)
         self.time_mlp = nn.Sequential(nn.Linear(256, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.null = num_classes
         self.labels = LabelEmbedding(num_classes, dim)
         self.blocks = nn.ModuleList(DiTBlock(dim, num_heads, norm_eps) for _ in range(depth))
         self.final = FinalLayer(dim, patch_size**2 * (out_channels or in_channels))

@@ -4,10 +4,11 @@
     ours = dit_from_config(theirs.config)
     ours.load_state_dict(dit_state_dict(theirs.state_dict()))
 
-Nearly every number is copied as it is. Three things are not only renamed: the first layer, which
+Nearly every number is copied as it is. Four things are not only renamed: the first layer, which
 is a convolution there and a linear layer over patches here; the embedding of time and class, which
-there lies in each block (with the same numbers everywhere) and here once; and the last block's
-norm of the words, which there has the scale before the shift.
+there lies in each block (with the same numbers everywhere) and here once; the table of the classes,
+which lies as the writer of lesson 5's LabelEmbedding wanted; and the last block's norm of the
+words, which there has the scale before the shift.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from t2i.dit import DiT
 from t2i.folders import FilesError, filled, read_folder
+from t2i.guidance import LabelEmbedding
 from t2i.patches import sincos_position_embedding_2d
 
 # The sizes of DiT-XL/2 for 256 × 256 pixels, as they stand in its config.json.
@@ -38,7 +40,7 @@ DIT_XL_2 = {
 EMBEDDING = {
     "timestep_embedder.linear_1": "time_mlp.0",
     "timestep_embedder.linear_2": "time_mlp.2",
-    "class_embedder.embedding_table": "labels.table",
+    "class_embedder.embedding_table": "labels",
 }
 OUTSIDE = {"proj_out_1": "final.modulation.1", "proj_out_2": "final.patch_out"}
 BLOCK = {
@@ -141,7 +143,8 @@ def dit_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Raises:
         KeyError: a tensor that our DiT has no place for.
-        ValueError: the blocks embed time and class each in its own way; ours does it once.
+        ValueError: the blocks embed time and class each in its own way; ours does it once. Or the
+            table of the classes does not fit, as in labels_state_dict.
     """
     renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -162,7 +165,45 @@ def dit_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                     raise ValueError(f"{name} differs from the first block's: ours has one alone")
             else:
                 renamed[f"blocks.{number}.{BLOCK[inside]}.{parameter}"] = tensor
+    table = renamed.pop("labels.weight", None)
+    if table is not None:
+        renamed |= {f"labels.{name}": part for name, part in labels_state_dict(table).items()}
     return renamed
+
+
+def labels_state_dict(table: Tensor) -> dict[str, Tensor]:
+    """The vectors of all classes under the names of LabelEmbedding, whatever these are.
+
+    Lesson 5 asks for a vector for each class and leaves open what the weights are called and how
+    they lie. So its weights are numbered: each vector that it gives then tells which weights it is
+    made of.
+
+    Args:
+        table: (num_classes + 1, dim), the null class last.
+
+    Raises:
+        ValueError: it is no table, or LabelEmbedding's vectors are not simply its weights.
+    """
+    if table.ndim != 2:
+        raise ValueError(f"the classes' table must be (classes, dim), got {tuple(table.shape)}")
+    with torch.random.fork_rng(devices=[]):  # its random start is not used
+        labels = LabelEmbedding(len(table) - 1, table.shape[1]).eval()
+    own = labels.state_dict()
+    counts = [weights.numel() for weights in own.values()]
+
+    def as_own(flat: Tensor) -> dict[str, Tensor]:
+        parts = zip(own.items(), flat.split(counts), strict=True)
+        return {name: part.view_as(weights) for (name, weights), part in parts}
+
+    if sum(counts) == table.numel():
+        numbers = torch.arange(table.numel()).float()  # exact up to 2²⁴
+        labels.load_state_dict(as_own(numbers))
+        with torch.no_grad():
+            weight_of = labels(torch.arange(len(table))).flatten()  # for each entry of the table
+        entry_of = weight_of.argsort()  # for each weight
+        if torch.equal(weight_of[entry_of], numbers):
+            return as_own(table.flatten()[entry_of])
+    raise ValueError("LabelEmbedding's vectors are not just its weights, so no table fits into it")
 
 
 def share_embedding(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -88,7 +88,7 @@ def key_table(part: str, state: Mapping[str, Tensor]) -> list[tuple[str, str, tu
     convert = PARTS[part][2]
     rows = []
     for theirs, tensor in state.items():
-        ((ours, _),) = renamed({theirs: tensor}, convert).items()
+        ours = ", ".join(renamed({theirs: tensor}, convert))
         rows.append((theirs, ours, tuple(tensor.shape)))
     return rows
 

@@ -6,13 +6,22 @@ import shutil
 import diffusers
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import pil_to_tensor
 
 from t2i.class_to_image import ClassToImage
-from t2i.dit_files import DIT_XL_2, dit_from_config, dit_state_dict, load_dit, share_embedding
+from t2i.dit_files import (
+    DIT_XL_2,
+    dit_from_config,
+    dit_state_dict,
+    labels_state_dict,
+    load_dit,
+    share_embedding,
+)
 from t2i.folders import FilesError
 from t2i.sd_random import TINY
+from t2i.sd_weights import key_table
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 SMALL = DIT_XL_2 | {
@@ -21,6 +30,57 @@ SMALL = DIT_XL_2 | {
     "num_layers": 3,
     "sample_size": 8,
 }
+
+
+class Vectors(torch.nn.Module):
+    """The table under another name."""
+
+    def __init__(self, num_classes, dim):
+        super().__init__()
+        self.vectors = torch.nn.Parameter(torch.randn(num_classes + 1, dim))
+
+    def forward(self, label):
+        return self.vectors[label]
+
+
+class Columns(torch.nn.Module):
+    """The table lying on its side."""
+
+    def __init__(self, num_classes, dim):
+        super().__init__()
+        self.rows = num_classes + 1
+        self.to_vector = torch.nn.Linear(self.rows, dim, bias=False)
+
+    def forward(self, label):
+        return self.to_vector(F.one_hot(label, self.rows).float())
+
+
+class NullApart(torch.nn.Module):
+    """The table in two pieces, the last row first."""
+
+    def __init__(self, num_classes, dim):
+        super().__init__()
+        self.nothing = torch.nn.Parameter(torch.randn(dim))
+        self.classes = torch.nn.Embedding(num_classes, dim)
+
+    def forward(self, label):
+        is_null = label == self.classes.num_embeddings
+        vectors = self.classes(label.masked_fill(is_null, 0))
+        return torch.where(is_null[:, None], self.nothing, vectors)
+
+
+class Subclass(torch.nn.Embedding):
+    """The table itself."""
+
+    def __init__(self, num_classes, dim):
+        super().__init__(num_classes + 1, dim)
+
+
+class Scaled(Vectors):
+    """Its vectors are not its weights."""
+
+    def forward(self, label):
+        return 8 * self.vectors[label]
 
 
 def scattered(module: torch.nn.Module, seed: int = 3) -> torch.nn.Module:
@@ -50,6 +110,11 @@ def folder(request, theirs, tmp_path):
     return tmp_path
 
 
+def saved(pipe, path):
+    pipe.save_pretrained(path)
+    return path
+
+
 @torch.no_grad()
 def test_one_call_and_the_pictures_equal_diffusers(folder, theirs):
     ours = ClassToImage.from_pretrained(folder)
@@ -68,6 +133,30 @@ def test_one_call_and_the_pictures_equal_diffusers(folder, theirs):
             levels = pil_to_tensor(mine).int() - pil_to_tensor(other).int()
             assert mine.size == (16, 16) and levels.abs().max() <= 1
         assert pil_to_tensor(drawn[0]).float().std() > 2
+
+
+@pytest.mark.parametrize("labels", [Vectors, Columns, NullApart, Subclass])
+@torch.no_grad()
+def test_lesson_5s_table_may_be_called_anything_and_lie_anyhow(
+    labels, theirs, tmp_path, monkeypatch
+):
+    for module in ("dit", "dit_files"):
+        monkeypatch.setattr(f"t2i.{module}.LabelEmbedding", labels)
+    test_one_call_and_the_pictures_equal_diffusers(saved(theirs, tmp_path), theirs)
+    state = theirs.transformer.state_dict()
+    names = dict(load_dit(tmp_path / "transformer").labels.named_parameters())
+    table = "transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight"
+    ((_, told, _),) = key_table("transformer", {table: state[table]})
+    assert told.split(", ") == [f"labels.{name}" for name in names]
+
+
+def test_a_table_that_does_not_fit_is_named(theirs, tmp_path, monkeypatch):
+    saved(theirs, tmp_path)
+    monkeypatch.setattr("t2i.dit_files.LabelEmbedding", Scaled)
+    with pytest.raises(FilesError, match="LabelEmbedding's vectors are not just its weights"):
+        load_dit(tmp_path / "transformer")
+    with pytest.raises(ValueError, match="must be .classes, dim., got .5,."):
+        labels_state_dict(torch.zeros(5))
 
 
 def test_the_true_sizes_fit_tensor_by_tensor():
