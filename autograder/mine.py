@@ -1,6 +1,7 @@
 """The learner's own package: a copy of the reference with what passed in its place."""
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -117,17 +118,35 @@ def own_modules(
     owned: dict[str, list[str]] = {}
     if any(counts[each.number] == len(each.exercises) for each in earlier):
         owned = _owned(target, results, package, lessons)
-    files, words = {}, []
+    files, standing = {}, []
     for lesson in earlier:
         total, count = len(lesson.exercises), counts[lesson.number]
         if len(owned.get(str(lesson.number), [])) == total == count:
             files |= {name: target / "t2i" / f"{name}.py" for name in lesson.modules}
-            words.append(f"your own lesson {lesson.number} ({count} of {total})")
+            standing.append((lesson.number, "your own", f"{count} of {total}"))
         else:
             recorded = progress.read(lesson, results) is not None
             yours = f"yours: {count} of {total} passed" if recorded else "yours: not graded yet"
-            words.append(f"the reference's lesson {lesson.number} ({yours})")
-    return files, ", ".join(words)
+            standing.append((lesson.number, "the reference's", yours))
+    return files, _told(standing)
+
+
+def _told(standing: list[tuple[int, str, str]]) -> str:
+    """Number, whose, and how far of each lesson, as one sentence; the like ones in a row as one."""
+
+    def kind(each: tuple[int, str, str]) -> tuple[str, str]:
+        return each[1], "" if each[1] == "your own" else each[2]
+
+    words = []
+    for (whose, _), group in itertools.groupby(standing, kind):
+        numbers, _, how = zip(*group, strict=True)
+        if len(numbers) == 1:
+            words.append(f"{whose} lesson {numbers[0]} ({how[0]})")
+        else:
+            far = "all passed" if whose == "your own" else how[0]
+            between = "and" if len(numbers) == 2 else "to"
+            words.append(f"{whose} lessons {numbers[0]} {between} {numbers[-1]} ({far})")
+    return ", ".join(words)
 
 
 def main() -> int:

@@ -61,7 +61,7 @@ def test_start_says_what_it_runs_on_and_gives_grade_and_quiz(shell, capsys):
     assert lines[0] == "Lesson 3 · DDPM on MNIST"
     assert lines[1].startswith("Tier: cpu (T2I_TIER), ") and "thread" in lines[1]
     assert lines[2].startswith("Data: ")
-    assert lines[3].startswith("Lesson 3 stands on: the reference's lesson 1 (yours: not graded")
+    assert lines[3].startswith("Lesson 3 stands on: the reference's lessons 1 and 2 (yours: not")
     assert shell.user_ns == {"grade": lesson.grade, "quiz": lesson.quiz}
 
 

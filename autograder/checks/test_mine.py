@@ -261,6 +261,17 @@ def test_a_lesson_counts_as_own_only_when_all_of_it_passed(space):
     assert "return 2" in files["schedules"].read_text()
 
 
+def test_like_lessons_in_a_row_are_told_as_one():
+    unseen, ours, theirs = "yours: not graded yet", "your own", "the reference's"
+    standing = [(1, ours, "6 of 6"), (2, ours, "7 of 7"), (3, theirs, "yours: 1 of 5 passed")]
+    standing += [(number, theirs, unseen) for number in (4, 5, 6)] + [(7, ours, "7 of 7")]
+    assert mine._told(standing) == (
+        "your own lessons 1 and 2 (all passed), the reference's lesson 3 (yours: 1 of 5 passed), "
+        "the reference's lessons 4 to 6 (yours: not graded yet), your own lesson 7 (7 of 7)"
+    )
+    assert mine._told([]) == ""
+
+
 def test_a_change_of_the_reference_or_the_results_is_noticed(space, package):
     cells = "def first(x):\n    return 1", "def second(x):\n    return 2"
     space.record(1, ["first", "second"], *cells)

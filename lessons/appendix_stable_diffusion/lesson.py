@@ -8,7 +8,14 @@ r"""
 
 That is meant literally. Your modules have the real one's layers and sizes, so its weights fit into them, number by number. This appendix puts them there. No other implementation stands in between: `t2i.stable_diffusion` imports nothing but the ten lessons, and if all your exercises passed, it runs on *your* package.
 
-There is nothing to write here and nothing to grade. Run the cells, and look at what you know.
+There is nothing to write here and nothing to grade. Run the cells, and look at what you know. Plan about 30 minutes.
+
+| tier | machine | computing time, top to bottom | memory |
+|---|---|---|---|
+| `cpu`, without the real weights | 1 CPU core | 20 s of the processor's time; two minutes by the clock where other programs want the core too | 1 GB |
+| `cpu`, with the real weights | 2 CPU cores | about six minutes more, for two pictures | 6 GB; 8 GB must be free |
+
+(The first line was measured. The second follows from section 3's seconds.)
 """
 
 # %%
@@ -17,9 +24,6 @@ from t2i.lesson import start_appendix
 start_appendix("You wrote this: Stable Diffusion")
 
 # %%
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 import torch
 
 from t2i import sd_parts, show, show_vae
@@ -40,7 +44,7 @@ show_sd.parts_table(parts)
 
 # %% [markdown]
 r"""
-A billion weights, four fifths of them in the UNet. In which of your classes?
+A billion weights, four fifths of them in the UNet. (The autoencoder's 84 million are encoder and decoder; who begins with words alone needs only the decoder's 49.) In which of your classes are the UNet's?
 """
 
 # %%
@@ -68,13 +72,13 @@ else:
 
 # %% [markdown]
 r"""
-The shapes tell the story: `attn2.to_k` takes vectors of 768 numbers, which are CLIP's words, and makes keys of 320. `python -m t2i.sd_weights FOLDER` prints the table for any model's folder. A key that is left over, or one that is missing, is an error that names it. Nothing is skipped silently: a model that lacks one tensor of 686 still paints, only a little wrong, and one looks for the reason for days.
+The shapes tell the story. `attn2` is the second attention of lesson 6's block, the one that looks at words: `attn2.to_k` takes vectors of 768 numbers, which are CLIP's words, and makes keys of 320. `python -m t2i.sd_weights FOLDER` prints the table for any model's folder. A key that is left over, or one that is missing, is an error that names it. Nothing is skipped silently: a model that lacks one tensor of 686 still paints, only a little wrong, and one looks for the reason for days.
 
 Why only `.safetensors` files? The older `.bin` and `.ckpt` files are *pickles*, and opening a pickle can run any program that somebody put in it. Your loader refuses them, and says how to convert one.
 
 ## 3. What a picture costs
 
-**Predict before you run.** The prompt is read once, the UNet runs 25 times on two latents (with and without the prompt), the decoder once on 512×512 pixels. What share of the work is the UNet's?
+**Predict before you run.** The prompt is read once, the UNet runs 25 times on two latents (with and without the prompt), the decoder once on 512×512 pixels. What share of the work is the UNet's? We count lesson 8's FLOPs: each multiplication and each addition.
 """
 
 # %%
@@ -86,17 +90,36 @@ r"""
 More than nine tenths. So that is where every trick for speed begins: fewer steps (lesson 4), a smaller picture to work on (lesson 8). And inside one call of the UNet?
 """
 
+
 # %%
-with torch.device("meta"):
-    z_t, t = torch.empty(1, 4, 64, 64), torch.zeros(1, dtype=torch.int64)
-    context = torch.empty(1, 77, 768)
-per_kind = sd_parts.flops_by_lesson(parts["unet"], lambda: parts["unet"](z_t, t, context))
-billions = {name: count / 1e9 for name, count in per_kind.items()}
+def one_call(side):
+    """Operations of each of the UNet's pieces on latents of this side."""
+    with torch.device("meta"):
+        z_t, t = torch.empty(1, 4, side, side), torch.zeros(1, dtype=torch.int64)
+        context = torch.empty(1, 77, 768)
+    unet = parts["unet"]
+    return sd_parts.flops_by_lesson(unet, lambda: unet(z_t, t, context))
+
+
+usual = one_call(64)
+billions = {name: count / 1e9 for name, count in usual.items()}
 show_sd.bars(billions, "One call of the UNet, in thousand millions of operations")
 
 # %% [markdown]
 r"""
-Self-attention has moved up: it has few weights, but 4,096 places look at 4,096 places. At 1024×1024 pixels its share would be sixteen times as large while the convolutions' grows only four times. That is why larger models left it out at the finest level.
+Self-attention has moved up: it has few weights, but 4,096 places look at 4,096 places.
+
+**Predict before you run.** A picture of 1024×1024 pixels has four times as many places. How many times as much work is each of these pieces?
+"""
+
+# %%
+large = one_call(128)
+grown = {name: large[name] / count for name, count in usual.items()}
+show_sd.bars(grown, "At 1024 × 1024 pixels: times the operations of 512 × 512")
+
+# %% [markdown]
+r"""
+What works at each place by itself has four times as much to do. In self-attention, the looking has sixteen times as much, and the layers that make queries, keys and values four times; together it is twelve times, and nearly half of the call. That is why a larger model (XL) leaves attention out at the finest level.
 
 In seconds, `make bench-sd` draws with your code and with diffusers by turns, each in a process of its own, and checks that both draw the same. On two cores of an AMD EPYC, with random weights in float32 and 512×512 pixels, one step took 10.3 s with this course's code and 10.8 s with diffusers, decoding 15.7 s and 16.6 s, and both needed 6 GB (the middle of two pictures each, `data/stable_diffusion_bench.json`). Nothing was traded for being readable.
 
@@ -109,30 +132,27 @@ Is it really the same network? With random weights one can tell without any down
 if tier() == "smoke":
     print("Left out in the smoke tier: it needs diffusers, which takes long to import.")
 else:
-    from t2i.sd_bench import draw_ours, draw_theirs
-    from t2i.sd_random import TINY, write_random
+    from t2i.sd_try import draw_both
 
-    with TemporaryDirectory() as scratch:
-        write_random(scratch, TINY)
-        yours, theirs = (draw(Path(scratch), 5, 64) for draw in (draw_ours, draw_theirs))
-    for name, tensor in theirs["tensors"].items():
-        far = (yours["tensors"][name] - tensor).abs().max().item()
-        print(f"{name}: values up to {tensor.abs().max():.2f}, largest difference {far:.1g}")
+    for name, (yours, theirs) in draw_both(steps=5, side=64).items():
+        far = (yours - theirs).abs().max().item()
+        print(f"{name}: values up to {theirs.abs().max():.2f}, largest difference {far:.1g}")
 
 # %% [markdown]
 r"""
-What is left, if anything, are the last digits, where sums were taken in another order.
+`z_0` are the latents after the last step, `pictures` what the decoder makes of them. What is left, if anything, are the last digits, where sums were taken in another order.
 
 The course's tests compare much more: each step of both samplers, with a negative prompt, from a picture, from split and from half-precision files, and once at the true sizes.
 
 ## 5. Type a prompt
 
-Now the real weights, if this machine can have them: about 2 GB to fetch once from the Hugging Face hub (half precision, and no safety checker), and 8 GB of memory. Otherwise you get a small model with random weights. The sentence says which it is, and why.
+Now the real weights, if this machine can have them: about 2 GB to fetch once from the Hugging Face hub (half precision, and no safety checker), and 8 GB of memory. Otherwise you get a small model with random weights. The sentence says which it is, and why. With the real ones a picture takes about four minutes on two cores (20 steps of 10 s, and the decoder).
 
 If you have the folder already, put its path in the place of the name.
 """
 
 # %%
+from t2i.sd_sample import draw
 from t2i.sd_try import SD15_NAME, is_random, real_or_random
 
 sd, why = real_or_random(SD15_NAME)
@@ -142,14 +162,14 @@ print(why)
 size, steps = ((64, 64), 10) if is_random(sd) else ((512, 512), 20)
 prompt = "a photograph of a red fox in the snow, morning light"
 looks = []  # the latents on their way
-picture = sd(prompt, "", steps, size=size, on_step=lambda t, z, _: looks.append(z))[0]
-picture if not is_random(sd) else picture.resize((256, 256))
+picture = draw(sd, prompt, steps=steps, size=size, on_step=lambda t, z, _: looks.append(z))
+show_sd.drawn({prompt: picture})
 
 # %% [markdown]
 r"""
 If the weights are random, you see coloured noise: all the parts run, and nobody has taught them anything. If they are real, you see a fox, made by your code.
 
-These are the latents on the way there, in false colours: what the UNet saw, and what you saw of small models in lesson 8.
+These are the latents on the way there, in false colours: what the UNet saw, and what you saw of small models in lesson 8. (With random weights, noise grows into stronger noise.)
 """
 
 # %%
@@ -169,12 +189,12 @@ A **negative prompt** is lesson 5's guidance with other words in the place of th
 """
 
 # %%
-oil = sd("a fox, oil on canvas", "photograph", steps, image=picture, strength=0.6, seed=1)[0]
-oil if not is_random(sd) else oil.resize((256, 256))
+oil = draw(sd, "a fox, oil on canvas", "photograph", steps, image=picture, strength=0.6, seed=1)
+show_sd.drawn({prompt: picture, "a fox, oil on canvas; not: photograph": oil})
 
 # %% [markdown]
 r"""
-From a terminal: `make stable-diffusion model=FOLDER prompt="a red fox in the snow" out=fox.png`.
+From a terminal: `make stable-diffusion model=FOLDER prompt="a red fox in the snow" out=fox.png`. With `image=fox.png` it begins with that picture, and `steps=`, `seed=` and `size=` mean what they mean here.
 
 ## 6. What it has that you left out
 

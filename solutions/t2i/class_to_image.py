@@ -19,7 +19,7 @@ from t2i.dit_files import load_dit
 from t2i.folders import FilesError, refuse_misfits
 from t2i.guidance import sample_guided
 from t2i.latents import LatentSpace
-from t2i.sd_files import find_pipeline, read_schedule
+from t2i.sd_files import find_pipeline, read_schedule, refuse_missing
 from t2i.sd_schedule import Schedule
 from t2i.text_to_image import to_pil
 from t2i.vae_files import load_autoencoder
@@ -57,6 +57,7 @@ class ClassToImage:
             FilesError: a file is missing, damaged or a pickle, or does not fit; it is named.
         """
         folder = find_pipeline(source)
+        refuse_missing(folder, ("transformer", "vae", "scheduler"))
         transformer = load_dit(folder / "transformer", dtype)
         vae, scaling_factor = load_autoencoder(folder / "vae", dtype)
         fit = transformer.picture[0] == vae.post_quant_conv.in_channels

@@ -19,6 +19,7 @@ from t2i.sd_schedule import Schedule, schedule_from_config
 WEIGHTS = ("unet", "vae", "text_encoder", "transformer")
 SMALL = re.compile(r"(tokenizer|scheduler|unet|vae|text_encoder|transformer)/[\w.]+\.(json|txt)")
 ENDING = ".safetensors"
+HUB_SECONDS = 10  # how long the hub may take to say what it has
 SINGLE = (
     "{file} is one file in the original layout. Turn it into a folder in diffusers' layout first, "
     'where you trust the file: python -c "from diffusers import StableDiffusionPipeline as P; '
@@ -45,7 +46,8 @@ def find_pipeline(source: str | Path) -> Path:
     import huggingface_hub as hub  # takes a second to import, and only a hub name needs it
 
     try:
-        wanted = wanted_files(hub.list_repo_files(name), name)
+        told = hub.model_info(name, timeout=HUB_SECONDS)  # tries once; listing files, five times
+        wanted = wanted_files((file.rfilename for file in told.siblings), name)
         return Path(hub.snapshot_download(name, allow_patterns=wanted))
     except FilesError:
         raise
@@ -58,6 +60,17 @@ def find_pipeline(source: str | Path) -> Path:
                 f"Where there is a network, run: hf download {name} --local-dir sd; copy that "
                 f"folder here, and give its path in place of the name."
             ) from error
+
+
+def refuse_missing(folder: Path, parts: Iterable[str]) -> None:
+    """FilesError, if a folder in diffusers' layout lacks folders of these names."""
+    parts = list(parts)
+    missing = [part for part in parts if not (folder / part).is_dir()]
+    if missing:
+        raise FilesError(
+            f"{folder} is no such model in diffusers' layout: it must hold the folders "
+            f"{', '.join(parts)}, and lacks {', '.join(missing)}."
+        )
 
 
 def wanted_files(names: Iterable[str], source: str = "the folder") -> list[str]:

@@ -25,13 +25,13 @@ BUILDERS = {
 # What a module belongs to, by the last words of its name in the UNet.
 KINDS = {
     "blocks": "lesson 2: residual blocks",
-    "resize": "lesson 2: up and down",
+    "resize": "lesson 2: downsample, upsample",
     "attn1": "lesson 6: self-attention",
     "attn2": "lesson 6: cross-attention",
     "ff": "lesson 6: GEGLU",
-    "proj_in": "lesson 6: into and out of it",
-    "proj_out": "lesson 6: into and out of it",
-    "time_mlp": "lesson 2: time",
+    "proj_in": "lesson 6: proj_in, proj_out",
+    "proj_out": "lesson 6: proj_in, proj_out",
+    "time_mlp": "lesson 2: time embedding",
 }
 OTHERS = "first and last layers, norms"
 

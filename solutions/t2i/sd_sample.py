@@ -9,10 +9,12 @@ FOLDER is in diffusers' layout, or a name on the Hugging Face hub. It needs abou
 import argparse
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from t2i.checkpoint import write_atomically
@@ -34,34 +36,65 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=25, help="steps from noise to picture")
     parser.add_argument("--guidance", type=float, default=7.5, help="1 is off")
     parser.add_argument("--sampler", choices=SAMPLERS, default="dpmpp_2m")
-    parser.add_argument("--size", type=int, nargs=2, default=(512, 512), help="height and width")
+    parser.add_argument("--size", type=int, nargs=2, help="height and width; none: as trained")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     return parser.parse_args()
 
 
-def draw(options: argparse.Namespace) -> Image.Image:
-    """Load the weights, half as large on a GPU, and draw one picture."""
+def draw(
+    sd: StableDiffusion,
+    prompt: str,
+    negative_prompt: str = "",
+    steps: int = 25,
+    *,
+    sampler: str = "dpmpp_2m",
+    image: Image.Image | None = None,
+    strength: float = 0.8,
+    on_step: Callable[[int, Tensor, Tensor], None] | None = None,
+    **more,
+) -> Image.Image:
+    """One picture, with a progress bar.
+
+    Args:
+        sd, prompt, negative_prompt, steps, sampler, image, strength, on_step: as in
+            StableDiffusion.__call__, whose num_inference_steps is steps.
+        **more: its other arguments: guidance_scale, seed, size.
+    """
+    timesteps = sd.schedule.timesteps(sampler, steps)
+    if image is not None:
+        timesteps = start_of(timesteps, strength)
+    with tqdm(total=len(timesteps), unit="step", desc="drawing") as bar:
+
+        def seen(t: int, z: Tensor, prediction: Tensor) -> None:
+            bar.update()
+            if on_step is not None:
+                on_step(t, z, prediction)
+
+        more |= {"sampler": sampler, "image": image, "strength": strength}
+        (picture,) = sd(prompt, negative_prompt, steps, on_step=seen, **more)
+    return picture
+
+
+def draw_typed(options: argparse.Namespace) -> Image.Image:
+    """Load the weights, half as large on a GPU, and draw what was typed."""
+    if options.image and not options.image.is_file():
+        raise FileNotFoundError(f"There is no picture {options.image} to begin with.")
+    image = Image.open(options.image) if options.image else None
     on_gpu = torch.cuda.is_available()
     dtype = torch.float16 if on_gpu else torch.float32
     sd = StableDiffusion.from_pretrained(options.model, dtype).to("cuda" if on_gpu else "cpu")
-    image = Image.open(options.image) if options.image else None
-    timesteps = sd.schedule.timesteps(options.sampler, options.steps)
-    if image is not None:
-        timesteps = start_of(timesteps, options.strength)
-    with tqdm(total=len(timesteps), unit="step", desc="drawing") as bar:
-        (picture,) = sd(
-            options.prompt,
-            options.negative,
-            options.steps,
-            options.guidance,
-            options.seed,
-            size=tuple(options.size),
-            sampler=options.sampler,
-            image=image,
-            strength=options.strength,
-            on_step=lambda *_: bar.update(),
-        )
-    return picture
+    return draw(
+        sd,
+        options.prompt,
+        options.negative,
+        options.steps,
+        sampler=options.sampler,
+        image=image,
+        strength=options.strength,
+        guidance_scale=options.guidance,
+        seed=options.seed,
+        size=tuple(options.size) if options.size else None,
+    )
 
 
 def main() -> None:
@@ -71,7 +104,7 @@ def main() -> None:
         sys.exit(f"--out must be a PNG file like picture.png, got {options.out}")
     try:
         content = io.BytesIO()
-        draw(options).save(content, "PNG")
+        draw_typed(options).save(content, "PNG")
         write_atomically(options.out, content.getvalue())
     except (OSError, ValueError) as error:  # FilesError is one of them
         sys.exit(f"{error}")

@@ -129,6 +129,18 @@ def unet_from_config(config: Mapping[str, Any], where: str = "config") -> TextUN
         raise FilesError(f"{where} describes no UNet of ours: {error}.") from None
 
 
+def trained_size(config: Mapping[str, Any], compression: int) -> tuple[int, int]:
+    """Height and width in pixels of the pictures that a UNet2DConditionModel was trained on.
+
+    Args:
+        config: what its config.json holds; without a sample_size, Stable Diffusion 1.5's counts.
+        compression: pixels on a side of each latent.
+    """
+    side = config.get("sample_size") or SD15["unet"]["sample_size"]
+    height, width = (side, side) if isinstance(side, int) else side
+    return height * compression, width * compression
+
+
 def autoencoder_from_config(config: Mapping[str, Any]) -> AutoencoderKL:
     """A fresh autoencoder of lesson 8 of the sizes that its config.json tells."""
     return AutoencoderKL(

@@ -2,21 +2,29 @@
 
 sd, why = real_or_random("stable-diffusion-v1-5/stable-diffusion-v1-5")
 print(why)
+both = draw_both(steps=5, side=64)      # a tiny one, by our code and by diffusers
 """
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from t2i.folders import FilesError
 from t2i.latents import LatentSpace
 from t2i.lesson import tier
-from t2i.sd_random import SCHEDULER, TINY, made_up_tokenizer
+from t2i.sd_random import SCHEDULER, TINY, made_up_tokenizer, write_random
 from t2i.sd_schedule import schedule_from_config
-from t2i.sd_sizes import autoencoder_from_config, text_from_config, unet_from_config
+from t2i.sd_sizes import (
+    autoencoder_from_config,
+    text_from_config,
+    trained_size,
+    unet_from_config,
+)
 from t2i.stable_diffusion import StableDiffusion
 
 SD15_NAME = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -63,7 +71,33 @@ def random_model(sizes: Mapping[str, Mapping[str, Any]] = TINY, seed: int = 0) -
             unet_from_config(sizes["unet"]),
             LatentSpace(autoencoder_from_config(sizes["vae"]), SCALING_FACTOR),
             schedule_from_config(SCHEDULER),
+            trained_size(sizes["unet"], 2 ** (len(sizes["vae"]["block_out_channels"]) - 1)),
         )
+
+
+def draw_both(steps: int, side: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """A tiny model with random weights, drawn with by our code and by diffusers.
+
+    Returns:
+        z_0 and pictures: ours and theirs.
+    """
+    from t2i.sd_bench import draw_ours, draw_theirs  # diffusers takes seconds to import
+
+    keep_quiet()
+    with TemporaryDirectory() as scratch:
+        write_random(scratch, TINY)
+        ours, theirs = (draw(Path(scratch), steps, side) for draw in (draw_ours, draw_theirs))
+    return {name: (z, theirs["tensors"][name]) for name, z in ours["tensors"].items()}
+
+
+def keep_quiet() -> None:
+    """No bars and no warnings of theirs: about packages that are not here, or a cut prompt."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
 
 
 def is_random(sd: StableDiffusion) -> bool:

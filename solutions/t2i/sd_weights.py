@@ -24,7 +24,7 @@ from t2i.clip import TextTransformer
 from t2i.clip_files import from_transformers, text_encoder_of
 from t2i.convert import unet2d_condition_state_dict
 from t2i.dit_files import dit_state_dict
-from t2i.folders import FilesError, filled, read_folder, read_weights
+from t2i.folders import filled, read_folder, read_weights
 from t2i.sd_sizes import unet_from_config
 from t2i.text_unet import TextUNet
 from t2i.vae_files import autoencoder_state_dict
@@ -108,11 +108,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="in diffusers' layout")
     parser.add_argument("--every", action="store_true", help="each layer by itself, with its shape")
     options = parser.parse_args()
-    for part in [name for name in PARTS if (options.folder / name).is_dir()]:
+    parts = [name for name in PARTS if (options.folder / name).is_dir()]
+    if not parts:
+        sys.exit(f"{options.folder} is no model in diffusers' layout: it lacks {', '.join(PARTS)}.")
+    for part in parts:
         file, what, _ = PARTS[part]
         try:
             rows = key_table(part, read_weights(options.folder / part, file))
-        except FilesError as error:
+        except ValueError as error:  # FilesError is one
             sys.exit(f"{error}")
         table = Table("in the file", "in ours", "shape" if options.every else "how many")
         for first, second, last in (

@@ -1,9 +1,11 @@
 """Drawing for the appendix: Stable Diffusion's parts, what they cost, and how near we come."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import torch
 from IPython.display import Markdown
+from PIL import Image
 from torch import nn
 
 from t2i.sd_parts import flops
@@ -34,9 +36,10 @@ def parts_table(parts: Mapping[str, nn.Module]) -> Markdown:
     rows += [
         ("`tokenizer/`", "`CLIPTokenizer`", "`bpe.Tokenizer` (lesson 7)", "–", "once a prompt"),
         ("`scheduler/`", "`DDIMScheduler`, `DPMSolverMultistepScheduler`",
-         "`samplers.sample_ddim`, `dpm_solver.sample_dpmpp_2m` (4), `schedules` (1)", "–",
+         "`samplers.sample_ddim`, `dpm_solver.sample_dpmpp_2m` (lesson 4), `schedules` (lesson 1)",
+         "–",
          "every step"),
-        ("guidance", "three lines of the pipeline", "`guidance.guided_prediction` (5)", "–",
+        ("guidance", "three lines of the pipeline", "`guidance.guided_prediction` (lesson 5)", "–",
          "every step"),
     ]  # fmt: skip
     return table(head, rows)
@@ -68,6 +71,22 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markdown:
 def millions(part: nn.Module) -> float:
     """Weights of a part in millions."""
     return sum(parameter.numel() for parameter in part.parameters()) / 1e6
+
+
+def drawn(pictures: Mapping[str, Image.Image]) -> Picture:
+    """Finished pictures side by side, what was asked for above each.
+
+    Args:
+        pictures: prompt -> picture, all of one size. Small ones are enlarged.
+    """
+    width, height = next(iter(pictures.values())).size
+    side = max(2.6, width / 128)  # inches: two of 512 pixels fill a notebook
+    figure, all_axes = panels(1, len(pictures), side * len(pictures), side * height / width + 0.5)
+    for axes, (prompt, picture) in zip(all_axes, pictures.items(), strict=True):
+        axes.imshow(picture)
+        axes.axis("off")
+        axes.set_title(textwrap.fill(prompt, int(11 * side)), fontsize=10)
+    return Picture(figure, f"Drawn for: {'; '.join(pictures)}.")
 
 
 def costs(parts: Mapping[str, nn.Module], steps: int) -> dict[str, float]:
@@ -106,8 +125,9 @@ def bars(values: Mapping[str, float], title: str, unit: str = "") -> Picture:
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_title(title)
-    axes.grid(axis="y", visible=False)
-    axes.xaxis.set_ticklabels([])
+    axes.grid(visible=False)
+    axes.xaxis.set_visible(False)  # the values stand at the bars
+    axes.spines["bottom"].set_visible(False)
     told = "; ".join(f"{name} {value:.3g}{unit}" for name, value in values.items())
     return Picture(figure, f"{title}. {told}.")
 

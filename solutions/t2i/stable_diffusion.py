@@ -6,9 +6,9 @@
 
     make stable-diffusion prompt="a red fox in the snow" model=FOLDER out=fox.png
 
-The tokenizer and the text encoder are lesson 7's, the UNet with its cross-attention lesson 6's
-(which is lesson 2's with words), guidance lesson 5's, the samplers lesson 4's, the noise lesson
-1's, the autoencoder lesson 8's. The same seed gives the same picture as diffusers on a processor.
+The tokenizer and the text encoder are lesson 7's, the UNet with its cross-attention lessons 2's and
+6's, guidance lesson 5's, the samplers lesson 4's, the noise lesson 1's, the autoencoder lesson 8's.
+The same seed gives the same picture as diffusers on a processor.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,13 +22,14 @@ from torchvision.transforms.functional import pil_to_tensor
 from t2i.bpe import Tokenizer
 from t2i.clip import TextTransformer
 from t2i.dpm_solver import sample_dpmpp_2m
-from t2i.folders import refuse_misfits
+from t2i.folders import read_json, refuse_misfits
 from t2i.guidance import guided_prediction
 from t2i.latents import LatentSpace
 from t2i.samplers import sample_ddim
 from t2i.schedules import add_noise
-from t2i.sd_files import find_pipeline, read_schedule, read_tokenizer
+from t2i.sd_files import find_pipeline, read_schedule, read_tokenizer, refuse_missing
 from t2i.sd_schedule import Schedule, start_of
+from t2i.sd_sizes import trained_size
 from t2i.sd_weights import load_text, load_unet
 from t2i.text_to_image import encode_prompt, repeat_prompts, to_pil
 from t2i.text_unet import TextUNet
@@ -45,6 +46,7 @@ class StableDiffusion:
         unet: predicts the noise in latents (B, c, h, w), told the step and the words.
         space: turns latents into pictures, and pictures into latents.
         schedule: how the UNet was trained.
+        size: height and width in pixels of the pictures that it was trained on.
 
     Source: Rombach et al. 2021, arXiv:2112.10752.
     """
@@ -56,8 +58,9 @@ class StableDiffusion:
         unet: TextUNet,
         space: LatentSpace,
         schedule: Schedule,
+        size: tuple[int, int] = (512, 512),
     ):
-        self.tokenizer, self.schedule = tokenizer, schedule
+        self.tokenizer, self.schedule, self.size = tokenizer, schedule, size
         self.text, self.unet, self.space = (
             part.eval().requires_grad_(False) for part in (text, unet, space)
         )
@@ -79,13 +82,15 @@ class StableDiffusion:
             FilesError: a file is missing, damaged or a pickle, or does not fit; it is named.
         """
         folder = find_pipeline(source)
+        refuse_missing(folder, ("tokenizer", "scheduler", "text_encoder", "unet", "vae"))
         tokenizer = read_tokenizer(folder / "tokenizer")
         schedule = read_schedule(folder / "scheduler")
         text = load_text(folder / "text_encoder", dtype)
         unet = load_unet(folder / "unet", dtype)
         vae, scaling_factor = load_autoencoder(folder / "vae", dtype)
         check_together(folder, tokenizer, text, unet, vae.post_quant_conv.in_channels)
-        return cls(tokenizer, text, unet, LatentSpace(vae, scaling_factor), schedule)
+        size = trained_size(read_json(folder / "unet" / "config.json"), vae.compression)
+        return cls(tokenizer, text, unet, LatentSpace(vae, scaling_factor), schedule, size)
 
     def to(self, device: str | torch.device) -> "StableDiffusion":
         """Move every part to a device; returns itself."""
@@ -102,7 +107,7 @@ class StableDiffusion:
         guidance_scale: float = 7.5,
         seed: int = 0,
         num_images: int = 1,
-        size: tuple[int, int] = (512, 512),
+        size: tuple[int, int] | None = None,
         sampler: str = "dpmpp_2m",
         image: Image.Image | None = None,
         strength: float = 0.8,
@@ -117,7 +122,7 @@ class StableDiffusion:
             guidance_scale: 1 is off, and costs half.
             seed: of the noise.
             num_images: pictures of each prompt.
-            size: height and width in pixels; the network was trained at 512 × 512.
+            size: height and width in pixels; None: as the network was trained.
             sampler: "ddim" or "dpmpp_2m".
             image: a picture to begin with; its size is the result's, rounded down.
             strength: how much of image is forgotten, in (0, 1]; ⌊N · strength⌋ steps are taken.
@@ -133,7 +138,7 @@ class StableDiffusion:
         timesteps = self.schedule.timesteps(sampler, num_inference_steps)
         generator = torch.Generator().manual_seed(seed)
         if image is None:
-            z_T = self.noise(len(prompts), size, generator)
+            z_T = self.noise(len(prompts), size or self.size, generator)
         else:
             timesteps = start_of(timesteps, strength)
             z_0 = self.encode_image(self.pixels(image), generator).expand(len(prompts), -1, -1, -1)

@@ -5,6 +5,7 @@ Random weights: `t2i.sd_random` has diffusers write the folder that ours reads.
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import diffusers
 import huggingface_hub
@@ -12,14 +13,21 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionImg2ImgPipeline
 from diffusers import StableDiffusionPipeline as Theirs
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import pil_to_tensor
 
-from t2i import sd_files, sd_weights
+from t2i import sd_files, sd_sample, sd_weights
 from t2i.folders import FilesError
 from t2i.sd_random import TINY, random_pipeline, write_random
 from t2i.sd_schedule import SAMPLERS, schedule_from_config, start_of
-from t2i.sd_sizes import SD15, autoencoder_from_config, text_from_config, unet_from_config
+from t2i.sd_sizes import (
+    SD15,
+    autoencoder_from_config,
+    text_from_config,
+    trained_size,
+    unet_from_config,
+)
 from t2i.stable_diffusion import StableDiffusion
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -164,6 +172,15 @@ def test_a_call_with_a_seed_equals_diffusers_with_that_seed(ours, theirs, sample
     for mine, other in zip(drawn, expected, strict=True):
         assert mine.size == other.size == (24, 16)
         assert largest(mine, other) <= 1, "the same picture, but for a rounded level"
+
+
+def test_a_picture_has_the_size_that_the_folder_tells(ours, theirs, copy):
+    expected = theirs("a seven", num_inference_steps=1).images[0].size
+    assert ours("a seven", num_inference_steps=1)[0].size == expected == (16, 16)
+    file = copy / "unet" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"sample_size": [12, 20]}))
+    assert StableDiffusion.from_pretrained(copy).size == (24, 40)
+    assert trained_size({}, 8) == trained_size(SD15["unet"], 8) == (512, 512)
 
 
 def largest(one, other) -> int:
@@ -352,16 +369,41 @@ def test_what_cannot_be_drawn_is_said(ours, tmp_path):
     ):
         with pytest.raises(ValueError, match=why):
             ours(**arguments)
-    from PIL import Image
-
     with pytest.raises(ValueError, match="at least 8 pixels"):
         ours("a", image=Image.new("RGB", (7, 30)))
+    (tmp_path / "unet").mkdir()
+    with pytest.raises(FilesError, match="lacks tokenizer, scheduler, text_encoder, vae.$"):
+        StableDiffusion.from_pretrained(tmp_path)
     with pytest.raises(FilesError, match="There is no folder"):
         StableDiffusion.from_pretrained(tmp_path / "nowhere")
     single = tmp_path / "v1-5.ckpt"
     single.write_bytes(b"x")
     with pytest.raises(FilesError, match="from_single_file"):
         StableDiffusion.from_pretrained(single)
+
+
+def test_the_command_draws_with_a_bar_and_says_what_is_wrong(folder, tmp_path, monkeypatch, capsys):
+    def typed(*more):
+        command = ["sd_sample", "a fox", "--model", str(folder), "--out", str(tmp_path / "fox.png")]
+        monkeypatch.setattr("sys.argv", [*command, "--steps", "5", *map(str, more)])
+        sd_sample.main()
+        return Image.open(tmp_path / "fox.png")
+
+    assert typed().size == (16, 16)
+    assert "5/5" in capsys.readouterr().err
+    assert typed("--size", 24, 32).size == (32, 24)
+    assert typed("--image", tmp_path / "fox.png", "--strength", 0.6).size == (32, 24)
+    assert "3/3" in capsys.readouterr().err
+    for more, why in (
+        (("--image", tmp_path / "none.png"), "There is no picture .*none.png"),
+        (("--out", "fox.jpg"), "must be a PNG file"),
+        (("--model", tmp_path), "no such model in diffusers' layout"),
+    ):
+        with pytest.raises(SystemExit, match=why):
+            typed(*more)
+    monkeypatch.setattr("sys.argv", ["sd_weights", str(tmp_path)])
+    with pytest.raises(SystemExit, match="no model in diffusers' layout"):
+        sd_weights.main()
 
 
 HUB = [
@@ -403,7 +445,8 @@ def test_of_a_hub_only_what_is_needed_is_fetched(monkeypatch):
     with pytest.raises(FilesError, match="unet/.*bin and no safetensors"):
         sd_files.wanted_files([name for name in HUB if "safetensors" not in name])
     asked = []
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda name: HUB)
+    told = SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in HUB])
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda name, timeout: told)
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda name, **more: asked.append((name, more)) or "."
     )
@@ -415,7 +458,7 @@ def test_without_a_network_one_hears_what_to_do(monkeypatch):
     def unreachable(*_, **__):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", unreachable)
+    monkeypatch.setattr(huggingface_hub, "model_info", unreachable)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
     with pytest.raises(FilesError, match="hf download someone/sd --local-dir sd"):
         sd_files.find_pipeline("someone/sd")
