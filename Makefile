@@ -132,7 +132,7 @@ sample: ## draw what you type: prompt="a seven" out=7.png [seed=0] [film=1] [mod
 	@$(RUN) -m t2i.sample "$(prompt)" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film) \
 		$(if $(model),--model "$(model)")
 
-stable-diffusion: ## draw with Stable Diffusion's weights: model=FOLDER prompt="a fox" out=fox.png [size=512]
+stable-diffusion: ## draw with Stable Diffusion's weights: model=FOLDER prompt="a fox" out=fox.png
 	@test -n "$(model)" && test -n "$(prompt)" && test -n "$(out)" || \
 		{ echo "Say model=FOLDER (or a hub name), prompt=\"a red fox\" and out=fox.png" >&2; exit 2; }
 	@$(RUN) -m t2i.sd_sample "$(prompt)" --model "$(model)" --out "$(out)" \

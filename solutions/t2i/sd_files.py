@@ -64,12 +64,10 @@ def find_pipeline(source: str | Path) -> Path:
 
 def refuse_missing(folder: Path, parts: Iterable[str]) -> None:
     """FilesError, if a folder in diffusers' layout lacks folders of these names."""
-    parts = list(parts)
-    missing = [part for part in parts if not (folder / part).is_dir()]
+    missing = [f"{part}/" for part in parts if not (folder / part).is_dir()]
     if missing:
         raise FilesError(
-            f"{folder} is no such model in diffusers' layout: it must hold the folders "
-            f"{', '.join(parts)}, and lacks {', '.join(missing)}."
+            f"{folder} is no such model in diffusers' layout: it lacks {', '.join(missing)}."
         )
 
 

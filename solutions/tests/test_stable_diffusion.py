@@ -372,7 +372,7 @@ def test_what_cannot_be_drawn_is_said(ours, tmp_path):
     with pytest.raises(ValueError, match="at least 8 pixels"):
         ours("a", image=Image.new("RGB", (7, 30)))
     (tmp_path / "unet").mkdir()
-    with pytest.raises(FilesError, match="lacks tokenizer, scheduler, text_encoder, vae.$"):
+    with pytest.raises(FilesError, match="lacks tokenizer/, scheduler/, text_encoder/, vae/.$"):
         StableDiffusion.from_pretrained(tmp_path)
     with pytest.raises(FilesError, match="There is no folder"):
         StableDiffusion.from_pretrained(tmp_path / "nowhere")
