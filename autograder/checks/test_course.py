@@ -363,7 +363,22 @@ def test_rebuilt_notebook_is_the_released_one(submissions, released):
     assert [cell.metadata.nbgrader for cell in rebuilt.cells if is_solution(cell)] == ids
     assert all(not cell.outputs for cell in rebuilt.cells if cell.cell_type == "code")
     code = [cell for cell in rebuilt.cells if cell.cell_type == "code"]
-    assert len(code) <= 1 + len(tests) + len(ids)
+    gathered = [cell for cell in code if cell.id.startswith("gathered-")]
+    assert len(code) == len(gathered) + len(tests) + len(ids)
+
+
+def test_a_helper_that_fails_ends_its_own_cell_only(submissions, released, worker):
+    notebook = copy.deepcopy(submissions["full"])
+    notebook["cells"].insert(0, _code("limit = limit"))  # a NameError, before all imports
+    for cell in notebook["cells"]:
+        if cell["metadata"].get("nbgrader", {}).get("grade_id") == "snr":
+            cell["source"] = "def snr(alphas_cumprod):\n    return limit"
+    submitted = json.dumps(notebook).encode()
+    expected = grade(submitted, LESSON, worker=worker)
+    assert {row.name for row in expected.exercises if not row.points} == {"snr"}
+    found = grade(to_bytes(rebuild(submitted, LESSON, released)), LESSON, worker=worker)
+    assert [row.points for row in found.exercises] == [row.points for row in expected.exercises]
+    assert "in line 1 of cell" in found.exercises[4].message
 
 
 def test_rebuilding_what_is_no_notebook_says_why(released):

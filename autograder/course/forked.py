@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -95,7 +96,12 @@ class Grader:
 
 
 def reference(lesson: Lesson) -> bytes:
-    """A notebook that holds the lesson's modules as they stand in the package, one cell each."""
+    """A notebook that holds the lesson's modules as they stand in the package, one cell each.
+
+    What one of them imports of another is defined above; an import would bring the unwritten one.
+    """
     sources = [(PACKAGE / f"{name}.py").read_text(encoding="utf-8") for name in lesson.modules]
-    cells = [{"cell_type": "code", "metadata": {}, "source": text} for text in sources]
+    own = rf"^from t2i\.({'|'.join(lesson.modules)}) import (\([^)]*\)|.*)$"
+    texts = [re.sub(own, "", text, flags=re.M) for text in sources]
+    cells = [{"cell_type": "code", "metadata": {}, "source": text} for text in texts]
     return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()

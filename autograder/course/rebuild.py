@@ -1,7 +1,8 @@
 """A submission, built anew on the notebook that was released.
 
 Only sources travel: what the learner wrote for each exercise goes into that exercise's cell of the
-released notebook, and what it leans on (imports, helpers, constants) into one cell before them.
+released notebook, and what it leans on (imports, helpers, constants) into cells before them. These
+are as many as the learner's were, since a statement that fails ends its cell and no other.
 Metadata, outputs, tags and the order of the submitted cells are left behind, so they can neither
 cost points nor gain any. Code cells that are not part of grading are left out.
 """
@@ -20,12 +21,12 @@ from autograder.cells import binds, code_cells, parse
 from autograder.extract import Submission, extract
 from autograder.lesson import Exercise, Lesson
 
-GATHERED = "# Taken from the rest of the notebook: what the exercises below lean on."
+GATHERED = "Taken from the rest of the notebook: what the exercises below lean on."
 MISSING = "# The submitted notebook holds no definition of {name}."
-ABOVE = "# What was submitted for {name} stands in the cell that gathers the rest, above."
+ABOVE = "# What was submitted for {name} stands in one of the cells that gather the rest, above."
 LEFT_OUT = {"cell_type": "markdown"}
 
-Layout = tuple[str, dict[str, str]]  # the gathered cell, and each exercise's cell
+Layout = tuple[list[str], dict[str, str]]  # the gathered cells, and each exercise's cell
 
 
 def rebuild(submitted: bytes, lesson: Lesson, released: NotebookNode) -> NotebookNode:
@@ -95,16 +96,16 @@ def _neat(submission: Submission, sources: dict[str, str], lesson: Lesson) -> La
         for piece in submission.pieces
         if piece.label not in kept
     ]
-    return _joined(rest), cells
+    return _written(rest), cells
 
 
 def _all_above(submission: Submission, neat: dict[str, str], lesson: Lesson) -> Layout:
-    """Everything in the gathered cell, in the order of the submission: for tangled notebooks."""
+    """Everything in the gathered cells, in the order of the submission: for tangled notebooks."""
     homes = _homes(submission, lesson)
     cells = {
         name: ABOVE.format(name=name) if name in homes else source for name, source in neat.items()
     }
-    return _joined([piece.source for piece in submission.pieces]), cells
+    return _written([piece.source for piece in submission.pieces]), cells
 
 
 def _homes(submission: Submission, lesson: Lesson) -> dict[str, str]:
@@ -139,9 +140,11 @@ def filled(released: NotebookNode, lesson: Lesson, sources: Layout) -> NotebookN
         name = exercise_of(cell, lesson)
         if name is not None:
             cell.source = cells[name]
-    if gathered:
-        cell = nbformat.v4.new_code_cell(f"{GATHERED}\n{gathered}", id="gathered")
-        notebook.cells.insert(solutions[0] if solutions else 0, cell)
+    place = solutions[0] if solutions else 0
+    new = [nbformat.v4.new_markdown_cell(GATHERED, id="gathered")] if gathered else []
+    for number, source in enumerate(gathered, 1):
+        new.append(nbformat.v4.new_code_cell(source, id=f"gathered-{number}"))
+    notebook.cells[place:place] = new
     return notebook
 
 
@@ -229,8 +232,8 @@ def _statements(source: str, only: set[str] = frozenset(), without: set[str] = f
     return "\n\n\n".join(kept)
 
 
-def _joined(sources: list[str]) -> str:
-    return "\n\n".join(source.strip("\n") for source in sources if source.strip())
+def _written(sources: list[str]) -> list[str]:
+    return [source.strip("\n") for source in sources if source.strip()]
 
 
 def _head(exercise: Exercise) -> str:

@@ -47,7 +47,7 @@ def readable(result: ExerciseResult, nb: NotebookNode) -> ExerciseResult:
         if cell is None or cell.cell_type != "code":
             return match[0]
         tag = cell.metadata.get("nbgrader", {}).get("grade_id")
-        return f"the cell of {tag}" if tag else "the gathered cell"
+        return f"the cell of {tag}" if tag else cell.id.replace("gathered-", "gathered cell ")
 
     fields = vars(result) | {"message": re.sub(r"\bcell (\d{1,6})\b", name, result.message)}
     return ExerciseResult(**fields)
