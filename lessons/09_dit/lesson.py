@@ -646,7 +646,7 @@ show_joint.painted(painter, wishes, pick(smoke=2, cpu=25, gpu=50))
 
 # %% [markdown]
 r"""
-Do not expect beauty of a network of this size, trained for minutes: the scenes have several objects, small ones too, on four backgrounds. Lesson 10 trains longer, in the latent space of lesson 8.
+Do not expect beauty of a network of this size, trained for a quarter of an hour: backgrounds and colours come first, then places, and shapes last. Compare the first two pictures: same things, the other way round. Lesson 10 trains longer, in the latent space of lesson 8.
 
 ### Who looks at whom
 
@@ -669,7 +669,7 @@ r"""
 r"""
 ## 8. UNet against DiT
 
-Now the contest. Rules: **the same scenes and captions, as many weights (within 10 %), the same computing.** What counts is what a training costs, so both get the same number of floating-point operations, counted by PyTorch itself (`torch.utils.flop_counter`). The network whose step is cheaper takes more steps for it.
+Now the contest. Rules: **the same scenes (one thing or two, on four backgrounds) and captions, as many weights (within 10 %), the same computing.** What counts is what a training costs, so both get the same number of floating-point operations, counted by PyTorch itself (`torch.utils.flop_counter`). The network whose step is cheaper takes more steps for it.
 
 **Predict before you run.** Two networks with as many weights: does one step of both cost as much?
 """
@@ -729,7 +729,7 @@ show_contest.relation_table(contest)
 
 # %% [markdown]
 r"""
-Read it in this order. First the last line, real scenes: can the judge see it at all? Then *both colours*: where only a few pictures have both, or none, the network cannot yet paint two things, and whether it reads *left of* nobody can know. (The sentence below the table says where we stand.) Only then comes *right, if both* against *chance*: does it read the relation? And then UNet against DiT: if their intervals overlap, do not speak of a winner. *All satisfied* asks for everything: both objects, both colours, the background, and nothing besides.
+Read it in this order. First the last line, real scenes: can the judge see it at all? Then *both colours*: where only a few pictures have both, or none, the network cannot yet paint two things, and whether it reads *left of* nobody can know. (The sentence below the table says where we stand.) Only then comes *right, if both* against *chance*: does it read the relation? (The last sentence names those of whom one can be sure.) And then UNet against DiT: if their intervals overlap, do not speak of a winner. *All satisfied* asks for everything: both objects, both colours, the background, and nothing besides.
 """
 
 # %% [markdown]

@@ -92,8 +92,11 @@ def loss_chart(cells: Mapping[str, dict]) -> Picture | Markdown:
         words.append(f"{label}: {loss[-1]:.4f} after {compute[-1]:.1e}")
     axes.set(xscale="log", yscale="log", xlabel="floating-point operations of the training")
     axes.set_ylabel("loss on unseen scenes")
-    for format_ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        format_ticks("{x:g}")
+    low, high = axes.get_ylim()
+    marks = [digit * 10.0**power for power in range(-4, 2) for digit in (1, 2, 5)]
+    marks = [mark for mark in marks if low <= mark <= high]
+    axes.set_yticks(marks, [f"{mark:g}" for mark in marks])
+    axes.yaxis.set_minor_formatter("")
     axes.legend(fontsize=8)
     return Picture(figure, "Falling lines. " + "; ".join(words) + ".")
 
@@ -159,12 +162,24 @@ def relation_table(cells: Mapping[str, dict]) -> Markdown:
         words += "**At this budget nothing can be said about relations**, of UNet or DiT."
     elif few:
         words = f"Too few pictures with both colours to say anything: {', '.join(few)}."
-    return _table(rows, words)
+    return _table(rows, f"{words} {_readers(cells)}")
 
 
 def _complete(cells: Mapping[str, dict]) -> list[str]:
     """The sizes in which both networks were trained, the smallest first."""
     return [size for size in SIZES if all(f"{kind}/{size}" in cells for kind in KINDS)]
+
+
+def _readers(cells: Mapping[str, dict]) -> str:
+    """Who places things by the caption for certain: all of its interval lies above chance."""
+    sure = []
+    for name, cell in cells.items():
+        found = cell["relations"]
+        enough = _with_both(found) >= ENOUGH
+        if enough and found["placed_of_both"]["low"] > found["any_relation"]:
+            sure.append(full_name(name))
+    who = f"for certain: {'; '.join(sure)}" if sure else "for certain by none"
+    return f"*Right, if both* is above chance {who}."
 
 
 def _with_both(found: dict) -> int:

@@ -60,7 +60,13 @@ def test_tables_are_made_of_the_figures(tmp_path):
     assert "Not trained yet: UNet, small; DiT, small; UNet, large." in table
     table = show_contest.relation_table(CELLS).data
     assert table.count("50% (20% to 80%)") == 7 * 4 and "real scenes" in table
-    assert "enough pictures" in table
+    assert "enough pictures" in table and "above chance for certain by none" in table
+    sure = {"share": 0.6, "low": 0.4, "high": 0.8}
+    reader = CELL | {
+        "relations": CELL["relations"] | {"any_relation": 0.25, "placed_of_both": sure}
+    }
+    table = show_contest.relation_table(CELLS | {"dit/medium": reader}).data
+    assert table.endswith("is above chance for certain: DiT, medium.")
     (tmp_path / "x.json").write_text(json.dumps({"cells": CELLS}))
     assert show_contest.measured(tmp_path / "x.safetensors").keys() == CELLS.keys()
 
