@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from t2i import show, show_roads, show_text_to_image
+from t2i import show, show_measured, show_roads, show_text_to_image
 from t2i.batches import stream_seed
 from t2i.bpe import Tokenizer
 from t2i.clip import TextTransformer
@@ -45,7 +45,7 @@ First see what it does: three prompts, painted by the course's own copy of the m
 prompts = ["a green circle", "a pink 2", "a red seven above a blue star"]
 steps = pick(smoke=8, cpu=25, gpu=25)
 given, plan = show_text_to_image.ready_model()
-show_text_to_image.gallery(given(prompts, steps), prompts, columns=3, width=6)
+show_text_to_image.first_look(given, prompts, steps)
 
 # %% [markdown]
 r"""
@@ -520,7 +520,7 @@ Scenes are encoded *once*, before the third training. Then the autoencoder rests
 """
 
 # %%
-show_text_to_image.training_chart()
+show_measured.training_chart()
 
 # %% [markdown]
 r"""
@@ -570,7 +570,7 @@ r"""
 """
 
 # %%
-show_text_to_image.captions_heard()
+show_measured.captions_heard()
 
 # %% [markdown]
 r"""
@@ -779,7 +779,7 @@ A handful of pictures proves nothing. So the course counts, with hundreds of pro
 """
 
 # %%
-show_text_to_image.results_table()
+show_measured.results_table()
 
 # %% [markdown]
 r"""
@@ -876,7 +876,7 @@ show_scale.hours_chart({"one H100, large model": gpu, "this machine, our model":
 total = sum(gpu.values())
 print(f"training takes {gpu[learn] / gpu[encode]:.0f} times as long as encoding")
 print(f"together {total:,.0f} GPU-hours: {total / 24 / 256:.1f} days on 256 GPUs")
-show_text_to_image.one_pass(n)
+show_measured.one_pass(n)
 
 # %% [markdown]
 r"""

@@ -3,11 +3,9 @@
 Nothing here is needed to train or to draw. What is not there yet is told in a sentence.
 """
 
-import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +28,7 @@ from t2i.show import (
     show_images,
 )
 from t2i.show_blocks import arrow, bent_arrow, box
+from t2i.show_measured import read
 from t2i.text_to_image import TextToImage, encode_prompt
 from t2i.text_to_image_recipes import (
     CHECKPOINT,
@@ -42,9 +41,10 @@ MISSING = (
     "The trained model data/checkpoints/scenes is not there yet (`make train` makes it), so what "
     "follows is painted by an untrained network and means nothing."
 )
-NO_TRAINING = "No training has been recorded yet: `make train` does it."
-NO_EVALUATION = "Not measured yet: `make evaluate` does it."
-COLUMNS = ("satisfied", "colour", "object", "relation", "background", "shuffled", "rendered", "vae")
+UNWRITTEN = (
+    "In your copy, the call that draws is yours to write, in section 6. Until then, this is what "
+    "the course's own model drew:\n\n![Twelve prompts, each with its picture](figures/gallery.png)"
+)
 # Chosen before there was a model, so nothing here is picked for its looks.
 PROMPTS = (
     "a red seven",
@@ -68,7 +68,7 @@ PROMPTS = (
 def ready_model(folder: Path = CHECKPOINT) -> tuple[TextToImage, TextToImageRecipe]:
     """The trained model and its recipe; or, with one sentence, an untrained one that can run."""
     try:
-        return load_text_to_image(folder), text_to_image_recipe(_read(folder, "training")["tier"])
+        return load_text_to_image(folder), text_to_image_recipe(read(folder, "training")["tier"])
     except (FilesError, KeyError) as error:
         print(MISSING if not folder.exists() else f"{error} So an untrained network paints.")
     plan = text_to_image_recipe("smoke")
@@ -91,6 +91,14 @@ def gallery(
     told = [textwrap.fill(title, letters) for title in titles]
     alt = f"{len(pictures)} pictures, painted for: {'; '.join(dict.fromkeys(titles))}."
     return show_images(to_tensor(pictures), told, columns=columns, width=width, alt=alt)
+
+
+def first_look(pipe: TextToImage, prompts: Sequence[str], steps: int) -> Picture | Markdown:
+    """What a pipe draws; where its call is not written yet (a class's copy), what another drew."""
+    try:
+        return gallery(pipe(prompts, steps), prompts, columns=3, width=6)
+    except NotImplementedError:
+        return Markdown(UNWRITTEN)
 
 
 def sweep(columns: Mapping[str, Sequence[Image.Image]], prompts: Sequence[str]) -> Picture:
@@ -181,81 +189,6 @@ def same_or_not(prompts: Sequence[str], vectors: Tensor) -> Picture:
         for i, j in zip(rows, columns, strict=True)
     ]
     return Picture(figure, f"How alike the reader finds {'; '.join(names)}: {', '.join(told)}.")
-
-
-def training_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
-    """The losses of the three trainings that made the model, from its log."""
-    log = _read(folder, "training")
-    parts = {name: log[name] for name in ("vae", "clip", "transformer") if log.get(name)}
-    if not parts:
-        return Markdown(NO_TRAINING)
-    figure, axes = panels(1, len(parts), 8, 2.7)
-    for panel, (name, part) in zip(axes, parts.items(), strict=True):
-        steps, losses = zip(*part["losses"], strict=True)
-        panel.plot(steps, losses, color=BLUE, lw=1.5)
-        panel.set(title=name, xlabel="step", yscale="log")
-    axes[0].set_ylabel("loss")
-    told = "; ".join(
-        f"{name}: {part['parameters'] / 1e6:.2g} million weights, {part['steps']:,} steps, "
-        f"{part['images_per_second']:,.0f} pictures a second"
-        for name, part in parts.items()
-    )
-    ways = ", ".join(
-        f"{n} from {p['losses'][0][1]:.2g} to {p['losses'][-1][1]:.2g}" for n, p in parts.items()
-    )
-    return Picture(figure, f"Three losses against their steps: {ways}. {told}", told)
-
-
-def captions_heard(folder: Path = CHECKPOINT) -> Markdown:
-    """How often the text encoder's CLIP finds out a caption that is wrong by one thing only."""
-    log = _read(folder, "training").get("clip", {})
-    told = {
-        "order_heard": "two things changed places or kinds",
-        "kind_heard": "one thing is another",
-    }
-    if not set(told) <= set(log):
-        return Markdown(NO_TRAINING)
-    found = "; ".join(f"{what}: **{log[name]:.1%}**" for name, what in told.items())
-    return Markdown(f"Wrong captions found out, where {found}. Guessing finds out 50 %.")
-
-
-def one_pass(count: float, folder: Path = CHECKPOINT) -> Markdown:
-    """How long the training of this model would take to see so many pictures once."""
-    log = _read(folder, "training").get("transformer", {})
-    if not log.get("images_per_second"):
-        return Markdown(NO_TRAINING)
-    rate = log["images_per_second"]
-    days = count / rate / 86_400
-    where = f" ({log['machine']})" if isinstance(log.get("machine"), str) else ""
-    return Markdown(
-        f"Our transformer learnt from {rate:,.0f} latents a second when it was made{where}. "
-        f"To see {count / 1e6:,.0f} million once would take it **{days:,.0f} days**."
-    )
-
-
-def results_table(folder: Path = CHECKPOINT) -> Markdown:
-    """What the repository's command measured of the model: a line for each set of prompts."""
-    sets = _read(folder, "evaluation").get("sets", {})
-    if not sets:
-        return Markdown(NO_EVALUATION)
-    kept = [name for name in COLUMNS if any(name in found for found in sets.values())]
-    rows = [("prompts", "how many", *kept), ("---", *["--:"] * (len(kept) + 1))]
-    for name, found in sets.items():
-        cells = [_share(found.get(column)) for column in kept]
-        rows.append((name.replace("_", " "), f"{found.get('n', '?')}", *cells))
-    return Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
-
-
-def _share(found: Mapping[str, float] | None) -> str:
-    if not found or "share" not in found:
-        return "–"
-    within = f" ({found['low']:.1%} to {found['high']:.1%})" if "low" in found else ""
-    return f"{found['share']:.1%}{within}"
-
-
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    path = Path(folder) / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _shape(value: Tensor) -> str:

@@ -1,0 +1,91 @@
+"""Lesson 10's figures: what training and evaluation wrote beside the model, drawn."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from IPython.display import Markdown
+
+from t2i.show import BLUE, Picture, panels
+from t2i.text_to_image_recipes import CHECKPOINT
+
+NO_TRAINING = "No training has been recorded yet: `make train` does it."
+NO_EVALUATION = "Not measured yet: `make evaluate` does it."
+COLUMNS = ("satisfied", "colour", "object", "relation", "background", "shuffled", "rendered", "vae")
+
+
+def read(folder: Path, name: str) -> dict[str, Any]:
+    """What lies beside a model as `name`.json, "training" or "evaluation"; {} without it."""
+    path = Path(folder) / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def training_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
+    """The losses of the three trainings that made the model, from its log."""
+    log = read(folder, "training")
+    parts = {name: log[name] for name in ("vae", "clip", "transformer") if log.get(name)}
+    if not parts:
+        return Markdown(NO_TRAINING)
+    figure, axes = panels(1, len(parts), 8, 2.7)
+    for panel, (name, part) in zip(axes, parts.items(), strict=True):
+        steps, losses = zip(*part["losses"], strict=True)
+        panel.plot(steps, losses, color=BLUE, lw=1.5)
+        panel.set(title=name, xlabel="step", yscale="log")
+    axes[0].set_ylabel("loss")
+    told = "; ".join(
+        f"{name}: {part['parameters'] / 1e6:.2g} million weights, {part['steps']:,} steps, "
+        f"{part['images_per_second']:,.0f} pictures a second"
+        for name, part in parts.items()
+    )
+    ways = ", ".join(
+        f"{n} from {p['losses'][0][1]:.2g} to {p['losses'][-1][1]:.2g}" for n, p in parts.items()
+    )
+    return Picture(figure, f"Three losses against their steps: {ways}. {told}", told)
+
+
+def captions_heard(folder: Path = CHECKPOINT) -> Markdown:
+    """How often the text encoder's CLIP finds out a caption that is wrong by one thing only."""
+    log = read(folder, "training").get("clip", {})
+    told = {
+        "order_heard": "two things changed places or kinds",
+        "kind_heard": "one thing is another",
+    }
+    if not set(told) <= set(log):
+        return Markdown(NO_TRAINING)
+    found = "; ".join(f"{what}: **{log[name]:.1%}**" for name, what in told.items())
+    return Markdown(f"Wrong captions found out, where {found}. Guessing finds out 50 %.")
+
+
+def one_pass(count: float, folder: Path = CHECKPOINT) -> Markdown:
+    """How long the training of this model would take to see so many pictures once."""
+    log = read(folder, "training").get("transformer", {})
+    if not log.get("images_per_second"):
+        return Markdown(NO_TRAINING)
+    rate = log["images_per_second"]
+    days = count / rate / 86_400
+    where = f" ({log['machine']})" if isinstance(log.get("machine"), str) else ""
+    return Markdown(
+        f"Our transformer learnt from {rate:,.0f} latents a second when it was made{where}. "
+        f"To see {count / 1e6:,.0f} million once would take it **{days:,.0f} days**."
+    )
+
+
+def results_table(folder: Path = CHECKPOINT) -> Markdown:
+    """What the repository's command measured of the model: a line for each set of prompts."""
+    sets = read(folder, "evaluation").get("sets", {})
+    if not sets:
+        return Markdown(NO_EVALUATION)
+    kept = [name for name in COLUMNS if any(name in found for found in sets.values())]
+    rows = [("prompts", "how many", *kept), ("---", *["--:"] * (len(kept) + 1))]
+    for name, found in sets.items():
+        cells = [_share(found.get(column)) for column in kept]
+        rows.append((name.replace("_", " "), f"{found.get('n', '?')}", *cells))
+    return Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
+
+
+def _share(found: Mapping[str, float] | None) -> str:
+    if not found or "share" not in found:
+        return "–"
+    within = f" ({found['low']:.1%} to {found['high']:.1%})" if "low" in found else ""
+    return f"{found['share']:.1%}{within}"
