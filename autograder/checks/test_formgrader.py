@@ -132,6 +132,9 @@ def test_the_command_says_where_the_page_is_and_lets_nobody_else_in(course):
                 direct.open(address.partition("formgrader/")[0] + "api/contents", timeout=60)
         finally:
             process.terminate()
+    assert process.returncode == 0
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        direct.open(address, timeout=60)
 
 
 @pytest.mark.thorough

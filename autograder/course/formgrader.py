@@ -7,6 +7,7 @@ neither reads nor changes the instructor's own Jupyter and nbgrader settings.
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,20 +25,22 @@ PAGE = "formgrader/manage_assignments"
 
 
 def main(course: Course, port: int = 0, browser: bool = True) -> None:
-    """Open the formgrader and wait until the server is stopped with Ctrl+C.
+    """Open the formgrader and wait until it is stopped: with Ctrl+C, or as its terminal closes.
 
     Args:
         course: which one.
         port: where the server listens, on this machine alone; 0 takes a free one.
         browser: whether to open the page as well.
     """
-    with serving(course, port) as (address, process):
+    for name in ("SIGTERM", "SIGHUP"):  # else they would end this process and leave the server
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), serving(course, port) as (address, process):
         text = f"The formgrader of {course.folder} is at\n\n    {address}\n\nStop it with Ctrl+C."
         print(text, flush=True)
         if browser:
             webbrowser.open(address)
-        with contextlib.suppress(KeyboardInterrupt):
-            process.wait()
+        process.wait()
 
 
 @contextlib.contextmanager
