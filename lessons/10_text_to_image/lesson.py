@@ -787,8 +787,10 @@ How to read it (the brackets are 95 % intervals):
 
 - *Satisfied*: everything together, all things, all colours, the relation, the background if the prompt tells it.
 - *Shuffled*: the same pictures judged by *other* prompts. So much does luck alone give.
-- *Rendered*: real scenes. More than that the judge cannot see.
-- *Vae*: real scenes through the autoencoder. More than that latents cannot hold.
+- *Rendered*: real scenes. What is missing there, the judge itself cannot read, mostly odd handwriting.
+- *Vae*: real scenes through the autoencoder. What is missing more, latents cannot hold.
+
+A model can be above these two: it writes the usual digits, not the odd ones. Look for such a line.
 
 A *relation* is counted over the prompts that tell one, and is right only where both colours are there. So a model that tossed a coin for the order would get hardly 50 %. Ours is far above that: it does read *left of* and *above*. What is missing at *satisfied* is missing at *object*, and there mostly a digit.
 

@@ -4,7 +4,8 @@
 
 The judge of lesson 6 looks at pictures of seen combinations and of all that training held out.
 Beside them stand the same pictures judged by other prompts (chance), rendered scenes (what the
-judge can read at all) and rendered scenes through the autoencoder (what latents can hold).
+judge reads of real handwriting) and rendered scenes through the autoencoder (what latents hold).
+A model that writes only usual digits can be above both.
 """
 
 import argparse

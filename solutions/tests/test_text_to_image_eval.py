@@ -95,7 +95,9 @@ def test_figures_stand_beside_chance_and_ceilings():
     for name, found in MEASURED["sets"].items():
         assert found["n"] >= 400, name
         assert found["shuffled"]["share"] < 0.05 < 0.9 < found["vae"]["share"], name
-        assert found["satisfied"]["low"] <= found["satisfied"]["share"] <= found["rendered"]["high"]
+        share = found["satisfied"]["share"]
+        assert found["satisfied"]["low"] <= share <= found["satisfied"]["high"]
+        assert share <= found["rendered"]["share"] + 0.02  # it may write plainer digits, no more
     likeness = MEASURED["likeness"]
     assert likeness["frechet_floor"] < likeness["frechet"]
     assert read_json(CHECKPOINT / "training.json")["tier"] == "cpu"
