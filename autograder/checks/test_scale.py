@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -264,8 +265,12 @@ def test_the_batch_gives_what_grade_gives(whole, tmp_path):
 
 
 def without_seconds(result):
-    """A result without its times, and without which file a picture was written to."""
-    return replace(result, exercises=tuple(replace(row, seconds=0.0) for row in result.exercises))
+    """A result without its times, and without shares: an answer may draw from its own chance."""
+    rows = [
+        replace(row, seconds=0.0, message=re.sub(r"\d+% of", "some of", row.message))
+        for row in result.exercises
+    ]
+    return replace(result, exercises=tuple(rows))
 
 
 def test_a_settled_class_starts_nothing(work, tmp_path, monkeypatch):
