@@ -191,7 +191,7 @@ def _said() -> Iterator[None]:
     """An error of the course as one message instead of a traceback."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from autograder.course.database import DatabaseError, plain_reason
+    from autograder.course.database import DatabaseError, in_words
     from autograder.course.folder import CourseError
     from autograder.course.late import DueDateError
     from autograder.lesson import LessonError
@@ -202,7 +202,7 @@ def _said() -> Iterator[None]:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     except SQLAlchemyError as error:
-        typer.echo(f"the gradebook cannot be used: {plain_reason(error)}", err=True)
+        typer.echo(in_words(error), err=True)
         raise typer.Exit(2) from None
 
 

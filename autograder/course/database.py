@@ -24,9 +24,10 @@ def expect_server(db_url: str) -> None:
     except ModuleNotFoundError as error:
         raise DatabaseError(f"{error}, which the gradebook's server needs: install it") from None
     except SQLAlchemyError as error:
-        raise DatabaseError(f"the gradebook cannot be used: {plain_reason(error)}") from None
+        raise DatabaseError(in_words(error)) from None
 
 
-def plain_reason(error: SQLAlchemyError) -> str:
+def in_words(error: SQLAlchemyError) -> str:
     """What a database said, in one line, without the statement that it was asked."""
-    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    return f"the gradebook cannot be used: {reason}"
