@@ -169,7 +169,12 @@ class PictureRecipe(TextToImageRecipe):
 
     def some(self, count: int = 1000) -> Tensor:
         """The first `count` pictures, or all."""
-        return to_images(self.source.levels[:count])
+        return self.rows(range(min(count, len(self.source))))[0]
+
+    def rows(self, rows: range) -> tuple[Tensor, list[str]]:
+        """Pictures of the folder, those held out not counted, and their captions."""
+        part = slice(rows.start, rows.stop)
+        return to_images(self.source.levels[part]), self.source.captions[part]
 
     def encoded(self) -> PicturesInOrder:
         """Each picture once."""

@@ -33,7 +33,7 @@ def train_on_pictures(
         tier: one of the recipes.
         out: the model's folder; None: data/runs/NAME_TIER/model.
         work: of what is finished so far; None: data/runs/NAME_TIER.
-        **how: device, team and so on, as train_all takes them, but no shards.
+        **how: device, team, shards and so on, as train_all takes them.
 
     Returns:
         the model, and the folder that it was written to.
@@ -45,10 +45,8 @@ def train_on_pictures(
     data = Path(data)
     home = DATA / "runs" / f"{data.resolve().name}_{tier}"
     work, out = Path(work or home), Path(out or home / "model")
-    for place in (work, out):
-        _check_place(place.resolve(), data.resolve())
-    if how.get("shards"):
-        raise FilesError("Shards are made of scenes alone: train on a folder without them.")
+    for place in filter(None, (work, out, how.get("shards"))):
+        _check_place(Path(place).resolve(), data.resolve())
     say = print if how.get("team", ALONE).is_first else lambda *_: None
     say(f"Reading the pictures of {data}.")
     plan = picture_recipe(tier, data)

@@ -81,7 +81,11 @@ class TextToImageRecipe:
 
     def some(self, count: int = 1000) -> Tensor:
         """Pictures of the training kind, (count, 3, size, size) in [-1, 1]."""
-        return scenes(range(count), "train", self.world, size=self.vae.size)[0]
+        return self.rows(range(count))[0]
+
+    def rows(self, rows: range) -> tuple[Tensor, list[str]]:
+        """Pictures of the training kind, (N, 3, size, size) in [-1, 1], and their captions."""
+        return scenes(rows, "train", self.world, size=self.vae.size)
 
     def encoded(self) -> SceneBatches:
         """Scenes and tokens in the order in which they are encoded, PART at a time."""

@@ -25,7 +25,7 @@ from t2i.folders import FilesError, write_json
 from t2i.latents import LatentSpace
 from t2i.prompt_encoder import PromptEncoder
 from t2i.recipes import DATA
-from t2i.sharded_scenes import is_written, shard_loss, write_scene_shards
+from t2i.shard_training import is_written, shard_loss, write_encoded_shards
 from t2i.shards import ShardBatches
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import (
@@ -100,7 +100,7 @@ def train_all(
     def from_shards():
         told = made_of | {"clip": digest(shop.folder / "clip.safetensors")}
         if not is_written(shards):
-            write_scene_shards(plan, space, text, shards, team, lanes, **told)
+            write_encoded_shards(plan, space, text, shards, team, lanes, **told)
         found = ShardBatches(shards, plan.batch_size, team, lanes=lanes)
         for what, value in told.items():
             same_or_refuse(shards, what, found.made_of.get(what), value)

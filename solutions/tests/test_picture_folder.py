@@ -15,6 +15,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+import webdataset as wds
 from PIL import Image
 
 from t2i import picture_folder, text_to_image_runs, workshop
@@ -27,7 +28,8 @@ from t2i.latents import BlockMeans, LatentSpace
 from t2i.picture_folder import read_folder
 from t2i.picture_recipes import PicturesInOrder, picture_recipe
 from t2i.picture_runs import train_on_pictures
-from t2i.text_to_image import TextToImage
+from t2i.shard_files import LATENT, POOLED, read_shard
+from t2i.text_to_image import TextToImage, encode_prompt
 from t2i.text_to_image_recipes import CHECKPOINT, RECIPES, encode_scenes
 from t2i.text_to_image_runs import train_all
 from t2i.training import TrainConfig
@@ -506,8 +508,42 @@ def test_it_writes_neither_among_the_pictures_nor_over_the_courses_model(picture
         train_on_pictures(pictures, tiny, pictures / "model", tmp_path)
     with pytest.raises(FilesError, match="holds the course's own model"):
         train_on_pictures(pictures, tiny, CHECKPOINT, tmp_path)
-    with pytest.raises(FilesError, match="Shards are made of scenes alone"):
-        train_on_pictures(pictures, tiny, tmp_path / "model", tmp_path, shards=tmp_path)
+    with pytest.raises(FilesError, match="lies in the folder of the pictures"):
+        train_on_pictures(pictures, tiny, tmp_path / "a", tmp_path, shards=pictures / "shards")
+
+
+def test_shards_of_a_folder_hold_its_pictures_and_captions_and_none_held_out(
+    trained, pictures, tiny, tmp_path
+):
+    pipe, _, parts = trained
+    plan, shards = picture_recipe(tiny, pictures), tmp_path / "shards"
+    work = shutil.copytree(parts, tmp_path / "parts")
+    for part in ("latents", "transformer"):
+        (work / f"{part}.safetensors").unlink()
+    how = {"shards": shards, "lanes": 2}
+    drawn = train_on_pictures(pictures, tiny, tmp_path / "model", work, **how)[0]
+    assert len(drawn("a red circle", num_inference_steps=2)) == 1
+    with torch.no_grad():
+        posterior = pipe.space.vae.encode(next(plan.encoded())[0])
+        told = encode_prompt(plan.clip.tokenizer, pipe.text, plan.source.captions)
+    first = 0
+    for number in range(2):
+        path = shards / f"{number:06d}.tar"
+        found, problems = read_shard(path, plan.clip.length)
+        captions = [each["txt"].decode() for each in wds.WebDataset(str(path), shardshuffle=False)]
+        part = slice(first, first + len(captions))
+        first += len(captions)
+        assert not problems and captions == plan.source.captions[part]
+        assert not set(captions) & set(plan.source.held_out)
+        noise = found[LATENT] / pipe.space.scaling_factor - posterior.mean[part]
+        noise = noise / posterior.std[part]
+        assert noise.mean().abs() < 0.1 and (noise.std() - 1).abs() < 0.1  # one draw of each
+        torch.testing.assert_close(found[POOLED], told.pooled[part], rtol=1e-3, atol=2e-3)
+    assert first == len(plan.source) == 30
+    with pytest.raises(FilesError, match="30 pictures are too few for 31 shards"):
+        how = {"shards": tmp_path / "more", "lanes": 31}
+        (work / "transformer.safetensors").unlink()
+        train_on_pictures(pictures, tiny, tmp_path / "model", work, **how)
 
 
 def test_the_command_trains_on_a_folder_or_says_in_one_sentence_why_not(

@@ -20,7 +20,7 @@ from t2i.folders import FilesError
 from t2i.latents import LatentSpace
 from t2i.scenes import scenes
 from t2i.shard_files import CONTEXT, LATENT, POOLED, main, read_shard, write_index, write_shard
-from t2i.sharded_scenes import shard_loss, shard_ranges, write_scene_shards
+from t2i.shard_training import shard_loss, shard_ranges, write_encoded_shards
 from t2i.shards import ShardBatches
 from t2i.text_to_image import Prompt, TextDiT, encode_prompt
 from t2i.text_to_image_recipes import RECIPES, text_flow_loss
@@ -231,7 +231,7 @@ def written(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Team, "wait", lambda team: None)  # the other one is not running yet
         for rank in (1, 0):
-            write_scene_shards(plan, space, text, folder, Team(rank, 2), lanes=4, vae="abc")
+            write_encoded_shards(plan, space, text, folder, Team(rank, 2), lanes=4, vae="abc")
     return plan, space, text, folder
 
 

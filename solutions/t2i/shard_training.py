@@ -1,6 +1,6 @@
-"""Lesson 10's scenes as shards: latents and text vectors, made once by one process or by many.
+"""What lesson 10 learns from as shards: latents and text vectors, made once, by one or by many.
 
-folder = write_scene_shards(plan, space, text, folder)     # what is there already stays
+folder = write_encoded_shards(plan, space, text, folder)   # what is there already stays
 batches = ShardBatches(folder, plan.batch_size)
 loss = shard_loss(plan, text)                              # loss(model, batch), for train()
 """
@@ -17,8 +17,8 @@ from t2i.batches import stream_seed
 from t2i.clip import TextTransformer
 from t2i.distributed import ALONE, Team
 from t2i.flow_training import prompt_flow_loss
+from t2i.folders import FilesError
 from t2i.latents import LatentSpace
-from t2i.scenes import scenes
 from t2i.shard_files import CONTEXT, INDEX, LATENT, POOLED, shard_name, write_index, write_shard
 from t2i.text_to_image import Prompt, TextDiT, encode_prompt
 from t2i.text_to_image_recipes import PART, TextToImageRecipe
@@ -27,12 +27,12 @@ PER_SHARD = 1000  # samples of a shard
 
 
 def shard_ranges(count: int, lanes: int = 8, per_shard: int = PER_SHARD) -> list[range]:
-    """The scenes of each shard: about per_shard, in `lanes` shards or more of nearly one size."""
+    """The rows of each shard: about per_shard, in `lanes` shards or more of nearly one size."""
     shards = max(lanes, -(-count // per_shard))
     return [range(count * i // shards, count * (i + 1) // shards) for i in range(shards)]
 
 
-def write_scene_shards(
+def write_encoded_shards(
     plan: TextToImageRecipe,
     space: LatentSpace,
     text: TextTransformer,
@@ -41,10 +41,10 @@ def write_scene_shards(
     lanes: int = 8,
     **made_of: Any,
 ) -> Path:
-    """Encode a recipe's scenes and write them, each process its shards; the index comes last.
+    """Encode a recipe's pictures and write them, each process its shards; the index comes last.
 
     Args:
-        plan: of lesson 10.
+        plan: of lesson 10, for scenes or for a folder of pictures.
         space: of a trained autoencoder.
         text: of a trained CLIP.
         folder: made if it is missing; shards that are there already stay.
@@ -54,10 +54,18 @@ def write_scene_shards(
 
     Returns:
         folder.
+
+    Raises:
+        FilesError: fewer pictures than lanes.
     """
+    if plan.scenes < lanes:
+        raise FilesError(
+            f"{plan.scenes} pictures are too few for {lanes} shards: train without shards, or with "
+            f"fewer --lanes."
+        )
     folder, ranges = Path(folder), shard_ranges(plan.scenes, lanes)
     mine = range(team.rank, len(ranges), team.size)
-    for number in tqdm(mine, desc="scenes to shards", unit="shard", disable=not team.is_first):
+    for number in tqdm(mine, desc="pictures to shards", unit="shard", disable=not team.is_first):
         if not (folder / shard_name(number)).exists():
             write_shard(folder, number, encoded_samples(plan, space, text, ranges[number]))
     team.wait()
@@ -72,11 +80,11 @@ def write_scene_shards(
 def encoded_samples(
     plan: TextToImageRecipe, space: LatentSpace, text: TextTransformer, rows: range
 ) -> Iterator[dict[str, Any]]:
-    """Samples of these scenes, as write_shard takes them; they depend on the numbers alone."""
+    """Samples of these rows, as write_shard takes them; they depend on the numbers alone."""
     device = space.scaling_factor.device
     for first in range(rows.start, rows.stop, PART):
         part = range(first, min(rows.stop, first + PART))
-        images, captions = scenes(part, "train", plan.world, size=plan.vae.size)
+        images, captions = plan.rows(part)
         posterior = space.vae.encode(images.to(device))
         generator = torch.Generator().manual_seed(stream_seed(0, first))
         noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
