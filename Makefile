@@ -126,16 +126,17 @@ train: ## train lesson 10's three parts, or go on: [tier=cpu] [data=PICTURES] [o
 	@$(RUN) -m t2i.text_to_image_runs train --tier "$(or $(tier),cpu)" \
 		$(if $(data),--data "$(data)") $(if $(out),--out "$(out)")
 
+# "$$prompt" and not "$(prompt)": the shell would read quotes, backquotes and dollars in a prompt.
 sample: ## draw what you type: prompt="a seven" out=7.png [seed=0] [film=1] [model=DIR]
-	@test -n "$(prompt)" && test -n "$(out)" || \
+	@test -n "$$prompt" && test -n "$(out)" || \
 		{ echo "What, and where to? For example: make sample prompt=\"a red seven\" out=seven.png" >&2; exit 2; }
-	@$(RUN) -m t2i.sample "$(prompt)" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film) \
+	@$(RUN) -m t2i.sample "$$prompt" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film) \
 		$(if $(model),--model "$(model)")
 
 stable-diffusion: ## draw with Stable Diffusion's weights: model=FOLDER prompt="a fox" out=fox.png
-	@test -n "$(model)" && test -n "$(prompt)" && test -n "$(out)" || \
+	@test -n "$(model)" && test -n "$$prompt" && test -n "$(out)" || \
 		{ echo "Say model=FOLDER (or a hub name), prompt=\"a red fox\" and out=fox.png" >&2; exit 2; }
-	@$(RUN) -m t2i.sd_sample "$(prompt)" --model "$(model)" --out "$(out)" \
+	@$(RUN) -m t2i.sd_sample "$$prompt" --model "$(model)" --out "$(out)" \
 		--seed "$(or $(seed),0)" $(if $(steps),--steps "$(steps)") $(if $(image),--image "$(image)") \
 		$(if $(size),--size $(size) $(size))
 
