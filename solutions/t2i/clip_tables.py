@@ -12,6 +12,8 @@ from t2i.clip_recipes import WEIGHTS
 
 def zero_shot_table(path: Path = WEIGHTS) -> Markdown:
     """What the committed CLIP recognises, as measured by the repository's command."""
+    from t2i.recipe_runs import how_trained  # it stands on much that only this table needs
+
     measured = _figures(path)
     if "zero_shot" not in measured:
         return Markdown("Not measured yet: `python -m t2i.clip_recipes evaluate` does it.")
@@ -27,7 +29,7 @@ def zero_shot_table(path: Path = WEIGHTS) -> Markdown:
     sizes = measured["zero_shot"]["lone/train"]
     shares = [f"{sizes[f'object, {size}']['share']:.1%} of the {size} ones" for size in SIZES]
     note = f"Objects in scenes of all sizes (seen pairs): {' and '.join(shares)} are recognised."
-    return Markdown(_table(rows).data + "\n\n" + note)
+    return Markdown(f"{_table(rows).data}\n\n{note} {how_trained(measured, 'scenes')}")
 
 
 def retrieval_table(path: Path = WEIGHTS) -> Markdown:

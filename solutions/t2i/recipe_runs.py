@@ -1,12 +1,13 @@
 """The reference runs of lesson 3's recipes: train, sample with the true sampler, measure.
 
-Called by `python -m t2i.recipes train` and `python -m t2i.recipes evaluate`; what they find goes
-to the JSON file beside the weights, from which the lesson's own table is made.
+Called by `python -m t2i.recipes train`, `time` and `evaluate`; what they find goes to the JSON file
+beside the weights, from which the lesson's own table is made.
 """
 
 import argparse
 import json
 import platform
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -73,6 +74,42 @@ def train_weights(
     return result
 
 
+def time_training(runs: Any, tier: str, weights: Path, device: torch.device) -> dict:
+    """Train once more into a folder that is thrown away, and write down only how long it took.
+
+    The weights stay, and all that was measured of them. Run it while nothing else runs.
+
+    Args:
+        runs: has train_recipe, like this module.
+        tier: of the recipe.
+        weights: the file of the weights; the clock's figures go to the .json beside it.
+        device: where to train.
+
+    Returns:
+        machine, training_seconds and peak_memory_bytes, as they were written down.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        found = runs.train_recipe(tier, Path(folder) / weights.name, device)
+    clock = {name: found[name] for name in ("machine", "training_seconds", "peak_memory_bytes")}
+    update_json(weights.with_suffix(".json"), {"clock": clock})
+    return clock
+
+
+def how_trained(figures: dict, seen: str) -> str:
+    """A sentence on how long a training took, by the clock if it was timed, and on what.
+
+    Args:
+        figures: of the JSON file beside the weights.
+        seen: what was learned from, in the plural.
+    """
+    clock = figures.get("clock", figures)
+    memory = (clock.get("peak_memory_bytes") or 0) / 1e9
+    return (
+        f"Trained in {clock['training_seconds'] / 60:.1f} minutes ({figures['images_seen']:,} "
+        f"{seen} seen, {memory:.1f} GB of memory at most) on {clock['machine']}."
+    )
+
+
 def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dict:
     """Sample with all 1000 steps of DDPM, measure, and add the figures to the JSON file.
 
@@ -109,7 +146,7 @@ def draw(model: FoldedUNet, size: int, seed: int) -> Tensor:
 
 
 def command_line(module: str, runs: Any, name: str, count: int, counted: str) -> None:
-    """What `python -m t2i.recipes` and its sisters do: train a recipe, or measure its weights.
+    """What `python -m t2i.recipes` and its sisters do: train a recipe, time that, or measure.
 
     Args:
         module: its name, for the help text.
@@ -118,9 +155,9 @@ def command_line(module: str, runs: Any, name: str, count: int, counted: str) ->
         count: how many to measure, if nothing else is asked for.
         counted: of what, in words.
     """
-    about = "Train a recipe, or measure the weights that came out."
+    about = "Train a recipe, time its training, or measure the weights that came out."
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
-    parser.add_argument("command", choices=("train", "evaluate"))
+    parser.add_argument("command", choices=("train", "time", "evaluate"))
     parser.add_argument("--tier", choices=tuple(RECIPES), default="cpu")
     parser.add_argument("--weights", type=Path, help=f"file of the weights (data/{name}_TIER…)")
     parser.add_argument("--count", type=int, default=count, help=counted)
@@ -129,6 +166,8 @@ def command_line(module: str, runs: Any, name: str, count: int, counted: str) ->
     weights = options.weights or DATA / f"{name}_{options.tier}.safetensors"
     if options.command == "train":
         result = runs.train_recipe(options.tier, weights, device)
+    elif options.command == "time":
+        result = time_training(runs, options.tier, weights, device)
     else:
         result = runs.evaluate(weights, options.count, device)
     print(json.dumps({key: value for key, value in result.items() if key != "losses"}, indent=1))

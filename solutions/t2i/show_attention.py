@@ -236,6 +236,7 @@ def results_table(path: Path = WEIGHTS) -> Markdown:
     Args:
         path: the weights; the figures are in the .json beside them.
     """
+    from t2i.recipe_runs import how_trained
     from t2i.scene_runs import summary  # it stands on much that only this table needs
 
     measured = _measured(path)
@@ -243,7 +244,8 @@ def results_table(path: Path = WEIGHTS) -> Markdown:
         return Markdown(UNMEASURED)
     head = ("captions", "how many", "colour", "object", "both", "shuffled", "ceiling")
     rows = [head, ("---",) * len(head), *summary(measured)]
-    return Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return Markdown(f"{table}\n\n{how_trained(measured, 'scenes')}")
 
 
 def fresh_noise(path: Path = WEIGHTS) -> Markdown:

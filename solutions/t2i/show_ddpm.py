@@ -154,6 +154,8 @@ def distance_picture(samples: Tensor, real: Tensor) -> Picture:
 
 def results_table() -> Markdown:
     """The lesson's own table, read from what the repository's commands measured."""
+    from t2i.recipe_runs import how_trained  # it stands on much that only this table needs
+
     r = results()
     if "recognisability" not in r:
         command = "python -m t2i.recipes train`, then `python -m t2i.recipes evaluate"
@@ -173,11 +175,9 @@ def results_table() -> Markdown:
         ("median distance to the nearest", f"{r['nearest']:.2f}", f"{r['nearest_real']:.2f}", ""),
     )
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    memory = (r.get("peak_memory_bytes") or 0) / 1e9
     sampling = r.get("sampling_seconds")
     took = f" in {sampling / 60:.1f} minutes" if sampling else ""
     return Markdown(
-        f"{table}\n\n{r['n']:,} samples. Trained in {r['training_seconds'] / 60:.1f} minutes "
-        f"({r['images_seen']:,} digits seen, {memory:.1f} GB of memory at most) on "
-        f"{r['machine']}. Sampled with {1000:,} steps{took} on {r['sampling_machine']}."
+        f"{table}\n\n{r['n']:,} samples. {how_trained(r, 'digits')} "
+        f"Sampled with {1000:,} steps{took} on {r['sampling_machine']}."
     )

@@ -187,6 +187,8 @@ def contrast_picture(columns: dict[str, Tensor]) -> Picture:
 
 def results_table() -> Markdown:
     """The lesson's own table, read from what the repository's commands measured."""
+    from t2i.recipe_runs import how_trained  # it stands on much that only this table needs
+
     r = results()
     if "scales" not in r:
         command = "python -m t2i.class_recipes train`, then `python -m t2i.class_recipes evaluate"
@@ -200,12 +202,9 @@ def results_table() -> Markdown:
         rows.append((name, *_figures(row)))
     rows.append(("*real test digits*", *_figures(r["real"])))
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    memory = (r.get("peak_memory_bytes") or 0) / 1e9
     return Markdown(
         f"{table}\n\n{r['n']:,} samples a row, 100 of each digit where there are 1,000, from the "
-        f"same noise in every row, {r['inference_steps']} DDIM steps. Trained in "
-        f"{r['training_seconds'] / 60:.1f} minutes ({r['images_seen']:,} digits seen, {memory:.1f} "
-        f"GB of memory at most) on {r['machine']}."
+        f"same noise in every row, {r['inference_steps']} DDIM steps. " + how_trained(r, "digits")
     )
 
 

@@ -107,6 +107,7 @@ def results_table(path: Path = WEIGHTS) -> Markdown:
     Args:
         path: the weights; the figures are in the .json beside them.
     """
+    from t2i.recipe_runs import how_trained
     from t2i.vae_runs import summary  # it stands on much that only this table needs
 
     measured = _read(path.with_suffix(".json"))
@@ -114,7 +115,8 @@ def results_table(path: Path = WEIGHTS) -> Markdown:
         return Markdown("Not measured yet: `make measure-vae` does it.")
     head = ("unseen scenes", "how many", "PSNR", "worst 5 %", "judge: originals")
     head += ("judge: came back", "points lost")
-    return _table(head, summary(measured))
+    table = _table(head, summary(measured)).data
+    return Markdown(f"{table}\n\n{how_trained(measured, 'scenes')}")
 
 
 def study_table(kind: str, path: Path = FIGURES) -> Markdown:

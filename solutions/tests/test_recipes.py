@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from t2i import recipe_runs
 from t2i.checkpoint import CheckpointError, save_weights
 from t2i.data import data_source
 from t2i.diffusion import predict_x_0
-from t2i.recipe_runs import evaluate, train_recipe
+from t2i.recipe_runs import evaluate, how_trained, time_training, train_recipe
 from t2i.recipes import (
     DATA,
     RECIPES,
@@ -144,8 +145,6 @@ def test_missing_weights_are_one_sentence(tmp_path):
 
 
 def test_train_then_evaluate_writes_weights_and_figures(tmp_path, monkeypatch):
-    from t2i import recipe_runs
-
     monkeypatch.setattr(recipe_runs, "sample_ddpm", lambda model, x_T, *rest, on_step: x_T)
     out, device = tmp_path / "ddpm.safetensors", torch.device("cpu")
     train_recipe("smoke", out, device)
@@ -155,6 +154,22 @@ def test_train_then_evaluate_writes_weights_and_figures(tmp_path, monkeypatch):
     assert found["losses"][-1][0] == recipe("smoke").training.steps
     assert found["training_seconds"] > 0 and found["peak_memory_bytes"] > 1e8
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ddpm.json", "ddpm.safetensors"]
+
+
+def test_timing_keeps_weights_and_figures_and_says_how_long_it_took(tmp_path):
+    out = tmp_path / "ddpm.safetensors"
+    train_recipe("smoke", out, torch.device("cpu"))
+    known = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+    out.write_bytes(b"mine")
+    clock = time_training(recipe_runs, "smoke", out, torch.device("cpu"))
+    found = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+    assert out.read_bytes() == b"mine" and found == known | {"clock": clock}
+    told = {"training_seconds": 90.0, "peak_memory_bytes": 2e9, "machine": "a clock"}
+    known |= {"training_seconds": 600.0, "images_seen": 5000}
+    assert how_trained(known, "digits").startswith("Trained in 10.0 minutes (5,000 digits seen")
+    assert how_trained(known | {"clock": told}, "digits") == (
+        "Trained in 1.5 minutes (5,000 digits seen, 2.0 GB of memory at most) on a clock."
+    )
 
 
 def test_commands_explain_themselves():
