@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
-from t2i import dpm_sde, dpm_solver, samplers, show, show_samplers
+from t2i import dpm_sde, dpm_solver, sampler_tables, samplers, show, show_samplers
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
 from t2i.mixture import Mixture
@@ -40,8 +40,10 @@ def headline() -> show.Picture:
     rows = {
         "DDPM,\n1,000 steps": slow,
         "DDIM,\n20 steps": samplers.sample_ddim(model, x_T, AC, FEW),
-        "DPM++ 2M,\n20 steps": dpm_solver.sample_dpmpp_2m(model, x_T, AC, FEW),
-        "DPM++ 2M\nSDE, 20 steps": dpm_sde.sample_sde_dpmpp_2m(model, x_T, AC, FEW, **fresh),
+        "DPM-Solver++\n(2M), 20 steps": dpm_solver.sample_dpmpp_2m(model, x_T, AC, FEW),
+        "SDE-DPM-Solver\n++(2M), 20 steps": dpm_sde.sample_sde_dpmpp_2m(
+            model, x_T, AC, FEW, **fresh
+        ),
     }
     return show.film_strip(rows, alt="")
 
@@ -215,8 +217,8 @@ def there_and_back() -> show.Picture:
 
 
 def quality() -> show.Picture | None:
-    picture = show_samplers.reference_chart()
-    return picture if isinstance(picture, show.Picture) else print(show_samplers.MISSING)
+    picture = sampler_tables.reference_chart()
+    return picture if isinstance(picture, show.Picture) else print(sampler_tables.MISSING)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from t2i import sampler_runs, show_samplers
+from t2i import sampler_runs, sampler_tables
 from t2i.checkpoint import digest, save_weights
 from t2i.recipes import recipe
 from t2i.sampler_runs import Cell, Ruler, cells, draw, run
@@ -117,7 +117,7 @@ def test_the_headline_says_for_each_form_whether_it_reached_the_aim(figures, mon
     assert _row(text, "sde_dpmpp_2m").endswith("| 29 % less | **reached** |")
     text = _headline(monkeypatch, _known({smooth: 8.0, FULL.key: 7.0}))
     assert "not all been measured" in text
-    assert show_samplers.COMMAND in _headline(monkeypatch, {})
+    assert sampler_tables.COMMAND in _headline(monkeypatch, {})
 
 
 def _known(distances: dict[str, float]) -> dict:
@@ -126,11 +126,11 @@ def _known(distances: dict[str, float]) -> dict:
 
 
 def _headline(monkeypatch, known: dict) -> str:
-    monkeypatch.setattr(show_samplers, "results", lambda: known)
-    return show_samplers.headline().data
+    monkeypatch.setattr(sampler_tables, "results", lambda: known)
+    return sampler_tables.headline().data
 
 
 def _row(text: str, sampler: str) -> str:
-    start = f"| {show_samplers.NAMES[sampler]}, 20 steps |"
+    start = f"| {sampler_tables.NAMES[sampler]}, 20 steps |"
     (row,) = (line for line in text.split("\n") if line.startswith(start))
     return row

@@ -1,0 +1,109 @@
+"""Lesson 4's chart and tables: what the repository's command measured of every sampler."""
+
+import json
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+from IPython.display import Markdown
+
+from t2i.sampler_runs import RESULTS
+from t2i.show import Picture
+from t2i.show_samplers import NAMES, quality_picture
+
+AIM = 1.1  # at most this many times the Fréchet distance of DDPM's 1,000 steps
+COMMAND = "make measure-samplers"
+MISSING = f"Nobody has measured the samplers on this network yet: `{COMMAND}` does."
+
+
+def results() -> dict:
+    """What the repository's command measured of every sampler; empty where it never ran."""
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+def measured(
+    known: Mapping, sampler: str, spacing: str = "trailing", figure: str = "frechet"
+) -> dict[int, list[float]]:
+    """Steps -> the figure of each seed, as far as it was measured."""
+    found: dict[int, list[float]] = {}
+    for key, cell in sorted(known.get("cells", {}).items()):
+        name, how, steps, _ = key.split("/")
+        if (name, how) == (sampler, spacing):
+            found.setdefault(int(steps), []).append(cell[figure])
+    return dict(sorted(found.items()))
+
+
+def reference_chart() -> Picture | Markdown:
+    """The lesson's chart, from what the repository's command measured."""
+    known = results()
+    lines = {name: measured(known, name) for name in NAMES}
+    lines = {name: points for name, points in lines.items() if points}
+    if not lines:
+        return Markdown(MISSING)
+    seeds = max(len(values) for points in lines.values() for values in points.values())
+    floor = mean(known["floor"].values())
+    caption = f"Bands: from the lowest to the highest of {seeds} seeds." if seeds > 1 else ""
+    return quality_picture(lines, floor, known["n"], f"{caption} {known['machine']}.")
+
+
+def headline() -> Markdown:
+    """How 20 steps of DPM-Solver++(2M), smooth and with fresh noise, compare with DDPM's 1,000."""
+    known = results()
+    if not known:
+        return Markdown(MISSING)
+    slow = measured(known, "ddpm").get(1000)
+    fast = {name: measured(known, name).get(20) for name in ("dpmpp_2m", "sde_dpmpp_2m")}
+    if not slow or not all(fast.values()):
+        return Markdown(
+            "20 steps of both forms of DPM-Solver++(2M) and 1,000 steps of DDPM have not all been "
+            f"measured yet: `{COMMAND}` goes on where it stopped."
+        )
+    rows = [f"| DDPM, 1,000 steps | {_with_range(slow)} | | |"]
+    best, values = min(measured(known, "ddpm").items(), key=lambda cell: mean(cell[1]))
+    if best != 1000:
+        more = _compared(values, slow)
+        rows.append(
+            f"| DDPM, respaced to {best} steps: its best | {_with_range(values)} | {more} | |"
+        )
+    for name, values in fast.items():
+        verdict = "**reached**" if mean(values) <= AIM * mean(slow) else "**not reached**"
+        more = _compared(values, slow)
+        rows.append(f"| {NAMES[name]}, 20 steps | {_with_range(values)} | {more} | {verdict} |")
+    head = (
+        f"| | Fréchet distance | against DDPM | our aim, at most {100 * (AIM - 1):.0f} % more |\n"
+    )
+    return Markdown(
+        head + "|---|---|---|---|\n" + "\n".join(rows) + "\n\nTwenty steps are a fiftieth of the "
+        f"work. The floor is {mean(known['floor'].values()):.2f}; {known['n']:,} samples each, and "
+        "in brackets the lowest and the highest of the seeds."
+    )
+
+
+def _compared(values: Sequence[float], slow: Sequence[float]) -> str:
+    ratio = mean(values) / mean(slow)
+    return f"{100 * abs(ratio - 1):.0f} % {'more' if ratio > 1 else 'less'}"
+
+
+def _with_range(values: Sequence[float]) -> str:
+    """The mean over the seeds, and how far they lie apart."""
+    apart = f"{min(values):.2f} to {max(values):.2f}" if len(values) > 1 else "one seed"
+    return f"{mean(values):.2f} ({apart})"
+
+
+def spacing_table() -> Markdown:
+    """Fréchet distance of each spacing, from what the repository's command measured."""
+    known = results()
+    rows = []
+    for sampler in ("ddim", "dpmpp_2m"):
+        columns = {
+            how: measured(known, sampler, how) for how in ("leading", "linspace", "trailing")
+        }
+        for steps in columns["leading"]:
+            if all(steps in points for points in columns.values()):
+                values = [mean(points[steps]) for points in columns.values()]
+                best = min(values)
+                cells = [f"**{v:.1f}**" if v == best else f"{v:.1f}" for v in values]
+                rows.append(f"| {NAMES[sampler]}, {steps} steps | {' | '.join(cells)} |")
+    if not rows:
+        return Markdown(MISSING)
+    head = "| Fréchet distance | leading | linspace | trailing |\n|---|--:|--:|--:|\n"
+    return Markdown(head + "\n".join(rows) + f"\n\n{known['n']:,} samples each.")
