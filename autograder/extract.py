@@ -86,7 +86,7 @@ def extract(notebook: bytes, lesson: Lesson) -> Submission:
                 unwritten.add(exercise.name)
             if any(stub.body[-1] is not _raise(stub) for stub in left):
                 unreached.add(exercise.name)
-    cells = [*_given(lesson, cells), *cells]
+    cells = _completed(cells, _given(lesson, cells))
     providers = _providers(cells, chosen)
     pieces = _pieces(cells, _reachable(providers, list(chosen)))
     uses = {}
@@ -167,6 +167,19 @@ def _given(lesson: Lesson, cells: list[Cell]) -> list[Cell]:
         cell.nodes = [n for n in cell.nodes if "*" in binds(n) or not present & {*binds(n)}]
         given.append(cell)
     return given
+
+
+def _completed(cells: list[Cell], given: list[Cell]) -> list[Cell]:
+    """The learner's cells with the lesson's: imports first, definitions before the learner's own.
+
+    A definition may need the learner's imports (for its annotations), theirs may need it.
+    """
+    defining = [any(isinstance(n, DEFINITIONS) for n in cell.nodes) for cell in [*given, *cells]]
+    lost, own = defining[: len(given)], defining[len(given) :]
+    first = own.index(True) if any(own) else len(cells)
+    imports = [cell for cell, defines in zip(given, lost, strict=True) if not defines]
+    definitions = [cell for cell, defines in zip(given, lost, strict=True) if defines]
+    return [*imports, *cells[:first], *definitions, *cells[first:]]
 
 
 def _providers(cells: list[Cell], chosen: dict[str, Cell]) -> dict[str, list[Provider]]:

@@ -213,8 +213,8 @@ def _sentence(error: dict) -> str:
             place += f", `{error['text']}`"
     if kind == "NameError":
         text += (
-            ". Only imports, definitions and plain constants are taken from the notebook to be "
-            "graded; define what the exercise needs in one of them"
+            ". A function knows its own arguments, and of the rest of the notebook only imports, "
+            "definitions and plain constants: nothing that a cell computed"
         )
     if "before Module.__init__()" in text:
         text += ". Begin __init__ with super().__init__()"

@@ -138,7 +138,9 @@ def _symptom(actual: Tensor, expected: Tensor) -> str:
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """As a sentence begins; a name from the code (`x_t`, `snr()`) stays what it is."""
+    word = text.split(" ")[0]
+    return text if "_" in word or "(" in word else text[:1].upper() + text[1:]
 
 
 def _is_or_are(what: str) -> str:

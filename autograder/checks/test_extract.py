@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+import torch
 
 from autograder import splice
 from autograder.cells import MAX_NOTEBOOK_BYTES, UnreadableNotebook, names_read
@@ -105,6 +106,14 @@ def test_a_deleted_import_or_given_cell_costs_nothing(tiny, make_notebook, right
     names = taken(tiny, make_notebook(right["linear_betas"], "def snr(a):\n    return GIVEN"))
     assert names["linear_betas"](3).shape == (3,)
     assert names["snr"](0) == "given"
+
+
+def test_a_given_definition_that_was_deleted_finds_the_imports_that_its_signature_names(
+    make_notebook,
+):
+    imports, own = "import torch\nfrom torch import Tensor", "def snr(a):\n    return gather"
+    found = taken(LESSONS[0], make_notebook(imports, own))["snr"](0)
+    assert found.__name__ == "gather" and found.__annotations__["t"] is torch.Tensor
 
 
 def test_the_learners_own_definition_comes_before_the_given_one(tiny, make_notebook, right):

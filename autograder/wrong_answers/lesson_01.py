@@ -124,6 +124,28 @@ def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
     ),
     dict(
         exercise="cosine_betas",
+        name="upside_down",
+        says="upside down",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
+    f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+    return (1 - f[:-1] / f[1:]).clamp(max=max_beta).float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="division_by_one_plus_s_forgotten",
+        says=r"division by 1 \+ s is missing",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
+    f = torch.cos((u + s) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta).float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
         name="no_limit",
         says="max_beta is missing",
         code="""
@@ -136,7 +158,7 @@ def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
     dict(
         exercise="cosine_betas",
         name="returns_alpha_bar",
-        says="You return ᾱ, the signal",
+        says="You return ᾱ, what is left",
         code="""
 def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
     u = torch.linspace(0, 1, num_train_timesteps + 1)
@@ -446,6 +468,16 @@ def add_noise(x_0, noise, t, alphas_cumprod):
 def add_noise(x_0, noise, t, alphas_cumprod):
     a = torch.cumprod(alphas_cumprod, dim=0)[t][:, None, None, None]
     return a.sqrt() * x_0 + (1 - a).sqrt() * noise
+""",
+    ),
+    dict(
+        exercise="add_noise",
+        name="root_around_both",
+        says="multiplies the noise as well",
+        code="""
+def add_noise(x_0, noise, t, alphas_cumprod):
+    a = gather(alphas_cumprod, t, x_0)
+    return a.sqrt() * (x_0 + (1 - a).sqrt() * noise)
 """,
     ),
     dict(
@@ -828,6 +860,15 @@ def alphas_cumprod(betas):
         code="""
 def add_noise(x_0, noise, t, alphas_cumprod):
     a = alphas_cumprod[t].to(x_0.dtype).view(-1, 1, 1, 1)
+    return a.sqrt() * x_0 + (1 - a).sqrt() * noise
+""",
+    ),
+    dict(
+        exercise="add_noise",
+        name="plain_view",  # bfloat16 images come out as float32: the mixture is right
+        code="""
+def add_noise(x_0, noise, t, alphas_cumprod):
+    a = alphas_cumprod[t].view(-1, 1, 1, 1)
     return a.sqrt() * x_0 + (1 - a).sqrt() * noise
 """,
     ),

@@ -18,7 +18,7 @@ You need Python and a little PyTorch. Everything else is explained when it comes
 |---|---|---|---|
 | `cpu`, `gpu` | 2 CPU cores; a GPU is not used | about half a minute, and about 7 s for each `grade(...)` | about 1.5 GB |
 
-**How a lesson works.** You read, look at a picture, *write down a prediction*, and run the cell. At an exercise you replace the line `raise NotImplementedError(...)` by your own code. Each has three folded hints. The cell after it checks your code, and `grade(...)` compares it with references that you don't see.
+**How a lesson works.** You read, look at a picture, *write down a prediction*, and run the cell. At an exercise you replace the line `raise NotImplementedError(...)` by your own code. Each has three folded hints. The cell after it checks your code, and `grade(...)` compares it with references that you don't see. (Run the exercise's own cell first: the cell after it can only check what has been run.)
 """
 
 # %%
@@ -68,7 +68,7 @@ print("a piece of one row:", x_0[0, 0, 14, 8:20].numpy().round(2))
 r"""
 ## 2 · Noise, and what a Gaussian is
 
-*Noise* is a picture in which every pixel is drawn at random, with no regard to its neighbours. We draw from the **Gaussian** distribution, the bell curve: values near 0 are common, values far from 0 are rare.
+*Noise* is a picture in which every pixel is drawn at random, with no regard to its neighbours. We draw from the **Gaussian** distribution, the bell curve: values near 0 are common, values far from 0 are rare. (In pictures, all beyond −1 is drawn black and all beyond 1 white, here and later.)
 
 ![Left: the bell curve. Two thirds of its area lie between minus 1 and plus 1 and are shaded. Right: a picture of pure Gaussian noise, an even grey speckle without any structure.](figures/gaussian.png)
 
@@ -138,7 +138,7 @@ The third recipe keeps the variance at 1, however often you apply it. It is call
 
 $$\underbrace{(1-\beta)\cdot 1}_{\text{what is left of the picture}} + \underbrace{\beta\cdot 1}_{\text{new noise}} = 1$$
 
-That is worth having. The network of lesson 2 will see numbers of about the same size at every step. And we know exactly where the film ends: at $\mathcal N(0, I)$, from which we can draw with one line of code. That is where making new pictures will start.
+That is worth having. (Our digits have a variance of about 0.4, not 1; that does no harm, and section 12 says why.) The network of lesson 2 will see numbers of about the same size at every step. And we know exactly where the film ends: at $\mathcal N(0, I)$, from which we can draw with one line of code. That is where making new pictures will start.
 
 ## 4 · A schedule: one beta for each step
 
@@ -191,12 +191,11 @@ show.film_strip(
     [f"t = {t}" for t in steps.tolist()],
     alt="A digit at ten moments of the walk: speckled at t = 111, hard to read at 444, "
     "gone from 666 on.",
-    caption="Pixels beyond black or white are drawn as black or white, here and later.",
 )
 
 # %% [markdown]
 r"""
-That was the whole forward process. There is nothing to learn in it, and no network: only known noise, added in a known amount.
+That was the whole forward process. Nothing in it is trained, there is no network: only known noise, added in a known amount.
 
 ## 5 · How much of the picture is left? ᾱ
 
@@ -208,7 +207,7 @@ $$\bar\alpha_t = (1-\beta_0)(1-\beta_1)\cdots(1-\beta_t)$$
 
 Read $\bar\alpha$ as **"alpha bar"**. (The plain alpha is short for $1-\beta$; the bar says "all of them multiplied up to here".) $\bar\alpha_t$ is the share of the variance that is still picture at step $t$. It starts near 1, a clean picture, and falls towards 0, pure noise.
 
-**Predict.** Suppose every beta is 0.02, and think of 100 steps. Is the picture's share then $1 - 100\cdot 0.02 = -1$? What else?
+**Predict.** Suppose every beta is 0.02, and think of 100 steps. Is the picture's share then $1 - 100\cdot 0.02 = -1$? If not, what is it, roughly?
 """
 
 # %%
@@ -248,7 +247,7 @@ show.curves(
 r"""
 The share after 100 steps of 0.02 is 0.133, not −1: each step takes 2 % of *what is left*, so there is always something left.
 
-A small warning: we call the result `alpha_bar`, because a variable called `alphas_cumprod` would overwrite your function of that name.
+A small warning: we call the result `alpha_bar`, because a variable called `alphas_cumprod` would overwrite your function of that name, and the next call would end in `'Tensor' object is not callable`. (As the name of an *argument* it is harmless: inside `add_noise` and `snr`, which come now, `alphas_cumprod` is the tensor of all ᾱ that the caller hands over.)
 
 ## 6 · Jump instead of walking
 
@@ -258,7 +257,7 @@ $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1-\bar\alpha_t}\;\text{noise}$$
 
 It looks like the single step, with ᾱ in the place of $1-\beta$.
 
-In training, every picture of a batch gets *its own* step $t$. So we must look up one ᾱ for each picture, and multiply *all pixels of that picture* with it. The helper `gather` is given. It picks the values and gives them the shape `(B, 1, 1, 1)`. PyTorch stretches the ones to fit; that is called *broadcasting*. The next cell shows how `gather` does it; you need not read it.
+In training, every picture of a batch gets *its own* step $t$. So we must look up one ᾱ for each picture, and multiply *all pixels of that picture* with it. The helper `gather` is given. It picks the values, in the picture's number type, and gives them the shape `(B, 1, 1, 1)`. PyTorch stretches every dimension of size 1 to fit; that is called *broadcasting*. The next cell shows how `gather` does it; you need not read it.
 """
 
 # %%
@@ -331,7 +330,7 @@ figure, (axes,) = show.panels(1, 1, height=3.2)
 axes.fill_between(range(1000), middle - spread, middle + spread, color=show.SKY, alpha=0.35)
 axes.plot(walkers[:, :6], color=show.GREY, linewidth=0.5)
 lines = {"average of 2,000 walkers": walkers.mean(1), "the jump's formula: √ᾱ": middle}
-show.draw_curves(axes, range(1000), lines, xlabel="step t", ylabel="value", ylim=(-3, 3))
+show.draw_curves(axes, range(1000), lines, xlabel="step t", ylabel="value", ylim=(-3.6, 3.6))
 show.Picture(
     figure,
     alt="Six jagged grey paths start at 1 and scatter. The average of 2,000 "
@@ -359,9 +358,19 @@ $$f(u)=\cos^2\!\left(\frac{u+s}{1+s}\cdot\frac{\pi}{2}\right),\qquad \beta_t = \
 
 $f(u)$ is the ᾱ that we want at moment $u$ (a constant factor cancels in the ratio). Here $u$ runs from 0 (the film's beginning) to 1 (its end). Step t leads from $u = t/T$ to $(t+1)/T$.
 
+With only T = 4 steps, and s = 0 to keep the numbers simple:
+
+| $u$ | 0 | 1/4 | 2/4 | 3/4 | 1 |
+|---|--:|--:|--:|--:|--:|
+| $f(u)$, the ᾱ that we want | 1 | 0.85 | 0.50 | 0.15 | 0 |
+| $\beta_t = 1 -$ ratio to the left neighbour | | 0.15 | 0.41 | 0.71 | 1, so cut to 0.999 |
+"""
+
+# %% [markdown]
+r"""
 Why the ratio? $\bar\alpha$ is a product, so dividing two neighbours leaves just the one step between them: $\bar\alpha_t/\bar\alpha_{t-1} = 1-\beta_t$. In this ratio $\bar\alpha_t$ is what is left *after* step t, at $u = (t+1)/T$, and $\bar\alpha_{t-1}$ is what was left *before* it, at $u = t/T$. That is why the indices t and t − 1 turn into the moments t + 1 and t.
 
-The offset $s=0.008$ keeps the first betas from being too tiny to matter. The limit is needed because $f(1)=0$: the last beta would be exactly 1, and that would trouble the formulas of lesson 3.
+The offset $s=0.008$ keeps the first betas from being too tiny to matter. The limit is needed because $f(1)=0$: the last beta would be exactly 1, and lesson 3 would have to divide by what is left of the picture: 0.
 
 **Predict.** The opening picture told you that cosine keeps the digit longer. Yet both films end in noise, so somewhere cosine must catch up. From about which step on will its betas be the larger ones: 500, 700, 900?
 """
@@ -373,7 +382,7 @@ The offset $s=0.008$ keeps the first betas from being too tiny to matter. The li
 #| minutes: 12
 #| hint: First make the list of all u: 0, 1/T, 2/T, …, 1. That is T + 1 values, because T ratios need T + 1 neighbours.
 #| hint: Put the list into f, all at once (`torch.cos` takes a whole tensor; π is `math.pi`). Then divide "all but the first" by "all but the last": slices `[1:]` and `[:-1]`.
-#| hint: betas are 1 minus these ratios, cut with `.clamp(max=max_beta)`. Use `dtype=torch.float64` for the list of u and `.float()` at the end: the first ratios differ from 1 by only a few hundred-thousandths, and the last ones divide tiny numbers. In both places float32 gets coarse.
+#| hint: betas are 1 minus these ratios, cut with `.clamp(max=max_beta)`. More exact with `dtype=torch.float64` for the list of u and `.float()` at the end: the first ratios differ from 1 by only a few hundred-thousandths, and the last ones divide tiny numbers. In both places float32 gets coarse.
 
 # %%
 #| check: cosine_betas
@@ -444,12 +453,12 @@ show.curves(
     range(1000),
     logs,
     xlabel="step t",
-    ylabel="log₁₀ SNR",
+    ylabel="log₁₀ SNR: 4 clean, 0 equal, −4 noise",
     ylim=(-6, 4.5),
-    title="4: clean      0: picture and noise equally strong      −4: noise",
     alt="Logarithm of the SNR against t. Linear falls from 4 and crosses 0 near t = 259. "
     "Cosine stays above it, crosses 0 near t = 496 and plunges at the very end.",
-    caption="Cosine crosses the line of equal strength 237 steps later than linear.",
+    caption="At 0 picture and noise are equally strong. Cosine begins above the picture's edge "
+    "and ends below it.",
 )
 
 # %%
@@ -459,7 +468,7 @@ for name, a in schedules.items():
 
 # %% [markdown]
 r"""
-SNR = 1 means ᾱ = ½. Cosine spends half of its steps on either side of "equally strong". The steps near that line are the ones where a network has most to learn. From the next lesson on we use the cosine schedule for digits.
+SNR = 1 means ᾱ = ½. Cosine spends half of its steps on either side of "equally strong". Near that line the noise hides the digit but has not swallowed it: there a network has most to learn. (Far above, hardly any noise is left to find; far below, hardly any picture.) From the next lesson on we use the cosine schedule for digits.
 
 ## 9 · Does the film end in pure noise?
 
@@ -500,7 +509,7 @@ show.Picture(
 
 # %% [markdown]
 r"""
-After 100 steps ᾱ is still 0.36. That would be a third of the variance, if the picture had variance 1. A model trained on that has never seen pure noise, and would be lost when it has to start there.
+After 100 steps ᾱ is still 0.36: the digit is still there with $\sqrt{0.36} = 0.6$ of its strength. A model trained on that has never seen pure noise, and would be lost when it has to start there.
 
 The same thing happened, more quietly, to a famous model. Stable Diffusion 1.5 uses betas whose *roots* lie on a line. Its ᾱ ends at 0.0047. That looks like nothing. But $\sqrt{0.0047}\approx 0.07$: seven percent of the picture's *strength* is still there. Single pixels don't show it. The average over *all* pixels of a picture does, because averaging cancels the noise and keeps the picture.
 
@@ -546,8 +555,8 @@ Then go back: square to get ᾱ, divide neighbours to get each $1-\beta_t$, and 
 #| points: 20
 #| difficulty: 4
 #| minutes: 15
-#| hint: Make a plan of five lines: betas → √ᾱ → shift and stretch → ᾱ (square) → alphas (ratios of neighbours) → betas. You know each of these moves already.
-#| hint: With `root` for √ᾱ, first is `root[0]` and last is `root[-1]`. The ratios are `new[1:] / new[:-1]`, one value short: put `new[:1]` in front with `torch.cat`.
+#| hint: Only √ᾱ can be shifted and stretched. So how do you get from betas to √ᾱ, and how back from a new √ᾱ to betas? You know each of these moves already; write them down as a plan first.
+#| hint: The plan: betas → √ᾱ → shift and stretch → square → ratios of neighbours → 1 minus these. With `root` for √ᾱ, first is `root[0]` and last is `root[-1]`. The ratios are `new[1:] / new[:-1]`, one value short: put `new[:1]` in front with `torch.cat`.
 #| hint: Do not change `betas` itself (no `betas[...] =`). Square *before* you take ratios, and end with 1 minus the alphas. If the last beta is not exactly 1, look at what you subtracted.
 
 # %%
@@ -595,13 +604,13 @@ Somebody shows you $x_t$ and asks for your best guess of the clean digit. You kn
 """
 
 # %%
-known = mnist("test")[0][: pick(smoke=500, cpu=5000, gpu=10_000)]  # fewer on slow machines
+known = mnist("test")[0][: pick(smoke=2000, cpu=5000, gpu=10_000)]  # fewer on slow machines
 
 
 def best_guess(x_t: Tensor, alpha_bar_t: Tensor) -> Tensor:
     """The average of the known digits, each weighted by how well it explains x_t."""
     misfit = ((x_t - alpha_bar_t.sqrt() * known) ** 2).sum(dim=(1, 2, 3))
-    # bell curve: exp(−squared distance / (2 · variance))
+    # bell curve: exp(−squared distance / (2 · variance)); softmax takes exp and makes the sum 1
     weight = torch.softmax(-misfit / (2 * (1 - alpha_bar_t)), dim=0)
     return (weight.view(-1, 1, 1, 1) * known).sum(dim=0)
 
@@ -615,13 +624,16 @@ show.film_strip(
     {"what you see": seen, "best guess": guesses},
     [f"t = {t}" for t in back.tolist()],
     alt="Upper row: the noisy digit from t = 999 down to 600. Lower row: the best "
-    "guess, at first a grey smudge, then a blurred three, at last a sharp one.",
-    caption="From pure noise the best guess is the average of everything: a smudge.",
+    "guess, at first a grey smudge, then a blurred digit, at last a sharp one.",
+    caption="From pure noise the best guess is the average of everything: a smudge. (The noise is "
+    "the same at all steps, so the first pictures above look alike.)",
 )
 
 # %% [markdown]
 r"""
-One jump back from pure noise can only give the smudge: the average of all digits. But after a *small* step back, the guess is a little clearer. That helps the next step, and so on. Each small step makes a small decision: round or straight? open or closed? That is why the film has many frames.
+One jump back from pure noise can only give the smudge: the average of all digits. But where a little less noise is left, the guess is a little clearer. So take a *small* step back; that helps the next step, and so on. Each small step makes a small decision: round or straight? open or closed? That is why the film has many frames.
+
+(Here we cheated: all of these noisy pictures were made from a real three. When a model generates there is no three behind the noise. Then chance, in the noise itself, tips each decision. You will write that walk in lesson 3.)
 
 One honest remark. At low noise our guesser simply picks the stored digit that fits best: compare t = 600, that three is another person's. It remembers, it does not understand. A network can't store 60,000 pictures. It has to learn what strokes look like, and that is what lets it draw digits that nobody ever wrote. You will measure that in lesson 3.
 
@@ -631,13 +643,13 @@ First the promised picture, now entirely from your own functions:
 """
 
 # %%
-schedules["SD, repaired"] = alphas_cumprod(repaired)
+schedules["Stable Diffusion, repaired"] = alphas_cumprod(repaired)
 moments = torch.tensor([0, 100, 200, 300, 400, 500, 600, 700, 850, 999])
 show.film_strip(
-    {name.replace(", ", ",\n"): drown(x_0, a, moments) for name, a in schedules.items()},
+    {name.replace(" ", "\n"): drown(x_0, a, moments) for name, a in schedules.items()},
     [f"t = {t}" for t in moments.tolist()],
     alt="Three rows of a handwritten digit that drowns in grey noise. Linear: gone "
-    "soon after the middle. Cosine: visible much longer. SD, repaired: in between.",
+    "soon after the middle. Cosine: visible much longer. Stable Diffusion, repaired: between them.",
     caption="The picture from the top of this lesson, made by you.",
 )
 
@@ -685,7 +697,7 @@ print("noisy digits by at most    ", f"{difference.abs().max():.1e}")
 
 # %% [markdown]
 r"""
-Around 1e-7 is rounding. 3e-5 means that you computed in float32, which is fine too.
+0 is a perfect match, around 1e-7 is rounding, and 3e-5 means that you computed in float32, which is fine too.
 
 | yours | in `diffusers` |
 |---|---|

@@ -94,7 +94,7 @@ def grade(name: str) -> None:
     if _number is None:
         grading.say(None, "Run the first code cell of the lesson, start(…), before grading.")
     elif tier() == "smoke":
-        print(f"{name}: grading is skipped in the smoke tier")
+        print(f"{name}: grading is skipped in the smoke tier (make grade does it)")
     else:
         grading.grade_exercise(_number, name)
 

@@ -15,7 +15,7 @@ def linear_betas(
 ) -> Tensor:
     """Noise strengths that grow by the same amount at every step.
 
-    beta_t goes from beta_start to beta_end in T equal strides.
+    beta_t goes in equal strides from beta_start at t = 0 to beta_end at t = T - 1.
 
     Args:
         num_train_timesteps: T, the number of steps, at least 1.
@@ -34,7 +34,7 @@ def linear_betas(
 def cosine_betas(
     num_train_timesteps: int = 1000, s: float = 0.008, max_beta: float = 0.999
 ) -> Tensor:
-    """Noise strengths chosen so that the signal left over follows a squared cosine.
+    """Noise strengths chosen so that what is left of the picture follows a squared cosine.
 
     f(u) = cos²((u + s) / (1 + s) · π/2);  beta_t = min(1 - f((t + 1)/T) / f(t/T), max_beta)
 
@@ -80,7 +80,7 @@ def add_noise(x_0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> 
         x_0: (B, C, H, W) clean images in [-1, 1].
         noise: (B, C, H, W) standard Gaussian noise.
         t: (B,) int64, 0 the least noisy, T - 1 the noisiest; every sample has its own.
-        alphas_cumprod: (T,) the signal left at each step.
+        alphas_cumprod: (T,) ᾱ, the picture's share of the variance at each step.
 
     Returns:
         x_t: (B, C, H, W) in x_0's dtype.
@@ -102,7 +102,7 @@ def snr(alphas_cumprod: Tensor) -> Tensor:
     SNR_t = ᾱ_t / (1 - ᾱ_t)
 
     Args:
-        alphas_cumprod: (T,) the signal left at each step, in [0, 1).
+        alphas_cumprod: (T,) ᾱ, the picture's share of the variance at each step, in [0, 1).
 
     Returns:
         (T,) non-negative ratio of variances (no unit); 1 where both are equally strong.
