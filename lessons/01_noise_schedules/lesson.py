@@ -453,12 +453,12 @@ show.curves(
     range(1000),
     logs,
     xlabel="step t",
-    ylabel="log₁₀ SNR: 4 clean, 0 equal, −4 noise",
+    ylabel="log₁₀ SNR",
     ylim=(-6, 4.5),
     alt="Logarithm of the SNR against t. Linear falls from 4 and crosses 0 near t = 259. "
     "Cosine stays above it, crosses 0 near t = 496 and plunges at the very end.",
-    caption="At 0 picture and noise are equally strong. Cosine begins above the picture's edge "
-    "and ends below it.",
+    caption="Upwards: 4 is clean, at 0 picture and noise are equally strong, −4 is noise. Cosine "
+    "leaves the frame at both ends.",
 )
 
 # %%
