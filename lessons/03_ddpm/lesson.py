@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from t2i import metrics, schedules, show, show_ddpm
 from t2i.data import mnist
 from t2i.lesson import pick, tier
-from t2i.recipes import random_steps, recipe
+from t2i.recipes import middle_steps, recipe
 from t2i.schedules import add_noise, gather
 from t2i.training import Batches, train
 
@@ -265,7 +265,7 @@ print(f"{size / 1e6:.2f} million weights, {plan.training.steps} steps of {plan.b
 
 def loss_fn(model: nn.Module, x_0: Tensor) -> Tensor:
     x_0 = model.middle(x_0)  # without the margin
-    t = random_steps(x_0, T)
+    t = middle_steps(x_0, T)
     return ddpm_loss(model.inside, x_0, t, torch.randn_like(x_0), alphas_cumprod)
 
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,15 @@ from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
 from t2i.metrics import print_report, report
 from t2i.precision import fastest_precision
-from t2i.recipes import DATA, RECIPES, FoldedUNet, load_ddpm, noise_loss, recipe
+from t2i.recipes import (
+    DATA,
+    RECIPES,
+    FoldedUNet,
+    load_ddpm,
+    middle_steps,
+    noise_loss,
+    recipe,
+)
 from t2i.training import train
 
 
@@ -32,7 +41,8 @@ def train_recipe(tier: str, out: Path, device: torch.device) -> dict:
     """Train a tier's recipe on MNIST, write weights (fp16) and how the training went (JSON)."""
     plan = recipe(tier)
     batches = Batches(mnist("train")[0], batch_size=plan.batch_size)
-    return train_weights(plan, batches, noise_loss, out, device, tier=tier)
+    loss = partial(noise_loss, draw_steps=middle_steps)
+    return train_weights(plan, batches, loss, out, device, tier=tier)
 
 
 def train_weights(
