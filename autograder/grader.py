@@ -159,7 +159,8 @@ def _stands_on(result: ExerciseResult, wrong: set[str]) -> ExerciseResult:
     if not wrong:
         return result
     names = sorted(wrong)
-    words = f"It uses {' and '.join(names)}, not right yet: mend that first, grade again."
+    listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    words = f"It uses {listed}, not right yet: mend that first, grade again."
     return replace(result, message=words, waits_for=tuple(names), picture="", caption="")
 
 

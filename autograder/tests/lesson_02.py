@@ -70,7 +70,7 @@ def embedding_mistakes(t: Tensor, dim: int, max_period: float = 1e4) -> dict[str
             max_period ** (-i / dim)
         ),
         "The slowest clock is exactly 1/max_period: you divide by dim/2 - 1, as if both ends were "
-        "included. Here the last one stops just short of it.": lambda: both(
+        "included. Here the last one stops before it.": lambda: both(
             max_period ** (-i / (half - 1))
         ),
         "Every frequency is 2π times too large: ω is already in radians per step.": lambda: both(
@@ -175,6 +175,9 @@ def resblock(s: dict[str, Tensor], x: Tensor, emb: Tensor, groups: int, wrong: s
     if wrong == "time last":
         h = conv(act(norm(conv(act(norm(x, "norm1"), "1"), "conv1"), "norm2"), "2"), "conv2") + time
     shortcut = norm(x, "norm1") if wrong == "normed skip" else x
+    if wrong.startswith("own skip") and "skip.weight" not in s:
+        shortcut = conv(act(norm(x, "norm1"), "1"), "conv1")
+        shortcut = shortcut + time if wrong == "own skip, time" else shortcut
     if "skip.weight" in s:
         shortcut = conv(shortcut, "skip", 0)
     if wrong == "skip silu":
@@ -201,9 +204,15 @@ RESBLOCK_MISTAKES = {
     "time last": "The time is added at the very end; it belongs between conv1 and norm2.",
     "time of one": "Every picture got the time of the first: emb has one row a picture.",
     "normed skip": "The skip carries norm1(x); it must carry x as it came in.",
+    "own skip": "The skip carries what conv1 made of x: skip must get the x that came in. Give "
+    "what comes out of conv1 a name of its own.",
+    "own skip, time": "The skip carries what conv1 made of x: skip must get the x that came in. "
+    "Give what comes out of conv1 another name.",
     "skip silu": "There is an activation after the sum; the sum is returned as it is.",
 }
 RESBLOCK_HINTS = {
+    "Given groups=1, weight of size": "A convolution got another number of channels than it was "
+    "built for. Does skip get the x that came in, or have you overwritten x?",
     "non-singleton dimension 1": "At the sum the channels differ. The skip must bring x to "
     "out_channels: self.skip(x).",
     "must match the size": "time_proj(…) is (B, C); to be added to (B, C, H, W) it needs two more "
@@ -237,7 +246,7 @@ def check_resblock(student, rng, c_in, c_out, groups, shape, dtype=torch.float32
             for wrong, sentence in RESBLOCK_MISTAKES.items()
         },
         otherwise="Compare with h = conv1(silu(norm1(x))) + time; out = skip(x) + "
-        "conv2(silu(norm2(h))), one term after the other.",
+        "conv2(dropout(silu(norm2(h)))), one term after the other.",
         **CLOSE,
     )
 
@@ -311,7 +320,7 @@ def attention(s: dict[str, Tensor], x: Tensor, heads: int, groups: int, wrong: s
     normed = F.group_norm(x, groups, s["norm.weight"], s["norm.bias"])
     source = x if wrong == "no norm" else normed
     pixels = source.flatten(2).transpose(1, 2)
-    if wrong == "reshape pixels":
+    if wrong in ("reshape pixels", "reshape both"):
         pixels = source.reshape(b, height * width, c)
     d = c // heads
 
@@ -340,7 +349,7 @@ def attention(s: dict[str, Tensor], x: Tensor, heads: int, groups: int, wrong: s
     out = merged
     if wrong != "no proj":
         out = F.linear(merged, s["proj.weight"], s["proj.bias"])
-    if wrong == "back by reshape":
+    if wrong in ("back by reshape", "reshape both"):
         out = out.reshape(b, c, height, width)
     elif wrong == "height and width":
         out = out.transpose(1, 2).reshape(b, c, width, height).transpose(2, 3)
@@ -379,6 +388,8 @@ ATTENTION_MISTAKES = {
     "no proj": "The last layer, proj, is missing.",
     "reshape pixels": "(B, C, H, W) became (B, H·W, C) by a plain reshape, which mixes channels "
     "with places: the axes must be exchanged, not only renamed.",
+    "reshape both": "(B, C, H, W) became (B, H·W, C) by a plain reshape, and came back by one: "
+    "that mixes channels with places. Exchange the axes: rearrange, or flatten(2).transpose(1, 2).",
     "back by reshape": "On the way back (B, N, C) became (B, C, H, W) by a plain reshape, which "
     "mixes channels with places: exchange the axes first.",
     "height and width": "Height and width are exchanged on the way back: it only works for square "
@@ -608,6 +619,8 @@ UNET_HINTS = {
     "same dtype": "The embedding is float32; bring it to x_t's dtype before the MLP.",
     "mat1 and mat2 shapes": "The time must go through timestep_embedding (length "
     "self.embedding_channels) and then through self.time_mlp; the blocks take what comes out.",
+    "non-singleton dimension 1": "Two vectors of different length meet. cond is as long as what "
+    "time_mlp gives out, four times the embedding: it is added after the MLP.",
     "Sizes of tensors must match": "Two pictures of different size meet in torch.cat: the skips "
     "are consumed last in, first out, and a resize on the way down is a skip too.",
     "weight of size": "A block got another number of channels than it was built for: every block "

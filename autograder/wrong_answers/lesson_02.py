@@ -186,6 +186,28 @@ def forward(self, x, emb):
     ),
     dict(
         exercise="ResBlock.forward",
+        name="x_is_overwritten",
+        says="skip must get the x that came in",
+        code="""
+def forward(self, x, emb):
+    x = self.conv1(F.silu(self.norm1(x)))
+    h = x + self.time_proj(F.silu(emb))[:, :, None, None]
+    return self.skip(x) + self.conv2(self.dropout(F.silu(self.norm2(h))))
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="x_is_overwritten_by_the_sum",
+        says="skip must get the x that came in",
+        code="""
+def forward(self, x, emb):
+    x = self.conv1(F.silu(self.norm1(x)))
+    x = x + self.time_proj(F.silu(emb))[:, :, None, None]
+    return self.skip(x) + self.conv2(self.dropout(F.silu(self.norm2(x))))
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
         name="no_activation_on_emb",
         says="activation on emb",
         code="""
@@ -466,6 +488,20 @@ def forward(self, x):
     q, k, v = (to(pixels).view(b, n, self.num_heads, d).transpose(1, 2) for to in (self.to_q, self.to_k, self.to_v))
     out = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
     return x + out.transpose(1, 2).reshape(b, c, h, w)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="there_and_back_by_plain_reshape",
+        says="came back by one",
+        code="""
+def forward(self, x):
+    b, c, h, w = x.shape
+    n, d = h * w, c // self.num_heads
+    pixels = self.norm(x).reshape(b, n, c)
+    q, k, v = (to(pixels).view(b, n, self.num_heads, d).transpose(1, 2) for to in (self.to_q, self.to_k, self.to_v))
+    out = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+    return x + out.reshape(b, c, h, w)
 """,
     ),
     dict(

@@ -6,7 +6,7 @@ r"""
 
 ![Eight digits in five rows. First row: digits under more and more noise, the last ones unreadable. Second row: the noise that was really added. Third row: the network's answer before training, a dull grey with faint traces of the digits. Fourth row: its answer after training, which looks like the true noise. Fifth row: the digits with that answer taken off, all clean and readable.](figures/opening.png)
 
-You will make this picture at the end, with a network that you wrote line by line. Asked, it gets only the first row. It answers with the fourth. Take that answer away from the first row, and the digits are back.
+You will make this picture at the end, with a network whose every forward step you wrote. When asked, it sees only the first row. It answers with the fourth. Take that answer away from the first row, and the digits are back.
 
 (One honest word before we start. This network has learnt only these eight pictures, with exactly this noise, by heart. That is a test which every network must pass before it deserves a real training. The real training is lesson 3.)
 
@@ -41,7 +41,7 @@ In lesson 1 you mixed a clean picture with noise:
 
 $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1-\bar\alpha_t}\;\text{noise}$$
 
-Now somebody shows us $x_t$ and tells us $t$. There are two unknowns left, $x_0$ and the noise. But they are tied together by this one line: **who knows one of them knows the other.** So we may choose what the network shall answer.
+Now somebody shows us $x_t$ and tells us $t$. There are two unknowns left, $x_0$ and the noise. But they are tied together by this one line: **whoever knows one of them knows the other.** So we may choose what the network should answer.
 
 ![An equation made of pictures: a noisy digit equals 0.71 times a digit with a question mark, plus 0.71 times noise with a question mark. Below: find either one, and the other follows by subtraction.](figures/question.png)
 
@@ -73,7 +73,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-Why ask for the *noise*, and not for the picture? The noise has the same size at every $t$: mean 0, variance 1. So all steps ask for an answer of the same size, and one network can serve them all. And an answer of noise is honest work at every step: where little noise was added, it must be searched for in the details; where much was added, the network must find the little that is *not* noise. Jonathan Ho and colleagues tried both in 2020 and got better pictures by asking for noise. (Later lessons ask for other mixtures.)
+Why ask for the *noise*, and not for the picture? Both would do. The noise is hard to name where little of it was added: it hides in the details. It is easy where there is hardly anything else. With the clean picture it is the other way round. And whatever the pictures are, the noise always has mean 0 and variance 1. Jonathan Ho and colleagues tried both in 2020 and got better pictures by asking for noise. (Later lessons ask for other mixtures.)
 
 How wrong is an answer? We take the average squared difference over all pixels. Two lazy answers will give us a ruler: "zero everywhere", and "all of $x_t$ is noise".
 
@@ -96,7 +96,7 @@ show.curves(
     ylabel="mean squared error",
     ylim=(0, 2),
     height=2.4,
-    alt="Error against t of two lazy answers: zero always gets 1; x_t gets almost 2 at t = 0, crosses it near t = 330 and falls almost to 0 at the end.",
+    alt="Error against t of two lazy answers: zero always gets 1; x_t gets almost 2 at t = 0, crosses it near t = 306 and falls almost to 0 at the end.",
 )
 
 # %% [markdown]
@@ -125,7 +125,7 @@ First *all* the cosines, then *all* the sines. It's called a **sinusoidal embedd
 #| points: 15
 #| difficulty: 2
 #| minutes: 12
-#| hint: Make the list of speeds first, one for each clock. There are `dim // 2` of them; the first is 1, and the last is a little more than 1 / max_period. Then every step times every speed: a table of B rows and dim / 2 columns.
+#| hint: Make the list of speeds first, one for each clock. There are `dim // 2` of them; the first is 1, and the last stays above 1 / max_period (the larger dim, the closer to it). Then every step times every speed: a table of B rows and dim / 2 columns.
 #| hint: A power is best taken through `exp` and `log`: max_period to the power −x is `torch.exp(-math.log(max_period) * x)`, and here x is `i / (dim / 2)` for i = 0, 1, 2, … For the table, multiply a column by a row: `t[:, None]` has the shape (B, 1).
 #| hint: `half = dim // 2`; x is `torch.arange(half) / half`; angles are `t.float()[:, None] * speeds[None, :]`; join `angles.cos()` and `angles.sin()` with `torch.cat(..., dim=-1)`. Before all that: an odd dim raises a ValueError.
 
@@ -183,7 +183,7 @@ Inside the network a small *MLP* (two linear layers with a bend between them) tu
 Most of a UNet is one brick, repeated. It looks at small neighbourhoods and refines what it finds there. You need five words:
 
 - A **convolution** slides a 3 × 3 window over the picture; each new pixel is a learnt mixture of the nine under the window. Pictures inside a network have many **channels**: not red, green and blue, but *edge here*, *bright spot here*.
-- **Normalisation** (`GroupNorm`) brings the numbers back to mean 0 and variance 1, within each picture and each of `norm_groups` groups of channels, so that no layer is shouted at.
+- **Normalisation** (`GroupNorm`) brings the numbers back to mean 0 and variance 1, within each picture and each of `norm_groups` groups of channels, so that no layer gets numbers much larger than it is used to.
 - **SiLU** is the bend: it lets positive numbers through and nearly silences negative ones. Without a bend, many layers would be no better than one.
 - **Residual** means: add what came in to what comes out. The brick learns only *what to change*, and the gradient finds a straight road through a hundred bricks.
 - **Dropout** sets some values to zero in training, so that no value is relied on alone. We leave it at 0 mostly.
@@ -263,12 +263,12 @@ show.curves(
     xlabel="bricks in the tower",
     ylabel="gradient at the input",
     height=2.4,
-    alt="Gradient at the input against the number of bricks, logarithmic. With skip it stays nearly level. Without, it starts lower, wanders, and climbs by a factor of about a hundred.",
+    alt="Gradient at the input against the number of bricks, logarithmic. With skip it stays nearly level. Without, it starts lower and climbs by a factor of about a hundred.",
 )
 
 # %% [markdown]
 r"""
-With skips, the first brick of a tall tower is tugged like that of a low one. Without, the tug wanders over two orders of magnitude (without the norms, it would often fade to nothing). No single learning rate suits such a tower.
+With skips, the first brick of a tall tower is tugged about like that of a short one. Without, the tug changes by two orders of magnitude: here it grows (without the norms, it would often fade to nothing). No single learning rate suits such a tower.
 
 ## 4 · Small, to see the whole; big again, to place it
 
@@ -456,7 +456,7 @@ assert torch.allclose(layer(x), x + mean, atol=1e-5), (
 r"""
 (With queries of zero all scores are equal: each pixel listens to all alike.)
 
-To see attention without any training, we build the questions by hand. Each pixel's channels shall be its own 3 × 3 neighbourhood (brought to length 1, in the place of the norm), and query and key are both just that: "who looks like me?"
+To see attention without any training, we build the questions by hand. As its channels each pixel gets its own 3 × 3 neighbourhood, scaled to length 1 (instead of the norm), and query and key are both just that: "who looks like me?"
 """
 
 # %%
@@ -499,13 +499,13 @@ The way down loses something: at 14 × 14 nobody remembers exactly *where* an ed
 
 Handing over means putting the channels side by side (`torch.cat` along dimension 1): 32 channels of $h$ and 16 of a skip make 48. The next brick mixes them.
 
-The skips are a **stack**, like plates. Every picture kept goes on top; every brick on the way up takes one from the top: last in, first out. On the stack go: the output of `conv_in`, the output of every brick (after its attention), the output of every Downsample. Count them: the way up has one brick more at each resolution, so that they come out even.
+The skips are a **stack**, like plates. Every picture kept goes on top; every brick on the way up takes one from the top: last in, first out. On the stack go: the output of `conv_in`, the output of every brick (after its attention), the output of every Downsample. Count them, with R resolutions and L bricks each: 1 + R·L + (R − 1) are kept, and R·(L + 1) bricks take one each. It comes out even, because the way up has one brick more at each resolution. (These skips are bridges across the U, not the `skip` inside a brick.)
 
 You need not read `__init__`. Use `self.down` and `self.up`, lists of stages in the order of work, and `self.mid`, one stage. In one column, this is what your `forward` does:
 
 | | |
 |---|---|
-| time | embed $t$ (length `self.embedding_channels`), bring it to the dtype of `x_t`, through `self.time_mlp`; if a `cond` is given, add it (a second vector of that length; lesson 5 will say with it which digit is wanted) |
+| time | embed $t$ (length `self.embedding_channels`), bring it to the dtype of `x_t` (which may be half precision), then through `self.time_mlp`, which makes it four times as long; if a `cond` is given, add it to the result (it has the long length; lesson 5 will say with it which digit is wanted) |
 | in | `conv_in`; keep |
 | down | for each stage: (block, attention, keep) for each pair; then, if there is a resize: resize, keep |
 | middle | block, attention; block, attention (the second is an `Identity`, which does nothing) |
@@ -712,7 +712,7 @@ r"""
 
 Must the network be told $t$? Couldn't it *see* how noisy the picture is? Often it can: a digit's black background shows the grain plainly. But imagine pictures of **sand**. A clean picture of sand already looks like noise. Is this a noisy picture of calm sand, or a clean picture of rough sand? Nobody can tell by looking.
 
-We make the extreme case, so that we know the right answer exactly: clean pictures that are themselves pure Gaussian grain. Then $x_t$ looks the same at every $t$. The best answer there is, knowing $t$, is $\sqrt{1-\bar\alpha_t}\,x_t$: *this share of what you see is noise*. Its error is $\bar\alpha_t$. (Of the noise's variance 1 it explains the share $1-\bar\alpha_t$; $\bar\alpha_t$ is left.) Somebody who doesn't know $t$ must say the same share every time; the best is the average share, $c = 0.637$ for our schedule.
+We make the extreme case, so that we know the right answer exactly: clean pictures that are themselves pure Gaussian grain. Then $x_t$ looks the same at every $t$. The best answer there is, knowing $t$, is $\sqrt{1-\bar\alpha_t}\,x_t$: *this share of what you see is noise*. Its error is $\bar\alpha_t$. (Of the noise's variance 1 it explains the share $1-\bar\alpha_t$; $\bar\alpha_t$ is left.) Somebody who doesn't know $t$ must say the same share every time; the best is the average share, $c = 0.642$ for our schedule.
 
 **Predict.** Draw both error curves against $t$. Where is the blind network worst?
 """
@@ -848,7 +848,7 @@ r"""
 r"""
 ## What you have now
 
-A network that takes a noisy picture and a time, and answers with the noise; every line is yours, and real weights fit into it. In **lesson 3** you train it on all of MNIST and let it draw digits that nobody ever wrote.
+A network that takes a noisy picture and a time, and answers with the noise; every step of its way is yours, and real weights fit into it. In **lesson 3** you train it on all of MNIST and let it draw digits that nobody ever wrote.
 
 **The papers.** Ronneberger, Fischer and Brox 2015, [arXiv:1505.04597](https://arxiv.org/abs/1505.04597): the UNet, made for cells under the microscope. He et al. 2015, [arXiv:1512.03385](https://arxiv.org/abs/1512.03385): residual blocks. Vaswani et al. 2017, [arXiv:1706.03762](https://arxiv.org/abs/1706.03762): attention (equation 1) and the wall of clocks (section 3.5). Odena, Dumoulin and Olah 2016, [Deconvolution and checkerboard artifacts](https://distill.pub/2016/deconv-checkerboard/). Ho, Jain and Abbeel 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239): this very network (appendix B). Sun et al. 2025, [arXiv:2502.13129](https://arxiv.org/abs/2502.13129): is the time needed at all?
 """

@@ -20,7 +20,8 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> Ten
     Args:
         t: (B,) steps, integer or float.
         dim: length of each vector, even.
-        max_period: the slowest clock takes about 2π times this many steps for one turn.
+        max_period: with a large dim, the slowest clock takes nearly 2π times this many steps for
+            one turn.
 
     Returns:
         (B, dim) float32 in [-1, 1]: all the cosines, then all the sines.
@@ -42,7 +43,8 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> Ten
 class ResBlock(nn.Module):
     """Two convolutions that are told the time, added to what came in.
 
-    h = conv1(silu(norm1(x))) + time_proj(silu(emb));  out = skip(x) + conv2(silu(norm2(h)))
+    h = conv1(silu(norm1(x))) + time_proj(silu(emb))
+    out = skip(x) + conv2(dropout(silu(norm2(h))))
 
     Args:
         in_channels, out_channels: channels before and after, multiples of norm_groups.
