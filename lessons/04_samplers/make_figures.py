@@ -60,7 +60,7 @@ def walk(frames: int = 48) -> list[Image.Image]:
     shown = []
     for moment in zip(*films, strict=True):
         picture = show.show_images(list(moment), columns=3, width=4.5, alt="")
-        image = Image.open(io.BytesIO(picture.png(dpi=70))).convert("L")
+        image = Image.open(io.BytesIO(picture.png(dpi=100))).convert("L")
         shown.append(image.quantize(16))
     return shown
 

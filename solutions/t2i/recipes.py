@@ -202,7 +202,7 @@ RECIPES = {
         fold=2,
         batch_size=128,
         training=TrainConfig(
-            steps=3000, learning_rate=4e-3, muon_rate=0.028, decay="linear", save_every=250
+            steps=2600, learning_rate=4e-3, muon_rate=0.028, decay="linear", save_every=250
         ),
         margin=MARGIN,
     ),

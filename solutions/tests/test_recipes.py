@@ -20,6 +20,7 @@ from t2i.recipes import (
     WEIGHTS,
     FoldedUNet,
     load_ddpm,
+    middle_steps,
     noise_loss,
     random_steps,
     recipe,
@@ -102,6 +103,17 @@ def test_random_steps_are_noisy_more_often():
     assert t.dtype == torch.int64 and t.shape == (40_000,) and t.min() >= 0 and t.max() == 99
     early, late = ((t < 50).float().mean().item(), (t >= 50).float().mean().item())
     assert abs(early - 0.25) < 0.02 and abs(late - 0.75) < 0.02
+
+
+def test_middle_steps_are_logit_normal():
+    torch.manual_seed(0)
+    t = middle_steps(torch.zeros(40_000, 1, 1, 1), 1000)
+    assert t.dtype == torch.int64 and t.shape == (40_000,) and t.min() >= 0 and t.max() < 1000
+    bell = torch.distributions.Normal(1.0, 1.0)
+    for step in (50, 200, 500, 731, 900, 990):
+        u = torch.tensor(step / 1000)
+        below = bell.cdf(torch.logit(u))
+        assert abs((t < step).float().mean() - below) < 0.01  # 4 standard deviations
 
 
 @pytest.mark.skipif(
