@@ -628,7 +628,7 @@ What to look for, in this chart or in your own:
 - **The lines flatten** towards the right. From some number of steps on, more steps hardly help: what is left is not the sampler's error any more but the network's. A better sampler cannot draw better digits than its network knows. That is also why no line reaches the floor.
 - **Who wins depends on the number of steps.** With a handful a smooth one wins: there is no time to remove fresh noise again. With more, the noisy ones: they wash out the network's errors, while a smooth road is exact about those, too. Memory helps in both rows of the table, and most where steps are few. (In section 8 it did harm at 10 and 20 steps. There each point's exact end was asked for; here a whole crowd of digits is judged.)
 - **The first idea saved most.** Your `ddim_step` with $\eta = 1$, lesson 3's sampler with a formula that knows both ends of its step, needs a small part of the thousand steps for the same distance. It may even do better than with all of them, as the table says: each call of the network errs a little. Smooth roads win below ten steps, and they alone give each digit a code (section 6).
-- **Which one to take?** With a network like this one: fresh noise and memory from 20 steps on, 2M with fewer. An $\eta$ between 0 and 1 lies between the two rows; try it in the chart above.
+- **Which one to take?** With a network like this one: fresh noise and memory from about ten steps on, 2M with fewer. (An $\eta$ between 0 and 1 mixes the two rows of the table. Try 0.5 in the small chart!)
 
 ## 10. What was left out, and where these lines live in real systems
 
