@@ -174,11 +174,13 @@ def _completed(cells: list[Cell], given: list[Cell]) -> list[Cell]:
 
     A definition may need the learner's imports (for its annotations), theirs may need it.
     """
-    defining = [any(isinstance(n, DEFINITIONS) for n in cell.nodes) for cell in [*given, *cells]]
-    lost, own = defining[: len(given)], defining[len(given) :]
-    first = own.index(True) if any(own) else len(cells)
-    imports = [cell for cell, defines in zip(given, lost, strict=True) if not defines]
-    definitions = [cell for cell, defines in zip(given, lost, strict=True) if defines]
+
+    def defines(cell: Cell) -> bool:
+        return any(isinstance(node, DEFINITIONS) for node in cell.nodes)
+
+    first = next((place for place, cell in enumerate(cells) if defines(cell)), len(cells))
+    imports = [cell for cell in given if not defines(cell)]
+    definitions = [cell for cell in given if defines(cell)]
     return [*imports, *cells[:first], *definitions, *cells[first:]]
 
 

@@ -122,7 +122,7 @@ def cosine_mistakes(steps: int, s: float, max_beta: float) -> dict[str, Tensor]:
     no_s = cosine_signal(steps, 0.0)
     whole = cosine_signal(steps, s, angle=math.pi)
     short = cosine_signal(steps - 1, s)
-    undivided = torch.cos((torch.arange(steps + 1) / steps + s) * math.pi / 2) ** 2
+    undivided = cosine_signal(steps, s, angle=(1 + s) * math.pi / 2)
     return {
         "The square is missing: in equation 17, f is cos², not cos.":
             (1 - no_square[1:] / no_square[:-1]).clamp(max=max_beta),

@@ -79,6 +79,7 @@ def train_weights(
         "training_seconds": round(seconds, 1),
         "peak_memory_bytes": peak_memory(),
         "losses": curve(losses),
+        "clock": None,  # what time_training found was of the weights before these
     }
     update_json(out.with_suffix(".json"), result)
     return result
@@ -112,7 +113,7 @@ def how_trained(figures: dict, seen: str) -> str:
         figures: of the JSON file beside the weights.
         seen: what was learned from, in the plural.
     """
-    clock = figures.get("clock", figures)
+    clock = figures.get("clock") or figures
     memory = (clock.get("peak_memory_bytes") or 0) / 1e9
     return (
         f"Trained in {clock['training_seconds'] / 60:.1f} minutes ({figures['images_seen']:,} "

@@ -148,7 +148,8 @@ def middle_steps(like: Tensor, num_train_timesteps: int) -> Tensor:
 
     Args, Returns: as random_steps.
 
-    Source: Esser et al. 2024, arXiv:2403.03206, section 3.1 (logit-normal times).
+    Source: Esser et al. 2024, arXiv:2403.03206, section 3.1 (the logit-normal times that lesson
+        10 writes for its own clock from 0 to 1).
     """
     n = torch.randn(len(like), device=like.device)
     return (num_train_timesteps * torch.sigmoid(1 + n)).long().clamp(max=num_train_timesteps - 1)

@@ -182,6 +182,8 @@ def test_timing_keeps_weights_and_figures_and_says_how_long_it_took(tmp_path):
     assert how_trained(known | {"clock": told}, "digits") == (
         "Trained in 1.5 minutes (5,000 digits seen, 2.0 GB of memory at most) on a clock."
     )
+    train_recipe("smoke", out, torch.device("cpu"))  # other weights: that clock was not theirs
+    assert json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["clock"] is None
 
 
 def test_commands_explain_themselves():
