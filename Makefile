@@ -14,7 +14,7 @@ NEEDS_LESSON = @test -n "$(lesson)" || { echo "Which lesson? For example: make $
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help setup grade lab solve progress mine build test test-all bench doctor course-check catalogue \
-	time-trainings train-classifier train-ddpm measure measure-samplers train-guidance measure-guidance \
+	time-trainings time-notebooks train-classifier train-ddpm measure measure-samplers train-guidance measure-guidance \
 	train-scene-judge train-scenes measure-scenes bench-scenes train-clip \
 	measure-clip compare-batch-sizes train-clip-scenes measure-clip-scenes train-vae measure-vae \
 	study-vae study-latents measure-dit train sample stable-diffusion \
@@ -62,6 +62,9 @@ test-all: ## run the thorough tests as well (an hour) [jobs=2]
 time-trainings: ## time the CPU trainings of lessons 3 and 5 to 8, weights stay (an hour)
 	@for one in recipes class_recipes scene_recipes clip_recipes clip_scene_recipes vae_recipes; do \
 		$(RUN) -m t2i.$$one time || exit 1; done
+
+time-notebooks: ## run the solved notebooks by the clock (an hour): [lesson=1] [tier=cpu]
+	@$(COURSE) time $(if $(lesson),"$(lesson)") --tier "$(or $(tier),cpu)"
 
 bench: ## time our networks beside the same in diffusers: [only=dit] [json=FILE]
 	@$(RUN) -m t2i.bench $(if $(only),--only "$(only)") $(if $(json),--json "$(json)")

@@ -80,6 +80,17 @@ def solve(
     raise typer.Exit(main(_lesson(lesson), out, execute=execute))
 
 
+@app.command("time")
+def time_notebooks(
+    lessons: Annotated[list[int] | None, typer.Argument(help="numbers; none: all ten")] = None,
+    tier: Annotated[str, typer.Option(help="smoke, cpu or gpu")] = "cpu",
+) -> None:
+    """Time the solved notebooks from top to bottom (an hour)."""
+    from autograder.clock import main
+
+    raise typer.Exit(main([_lesson(n) for n in lessons or range(1, 11)], tier))
+
+
 @app.command()
 def mine() -> None:
     """Assemble your own package from the definitions that passed."""

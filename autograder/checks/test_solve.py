@@ -1,12 +1,13 @@
 """Solved notebooks: the reference's bodies in the student's notebook, and they run."""
 
+import json
 import resource
 import shutil
 
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from autograder import build, solve, splice
+from autograder import build, clock, solve, splice
 from autograder.checks import fake_lesson
 from autograder.lesson import LESSONS, PACKAGE
 from autograder.text import Text
@@ -80,3 +81,17 @@ def _text(cell) -> str:
 def _children() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def test_the_clock_writes_down_each_lesson_and_forgets_no_other(lesson, tmp_path, capsys):
+    figures = tmp_path / "notebooks.json"
+    figures.write_text('{"cpu": {"1": {"seconds": 1}}, "smoke": {"2": {"seconds": 2}}}')
+    before = sorted(lesson.folder.rglob("*"))
+    assert clock.main([lesson], "smoke", figures) == 0
+    known = json.loads(figures.read_text(encoding="utf-8"))
+    found = known["smoke"].pop("1")
+    assert known == {"cpu": {"1": {"seconds": 1}}, "smoke": {"2": {"seconds": 2}}}
+    assert found["seconds"] > 1, "a kernel that loads torch"
+    assert 1e8 < found["peak_memory_bytes"] < 4e9 and "torch" in found["machine"]
+    assert sorted(lesson.folder.rglob("*")) == before
+    assert "lesson 1: " in capsys.readouterr().out

@@ -487,7 +487,22 @@ Attention compares all pixels with all pixels: 784² at full size, 196² at half
 
 ## 6 · The whole: down, across, up
 
-Now we put it together. One resolution of the network is called a **stage**: some bricks, attention after each of them if wanted, and a resize that leads to the next resolution. `Stage` only holds them:
+![The UNet as twelve slabs in the shape of a U, joined by arrows from left to right. Top left, at 28 by 28: a convolution and a ResBlock. Below, at 14 by 14: a Downsample, four ResBlocks with attention and one without. Top right, at 28 by 28 again: an Upsample, two ResBlocks, a convolution. Four dashed bridges, numbered 1 to 4, lead from the four slabs on the way down to the four ResBlocks on the way up: 4 is used first, then 3, 2 and 1.](figures/unet.png)
+
+Follow the arrows: each slab is a layer at work. Under it stand its channels, then height × width; 48→16 means that 48 channels went in and 16 came out.
+
+The way down loses something: at 14 × 14 nobody remembers exactly *where* an edge was. But noise is all about exact places! So the network keeps every intermediate picture on the way down, and hands it over on the way up, when the size is the same again. These numbered bridges are **skip connections**. The deep road says *what* it is; the skips say *where*. (They cross the U; the `skip` inside a brick is another one.)
+
+Handing over means putting the channels side by side (`torch.cat` along dimension 1). Find 48→16: 32 channels of $h$ and 16 of a skip. The brick mixes them.
+
+The skips are a **stack**, like plates. What is kept goes on top; what is taken comes from the top: last in, first out.
+
+**Predict.** What would go wrong if the skips were taken first in, first out?
+"""
+
+# %% [markdown]
+r"""
+One resolution of the network is called a **stage**: some bricks, attention after each of them if wanted, and a resize that leads to the next resolution. `Stage` only holds them:
 """
 
 # %%
@@ -495,24 +510,14 @@ Now we put it together. One resolution of the network is called a **stage**: som
 
 # %% [markdown]
 r"""
-The way down loses something: at 14 × 14 nobody remembers exactly *where* an edge was. But noise is all about exact places! So the network keeps every intermediate picture on the way down, and hands it over on the way up, at the moment when the size is the same again. These bridges are **skip connections**. The deep road says *what* it is; the skips say *where*.
+Now write the road through the network. You need not read `__init__`: `self.down` and `self.up` are lists of stages in the order of work, and `self.mid` is one stage, the third and fourth slab at 14 × 14. (Its second attention is an `Identity`, which does nothing.)
 
-Handing over means putting the channels side by side (`torch.cat` along dimension 1): 32 channels of $h$ and 16 of a skip make 48. The next brick mixes them.
+The drawing has the order, and shows which pictures are kept and which bricks take one. Your code is for any number of stages R with any number of bricks L. (Does it come out even? Every slab on the way down is kept: 1 + R·L + (R − 1). The way up has one brick more at each resolution: R·(L + 1).)
 
-The skips are a **stack**, like plates. Every picture kept goes on top; every brick on the way up takes one from the top: last in, first out. On the stack go: the output of `conv_in`, the output of every brick (after its attention), the output of every Downsample. Count them, with R resolutions and L bricks each: 1 + R·L + (R − 1) are kept, and R·(L + 1) bricks take one each. It comes out even, because the way up has one brick more at each resolution. (These skips are bridges across the U, not the `skip` inside a brick.)
+Two ends are not in the drawing:
 
-You need not read `__init__`. Use `self.down` and `self.up`, lists of stages in the order of work, and `self.mid`, one stage. In one column, this is what your `forward` does:
-
-| | |
-|---|---|
-| time | embed $t$ (length `self.embedding_channels`), bring it to the dtype of `x_t` (which may be half precision), then through `self.time_mlp`, which makes it four times as long; if a `cond` is given, add it to the result (it has the long length; lesson 5 will say with it which digit is wanted) |
-| in | `conv_in`; keep |
-| down | for each stage: (block, attention, keep) for each pair; then, if there is a resize: resize, keep |
-| middle | block, attention; block, attention (the second is an `Identity`, which does nothing) |
-| up | for each stage: (concatenate $h$ and the top of the stack, block, attention) for each pair; then resize, if any |
-| out | `norm_out`, SiLU, `conv_out` |
-
-**Predict.** What would go wrong if the skips were taken first in, first out?
+- **Time.** Embed $t$ (length `self.embedding_channels`), bring it to the dtype of `x_t`, which may be half precision, and send it through `self.time_mlp`, which makes it four times as long. If a `cond` is given, add it to the result (it has the long length; lesson 5 will say with it which digit is wanted).
+- **Out.** Before the last convolution, `conv_out`, come `norm_out` and SiLU, as in a brick.
 """
 
 # %%
@@ -520,7 +525,7 @@ You need not read `__init__`. Use `self.down` and `self.up`, lists of stages in 
 #| points: 25
 #| difficulty: 4
 #| minutes: 25
-#| hint: Translate the table row by row. A Python list is a good stack: `skips.append(h)` puts on top, `skips.pop()` takes from the top. Each stage has `.blocks`, `.attentions` (as many) and `.resize` (a layer, or None).
+#| hint: Go through the drawing slab by slab; a brick and its attention are one slab, and what is kept is what came out of both. A Python list is a good stack: `skips.append(h)` puts on top, `skips.pop()` takes from the top. Each stage has `.blocks`, `.attentions` (as many) and `.resize` (a layer, or None).
 #| hint: `zip(stage.blocks, stage.attentions)` gives the pairs. A block wants two things, `block(h, emb)`; attention wants one. `self.mid` is a stage too, without a resize and without skips.
 #| hint: emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype)), plus cond if it is not None. On the way down: h = attention(block(h, emb)), then append. On the way up: h = attention(block(torch.cat([h, skips.pop()], dim=1), emb)). The order in the cat is h first. Ask `if stage.resize is not None` in both directions. At the end: conv_out of F.silu of norm_out of h.
 
@@ -563,7 +568,7 @@ show_unet.draw_unet(net, x_t, t)
 
 # %% [markdown]
 r"""
-There is the U. Follow one bridge: it starts and ends at the same size. And see 48→16 near the end: 32 channels came up from below, 16 came over the bridge. Stable Diffusion's UNet is this drawing with four resolutions and up to 1,280 channels.
+There is the U again, drawn from your own code this time. Does it look the same? Stable Diffusion's UNet is this drawing with four resolutions and up to 1,280 channels.
 
 ## 7 · Can it learn one batch?
 

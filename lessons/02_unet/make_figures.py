@@ -85,6 +85,13 @@ def clocks() -> None:
     show_unet.clocks(timestep_embedding(t, 16), labels).save(FIGURES / "clocks.png", 100)
 
 
+def unet() -> None:
+    """The lesson's network as a U, its skips numbered."""
+    x_t, t, _ = batch()
+    net = UNet(block_channels=(16, 32), layers_per_block=1, head_channels=16, norm_groups=8)
+    show_unet.draw_unet(net, x_t, t).save(FIGURES / "unet.png", 110)
+
+
 def node(axes: Axes, x: float, y: float, word: str, colour: str, width: float = 0.86) -> None:
     """A labelled box."""
     box = (x - width / 2, y - 0.22)
@@ -222,7 +229,7 @@ def attention() -> None:
 
 if __name__ == "__main__":
     FIGURES.mkdir(exist_ok=True)
-    for draw in (question, clocks, resblock, resize, attention, opening):
+    for draw in (question, clocks, resblock, resize, attention, unet, opening):
         draw()
     for path in sorted(FIGURES.glob("*.png")):
         print(f"{path.name:16} {path.stat().st_size / 1000:6.0f} kB")

@@ -131,11 +131,12 @@ def _slab(axes: Axes, x: float, y: float, slab: Slab, height: float) -> None:
 
 
 def _skips(axes: Axes, slabs: list[Slab], places: list[tuple[float, float]]) -> float:
-    """Dashed bridges from each layer on the way down to the block that reads it; the highest y."""
+    """Numbered bridges from layers on the way down to the blocks that read them; the highest y."""
     kept = [i for i, slab in enumerate(slabs) if slab.name.startswith(("conv_in", "down."))]
     readers = [i for i, s in enumerate(slabs) if s.name.startswith("up.") and s.kind != "resize"]
     on_row: dict[float, int] = {}
-    for start, end in zip(reversed(kept), readers, strict=True):
+    numbers = range(len(kept), 0, -1)  # the last one kept is the first one read
+    for number, start, end in zip(numbers, reversed(kept), readers, strict=True):
         (x0, y), (x1, _) = places[start], places[end]
         nth = on_row.get(y, 0)
         on_row[y] = nth + 1
@@ -143,6 +144,9 @@ def _skips(axes: Axes, slabs: list[Slab], places: list[tuple[float, float]]) -> 
         axes.plot([x0, x0, x1], [y, top, top], color=show.ORANGE, ls="--", lw=1.3, zorder=0)
         ends = y + _height(slabs[end], slabs[0].came_out[1]) / 2
         _arrow(axes, (x1, top), (x1, ends), show.ORANGE, ls="--")
+        for x in (x0, x1):
+            plate = {"boxstyle": "circle,pad=0.2", "fc": "white", "ec": show.ORANGE}
+            axes.text(x, top, number, ha="center", va="center", fontsize=8, bbox=plate)
     return 0.72 + 0.2 * max(on_row.get(0.0, 1) - 1, 0)
 
 

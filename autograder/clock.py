@@ -1,0 +1,67 @@
+"""How long the solved notebooks take from top to bottom, and how much memory.
+
+`make time-notebooks` runs them one after the other and writes data/notebooks.json, from which the
+README's table has its figures. Run it while nothing else runs.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from nbformat.v4 import new_code_cell
+
+from autograder.lesson import Lesson
+from autograder.solve import NotebookFailed, execute, solved
+from t2i.recipe_runs import update_json
+
+FIGURES = Path(__file__).resolve().parents[1] / "data" / "notebooks.json"
+LIMIT = 3600.0  # seconds; ten minutes are the aim, and what takes longer should be seen too
+ASK = """
+import json, torch
+from t2i.recipe_runs import machine, peak_memory
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+print(json.dumps({"peak_memory_bytes": peak_memory(), "machine": machine(device)}))
+"""
+
+
+def time_notebook(lesson: Lesson, tier: str) -> dict:
+    """Run a lesson's solved notebook as a student would, in a kernel and a folder of its own.
+
+    Args:
+        lesson: which one.
+        tier: "smoke", "cpu" or "gpu".
+
+    Returns:
+        seconds from the kernel's start to its last cell, peak_memory_bytes of the kernel's process
+        (None where nobody counts), machine.
+
+    Raises:
+        NotebookFailed: a cell raised, the kernel died, or the hour was up.
+    """
+    notebook = solved(lesson)
+    notebook.cells.append(new_code_cell(ASK.strip()))
+    with tempfile.TemporaryDirectory() as new:  # no training of an earlier run to go on with
+        folder = shutil.copytree(lesson.folder, Path(new) / lesson.folder.name)
+        seconds = execute(notebook, tier, timeout=LIMIT, folder=folder)
+    (said,) = notebook.cells[-1].outputs
+    return {"seconds": round(seconds, 1)} | json.loads(said.text)
+
+
+def main(lessons: Sequence[Lesson], tier: str = "cpu", figures: Path = FIGURES) -> int:
+    """Time lessons and write down what came out, each as soon as it is known."""
+    status = 0
+    for lesson in lessons:
+        print(f"lesson {lesson.number}: ", end="", flush=True)
+        try:
+            found = time_notebook(lesson, tier)
+        except NotebookFailed as error:
+            print(error)
+            status = 1
+            continue
+        known = json.loads(figures.read_text(encoding="utf-8")) if figures.exists() else {}
+        update_json(figures, {tier: known.get(tier, {}) | {str(lesson.number): found}})
+        memory = (found["peak_memory_bytes"] or 0) / 1e9
+        print(f"{found['seconds'] / 60:.1f} minutes, {memory:.1f} GB on {found['machine']}")
+    return status
