@@ -96,9 +96,7 @@ Since $\bar\alpha_t$ and $1-\bar\alpha_t$ add up to 1, their roots are the cosin
 
 $$x_t = \underbrace{\sqrt{\bar\alpha_t}}_{\cos\varphi}\,x_0 + \underbrace{\sqrt{1-\bar\alpha_t}}_{\sin\varphi}\;\text{noise}, \qquad v = \sqrt{\bar\alpha_t}\;\text{noise} - \sqrt{1-\bar\alpha_t}\;x_0$$
 
-The new thing, $v$, is the direction of the arc at $x_t$ (the "velocity", Salimans and Ho 2022). It points towards *more* noise, so against our walk. From $x_t$ and $v$ you get both others without ever dividing by a small number (put the two equations above into these to check):
-
-$$x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\;v, \qquad \text{noise} = \sqrt{1-\bar\alpha_t}\,x_t + \sqrt{\bar\alpha_t}\;v$$
+The new thing, $v$, is the direction of the arc at $x_t$ (the "velocity", Salimans and Ho 2022). It points towards *more* noise, so against our walk. See in the picture: $x_t$ and $v$ are $x_0$ and the noise, both turned by $\varphi$. So whoever knows $x_t$ and $v$ only has to turn them back, by $-\varphi$, and need not divide by anything.
 
 Networks out there predict any of the three. The names are those of *diffusers*: `"epsilon"` is the noise (papers write $\varepsilon$), `"sample"` is $x_0$, `"v_prediction"` is $v$. A sampler must translate.
 
@@ -116,7 +114,7 @@ r"""
 #| difficulty: 2
 #| minutes: 12
 #| hint: Do it in two halves. First get *both* `x_0` and `noise`, whatever `source` is. Then hand out what `target` asks for.
-#| hint: `alpha_bar_t = gather(alphas_cumprod, t, like=x_t)`; its root and the root of `1 - alpha_bar_t` are all the numbers you need. From "epsilon": solve the first equation for `x_0`, as in lesson 3. From "sample": solve it for the noise. From "v_prediction": the second line of equations.
+#| hint: `alpha_bar_t = gather(alphas_cumprod, t, like=x_t)`; its root and the root of `1 - alpha_bar_t` are all the numbers you need. From "epsilon": solve the first equation for `x_0`, as in lesson 3. From "sample": solve it for the noise. From "v_prediction": turning back changes the sign of the sine; so x_0 is cosine times x_t minus sine times v. The noise goes the same way.
 #| hint: With `c` and `s` for the two roots (cosine and sine): "epsilon" gives `x_0` as `(x_t - s * prediction) / c`; "sample" gives the noise as `(x_t - c * prediction) / s`; "v_prediction" gives `c * x_t - s * prediction` and `s * x_t + c * prediction`. At the end return the noise, the clean picture, or `c * noise - s * x_0`.
 
 # %%
@@ -155,15 +153,15 @@ A small error in the *noise* becomes a huge one in the clean picture at the nois
 
 ## 3. Which steps?
 
-We want to visit $N$ of $T$ steps. The list is called `timesteps`, runs from noisy to clean, and has one hidden final entry: from the lowest step we always jump to the clean end, which we call step $-1$. "Evenly spaced" sounds clear, but there are three ways to do it, and they differ **at the ends**, which is just where it hurts. With $i = 0, 1, \dots, N-1$:
+We want to visit $N$ of $T$ steps. The list is called `timesteps`, runs from noisy to clean, and has one hidden final entry: from the lowest step we always jump to the clean end, which we call step $-1$. "Evenly spaced" sounds clear, but there are three ways to do it, and they differ **at the ends**, which is just where it hurts.
 
-| spacing | the steps, smallest first | sampler starts at | sampler stops at |
-|---|---|---|---|
-| leading | $i\cdot\lfloor T/N\rfloor$ | a step **below** $T-1$ | 0 |
-| trailing | $\text{round}((i+1)\cdot T/N) - 1$ | $T-1$ | a step **above** 0 |
-| linspace | $\text{round}(i\cdot(T-1)/(N-1))$ | $T-1$ | 0 |
+| spacing | how it goes, smallest step first | 4 of 1,000 |
+|---|---|---|
+| leading | from 0 upwards, in strides of $\lfloor T/N\rfloor$ | 0, 250, 500, 750 |
+| trailing | from $T$ downwards, in strides of $T/N$; round, and take 1 off, because we count from 0 | 249, 499, 749, 999 |
+| linspace | $N$ numbers from 0 to $T-1$, both included, all equally far apart; round | 0, 333, 666, 999 |
 
-($\lfloor\cdot\rfloor$ means rounded down.) Your function returns them in falling order, as the sampler walks. With $N = 1$, linspace's fraction would be 0/0; there it gives the step 0.
+($\lfloor\cdot\rfloor$ means rounded down.) Your function returns them in falling order, as the sampler walks. With $N = 1$, linspace cannot include both ends; there it gives the step 0.
 
 **Predict before you run.** Take $T = 1000$ and $N = 5$, and write down the three lists (499.5 rounds to 500). In which one is the network told "there is still some picture in here" about pure noise? In which one does it never get to see an almost clean picture?
 """
@@ -173,7 +171,7 @@ We want to visit $N$ of $T$ steps. The list is called `timesteps`, runs from noi
 #| points: 15
 #| difficulty: 2
 #| minutes: 10
-#| hint: Start with `i = torch.arange(num_inference_steps)` and write each row of the table down as it stands. At the end, turn whole numbers out (`.long()`) and reverse the order (`.flip(0)`).
+#| hint: Two numbers make a spacing: where it begins, and its stride. With `i = torch.arange(num_inference_steps)`, all steps are the beginning plus `i` times the stride. Write the three pairs down first. At the end, turn whole numbers out (`.long()`) and see to the order (`.flip(0)` reverses it).
 #| hint: Whole-number division `//` belongs to "leading" only. For the other two use floating point numbers (`dtype=torch.float64`) and `.round()`; merely cutting off the decimals shifts some of the steps by one.
 #| hint: leading: `i * (T // N)`. trailing: `((i + 1) * T / N).round() - 1`. linspace: `(i * (T - 1) / max(N - 1, 1)).round()`; the `max` is for N = 1, which gives 0. Then `.long().flip(0)`. An unknown spacing should raise a `ValueError`.
 

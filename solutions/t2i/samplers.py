@@ -68,9 +68,9 @@ def spaced_timesteps(
 ) -> Tensor:
     """Which few of the training's steps a fast sampler visits, evenly spaced, from noisy to clean.
 
-    With T training steps and N to take, i = 0, 1, ..., N - 1, before they are put in falling order:
-    leading: i · ⌊T/N⌋;  trailing: round((i + 1) · T/N) - 1;  linspace: round(i · (T - 1)/(N - 1)),
-    and 0 if N = 1.
+    With T training steps and N to take: leading goes from 0 upwards in strides of ⌊T/N⌋; trailing
+    from T downwards in strides of T/N, rounded, and less 1; linspace has N equally distant numbers
+    from 0 to T - 1, both included, rounded, and only 0 if N = 1.
 
     Args:
         num_train_timesteps: T.
