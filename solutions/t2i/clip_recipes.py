@@ -153,7 +153,8 @@ class ClipBatches:
 
     def state(self) -> dict:
         """What restore needs to go on from here."""
-        return {"batch_size": self.batch_size, "seed": self.seed, "position": self.position}
+        kind = {"worlds": list(self.worlds), "size": self.size, "length": self.length}
+        return kind | {"batch_size": self.batch_size, "seed": self.seed, "position": self.position}
 
     def restore(self, state: dict) -> None:
         """Go on where such a ClipBatches stood; ValueError when its scenes were others."""

@@ -66,6 +66,10 @@ class PairBatches(ClipBatches):
         wrong_tokens = self._tokens(wrong) if wrong else tokens[:0]
         return torch.cat(images), tokens, torch.cat(rows), wrong_tokens
 
+    def state(self) -> dict:
+        """What restore needs to go on from here."""
+        return super().state() | {"plain": self.plain}
+
 
 @dataclass(frozen=True)
 class PairClipRecipe(ClipRecipe):

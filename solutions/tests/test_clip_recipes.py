@@ -28,6 +28,7 @@ from t2i.clip_scene_recipes import (
     draw_tokens,
     empty_caption,
 )
+from t2i.pair_clip import PairBatches
 from t2i.scene_recipes import scene_recipe
 from t2i.scene_specs import draw_specs
 
@@ -69,15 +70,24 @@ def test_batches_are_half_of_each_world_and_go_on_where_they_stood():
     assert not torch.equal(first[0], second[0])
     one = draw_specs(range(3), world="one")
     assert first[1][:3].tolist() == caption_tokenizer()(captions_of(one), LENGTH).tolist()
-    again = ClipBatches(6)
-    again.restore({"batch_size": 6, "seed": 0, "position": 1})
+    again, state = ClipBatches(6), json.loads(json.dumps(batches.state()))
+    again.restore(state | {"position": 1})
     assert all(torch.equal(a, b) for a, b in zip(next(again), second, strict=True))
-    with pytest.raises(ValueError, match="batch_size 8, this run's has 6"):
-        again.restore({"batch_size": 8, "seed": 0, "position": 1})
     with pytest.raises(ValueError, match="multiple of 2"):
         ClipBatches(5)
     with pytest.raises(ValueError, match="tier must be one of smoke"):
         clip_recipe("huge")
+
+
+@pytest.mark.parametrize("kind", [ClipBatches, PairBatches])
+def test_batches_do_not_go_on_with_other_data(kind):
+    more = {"plain": 5} if kind is PairBatches else {}
+    state = json.loads(json.dumps(kind(6, **more).state()))
+    others = {"batch_size": 8, "seed": 1, "worlds": ("pair", "many"), "size": 64, "length": 24}
+    for name, value in (others | ({"plain": 6} if more else {})).items():
+        other = kind(**{"batch_size": 6} | more | {name: value})
+        with pytest.raises(ValueError, match=f"its data has {name} "):
+            other.restore(state)
 
 
 @pytest.fixture(scope="module")
