@@ -75,7 +75,8 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         path: the file.
 
     Returns:
-        tensors: by name, on the CPU.
+        tensors: by name, on the CPU. They may lie in the file itself, which Windows does not let
+            anybody replace while one of them is in use.
         info: the description.
 
     Raises:

@@ -118,7 +118,8 @@ def filled(
     """The model with these weights in one precision, frozen: all of them and no others.
 
     The tensors themselves become the model's. Those of a file in this precision stay in the file
-    and are read when they are first needed, so there is never a second copy.
+    and are read when they are first needed, so there is never a second copy. While the model is in
+    use, Windows does not let this file be written anew: save the model to another folder.
 
     Args:
         model: of the right sizes; it may lie on the device "meta".

@@ -232,7 +232,9 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
         for name, value in _below(str(index), tensors).items():
             if value.shape == parameter.shape:
                 value = torch.empty_like(parameter).copy_(part_like(value, parameter)).detach()
-            optimizer.state[parameter][name] = value.to(parameter.device)
+            else:
+                value = value.to(parameter.device, copy=True)  # out of the file: see load_tensors
+            optimizer.state[parameter][name] = value
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -153,6 +153,15 @@ def test_resume_ends_at_the_same_bits(tmp_path, stop, muon_rate):
     assert_same_bits(weights(state), expected)
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="tells which files are mapped")
+def test_after_a_resume_nothing_lies_in_the_checkpoint_any_more(tmp_path):
+    """Windows lets nobody replace a file that is mapped, so the next save would fail there."""
+    path = tmp_path / "run.safetensors"
+    next(train(network(), loss_fn, data(), TrainConfig(20, save_every=1), path, progress=False))
+    run = train(network(), loss_fn, data(), TrainConfig(20, save_every=9), path, progress=False)
+    assert next(run).step == 2 and str(path) not in Path("/proc/self/maps").read_text()
+
+
 def test_different_seeds_differ():
     first, second = finish(), finish(TrainConfig(steps=20, learning_rate=1e-2, seed=1))
     assert not torch.equal(first.model[0].weight, second.model[0].weight)
