@@ -6,9 +6,9 @@ r"""
 
 **Each row was ordered.** Until now your network drew whatever came out of the noise. At the end of this lesson you type a digit, and it draws that one. And you hold a dial that says *how much* you mean it.
 
-The dial is called *classifier-free guidance* (Ho and Salimans 2022). It is one line of code. Every text-to-image model in use today has it: without it, Stable Diffusion's pictures hardly look like what was asked for.
+The dial is called *classifier-free guidance* (Ho and Salimans 2022). It is one line of code. Before, a second network, a classifier, judged each step and pushed; here none is needed, hence the name. Nearly every text-to-image model has it: without it, Stable Diffusion's pictures hardly look like what was asked for.
 
-You bring the network and the loss from lesson 3 and the fast sampler from lesson 4. Plan about 80 minutes, of which about 8 are training (14 on a single core); you can read on meanwhile.
+You bring the network and the loss from lesson 3 and the fast sampler from lesson 4. Plan about 90 minutes, of which about 8 are training (14 on a single core); you can read on meanwhile.
 """
 
 # %%
@@ -101,7 +101,7 @@ r"""
 
 The UNet of lesson 2 already takes orders. It gets the step $t$ as a vector, and every ResBlock adds a projection of that vector to its channels. We let the label in through the same door: **its vector is added to the time's vector.** From then on every block hears both, "there is this much noise" and "it is a 3".
 
-Lesson 2 left that door open: `UNet.forward(x_t, t, cond)` adds `cond` to the time vector. So the network that knows labels is the old network with a table in front. Only its `forward` is yours to write:
+Lesson 2 left that door open: its UNet takes such a vector, one a picture, and adds it to the time's. So the network that knows labels is the old network with a table in front. Only its `forward` is yours to write:
 """
 
 # %%
@@ -109,8 +109,8 @@ Lesson 2 left that door open: `UNet.forward(x_t, t, cond)` adds `cond` to the ti
 #| points: 10
 #| difficulty: 1
 #| minutes: 5
-#| hint: Two things happen: the labels become vectors, and the denoiser is called.
-#| hint: The denoiser wants three things: the noisy pictures, the steps, and one vector a picture. `__init__` has made all you need: `self.label_embedding` and `self.denoiser`.
+#| hint: What does the denoiser want to be given? The class's docstring says it. Which of these do you have already?
+#| hint: The noisy pictures and the steps go in as they are; the labels must become vectors first. `__init__` has made all you need: `self.label_embedding` and `self.denoiser`.
 #| hint: One line: return what `self.denoiser` answers when it is given three things, `x_t`, `t` and the vectors `self.label_embedding(label)`.
 
 
@@ -144,7 +144,9 @@ Two details decide whether it works:
 
 **All or nothing.** A label is one number, so it cannot be lost by halves. But in lesson 6 a condition will be a whole sentence: 12 words, each a vector of 64 numbers. Then *the whole sentence* is dropped or kept. Who drops single words, or single numbers, teaches the network to read torn sentences, and still has never shown it the empty one.
 
-![Three grids of twelve samples. Before: all are filled. Right: two whole rows are replaced. Wrong: single squares are missing everywhere, and no row is empty.](figures/dropped.png)
+![Three grids of eight samples, a row each. Before: all are filled. Right: two whole rows are replaced. Wrong: single squares are missing everywhere, and no row is empty.](figures/dropped.png)
+
+(Each row is one sample's *whole* condition: all the numbers of its sentence, one behind the other.)
 
 Write `drop_condition` so that it works for labels `(B,)` and for sentences `(B, L, D)` alike. The randomness may come from a `generator`, as in lesson 3's sampler.
 
@@ -187,7 +189,7 @@ About six, but each batch differs: by chance it may be two or twelve, and about 
 
 ## 5. Train
 
-The loss is lesson 3's. (Only its steps are drawn a little otherwise: twice as noisy, twice as often.) One thing is new: the network hears the label, unless it was dropped. (`Told(model, label)` is a small wrapper that fills the label in, so that the rest of the course can call the network as `model(x_t, t)`, as before.)
+The loss is lesson 3's. (Only the steps are drawn a little otherwise: step 800 comes twice as often as step 400, since a digit's shape is decided where there is much noise.) One thing is new: the network hears the label, unless it was dropped. (`Told(model, label)` is a small wrapper that fills the label in, so that the rest of the course can call the network as `model(x_t, t)`, as before.)
 
 The training takes about 8 minutes on two CPU cores, 14 on one. It can be stopped and goes on where it was: the state is kept in `data/runs`. After a change to your code delete the file that the cell names. Read on while it runs!
 """
@@ -276,7 +278,7 @@ show_guidance.field_picture(by_hand, world, scales=(0, 1, 4))
 r"""
 Scale 0 pulls towards all clouds, scale 1 towards orange. Scale 4 pulls towards orange **and pushes away from the others**. Behind the orange cloud, straight above it, all three nearly agree: there it is orange anyway, so cond and uncond are almost the same, and little is left to exaggerate.
 
-(*Optional; nothing later needs it.*) There is a formula behind that. An arrow that takes noise away points uphill: to where the noisy points of the data lie more densely. The arrows at scale $s$ are those of the density $p(x)^{1-s}\,p(x\,|\,c)^{s}$, at the same noise level. Up to a factor that is $p(x\,|\,c)\cdot p(c\,|\,x)^{s-1}$: points that are likely for the class, *times how sure one would be of the class when seeing them*, with a power on it. So this is a built-in classifier that gets louder with $s$; and nobody had to train one. That is why it is called classifier-free.
+(*Optional; only the last remark of section 14 comes back to it.*) There is a formula behind that. An arrow that takes noise away points uphill: to where the noisy points of the data lie more densely. The arrows at scale $s$ are those of the density $p(x)^{1-s}\,p(x\,|\,c)^{s}$, at the same noise level. Up to a factor that is $p(x\,|\,c)\cdot p(c\,|\,x)^{s-1}$: points that are likely for the class, *times how sure one would be of the class when seeing them*, with a power on it. So this is a built-in classifier that gets louder with $s$, and nobody had to train one.
 
 > **Three ways to write one line.** Beware when you copy a scale from a paper!
 >
@@ -284,13 +286,13 @@ Scale 0 pulls towards all clouds, scale 1 towards orange. Scale 4 pulls towards 
 > |---|---|---|---|
 > | this course, diffusers | uncond + s · (cond − uncond) | s = 1 | |
 > | Ho and Salimans 2022 | (1 + w) · cond − w · uncond | w = 0 | s = 1 + w |
-> | Imagen, and many codes | cond + (w − 1) · (cond − uncond) | w = 1 | s = w |
+> | others, the model Imagen among them | cond + (w − 1) · (cond − uncond) | w = 1 | s = w |
 >
 > Their "guidance 3" may be our 4. The test is always the same: which value gives back cond?
 
 ## 7. Arrows that are too long
 
-Exaggeration has a price. Look again at the last picture: the arrows of scale 4 are not only turned, they are also **longer**. They lead to the right side, and then too far.
+Exaggeration has a price. Look again at the last picture: the arrows of scale 4 are not only turned, they are also **longer**. They lead to where they should, and then too far.
 
 Watch it on real pictures. We hide test digits under a lot of noise, and ask our network for its two guesses of the *clean picture*. (`AsPicture` is a small wrapper: it turns the predicted noise into the picture with lesson 3's `predict_x_0`. Guiding pictures or guiding noise comes to the same thing, since one is the other, stretched and shifted.) A pixel should lie between −1, paper, and 1, ink.
 
@@ -398,9 +400,9 @@ Four things to mind:
 #| points: 30
 #| difficulty: 4
 #| minutes: 20
-#| hint: First make the scale a tensor that multiplies pictures: `torch.as_tensor(guidance_scale, dtype=x_t.dtype, device=x_t.device)`, and `.reshape(-1, *[1] * (x_t.ndim - 1))`: that is (B, 1, 1, 1) for pictures and (B, 1) for the flat world's points. If all its entries are 1, ask the model for `condition` alone, return its answer and be done.
-#| hint: The null conditions must have the shape of `condition`. `torch.as_tensor(null, dtype=condition.dtype, device=condition.device).expand_as(condition)` works for a number and for a sentence. Then three times `torch.cat`: pictures with pictures, steps with steps, nulls with conditions.
-#| hint: `uncond, cond = model(...).chunk(2)` cuts the answer in two along the batch. Then the formula of section 6. At last: if `guidance_rescale` is not 0, return `rescale_guidance(guided, cond, guidance_rescale)`.
+#| hint: Three parts. The scale, in a shape that multiplies `x_t` sample by sample. The case in which guidance is off for every sample: which call is enough then? And otherwise the four steps of the drawing.
+#| hint: The scale: `torch.as_tensor(guidance_scale, dtype=x_t.dtype, device=x_t.device)`, then `.reshape(-1, *[1] * (x_t.ndim - 1))`, as in `drop_condition`. The null conditions need the shape of `condition`: `torch.as_tensor(null, dtype=condition.dtype, device=condition.device).expand_as(condition)` works for a number and for a sentence.
+#| hint: If `(scale == 1).all()`, return the model's answer to `condition` alone. Else three times `torch.cat`: pictures with pictures, steps with steps, nulls with conditions. `.chunk(2)` cuts the model's answer in two along the batch: `uncond`, then `cond`. Then the formula of section 6. At last: if `guidance_rescale` is not 0, return `rescale_guidance(guided, cond, guidance_rescale)`.
 
 
 # %%
@@ -556,7 +558,7 @@ r"""
 
 Two questions, each with a number.
 
-**Fidelity: is it what I asked for?** A plain classifier, trained on real digits alone, reads the samples. We count how often it reads the digit that was asked for. It misreads a few real digits as well, so theirs is the ceiling.
+**Fidelity: is it what I asked for?** A plain classifier, trained on real digits alone, reads the samples. We count how often it reads the digit that was asked for. (It misreads a few real digits as well. Their share is no ceiling: guided digits can be easier to read than real handwriting.)
 
 **Diversity: do the samples of one digit differ from each other as real ones do?** The classifier's last layer turns each picture into 64 numbers, its *features*: alike pictures lie near each other there. We take the variance of the features *within* each class, and divide by the same for real digits. 1 is as diverse as real handwriting; 0 is the same picture every time. (It can be above 1: malformed digits lie scattered far and wide.)
 """
@@ -572,8 +574,8 @@ for scale in pick(smoke=(1.0, 3.0), cpu=(1.0, 2.0, 3.0, 8.0)):
     print(f"scale {scale:g}: asked {measured['asked']:.1%}, diversity {measured['diversity']:.2f}")
 
 # %%
-ceiling = class_runs.measure(real.images, real.labels, real)
-show_guidance.trade_picture(rows, ceiling, count)
+handwriting = class_runs.measure(real.images, real.labels, real)
+show_guidance.trade_picture(rows, handwriting, count)
 
 # %% [markdown]
 r"""
@@ -581,7 +583,7 @@ Every point of the curve is the same network. There is no best scale: there is a
 
 ## 12. Too much
 
-What exactly is wrong at scale 8? Let us look at what the sampler's clipping has hidden from us. Below are the same orders at scale 1 and at scale 8, both without clipping; at scale 8 without clipping but with `rescale_guidance`; and at scale 8 as usual, clipped.
+What exactly is wrong at scale 8? The sampler's clipping has hidden it from us. Below are the same orders at scale 1 and at scale 8, both without clipping; at scale 8 without clipping but with `rescale_guidance`; and at scale 8 as usual, clipped. (Drawing a picture clips as well. So the pictures look much alike; only the histograms below them show what lies outside.)
 
 **Predict before you run.** Order the four by the share of pixels outside [-1, 1]. Which one has none at all?
 """
@@ -601,7 +603,7 @@ show_guidance.contrast_picture(rows)
 
 # %% [markdown]
 r"""
-Rescaling takes back much of the contrast (clipping alone leaves no pixel outside, by force). It brings back little of the variety. And do not expect it to make better *digits*. They are black and white by nature, so clipping does them little harm, and rescaling costs certainty here. Compare the two rows of scale 8 in the table below: with rescaling the judge is sure of fewer samples and the Fréchet distance is larger; only the diversity rises a little. In photographs it is different: skies burn out, skin turns orange. There rescaling (or *dynamic thresholding*, Imagen's way) is what makes a high scale usable.
+By far the most pixels lie outside at scale 8. Rescaled, few are left, as at scale 1. Clipped, there is none, by force. So rescaling takes back much of the contrast. It brings back little of the variety. And do not expect it to make better *digits*. They are black and white by nature, so clipping does them little harm, and rescaling costs certainty here. Compare the two rows of scale 8 in the table below: with rescaling the judge is sure of fewer samples and the Fréchet distance is larger; only the diversity rises a little. In photographs it is different: skies burn out, skin turns orange. There rescaling (or *dynamic thresholding*, Imagen's way) is what makes a high scale usable.
 
 ## 13. The lesson's own table
 
@@ -619,10 +621,10 @@ Read the first row with care: at scale 0 nothing was asked. About a tenth of the
 
 ## 14. What was left out, and where these lines live in real systems
 
-- **Ten classes are few.** With 1,000 classes (ImageNet) nothing changes but the size of the table. With sentences a table is hopeless: lesson 6 lets each place of the picture look at the words.
-- **The null can be more than nothing.** Put *what you do not want* in its place, and guidance pushes away from that: it is the "negative prompt" of Stable Diffusion. You can try it now: pass a digit as `null`.
+- **Ten classes are few.** With 1,000 classes, as in the photographs of ImageNet, nothing changes but the size of the table. With sentences a table is hopeless: lesson 6 lets each place of the picture look at the words.
+- **The null can be more than nothing.** Put *what you do not want* in its place, and guidance pushes away from that: it is Stable Diffusion's "negative prompt" (a *prompt* is the text that says what to draw). You can try it now: pass a digit as `null`.
 - **Guidance at each step need not be the same.** Leaving it out at the noisiest and the last steps keeps more of the diversity (Kynkäänniemi et al. 2024).
-- **The guided arrows lead to no exact density.** At each noise level they belong to $p^{1-s}p(\cdot|c)^s$ *of that level*, and these levels do not fit together as the noisy versions of one picture. It works all the same; the samples are not exactly from the sharpened density.
+- **The guided arrows lead to no exact density** (*optional, like the formula of section 6*). At each noise level they belong to $p^{1-s}p(\cdot|c)^s$ *of that level*, and these levels do not fit together as the noisy versions of one picture. It works all the same; the samples are not exactly from the sharpened density.
 
 | yours | in diffusers' `StableDiffusionPipeline` |
 |---|---|
@@ -631,7 +633,7 @@ Read the first row with care: at scale 0 nothing was asked. About a tenth of the
 | `torch.cat` in `guided_prediction` | `latent_model_input = torch.cat([latents] * 2)` |
 | uncond + s · (cond − uncond) | `noise_pred_uncond + self.guidance_scale * (noise_pred_text - noise_pred_uncond)` |
 | scale 1 is off | `do_classifier_free_guidance` is `guidance_scale > 1` |
-| `rescale_guidance` | `rescale_noise_cfg` |
+| `rescale_guidance` | `rescale_noise_cfg`: it takes whatever the model predicts, and (section 7) that had better not be noise |
 
 See for yourself:
 """

@@ -174,14 +174,14 @@ def orders() -> show.Picture:
 
 
 def dropped() -> show.Picture:
-    """Sentences of 8 words with 6 numbers each; dropped whole, and dropped by numbers."""
-    samples, numbers = 12, 24
+    """Sentences of 24 numbers, a row each; dropped whole, and dropped by numbers."""
+    samples, numbers = 8, 24
     context = seeded(samples, numbers, seed=5)
     generator = torch.Generator().manual_seed(8)
     torn = torch.rand(samples, numbers, generator=generator) < 0.17
     whole = torch.zeros(samples, numbers, dtype=torch.bool)
-    whole[[4, 9]] = True
-    figure, axes = show.panels(1, 3, 8, 3.1)
+    whole[[2, 6]] = True
+    figure, axes = show.panels(1, 3, 8, 2.7)
     titles = ("before", "right: two lost all", "wrong: all are torn")
     for panel, title, mask in zip(axes, titles, (None, whole, torn), strict=True):
         panel.imshow(context, cmap="cividis", vmin=-2, vmax=2, aspect="auto")
@@ -189,8 +189,8 @@ def dropped() -> show.Picture:
             for i, j in mask.nonzero().tolist():
                 square = (j - 0.5, i - 0.5), 1, 1
                 panel.add_patch(Rectangle(*square, fc="white", ec=show.VERMILLION, lw=0.6))
-        panel.set(title=title, xticks=[], xlabel="the numbers of its condition")
-        panel.set(yticks=range(0, samples, 3), yticklabels=range(1, samples + 1, 3))
+        panel.set(title=title, xticks=[], xlabel="all numbers of its condition")
+        panel.set(yticks=range(samples), yticklabels=range(1, samples + 1))
         panel.grid(False)
     axes[0].set_ylabel("sample")
     return show.Picture(figure, "")
