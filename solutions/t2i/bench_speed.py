@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from t2i.bench_pairs import Pair
+from t2i.flops import count_flops
 
 # Highest bfloat16 operations a second with dense matrices, by the name that torch gives the GPU.
 # Source: NVIDIA's data sheets and architecture white papers, the figures without sparsity.
@@ -73,7 +72,7 @@ def time_pair(pair: Pair, how: Settings, runs: int, steps: int) -> dict:
         steps: timed steps of each network in a run. The two take turns, so that whatever else
             the machine does falls on both.
     """
-    flops = {kind: count_flops(pair, kind) for kind in ("training", "sampling")}
+    flops = {kind: pair_flops(pair, kind) for kind in ("training", "sampling")}
     models, inputs, compiled = placed(pair, how)
     result: dict = {"compiled": compiled}
     for kind, make in (("sampling", sampling_step), ("training", training_step)):
@@ -190,20 +189,19 @@ def placed(pair: Pair, how: Settings) -> tuple[dict[str, nn.Module], tuple[Tenso
     return compiled, inputs, True
 
 
-def count_flops(pair: Pair, kind: str) -> int:
-    """Operations of one step of our network: 2 for each product that is added.
-
-    Matrices and convolutions count, as everywhere where utilisation is reported; attention is
-    multiplied out for it, because the counter does not know a processor's fused one.
-    """
+def pair_flops(pair: Pair, kind: str) -> int:
+    """Operations of one step of our network, "training" (there and back) or "sampling"."""
     rows = [each[:1] for each in pair.inputs]
-    counter = FlopCounterMode(display=False)
-    with sdpa_kernel(SDPBackend.MATH), counter, torch.set_grad_enabled(kind == "training"):
+
+    def step() -> None:
         out = pair.ours(*rows)
         if kind == "training":
             out.mean().backward()
+
+    with torch.set_grad_enabled(kind == "training"):
+        count = count_flops(step)
     pair.ours.zero_grad()
-    return counter.get_total_flops() * len(pair.inputs[0])
+    return count * len(pair.inputs[0])
 
 
 def peak_flops(device: torch.device) -> float | None:

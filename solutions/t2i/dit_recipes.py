@@ -14,11 +14,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from t2i.captions import MAX_LENGTH, VOCABULARY
 from t2i.checkpoint import load_into, load_tensors
+from t2i.flops import count_flops
 from t2i.joint import JointDiT
 from t2i.recipes import DATA
 from t2i.scene_recipes import scene_loss
@@ -158,20 +157,15 @@ class Contest:
 def flops_of_step(model: nn.Module, batch: tuple[Tensor, ...]) -> int:
     """Floating-point operations of one training step, forward and backward.
 
-    Counted where they are made, by torch's FlopCounterMode; a multiplication and an addition are
-    two. Attention is spelt out for this, since the fused one is not counted on a processor. The
-    optimiser's own work is left out.
+    Counted where they are made; a multiplication and an addition are two. The optimiser's own work
+    is left out.
     """
     device = next(model.parameters()).device
     batch = tuple(tensor.to(device) for tensor in batch)
-    with (
-        torch.random.fork_rng(devices=[]),
-        sdpa_kernel(SDPBackend.MATH),
-        FlopCounterMode(display=False) as counter,
-    ):
-        scene_loss(model, batch).backward()
+    with torch.random.fork_rng(devices=[]):
+        count = count_flops(lambda: scene_loss(model, batch).backward())
     model.zero_grad()
-    return counter.get_total_flops()
+    return count
 
 
 def dit_contest(tier: str) -> Contest:

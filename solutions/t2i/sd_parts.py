@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from t2i.flops import flops_by_module
 from t2i.sd_sizes import SD15, autoencoder_from_config, text_from_config, unet_from_config
 
 BUILDERS = {
@@ -66,11 +65,9 @@ def flops_by_lesson(unet: nn.Module, call: Callable[[], Tensor]) -> dict[str, in
         unet: a TextUNet.
         call: runs it once.
     """
-    total = {
-        name: sum(operations.values())
-        for name, operations in _counted(call, depth=12).items()
-        if name != "Global"
-    }
+    with torch.no_grad():
+        total = flops_by_module(call)
+    total.pop("Global")
     own = dict(total)  # what a module does itself, without those inside it
     for name in total:
         parent = name.rpartition(".")[0]
@@ -83,15 +80,3 @@ def flops_by_lesson(unet: nn.Module, call: Callable[[], Tensor]) -> dict[str, in
         kind = kind_of(name.partition(".")[2])
         counts[kind] = counts.get(kind, 0) + count
     return dict(sorted(counts.items(), key=lambda pair: -pair[1]))
-
-
-def flops(call: Callable[[], object]) -> int:
-    """The operations of one call: 2 for each product that is added."""
-    return sum(_counted(call, depth=1)["Global"].values())
-
-
-def _counted(call: Callable[[], object], depth: int) -> dict:
-    counter = FlopCounterMode(display=False, depth=depth)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:  # the counter knows plain products
-        call()
-    return counter.get_flop_counts()

@@ -8,7 +8,7 @@ from IPython.display import Markdown
 from PIL import Image
 from torch import nn
 
-from t2i.sd_parts import flops
+from t2i.flops import count_flops
 from t2i.sd_sizes import SD15
 from t2i.sd_weights import key_table
 from t2i.show import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, Picture, panels
@@ -89,6 +89,7 @@ def drawn(pictures: Mapping[str, Image.Image]) -> Picture:
     return Picture(figure, f"Drawn for: {'; '.join(pictures)}.")
 
 
+@torch.no_grad()
 def costs(parts: Mapping[str, nn.Module], steps: int) -> dict[str, float]:
     """Operations of one picture of 512 × 512, in million millions, with guidance."""
     with torch.device("meta"):
@@ -101,12 +102,12 @@ def costs(parts: Mapping[str, nn.Module], steps: int) -> dict[str, float]:
             x = layer(x)
 
     return {
-        "read two prompts": 2 * flops(read) / 1e12,
+        "read two prompts": 2 * count_flops(read) / 1e12,
         f"{steps} steps, two calls of the UNet each": 2
         * steps
-        * flops(lambda: parts["unet"](z, t, context))
+        * count_flops(lambda: parts["unet"](z, t, context))
         / 1e12,
-        "decode the picture": flops(lambda: parts["vae"].decode(z)) / 1e12,
+        "decode the picture": count_flops(lambda: parts["vae"].decode(z)) / 1e12,
     }
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from t2i.captions import parse
 from t2i.checkpoint import load_tensors, save_tensors
 from t2i.class_runs import wilson
+from t2i.flops import count_flops
 from t2i.latent_recipes import draw_latents, latent_recipe
 from t2i.latents import LatentSpace
 from t2i.recipe_runs import machine, update_json
@@ -163,13 +163,6 @@ def denoising_step(channels: int, side: int, batch: int) -> Callable[[], Tensor]
 
     call()  # the first call warms up
     return call
-
-
-def count_flops(call: Callable[[], Tensor]) -> int:
-    """Floating-point operations of one call: each multiplication and each addition is one."""
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
 
 
 def keep(figures: dict, pictures: dict[str, Tensor] | None = None, path: Path = FIGURES) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from t2i import bench, bench_speed
 from t2i.bench_pairs import PAIRS, TOLERANCE, Pair, build_pair, largest_difference
-from t2i.bench_speed import Settings, alternating, count_flops, judged, time_pair
+from t2i.bench_speed import Settings, alternating, judged, pair_flops, time_pair
 
 CPU = torch.device("cpu")
 
@@ -56,9 +56,9 @@ def test_operations_of_a_dit_are_those_of_its_matrices():
     block = patches * (4 + 8) * dim**2 + 2 * patches**2 * dim + 6 * dim**2
     ends = 256 * dim + dim**2 + 2 * patches * numbers * dim + 2 * dim**2
     forward = 2 * 5 * (depth * block + ends)
-    assert count_flops(pair, "sampling") == forward
+    assert pair_flops(pair, "sampling") == forward
     without_inputs = 2 * 5 * (patches * numbers * dim + 256 * dim)  # nothing is learnt there
-    assert count_flops(pair, "training") == 3 * forward - without_inputs
+    assert pair_flops(pair, "training") == 3 * forward - without_inputs
     assert all(parameter.grad is None for parameter in pair.ours.parameters())
 
 

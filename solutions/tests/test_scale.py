@@ -5,6 +5,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
+from t2i.flops import count_flops
 from t2i.scale import (
     gpu_hours,
     joint_flops,
@@ -19,7 +20,6 @@ from t2i.scale import (
 from t2i.shard_files import CONTEXT, LATENT, POOLED, write_shard
 from t2i.show_scale import hours_chart
 from t2i.text_to_image import TextDiT
-from t2i.vae_studies import count_flops
 
 
 def test_storage_worked_by_hand():

@@ -9,10 +9,12 @@ import torch
 from t2i import show_vae, vae_studies
 from t2i.captions import PADDING
 from t2i.checkpoint import save_weights
+from t2i.flops import count_flops
 from t2i.latent_recipes import draw_latents, encoded_scenes, latent_recipe
 from t2i.latents import BlockMeans, LatentSpace
 from t2i.scenes import scenes
 from t2i.training import TrainConfig, train
+from t2i.unet import SelfAttention2d
 from t2i.vae import AutoencoderKL
 from t2i.vae_recipes import RECIPES, WEIGHTS, load_space, load_vae, vae_recipe
 from t2i.vae_runs import SPLITS, measure, measure_scaling_factor, psnr, summary, there_and_back
@@ -100,10 +102,24 @@ def test_words_are_painted_through_latents(vae):
     assert torch.equal(one, two) and not torch.equal(one, other)
 
 
+def test_operations_of_attention_are_those_of_its_matrices():
+    """Closed form: 2 for each product, four matrices at each place, and each place with each."""
+    batch, channels, places = 3, 8, 5 * 4
+    x = torch.randn(batch, channels, 5, 4)
+    attention = SelfAttention2d(channels, num_heads=2, norm_groups=4)
+    expected = 2 * batch * (4 * places * channels**2 + 2 * places**2 * channels)
+    assert count_flops(lambda: attention(x)) == expected
+    with torch.no_grad():
+        assert count_flops(lambda: attention(x)) == expected
+
+
 def test_a_latent_step_is_cheaper():
-    calls = [vae_studies.denoising_step(3, 32, 1), vae_studies.denoising_step(4, 8, 1)]
-    pixels, latents = map(vae_studies.count_flops, calls)
-    assert 14 < pixels / latents < 17
+    """At 1/16 of the places each place's work is 1/16, and attention's looks are 1/256."""
+    calls = [vae_studies.denoising_step(4, 32, 1), vae_studies.denoising_step(4, 8, 1)]
+    pixels, latents = map(count_flops, calls)
+    looks = 2 * 2 * 64 * 4 * 16**2  # two products, 64 channels, four attentions on 4 × 4 places
+    time = 2 * (32 * 128 + 128 * 128 + 128 * (3 * 32 + 5 * 64))  # once a picture, not a place
+    assert pixels - 256 * looks - time == 16 * (latents - looks - time)
 
 
 def test_studies_are_kept_and_shown(tmp_path):
