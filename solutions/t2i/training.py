@@ -197,6 +197,7 @@ def _save_run(path, run: TrainState, optimizers, batches, config: TrainConfig, t
             start = f"optimizer/{number}/{index}"
             tensors |= {f"{start}/{name}": value for name, value in values.items()}
     info = {"format": "t2i-training", "step": run.step, "loss": run.loss, "losses": run.losses}
+    info |= {"images_per_second": run.images_per_second}
     info |= {"batches": batches.state(), "config": _plain(config)}
     tensors = team.gathered(tensors)
     if team.is_first:
@@ -224,6 +225,7 @@ def _load_run(path, run: TrainState, optimizers, batches, config: TrainConfig) -
     for number, optimizer in enumerate(optimizers):
         _load_optimizer(optimizer, _below(f"optimizer/{number}", tensors))
     run.step, run.loss, run.losses = info["step"], info["loss"], list(info["losses"])
+    run.images_per_second = info.get("images_per_second", 0.0)  # older files do not tell
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -153,6 +153,14 @@ def test_resume_ends_at_the_same_bits(tmp_path, stop, muon_rate):
     assert_same_bits(weights(state), expected)
 
 
+def test_a_finished_run_still_says_how_fast_it_was(tmp_path):
+    path, config = tmp_path / "run.safetensors", TrainConfig(steps=2)
+    for state in train(network(), loss_fn, data(), config, path, progress=False):
+        speed = state.images_per_second
+    (again,) = train(network(), loss_fn, data(), config, path, progress=False)
+    assert again.images_per_second == speed > 0
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="tells which files are mapped")
 def test_after_a_resume_nothing_lies_in_the_checkpoint_any_more(tmp_path):
     """Windows lets nobody replace a file that is mapped, so the next save would fail there."""
