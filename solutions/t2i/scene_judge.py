@@ -134,14 +134,17 @@ def answers(images: Tensor, model: JudgeNet | None = None) -> dict[str, Tensor]:
     if not images.isfinite().all():
         raise ValueError("images must be finite, they contain NaN or infinity")
     model = model or load_judge()
-    parts = []
-    for part in images.split(500):
-        part = part.detach().cpu().float().clamp(-1, 1)
-        if part.shape[2:] != (SIDE, SIDE):
-            part = F.interpolate(part, (SIDE, SIDE), mode="bilinear", antialias=True)
-        parts.append(model(part))
+    parts = [model(as_judged(part)) for part in images.split(500)]
     found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return found | {name: found[name].softmax(dim=-1) for name in ("kind", "background")}
+
+
+def as_judged(images: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, 3, SIDE, SIDE) in [-1, 1] on the CPU: what the judge was trained on."""
+    images = images.detach().cpu().float().clamp(-1, 1)
+    if images.shape[2:] == (SIDE, SIDE):
+        return images
+    return F.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=True)
 
 
 def look(images: Tensor, model: JudgeNet | None = None) -> list[View]:

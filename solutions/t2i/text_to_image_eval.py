@@ -23,7 +23,7 @@ from t2i.captions import Scene
 from t2i.folders import read_json, write_json
 from t2i.metrics import frechet_distance, nearest_distances
 from t2i.recipe_runs import machine
-from t2i.scene_judge import View, in_order, load_judge, look, shows
+from t2i.scene_judge import View, as_judged, in_order, load_judge, look, shows
 from t2i.scene_runs import share_of
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint, scenes
@@ -121,7 +121,7 @@ def scene_features(images: Tensor) -> Tensor:
     """(N, 3, H, W) -> (N, 80): what the judge of scenes sees before it answers."""
     body = load_judge().body
     with torch.no_grad():
-        return torch.cat([body(part).mean(dim=(2, 3)) for part in images.split(500)])
+        return torch.cat([body(as_judged(part)).mean(dim=(2, 3)) for part in images.split(500)])
 
 
 def likeness(images: Tensor, specs: Specs, world: str, size: int) -> dict[str, float]:

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from t2i.folders import read_json
 from t2i.scene_judge import View
 from t2i.scene_specs import WORLDS, Specs, draw_specs, heldout
-from t2i.text_to_image_eval import asked_for, count_views
+from t2i.text_to_image_eval import asked_for, count_views, scene_features
 from t2i.text_to_image_recipes import CHECKPOINT
 
 FILE = CHECKPOINT / "evaluation.json"
@@ -49,6 +50,13 @@ def test_each_set_asks_for_what_its_name_says(world):
         specs = sets[name]
         pairs, triples = heldout(specs.kind, specs.colour, specs.direction, specs.count)
         assert (pairs == expected[0]).all() and (triples == expected[1]).all(), name
+
+
+def test_the_judge_sees_large_pictures_as_it_sees_small_ones():
+    """It learnt from 32 pixels; a plain picture looks the same in any size."""
+    plain = torch.tensor([0.9, -0.8, -0.3]).reshape(1, 3, 1, 1)
+    features = [scene_features(plain.expand(2, 3, side, side)) for side in (32, 64)]
+    torch.testing.assert_close(features[1], features[0])
 
 
 def test_faultless_pictures_satisfy_everything_and_other_prompts_almost_nothing():
