@@ -17,13 +17,15 @@ from t2i.batches import stream_seed
 from t2i.clip import TextTransformer
 from t2i.distributed import ALONE, Team
 from t2i.flow_training import prompt_flow_loss
-from t2i.folders import FilesError
+from t2i.folders import FilesError, read_json, write_json
 from t2i.latents import LatentSpace
 from t2i.shard_files import CONTEXT, INDEX, LATENT, POOLED, shard_name, write_index, write_shard
 from t2i.text_to_image import Prompt, TextDiT, encode_prompt
 from t2i.text_to_image_recipes import PART, TextToImageRecipe
+from t2i.workshop import same_or_refuse
 
 PER_SHARD = 1000  # samples of a shard
+MADE_OF = "made_of.json"  # written before the first shard
 
 
 def shard_ranges(count: int, lanes: int = 8, per_shard: int = PER_SHARD) -> list[range]:
@@ -50,13 +52,14 @@ def write_encoded_shards(
         folder: made if it is missing; shards that are there already stay.
         team: who shares the work.
         lanes: the least number of shards.
-        **made_of: what the index remembers.
+        **made_of: what they depend on; the folder remembers it.
 
     Returns:
         folder.
 
     Raises:
         FilesError: fewer pictures than lanes.
+        CheckpointError: shards that are there already were made of something else.
     """
     if plan.scenes < lanes:
         raise FilesError(
@@ -64,6 +67,7 @@ def write_encoded_shards(
             f"fewer --lanes."
         )
     folder, ranges = Path(folder), shard_ranges(plan.scenes, lanes)
+    _claim(folder, shards=len(ranges), **made_of)
     mine = range(team.rank, len(ranges), team.size)
     for number in tqdm(mine, desc="pictures to shards", unit="shard", disable=not team.is_first):
         if not (folder / shard_name(number)).exists():
@@ -74,6 +78,16 @@ def write_encoded_shards(
         write_index(folder, plan.clip.length, counts, **made_of)
     team.wait()
     return folder
+
+
+def _claim(folder: Path, **made_of: Any) -> None:
+    """Say what an empty folder's shards will be made of, or refuse one that says something else."""
+    file = folder / MADE_OF
+    if not file.exists() and not any(folder.glob("*.tar")):
+        write_json(file, made_of)
+    found = read_json(file) if file.exists() else {}
+    for what, value in made_of.items():
+        same_or_refuse(folder, what, found.get(what), value)
 
 
 @torch.no_grad()

@@ -12,7 +12,9 @@ import pytest
 import torch
 import webdataset as wds
 
+from t2i import shard_training
 from t2i.batches import random_stream
+from t2i.checkpoint import CheckpointError
 from t2i.clip import TextTransformer
 from t2i.distributed import ALONE, Team
 from t2i.flow_training import prompt_flow_loss
@@ -233,6 +235,29 @@ def written(tmp_path_factory):
         for rank in (1, 0):
             write_encoded_shards(plan, space, text, folder, Team(rank, 2), lanes=4, vae="abc")
     return plan, space, text, folder
+
+
+def test_half_written_shards_of_another_autoencoder_are_refused(written, tmp_path, monkeypatch):
+    plan, space, text, _ = written
+    real, begun = shard_training.write_shard, []
+
+    def stopped(folder, number, samples):
+        begun.append(number)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        real(folder, number, samples)
+
+    monkeypatch.setattr(shard_training, "write_shard", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_encoded_shards(plan, space, text, tmp_path, lanes=4, vae="old")
+    for other in ({"lanes": 4, "vae": "new"}, {"lanes": 5, "vae": "old"}):
+        with pytest.raises(CheckpointError, match="was made with (vae old|shards 4), .*delete it"):
+            write_encoded_shards(plan, space, text, tmp_path, **other)
+    write_encoded_shards(plan, space, text, tmp_path, lanes=4, vae="old")
+    assert begun == [0, 1, 1, 2, 3]
+    (tmp_path / "made_of.json").unlink()  # shards of nobody knows what
+    with pytest.raises(CheckpointError, match="was made with shards None"):
+        write_encoded_shards(plan, space, text, tmp_path, lanes=4, vae="old")
 
 
 def test_scenes_in_shards_are_the_scenes(written):
