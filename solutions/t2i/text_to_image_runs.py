@@ -90,19 +90,19 @@ def train_all(
         )
     text = PromptEncoder(clip.text)
     space = LatentSpace(vae, shop.log["vae"]["scaling_factor"]).to(shop.device)
-    made_of = {"scenes": plan.scenes, "vae": digest(shop.folder / "vae.safetensors")}
+    latents = {"scenes": plan.scenes, "vae": digest(shop.folder / "vae.safetensors")}
+    made_of = latents | {"clip": digest(shop.folder / "clip.safetensors")}
 
     def batches():
         with team.first_goes_ahead():
-            data = shop.tensors("latents", lambda: _encoded(plan, space), **made_of)
+            data = shop.tensors("latents", lambda: _encoded(plan, space), **latents)
         return OwnRows(plan.batches(data["z_0"].float(), data["tokens"]), team)
 
     def from_shards():
-        told = made_of | {"clip": digest(shop.folder / "clip.safetensors")}
         if not is_written(shards):
-            write_encoded_shards(plan, space, text, shards, team, lanes, **told)
+            write_encoded_shards(plan, space, text, shards, team, lanes, **made_of)
         found = ShardBatches(shards, plan.batch_size, team, lanes=lanes)
-        for what, value in told.items():
+        for what, value in made_of.items():
             same_or_refuse(shards, what, found.made_of.get(what), value)
         return found
 
@@ -113,6 +113,7 @@ def train_all(
         from_shards if shards else batches,
         plan.training,
         team=team,
+        **made_of,
     )
     pipe = TextToImage(plan.clip.tokenizer, text, transformer, space, plan.vae.size, plan.shift)
     if team.is_first:

@@ -20,7 +20,7 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,7 @@ def train(
     ema_update: Callable[[nn.Module, nn.Module, float], None] | None = None,
     progress: bool = True,
     team: Team = ALONE,
+    made_of: Mapping[str, Any] | None = None,
 ) -> Iterator[TrainState]:
     """Make the loss smaller, one batch at a time, and yield where the run stands.
 
@@ -110,6 +111,7 @@ def train(
         ema_update: moves the slow copy, as in lesson 3 (the default is t2i's own).
         progress: show a progress bar.
         team: the processes that train the model together; `batches` gives this one's rows.
+        made_of: what else must be the same when a run goes on, as JSON holds it.
 
     Raises:
         CheckpointError: the checkpoint is damaged or belongs to another run.
@@ -120,12 +122,13 @@ def train(
     if ema_model is not model:
         team.shard(ema_model)
     device, progress = next(model.parameters()).device, progress and team.is_first
+    same = _plain(config) | dict(made_of or {})
     run = TrainState(0, math.nan, 0.0, 0.0, model, ema_model)
     optimizers = make_optimizers(
         model, config.learning_rate, config.muon_rate, config.betas, config.weight_decay
     )
     if checkpoint is not None and Path(checkpoint).exists():
-        _load_run(checkpoint, run, optimizers, batches, config)
+        _load_run(checkpoint, run, optimizers, batches, same)
         if progress:
             print(f"Going on from step {run.step} of {checkpoint}; delete it to train anew.")
     if run.step >= config.steps:
@@ -150,7 +153,7 @@ def train(
             images = batch_length(batch) * team.size
             run.images_per_second = images / (time.perf_counter() - started)
             if checkpoint is not None and _is_time_to_save(run.step, config):
-                _save_run(checkpoint, run, optimizers, batches, config, team)
+                _save_run(checkpoint, run, optimizers, batches, same, team)
             bar.set_postfix(loss=f"{run.loss:.4f}", refresh=False)
             bar.update()
             yield dataclasses.replace(run)
@@ -187,7 +190,7 @@ def _is_time_to_save(step: int, config: TrainConfig) -> bool:
     return step % config.save_every == 0 or step == config.steps
 
 
-def _save_run(path, run: TrainState, optimizers, batches, config: TrainConfig, team: Team) -> None:
+def _save_run(path, run: TrainState, optimizers, batches, same: dict, team: Team) -> None:
     """Write everything that the next start needs into one file, the same for any team."""
     tensors = {f"model/{name}": value for name, value in run.model.state_dict().items()}
     if run.ema_model is not run.model:
@@ -198,18 +201,18 @@ def _save_run(path, run: TrainState, optimizers, batches, config: TrainConfig, t
             tensors |= {f"{start}/{name}": value for name, value in values.items()}
     info = {"format": "t2i-training", "step": run.step, "loss": run.loss, "losses": run.losses}
     info |= {"images_per_second": run.images_per_second}
-    info |= {"batches": batches.state(), "config": _plain(config)}
+    info |= {"batches": batches.state(), "config": same}
     tensors = team.gathered(tensors)
     if team.is_first:
         save_tensors(path, tensors, info)
 
 
-def _load_run(path, run: TrainState, optimizers, batches, config: TrainConfig) -> None:
+def _load_run(path, run: TrainState, optimizers, batches, same: dict) -> None:
     """Put everything back as it was, or say in one sentence why that cannot be."""
     tensors, info = load_tensors(path)
     if info.get("format") != "t2i-training":
         raise CheckpointError(f"{path} is not a training checkpoint: give this run another name.")
-    for name, wanted in _plain(config).items():
+    for name, wanted in same.items():
         if info["config"].get(name) != wanted:
             raise CheckpointError(
                 f"{path} belongs to a run with {name}={info['config'].get(name)}, this one has "

@@ -3,6 +3,7 @@
     shop = Workshop(folder, device)
     vae = shop.part("vae", model, loss_fn, batches, training)     # trained now, or from its file
     data = shop.tensors("latents", make, vae=digest(...))         # made now, or from their file
+    dit = shop.part("dit", model, loss_fn, batches, training, vae=digest(...))
 
 Lesson 10 trains its three parts in one; so does a folder of pictures.
 """
@@ -46,6 +47,7 @@ class Workshop:
         training: TrainConfig,
         finish: Callable[[nn.Module], dict] = lambda model: {},
         team: Team = ALONE,
+        **made_of: Any,
     ) -> nn.Module:
         """A trained part: from its file, or by training it now.
 
@@ -56,15 +58,18 @@ class Workshop:
             batches: makes the batches, only if there is something to train.
             finish: what to measure of the trained part and write down.
             team: the processes that train it together.
+            **made_of: what else it depends on; its file and its checkpoint remember it.
 
         Raises:
-            CheckpointError: its file is of a training of another length.
+            CheckpointError: its file is of a training of another length, or made of something else.
         """
         file = self.folder / f"{name}.safetensors"
         if not file.exists():
-            self._train(file, model, loss_fn, batches(), training, finish, team)
+            self._train(file, model, loss_fn, batches(), training, finish, team, made_of)
         tensors, info = load_tensors(file)
         same_or_refuse(file, "steps", info.get("steps"), training.steps)
+        for what, value in made_of.items():  # older files do not tell, and stay
+            same_or_refuse(file, what, info.get("made_of", made_of).get(what), value)
         load_into(model.cpu(), tensors, file)
         self.log[name] = {key: value for key, value in info.items() if key != "format"}
         return model.eval().requires_grad_(False).to(self.device)
@@ -78,6 +83,7 @@ class Workshop:
         training: TrainConfig,
         finish: Callable[[nn.Module], dict],
         team: Team,
+        made_of: dict[str, Any],
     ) -> None:
         """Train a copy of a part and write its file, from the first process of the team."""
         if team.is_first:
@@ -86,7 +92,8 @@ class Workshop:
         learner = copy.deepcopy(model)
         if not team.fsdp:  # FSDP moves the weights itself, a block at a time
             learner = learner.to(self.device)
-        for state in train(learner, loss_fn, batches, training, running, team=team):
+        how = {"checkpoint": running, "team": team, "made_of": made_of}
+        for state in train(learner, loss_fn, batches, training, **how):
             speeds.append(state.images_per_second)
         trained = team.gathered(state.ema_model.state_dict())
         team.wait()  # all have read what they go on from
@@ -94,6 +101,7 @@ class Workshop:
             model.load_state_dict(trained)
             info = {
                 "steps": training.steps,
+                "made_of": made_of,
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "images_per_second": round(statistics.median(speeds), 1),
                 "machine": machine(self.device),

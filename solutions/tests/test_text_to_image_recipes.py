@@ -13,7 +13,7 @@ from torch import nn
 
 from t2i import text_to_image_runs, workshop
 from t2i.captions import COLOURS, KINDS, parse
-from t2i.checkpoint import CheckpointError, load_tensors
+from t2i.checkpoint import CheckpointError, load_tensors, save_tensors
 from t2i.flow import flow_point
 from t2i.latents import LatentSpace
 from t2i.scene_specs import DIRECTIONS, HELDOUT_PAIRS, HELDOUT_TRIPLES
@@ -95,6 +95,45 @@ def test_what_another_recipe_made_is_not_taken_for_this_ones(trained, tmp_path, 
     monkeypatch.setattr(text_to_image_runs, "text_to_image_recipe", lambda tier: longer)
     with pytest.raises(CheckpointError, match="transformer.* made with steps"):
         train_all("tiny", tmp_path / "model", work / "parts")
+
+
+@pytest.mark.parametrize("retrained", ["vae", "clip"])
+def test_a_transformer_of_an_earlier_autoencoder_or_clip_is_not_taken(
+    trained, tmp_path, monkeypatch, retrained
+):
+    parts, real = tmp_path / "parts", workshop.train
+    shutil.copytree(trained[1] / "parts", parts)
+    finished = parts / "transformer.safetensors"
+    tensors, info = load_tensors(parts / f"{retrained}.safetensors")
+    save_tensors(parts / f"{retrained}.safetensors", tensors, info | {"again": True})
+    with pytest.raises(CheckpointError, match=f"transformer.* was made with {retrained} .*delete"):
+        train_all("tiny", tmp_path / "model", parts)
+    finished.unlink()
+    if retrained == "vae":
+        (parts / "latents.safetensors").unlink()
+
+    def stopped(*given, **more):
+        for state in real(*given, **more):
+            yield state
+            if state.step == 2:
+                raise Stop
+
+    monkeypatch.setattr(workshop, "train", stopped)
+    with pytest.raises(Stop):
+        train_all("tiny", tmp_path / "model", parts)
+    save_tensors(parts / f"{retrained}.safetensors", tensors, info)
+    (parts / "latents.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=f"run with {retrained}=.*delete it to start anew"):
+        train_all("tiny", tmp_path / "model", parts)
+
+
+def test_a_part_from_before_files_told_what_they_are_made_of_is_still_taken(trained, tmp_path):
+    parts = tmp_path / "parts"
+    shutil.copytree(trained[1] / "parts", parts)
+    tensors, info = load_tensors(parts / "transformer.safetensors")
+    del info["made_of"]
+    save_tensors(parts / "transformer.safetensors", tensors, info)
+    train_all("tiny", tmp_path / "model", parts)
 
 
 def test_stopped_at_any_stage_it_goes_on_and_ends_at_the_same_weights(
