@@ -7,6 +7,8 @@ beside the weights, from which the lesson's own table is made.
 import argparse
 import json
 import platform
+import re
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -190,13 +193,17 @@ def machine(device: torch.device) -> str:
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def peak_memory() -> int | None:
-    """The most memory that this process ever held, in bytes; None where nobody counts."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    unit = 1 if platform.system() == "Darwin" else 1024
+def peak_memory() -> int:
+    """The most memory that this process ever held, in bytes."""
+    status = Path("/proc/self/status")
+    told = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    if told:  # Linux, where what getrusage tells begins with what the parent held
+        return 1024 * int(told[1])
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # not there on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

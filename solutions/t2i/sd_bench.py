@@ -11,8 +11,6 @@ most that the process held, files that it has mapped counted in. A ratio below 1
 import argparse
 import json
 import os
-import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,12 +24,11 @@ from rich.table import Table
 from safetensors.torch import load_file, save_file
 
 from t2i.checkpoint import write_atomically
-from t2i.recipe_runs import machine
+from t2i.recipe_runs import machine, peak_memory
 
 WHO = ("ours", "diffusers")
 PROMPT, NEGATIVE, GUIDANCE = "a red seven above a blue star", "grey", 7.5
 SIDE = 512
-UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in which the system counts memory
 TOLERANCE = 1e-4
 ROWS = {
     "loading": "load, seconds",
@@ -57,23 +54,14 @@ class Watch:
         return now[0] - before[0], now[1] - before[1]
 
 
-def peak() -> int:
-    """The most bytes that this process has held."""
-    try:  # what getrusage tells on Linux begins with what the parent held
-        told = Path("/proc/self/status").read_text(encoding="ascii")
-        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", told)[1])
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
-
-
 @torch.no_grad()
 def draw_ours(folder: Path, steps: int, side: int) -> dict:
     """Draw with our code; what was measured, and the tensors."""
     from t2i.stable_diffusion import StableDiffusion
 
-    imports, watch, times = peak(), Watch(), []
+    imports, watch, times = peak_memory(), Watch(), []
     sd = StableDiffusion.from_pretrained(folder)
-    loading = (*watch.look(), peak() - imports)
+    loading = (*watch.look(), peak_memory() - imports)
     words = sd.read([PROMPT, NEGATIVE])
     text = watch.look()
     z_0 = sd.walk(
@@ -95,11 +83,11 @@ def draw_theirs(folder: Path, steps: int, side: int) -> dict:
     from diffusers import DDIMScheduler
     from diffusers import StableDiffusionPipeline as Theirs
 
-    imports, watch, times = peak(), Watch(), []
+    imports, watch, times = peak_memory(), Watch(), []
     pipe = Theirs.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
     pipe.set_progress_bar_config(disable=True)
-    loading = (*watch.look(), peak() - imports)
+    loading = (*watch.look(), peak_memory() - imports)
     wanted, unwanted = pipe.encode_prompt(PROMPT, "cpu", 1, True, NEGATIVE)
     text = watch.look()
 
@@ -132,8 +120,8 @@ def _measured(imports, loading, text, times, decoding, z_0, pictures) -> dict:
         "step_own": statistics.median(own for _, own in later),
         "decoding": decoding[0],
         "loaded": loading[2] / 1e9,
-        "peak": peak() / 1e9,
-        "above_imports": (peak() - imports) / 1e9,
+        "peak": peak_memory() / 1e9,
+        "above_imports": (peak_memory() - imports) / 1e9,
         "tensors": {"z_0": z_0.contiguous(), "pictures": pictures.contiguous()},
     }
 

@@ -1,15 +1,18 @@
 """The recipes of lesson 3, their folded network, and the committed weights."""
 
+import importlib
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from t2i import recipe_runs
+from t2i import recipe_runs, sd_bench
 from t2i.checkpoint import CheckpointError, save_weights
 from t2i.data import data_source
 from t2i.diffusion import predict_x_0
@@ -154,6 +157,28 @@ def test_missing_weights_are_one_sentence(tmp_path):
     save_weights(tmp_path / "other.safetensors", nn.Linear(2, 2), {"tier": "cpu"})
     with pytest.raises(CheckpointError, match="another model"):
         load_ddpm(tmp_path / "other.safetensors")
+
+
+def test_memory_is_counted_where_there_is_no_resource_module_too(monkeypatch, tmp_path):
+    """Windows has neither that module nor /proc; the Stable Diffusion appendix counts there too."""
+    told = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=123_456_789))
+    monkeypatch.setitem(sys.modules, "resource", None)
+    importlib.reload(sd_bench)
+    assert sd_bench.peak_memory is recipe_runs.peak_memory
+    monkeypatch.setattr(recipe_runs, "Path", lambda _: tmp_path / "nothing")
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(psutil, "Process", lambda: told)
+    assert recipe_runs.peak_memory() == 123_456_789
+
+
+def test_memory_is_what_the_system_itself_says(monkeypatch, tmp_path):
+    resource = pytest.importorskip("resource")
+    found = recipe_runs.peak_memory()
+    unit = 1 if sys.platform == "darwin" else 1024
+    most = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert psutil.Process().memory_info().rss / 2 < found <= 1.01 * most
+    monkeypatch.setattr(recipe_runs, "Path", lambda _: tmp_path / "nothing")
+    assert recipe_runs.peak_memory() >= most
 
 
 def test_train_then_evaluate_writes_weights_and_figures(tmp_path, monkeypatch):
