@@ -116,7 +116,6 @@ def unet_from_config(config: Mapping[str, Any], where: str = "config") -> TextUN
             config["out_channels"],
             config["cross_attention_dim"],
             config.get("transformer_layers_per_block", 1),
-            head_channels=widths[0] // heads,
             norm_groups=config.get("norm_num_groups", 32),
             num_heads=heads,
             block_channels=widths,

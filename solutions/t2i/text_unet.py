@@ -61,6 +61,7 @@ class TextUNet(UNet):
     ):
         super().__init__(
             in_channels, out_channels, head_channels=head_channels, norm_groups=norm_groups, **unet
+        head_channels = 1 if num_heads else head_channels  # num_heads alone decides
         )
         self.context_dim = context_dim
         for stage in (*self.down, self.mid, *self.up):
@@ -69,9 +70,10 @@ class TextUNet(UNet):
                     continue
                 channels = stage.blocks[i].conv2.out_channels
                 heads = num_heads or channels // head_channels
-                width = channels // heads if num_heads else head_channels  # of one head
+                if channels % heads:
+                    raise ValueError(f"num_heads {heads} must divide a level's {channels} channels")
                 stage.attentions[i] = SpatialTransformer(
-                    channels, heads, width, context_dim, depth, norm_groups
+                    channels, heads, channels // heads, context_dim, depth, norm_groups
                 )
 
     def forward(

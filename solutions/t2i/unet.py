@@ -158,7 +158,8 @@ class Stage(nn.Module):
     Args:
         block_channels: (in, out) channels of each ResBlock.
         resize: the Downsample or Upsample that leaves this resolution, or None.
-        attention_heads: heads of the attention after each block; 0 leaves attention out.
+        head_channels: channels of one head of the attention after each block; 0 leaves
+            attention out.
         emb_channels, norm_groups, dropout: as in ResBlock.
     """
 
@@ -166,7 +167,7 @@ class Stage(nn.Module):
         self,
         block_channels: Sequence[tuple[int, int]],
         resize: nn.Module | None,
-        attention_heads: int,
+        head_channels: int,
         emb_channels: int,
         norm_groups: int,
         dropout: float,
@@ -177,8 +178,8 @@ class Stage(nn.Module):
             for c_in, c_out in block_channels
         )
         self.attentions = nn.ModuleList(
-            SelfAttention2d(c_out, attention_heads, norm_groups)
-            if attention_heads
+            SelfAttention2d(c_out, c_out // head_channels, norm_groups)
+            if head_channels
             else nn.Identity()
             for _, c_out in block_channels
         )
@@ -193,12 +194,13 @@ class UNet(nn.Module):
         block_channels: channels at each resolution, the finest first.
         layers_per_block: ResBlocks a resolution on the way down (one more on the way up).
         attention_levels: whether each resolution has self-attention.
-        head_channels: channels of one attention head.
+        head_channels: channels of one attention head; divides them wherever there is attention.
         norm_groups: groups of the group normalisations.
         dropout: share of values set to zero inside the ResBlocks, in training.
 
     Raises:
-        ValueError: attention_levels and block_channels differ in length.
+        ValueError: attention_levels and block_channels differ in length, or head_channels does
+            not divide.
 
     Source: Ronneberger et al. 2015, arXiv:1505.04597; Ho et al. 2020, arXiv:2006.11239,
         appendix B.
@@ -221,6 +223,12 @@ class UNet(nn.Module):
                 f"attention_levels {tuple(attention_levels)} needs one entry for each of the "
                 f"{len(block_channels)} block_channels"
             )
+        for width, looks in zip(block_channels, [*attention_levels[:-1], True], strict=True):
+            if looks and width % head_channels:
+                raise ValueError(
+                    f"head_channels {head_channels} must divide {width}, the channels of a "
+                    "resolution with attention (the last one always has it, in the middle)"
+                )
         self.embedding_channels = block_channels[0]
         emb_channels = 4 * block_channels[0]
         self.time_mlp = nn.Sequential(
@@ -237,13 +245,12 @@ class UNet(nn.Module):
         for level, width in enumerate(block_channels):
             pairs = [(channels, width)] + [(width, width)] * (layers_per_block - 1)
             last = level == len(block_channels) - 1
-            heads = width // head_channels if attention_levels[level] else 0
-            self.down.append(Stage(pairs, None if last else Downsample(width), heads, **common))
+            head = head_channels if attention_levels[level] else 0
+            self.down.append(Stage(pairs, None if last else Downsample(width), head, **common))
             skip_channels += [width] * (layers_per_block + (not last))
             channels = width
 
-        heads = channels // head_channels
-        self.mid = Stage([(channels, channels)] * 2, None, heads, **common)
+        self.mid = Stage([(channels, channels)] * 2, None, head_channels, **common)
         self.mid.attentions[1] = nn.Identity()  # one look is enough: block, attention, block
 
         self.up = nn.ModuleList()
@@ -252,8 +259,8 @@ class UNet(nn.Module):
             for _ in range(layers_per_block + 1):
                 pairs.append((channels + skip_channels.pop(), width))
                 channels = width
-            heads = width // head_channels if attention_levels[level] else 0
-            self.up.append(Stage(pairs, Upsample(width) if level else None, heads, **common))
+            head = head_channels if attention_levels[level] else 0
+            self.up.append(Stage(pairs, Upsample(width) if level else None, head, **common))
 
         self.norm_out = nn.GroupNorm(norm_groups, channels)
         self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)

@@ -6,7 +6,9 @@ from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 
+from t2i.attention import CrossAttention
 from t2i.convert import attention_state_dict, resnet_block_state_dict, unet2d_state_dict
+from t2i.text_unet import TextUNet
 from t2i.unet import ResBlock, SelfAttention2d, UNet
 
 SIZES = [  # block_channels, layers_per_block, attention_levels, head_channels, (B, C, H, W)
@@ -62,6 +64,25 @@ def test_unet_equals_diffusers(block_channels, layers, levels, head, shape):
         torch.testing.assert_close(ours(x_t, t), expected, rtol=1e-5, atol=1e-5)
         other = ours(x_t, t.roll(1) if len(t) > 1 else t + 400)
         assert (other - expected).abs().max() > 1e-3, "the time must matter in this comparison"
+
+
+@pytest.mark.parametrize(
+    "block_channels, levels, head",
+    [((64, 96), (False, True), 64), ((16, 32), (True, False), 32), ((16,), (False,), 32)],
+)
+def test_attention_that_was_asked_for_is_not_left_out(block_channels, levels, head):
+    with pytest.raises(ValueError, match=f"head_channels {head} must divide"):
+        UNet(1, 1, block_channels, attention_levels=levels, head_channels=head, norm_groups=8)
+    usual = dict.fromkeys(("norm_groups", "context_dim"), 8)
+    common = {"block_channels": block_channels, "attention_levels": levels} | usual
+    with pytest.raises(ValueError, match=f"head_channels {head} must divide"):
+        TextUNet(head_channels=head, **common)
+    with pytest.raises(ValueError, match="num_heads 5 must divide"):
+        TextUNet(num_heads=5, **common)
+    made = TextUNet(num_heads=2, **common).modules()  # head_channels is not asked for then
+    heads = [each.num_heads for each in made if isinstance(each, CrossAttention)]
+    looks = 1 + 5 * sum(levels)  # in the middle, and per level 2 on the way down and 3 up
+    assert heads == [2] * 2 * looks
 
 
 def test_unet_gradients_equal_diffusers():
