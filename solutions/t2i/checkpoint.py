@@ -5,19 +5,26 @@ checkpoint is one file and one rename makes it appear.
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import platform
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import safetensors.torch
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from t2i.distributed import part_like
+
+HOST = platform.node().partition(".")[0]  # processes of other machines may write here, too
 
 
 class CheckpointError(RuntimeError):
@@ -28,7 +35,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part.
 
     The bytes go to a temporary file in the same folder, are forced to the disk, and then take
-    the place of `path` in one rename.
+    the place of `path` in one rename. Of several writers, the last one's file stays.
 
     Args:
         path: the file to write; its folder is made if it is missing.
@@ -36,7 +43,9 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")  # one name: a killed run leaves at most one
+    _remove_leftovers(path)
+    writer = f"{HOST}.{os.getpid()}.{threading.get_ident()}"  # nobody else writes under this name
+    temporary = path.with_name(f"{path.name}.{writer}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -47,6 +56,19 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def lock_of(path: str | Path) -> FileLock:
+    """For reading a file, changing it and writing it: in `with lock_of(path):` one is alone.
+
+    Whoever comes second waits. The lock is one of the whole folder, and ends with its process.
+
+    Args:
+        path: the file; its folder is made if it is missing.
+    """
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".lock")
 
 
 def digest(path: str | Path) -> str:
@@ -158,6 +180,14 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path)
             f"first is {wrong[0]}): delete it, or give this run another file name."
         )
     model.load_state_dict({name: part_like(value, own[name]) for name, value in tensors.items()})
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of writers on this machine that were killed."""
+    name = glob.escape(f"{path.name}.{HOST}")
+    for file in path.parent.glob(f"{name}.[0-9]*.[0-9]*.tmp"):
+        if not psutil.pid_exists(int(file.name.split(".")[-3])):
+            file.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from t2i.checkpoint import digest, save_weights, write_atomically
+from t2i.checkpoint import digest, lock_of, save_weights, write_atomically
 from t2i.dit_recipes import DATA, KINDS, SIZES, Contest, dit_contest, flops_of_step
 from t2i.dit_studies import (
     attention_distances,
@@ -53,9 +53,10 @@ def run(tier: str, out: Path, cells: list[str]) -> dict:
         if cell in _known(out, head)["cells"]:
             continue
         result = measure(contest, *cell.split("/"), tier, out, device)
-        known = _known(out, head) | {"machine": machine(device)}  # another process may have added
-        known["cells"][cell] = result
-        write_atomically(out, (json.dumps(known, indent=1) + "\n").encode())
+        with lock_of(out):  # another process may have added, and may be adding
+            known = _known(out, head) | {"machine": machine(device)}
+            known["cells"][cell] = result
+            write_atomically(out, (json.dumps(known, indent=1) + "\n").encode())
         print(
             f"{cell:12} loss {result['curve'][-1][1]:.4f}  {result['seconds']:7.1f} s", flush=True
         )

@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from t2i.batches import Batches, stream_seed
-from t2i.checkpoint import digest, save_weights, write_atomically
+from t2i.checkpoint import digest, lock_of, save_weights, write_atomically
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
 from t2i.metrics import print_report, report
@@ -216,5 +216,6 @@ def curve(losses: list[float], points: int = 60) -> list[tuple[int, float]]:
 
 def update_json(path: Path, values: dict) -> None:
     """Add values to a file of figures, whole or not at all."""
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    write_atomically(path, (json.dumps(known | values, indent=1) + "\n").encode())
+    with lock_of(path):
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        write_atomically(path, (json.dumps(known | values, indent=1) + "\n").encode())

@@ -18,7 +18,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from t2i.batches import stream_seed
-from t2i.checkpoint import CheckpointError, digest, load_into, load_tensors, write_atomically
+from t2i.checkpoint import (
+    CheckpointError,
+    digest,
+    load_into,
+    load_tensors,
+    lock_of,
+    write_atomically,
+)
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
 from t2i.dpm_sde import sample_sde_dpmpp_2m
@@ -158,10 +165,11 @@ def run(todo: list[Cell], weights: Path, n: int, out: Path) -> dict:
             rulers[cell.seed] = Ruler(n, cell.seed)
         ruler = rulers[cell.seed]
         result = _from_lesson_3(cell, weights, head) or measure(cell, model, n, ruler)
-        known = _known(out, head) | {"machine": machine(device)}  # another process may have added
-        known["floor"][str(cell.seed)] = round(ruler.floor, 3)
-        known["cells"][cell.key] = result
-        write_atomically(out, (json.dumps(known, indent=1) + "\n").encode())
+        with lock_of(out):  # another process may have added, and may be adding
+            known = _known(out, head) | {"machine": machine(device)}
+            known["floor"][str(cell.seed)] = round(ruler.floor, 3)
+            known["cells"][cell.key] = result
+            write_atomically(out, (json.dumps(known, indent=1) + "\n").encode())
         print(f"{cell.key:28} Fréchet {result['frechet']:8.2f}   {result['seconds']:7.1f} s")
     return _known(out, head)
 

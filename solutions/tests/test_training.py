@@ -17,7 +17,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from t2i.checkpoint import CheckpointError, load_tensors, load_weights, save_tensors, save_weights
+from t2i.checkpoint import (
+    HOST,
+    CheckpointError,
+    load_tensors,
+    load_weights,
+    save_tensors,
+    save_weights,
+    write_atomically,
+)
 from t2i.training import (
     Batches,
     TrainConfig,
@@ -207,6 +215,44 @@ def test_killed_at_random_moments_it_ends_at_the_same_bits(tmp_path):
     assert 0 < found[0] < found[1] < found[2], found
     assert_same_bits(weights(finish(config, checkpoint=path)), expected)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.safetensors"]
+
+
+WRITERS = """
+import sys
+from pathlib import Path
+from t2i.checkpoint import write_atomically
+from t2i.recipe_runs import update_json
+for number in range(60):
+    write_atomically(sys.argv[1] + "/whole", sys.argv[2].encode() * 300_000)
+    update_json(Path(sys.argv[1], "all.json"), {f"{sys.argv[2]}{number}": number})
+"""
+
+
+def test_of_two_writers_at_once_nothing_is_torn_and_nothing_is_lost(tmp_path):
+    commands = [[sys.executable, "-c", WRITERS, str(tmp_path), who] for who in "ab"]
+    running = [subprocess.Popen(command) for command in commands]
+    while any(each.poll() is None for each in running):
+        if (tmp_path / "whole").exists():
+            found = (tmp_path / "whole").read_bytes()
+            assert len(found) == 300_000 and len(set(found)) == 1
+    assert [each.returncode for each in running] == [0, 0]
+    kept = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
+    assert kept == {f"{who}{number}": number for who in "ab" for number in range(60)}
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = [
+        f"a.json.{host}.{pid}.1.tmp"
+        for host in (HOST, "another-machine")
+        for pid in (ended.pid, os.getpid())
+    ]
+    for name in names:
+        (tmp_path / name).touch()
+    write_atomically(tmp_path / "a.json", b"{}")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["a.json", *names[1:]])
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
