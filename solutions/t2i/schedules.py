@@ -83,7 +83,7 @@ def add_noise(x_0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> 
         alphas_cumprod: (T,) ᾱ, the picture's share of the variance at each step.
 
     Returns:
-        x_t: (B, C, H, W) in x_0's dtype.
+        x_t: (B, C, H, W) in x_0's dtype; half precision becomes float32.
 
     Raises:
         ValueError: noise has another shape than x_0, or t lies outside the schedule.
@@ -142,7 +142,8 @@ def gather(values: Tensor, t: Tensor, like: Tensor) -> Tensor:
         like: (B, ...) the tensor that the values will multiply.
 
     Returns:
-        (B, 1, ..., 1) with as many dimensions as `like`, in its dtype, on its device.
+        (B, 1, ..., 1) with as many dimensions as `like`, on its device, in its dtype; in float32
+        where that is half precision, in which 1 - ᾱ is 0 at the first steps.
 
     Raises:
         ValueError: t is not (B,), or lies outside [0, T).
@@ -153,7 +154,8 @@ def gather(values: Tensor, t: Tensor, like: Tensor) -> Tensor:
         raise ValueError(
             f"t must lie in [0, {len(values)}): got {t.min().item()} to {t.max().item()}"
         )
-    picked = values.to(like.device)[t.to(like.device)].to(like.dtype)
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    picked = values.to(like.device)[t.to(like.device)].to(dtype)
     return picked.reshape(-1, *[1] * (like.ndim - 1))
 
 

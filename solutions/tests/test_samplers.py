@@ -254,6 +254,33 @@ def test_zero_terminal_snr():
         )
         assert torch.isfinite(found).all()
 
+    for steps in (1, 4):
+        few, v = spaced_timesteps(1000, steps), {"prediction_type": "v_prediction"}
+        with pytest.raises(ValueError, match="alphas_cumprod must be above 0 at every t"):
+            sample_ddim(network, draw(0), ac, few, **v)
+        with pytest.raises(ValueError, match="alphas_cumprod must be above 0 at every t"):
+            sample_guided(
+                lambda x, t, _: network(x, t), draw(0), torch.zeros(3), 0, ac, few, 1.0, **v
+            )
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("step", [0, 1, 5])
+def test_the_first_steps_in_half_precision_are_those_of_float32(half, step):
+    """There 1 - ᾱ is 0.0001 to 0.001, and bfloat16 has no number between 0.996 and 1."""
+    x_0, noise, fresh = (draw(seed).to(half) for seed in range(3))
+    t = torch.full((3,), step)
+    x_t = add_noise(x_0, noise, t, LINEAR)
+    steps = (
+        lambda x, n, f: add_noise(x, n, t, LINEAR),
+        lambda x, n, f: ddpm_step(x, n, t, f, LINEAR),
+        lambda x, n, f: ddim_step(x, n, t, t - 1, LINEAR, 0.5, f),
+        lambda x, n, f: dpmpp_2m_step(x, n, t, t - 1, LINEAR),
+    )
+    for jump in steps:
+        found = jump(x_t.to(half), noise, fresh)
+        expected = jump(x_t.to(half).float(), noise.float(), fresh.float())
+        torch.testing.assert_close(found.float(), expected, rtol=1e-5, atol=1e-5)
 
 # --- SDE-DPM-Solver++(2M)
 
