@@ -106,8 +106,13 @@ def ddpm_step(
     Returns:
         x_prev: (B, C, H, W) at step t - 1.
 
+    Raises:
+        ValueError: noise has another shape than x_t.
+
     Source: Ho et al. 2020, arXiv:2006.11239, algorithm 2 and section 3.2.
     """
+    if noise.shape != x_t.shape:
+        raise ValueError(f"noise {tuple(noise.shape)} must have x_t's shape {tuple(x_t.shape)}")
     x_0_pred = predict_x_0(x_t, noise_pred, t, alphas_cumprod)
     if clip_sample:
         x_0_pred = x_0_pred.clamp(-1, 1)

@@ -25,9 +25,14 @@ def linear_betas(
     Returns:
         betas: (T,) float32, ascending.
 
+    Raises:
+        ValueError: no steps, or betas that do not grow within (0, 1).
+
     Source: Ho et al. 2020, arXiv:2006.11239, section 4.
     """
     _check_num_train_timesteps(num_train_timesteps)
+    if not 0 < beta_start <= beta_end < 1:
+        raise ValueError(f"betas must grow within (0, 1), got {beta_start} to {beta_end}")
     return torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float32)
 
 
@@ -45,6 +50,9 @@ def cosine_betas(
 
     Returns:
         betas: (T,) float32, ascending.
+
+    Raises:
+        ValueError: no steps.
 
     Source: Nichol and Dhariwal 2021, arXiv:2102.09672, equation 17.
     """
@@ -124,8 +132,12 @@ def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
     Returns:
         betas: (T,) like betas; the last is exactly 1, so the last ᾱ is exactly 0.
 
+    Raises:
+        ValueError: fewer than two steps.
+
     Source: Lin et al. 2023, arXiv:2305.08891, algorithm 1.
     """
+    _check_num_train_timesteps(len(betas), at_least=2)
     alpha_bar_sqrt = torch.cumprod(1 - betas, dim=0).sqrt()
     first, last = alpha_bar_sqrt[0], alpha_bar_sqrt[-1]
     alpha_bar = ((alpha_bar_sqrt - last) * first / (first - last)) ** 2
@@ -159,6 +171,8 @@ def gather(values: Tensor, t: Tensor, like: Tensor) -> Tensor:
     return picked.reshape(-1, *[1] * (like.ndim - 1))
 
 
-def _check_num_train_timesteps(num_train_timesteps: int) -> None:
-    if num_train_timesteps < 1:
-        raise ValueError(f"num_train_timesteps must be at least 1, got {num_train_timesteps}")
+def _check_num_train_timesteps(num_train_timesteps: int, at_least: int = 1) -> None:
+    if num_train_timesteps < at_least:
+        raise ValueError(
+            f"num_train_timesteps must be at least {at_least}, got {num_train_timesteps}"
+        )

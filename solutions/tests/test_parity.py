@@ -14,6 +14,8 @@ from t2i.schedules import (
     rescale_zero_terminal_snr,
 )
 
+X, T = torch.zeros(2, 1, 3, 3), torch.tensor([5, 9])
+
 
 @pytest.mark.parametrize("steps", [10, 250, 1000])
 @pytest.mark.parametrize(
@@ -32,6 +34,22 @@ def test_zero_terminal_snr_equals_diffusers():
     ours = rescale_zero_terminal_snr(linear_betas())
     assert ours[-1] == 1
     torch.testing.assert_close(ours, theirs.betas, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("match", "call"),
+    [
+        ("must be at least 1", lambda: linear_betas(0)),
+        ("must be at least 1", lambda: cosine_betas(0)),
+        ("betas must grow", lambda: linear_betas(3, 5, -2)),
+        ("betas must grow", lambda: linear_betas(3, 0.02, 1e-4)),
+        ("must be at least 2", lambda: rescale_zero_terminal_snr(linear_betas(1))),
+        ("noise .* x_t's shape", lambda: ddpm_step(X, X, T, X[:1], alphas_cumprod(cosine_betas()))),
+    ],
+)
+def test_bad_input_is_named(match, call):
+    with pytest.raises(ValueError, match=match):
+        call()
 
 
 def test_add_noise_equals_diffusers():
