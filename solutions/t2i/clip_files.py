@@ -5,21 +5,21 @@
     encoder = load_text_encoder("stable-diffusion-v1-5/text_encoder")       # the text half alone
     save_clip_files("my_clip", model, tokenizer)           # transformers' CLIPModel reads it
 
-A folder holds config.json, model.safetensors (or pytorch_model.bin), vocab.json and merges.txt.
+A folder holds config.json, model.safetensors, vocab.json and merges.txt. Old CLIPs were published
+as a pickle, pytorch_model.bin. It is read where there is nothing else, its numbers alone.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from t2i.bpe import Tokenizer, load_tokenizer, save_tokenizer
 from t2i.clip import CLIP, ImageEncoder, TextTransformer
-from t2i.folders import FilesError, filled, read_json, write_folder
+from t2i.folders import FilesError, filled, find_folder, read_folder, read_json, write_folder
 
 NAMES = {  # transformers' parts of a name, and ours
     "text_model": "text",
@@ -42,7 +42,7 @@ NAMES = {  # transformers' parts of a name, and ours
     "mlp.fc1": "fc1",
     "mlp.fc2": "fc2",
 }
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS, PICKLE = "model.safetensors", "pytorch_model.bin"
 TOKENIZER = ("vocab.json", "merges.txt")
 
 
@@ -76,8 +76,7 @@ def load_clip_files(source: str | Path) -> tuple[CLIP, Tokenizer]:
         FilesError: there is no such folder and no network, a file is missing or damaged, or the
             weights are not exactly a CLIP's; the message names them.
     """
-    folder = find_folder(source)
-    config, state = _read(folder)
+    folder, config, state = _read(source)
     state = from_transformers(state)
     halves = {"text": ("text_config", _text), "image": ("vision_config", _image)}
     made = {
@@ -99,8 +98,7 @@ def load_text_encoder(source: str | Path) -> TextTransformer:
     Raises:
         FilesError: as in load_clip_files.
     """
-    folder = find_folder(source)
-    config, state = _read(folder)
+    folder, config, state = _read(source)
     state.pop("text_projection.weight", None)
     return text_encoder_of(config, state, folder)
 
@@ -168,43 +166,31 @@ def save_text_encoder(
     write_folder(folder, "model", config, state, dtype)
 
 
-def find_folder(source: str | Path) -> Path:
-    """The folder itself, or the one into which the hub's files were downloaded.
+def wanted_files(names: Iterable[str]) -> list[str]:
+    """Which of a repository's files are needed, and the weights once."""
+    weights = WEIGHTS if WEIGHTS in names else PICKLE
+    return ["config.json", weights, *TOKENIZER]
 
-    Raises:
-        FilesError: neither a folder nor a name that the hub gives; the message says what to do.
-    """
-    if Path(source).is_dir():
-        return Path(source)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
-        raise FilesError(f"There is no folder {source}, and it is no hub name like openai/clip.")
+
+def _read(source: str | Path) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
+    """The folder of a CLIP, its config.json and its weights; a pickle, if there is nothing else."""
+    folder = find_folder(source, wanted_files, "clip")
+    pickle = folder / PICKLE
+    if pickle.is_file() and not any(folder.glob("*.safetensors")):
+        config, state = read_json(folder / "config.json"), _numbers_of(pickle)
+    else:
+        config, state = read_folder(folder, "model")
+    return folder, config, {k: v for k, v in state.items() if not _places(k)}
+
+
+def _numbers_of(pickle: Path) -> dict[str, Tensor]:
+    """The tensors of a pickle; weights_only lets torch read numbers and run nothing."""
     try:
-        from huggingface_hub import snapshot_download
-
-        patterns = ["config.json", *WEIGHTS, *TOKENIZER]
-        return Path(snapshot_download(str(source), allow_patterns=patterns))
-    except Exception as error:  # the library has dozens of kinds, for every way to have no file
-        raise FilesError(
-            f"{source} cannot be had from the Hugging Face hub here ({type(error).__name__}). "
-            f"Where there is a network, run: hf download {source} --local-dir clip; copy that "
-            f"folder here, and give its path in place of the name."
-        ) from error
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """config.json and the weights of a folder."""
-    path = next((folder / name for name in WEIGHTS if folder.joinpath(name).is_file()), None)
-    if path is None or not folder.joinpath("config.json").is_file():
-        raise FilesError(f"{folder} must hold config.json and {' or '.join(WEIGHTS)}.")
-    config = read_json(folder / "config.json")
-    try:
-        if path.suffix == ".bin":
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            state = safetensors.torch.load_file(path)
+        return torch.load(pickle, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file can fail in as many ways as it can be broken
-        raise FilesError(f"A file in {folder} is damaged ({error}): fetch it again.") from error
-    return config, {k: v for k, v in state.items() if not _places(k)}
+        raise FilesError(
+            f"{pickle} is damaged, or holds more than numbers ({error}): fetch it again."
+        ) from error
 
 
 def _places(name: str) -> bool:

@@ -4,11 +4,13 @@ write_folder(folder, "model", {"width": 64}, state)    # config.json and model.s
 config, state = read_folder(folder, "model")           # the same; sharded or fp16 files too
 model = filled(model, state, folder)                   # all of these weights, and no others
 
-Whatever is missing, damaged, left over or of another shape is named.
+Whatever is missing, damaged, left over or of another shape is named. Only safetensors are read: a
+pickle can run any program when it is opened. (The one exception is in clip_files, with its reason.)
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,8 +23,48 @@ from t2i.checkpoint import write_atomically
 Model = TypeVar("Model", bound=nn.Module)
 
 
+HUB_SECONDS = 10  # how long the hub may take to say what it has
+
+
 class FilesError(ValueError):
     """Files that cannot be had or used; the message says which, why, and what to do."""
+
+
+def find_folder(
+    source: str | Path, wanted: Callable[[Iterable[str]], list[str]], local: str
+) -> Path:
+    """The folder itself, or the one into which the hub's files were downloaded, once.
+
+    Args:
+        source: a folder, or a name on the Hugging Face hub.
+        wanted: called with the names of all files of a repository; gives those to fetch.
+        local: what to call the folder where one has to fetch it by hand.
+
+    Raises:
+        FilesError: it is neither, or cannot be had; the message says what to do.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    name = str(source)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise FilesError(f"There is no folder {name}, and it is no hub name like owner/model.")
+    import huggingface_hub as hub  # takes a second to import, and only a hub name needs it
+
+    try:
+        told = hub.model_info(name, timeout=HUB_SECONDS)  # tries once; listing files, five times
+        patterns = wanted(file.rfilename for file in told.siblings)
+        return Path(hub.snapshot_download(name, allow_patterns=patterns))
+    except FilesError:
+        raise
+    except Exception as error:  # the library has dozens of kinds, for every way to have no file
+        try:
+            return Path(hub.snapshot_download(name, local_files_only=True))  # fetched before
+        except Exception:
+            raise FilesError(
+                f"{name} cannot be had from the Hugging Face hub here ({type(error).__name__}). "
+                f"Where there is a network, run: hf download {name} --local-dir {local}; copy "
+                f"that folder here, and give its path in place of the name."
+            ) from error
 
 
 def refuse_misfits(folder: str | Path, fits: Mapping[str, bool]) -> None:

@@ -10,16 +10,16 @@ Only safetensors are fetched and read. A pickle can run any program when it is o
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from t2i.bpe import Tokenizer, load_tokenizer
-from t2i.folders import FilesError, read_json
+from t2i.folders import FilesError, find_folder, read_json
 from t2i.sd_schedule import Schedule, schedule_from_config
 
 WEIGHTS = ("unet", "vae", "text_encoder", "transformer")
 SMALL = re.compile(r"(tokenizer|scheduler|unet|vae|text_encoder|transformer)/[\w.]+\.(json|txt)")
 ENDING = ".safetensors"
-HUB_SECONDS = 10  # how long the hub may take to say what it has
 SINGLE = (
     "{file} is one file in the original layout. Turn it into a folder in diffusers' layout first, "
     'where you trust the file: python -c "from diffusers import StableDiffusionPipeline as P; '
@@ -40,26 +40,7 @@ def find_pipeline(source: str | Path) -> Path:
         return Path(source)
     if Path(source).is_file():
         raise FilesError(SINGLE.format(file=source))
-    name = str(source)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise FilesError(f"There is no folder {name}, and it is no hub name like owner/model.")
-    import huggingface_hub as hub  # takes a second to import, and only a hub name needs it
-
-    try:
-        told = hub.model_info(name, timeout=HUB_SECONDS)  # tries once; listing files, five times
-        wanted = wanted_files((file.rfilename for file in told.siblings), name)
-        return Path(hub.snapshot_download(name, allow_patterns=wanted))
-    except FilesError:
-        raise
-    except Exception as error:  # the library has dozens of kinds, for every way to have no file
-        try:
-            return Path(hub.snapshot_download(name, local_files_only=True))  # fetched before
-        except Exception:
-            raise FilesError(
-                f"{name} cannot be had from the Hugging Face hub here ({type(error).__name__}). "
-                f"Where there is a network, run: hf download {name} --local-dir sd; copy that "
-                f"folder here, and give its path in place of the name."
-            ) from error
+    return find_folder(source, partial(wanted_files, source=str(source)), "sd")
 
 
 def refuse_missing(folder: Path, parts: Iterable[str]) -> None:

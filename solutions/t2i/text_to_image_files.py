@@ -20,7 +20,7 @@ import torch
 
 from t2i.bpe import Tokenizer, load_tokenizer, save_tokenizer
 from t2i.clip import TextTransformer
-from t2i.clip_files import load_text_encoder, save_text_encoder
+from t2i.clip_files import save_text_encoder, text_encoder_of
 from t2i.folders import (
     FilesError,
     filled,
@@ -86,7 +86,8 @@ def load_folder(folder: str | Path, kind: type[TextToImage] = TextToImage) -> Te
         tokenizer = load_tokenizer(folder / "tokenizer")
     except (ValueError, OSError) as error:
         raise FilesError(f"{folder / 'tokenizer'} cannot be read: {error}") from error
-    text = load_text_encoder(_part(folder, "text_encoder"))
+    text_folder = _part(folder, "text_encoder")
+    text = text_encoder_of(*read_folder(text_folder, "model"), text_folder)
     vae, scaling_factor = load_autoencoder(folder / "vae")
     config, state = read_folder(folder / "transformer", TRANSFORMER)
     config.pop("_class_name", None)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,7 +31,6 @@ from t2i.clip import (
 )
 from t2i.clip_files import (
     FilesError,
-    find_folder,
     from_transformers,
     load_clip_files,
     load_text_encoder,
@@ -212,7 +213,7 @@ def test_wrong_files_are_named(tmp_path, folder):
         torch.save(to_transformers(state), tmp_path / "pytorch_model.bin")
 
     tmp_path.joinpath("model.safetensors").unlink()
-    with pytest.raises(FilesError, match="config.json and model.safetensors or"):
+    with pytest.raises(FilesError, match=r"model.safetensors is missing\.$"):
         load_clip_files(tmp_path)
     state = model.state_dict()
     write(
@@ -243,11 +244,37 @@ def test_without_a_network_one_hears_what_to_do(monkeypatch):
     def unreachable(*_, **__):
         raise OSError("no route to host")
 
+    monkeypatch.setattr("huggingface_hub.model_info", unreachable)
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
     with pytest.raises(FilesError, match="hf download openai/clip-vit-base-patch32 --local-dir"):
         load_clip_files("openai/clip-vit-base-patch32")
     with pytest.raises(FilesError, match="There is no folder"):
-        find_folder("not/a/folder")
+        load_text_encoder("not/a/folder")
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_of_a_hub_the_weights_are_fetched_once(folder, monkeypatch, weights):
+    names = {weights, "pytorch_model.bin", "tf_model.h5", "config.json", "vocab.json", "merges.txt"}
+    told = SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in names])
+    asked = []
+    monkeypatch.setattr("huggingface_hub.model_info", lambda name, timeout: told)
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download",
+        lambda name, allow_patterns: asked.append(allow_patterns) or folder,
+    )
+    load_clip_files("someone/clip")
+    assert [sorted(each) for each in asked] == [
+        sorted(["config.json", weights, "vocab.json", "merges.txt"])
+    ]
+
+
+def test_a_pickle_is_read_only_where_there_is_nothing_else_and_runs_nothing(tmp_path, folder):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    torch.save({"run": print}, copy / "pytorch_model.bin")
+    load_clip_files(copy)
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(FilesError, match="pytorch_model.bin is damaged, or holds more than num"):
+        load_clip_files(copy)
 
 
 def test_quick_gelu_equals_transformers():
