@@ -2,9 +2,9 @@
 r"""
 # Lesson 6 · Cross-attention: words steer the picture
 
-![An animation. On the left a picture comes out of noise, a coloured digit or shape. Beside it one map for each word of its caption shows in yellow where the picture looks at that word.](figures/film.gif)
+![An animation. On the left the network's guess of a picture, from the first step to the last: a spotted heart at first, a clean pink one at last. Beside it one map for each word of the caption shows in yellow where the picture looks at that word.](figures/film.gif)
 
-**On the left, a picture is being made. On the right, you see which place looks at which word meanwhile.** By the end of this lesson you will have written the part that does the looking, seven short pieces of code, and put it into the UNet of lesson 2. Then you write a sentence, and the network paints it.
+**On the left is the network's guess of the picture, from the first step, when all is noise, to the last. On the right you see which place looks at which word meanwhile.** By the end of this lesson you will have written the part that does the looking, seven short pieces of code, and put it into the UNet of lesson 2. Then you write a sentence, and the network paints it.
 
 In lesson 5 you could ask for a digit, one of ten. Now you can ask for *a drawing of a heart that is pink*, and even for pairs of colour and object that the network never saw in training. The same parts sit in Stable Diffusion: give yours its weights, and they give its answers.
 
@@ -17,7 +17,9 @@ from t2i.lesson import start
 start(6)
 
 # %%
+import copy
 import math
+import textwrap
 
 import torch
 import torch.nn.functional as F
@@ -40,21 +42,33 @@ So each place should be able to **look at the words it needs**. That is cross-at
 
 ## 2. Attention is a soft look-up
 
-You know look-ups from Python's dictionaries: `colours["seven"]` compares your *query* with all *keys* and returns the *value* of the one that matches. Here a place of the picture asks, and the words answer:
+You know look-ups from Python's dictionaries: `meaning["seven"]` compares your *query* with all *keys* and returns the *value* of the one that matches. In attention a place of the picture asks, and the words answer:
 
-![Left: a dictionary. A query, drawn as an arrow, matches one of three keys exactly, and its value comes back. Right: attention. The query is compared with all three keys, gets the weights 0.7, 0.2 and 0.1, and a mixture of all three values comes back.](figures/lookup.png)
+![Left: a dictionary. The query “seven” matches one of three keys exactly, and its value comes back. Right: attention. The query “which digit is it?” is compared with all three keys, gets the weights 0.7, 0.2 and 0.1, and a mixture of all three values comes back.](figures/lookup.png)
 
 A network cannot learn from a yes-or-no match: there is no slope to walk down. So attention matches softly:
 
-1. Queries and keys are vectors. **How alike are they?** Their scalar product says so: large when they point the same way.
+1. Queries and keys are vectors. **How alike are they?** Lesson 2's dot product says so: large when they point the same way.
 2. **Turn the likenesses into shares** that sum to 1, with a softmax.
 3. Return the **mixture of all values** in these shares.
 
 $$\text{weights} = \text{softmax}\!\left(\frac{\text{query}\cdot\text{key}^{\top}}{\sqrt d}\right), \qquad \text{output} = \text{weights}\cdot\text{value}$$
 
-Here N places look at L words, so the weights are a table with N rows and L columns. Each *row* sums to 1: a place has one look to give away, and shares it out among the words.
+Here N places look at L words, so the weights are a table with N rows and L columns. Each *row* sums to 1: a place has one look to give away, and shares it out among the words. ($d$ is the number of channels of a query; section 3 says why there is a root.)
 
-Why divide by $\sqrt d$, where $d$ is the number of channels of a query? A scalar product of two random vectors with $d$ channels is a sum of $d$ terms, so its spread grows like $\sqrt d$. Section 3 shows what would happen without it.
+**Predict before you run.** Three words have the keys (1, 0), (0, 1) and (-1, 0). One query is (0, 0), one is (1, 0) and one is (8, 0). Sketch the three rows of weights.
+"""
+
+# %%
+scores = torch.tensor([[0.0, 0, 0], [1, 0, -1], [8, 0, -8]])  # each query · each key
+powers = (scores / math.sqrt(2)).exp()  # d = 2
+weights = powers / powers.sum(dim=-1, keepdim=True)  # a softmax, written out
+words = ["right", "up", "left"]
+show_attention.weight_bars(weights, words, ["query (0, 0)", "query (1, 0)", "query (8, 0)"])
+
+# %% [markdown]
+r"""
+A query of zeros has no wish, and gets the average. One with larger numbers chooses more sharply, up to a dictionary's hard look-up. The network can learn both: *how large* the query is says how much it matters.
 
 ### Words that are not there
 
@@ -65,8 +79,6 @@ A batch holds captions of different lengths, and a tensor has to be rectangular.
 The mask must act *before* the softmax, on the scores: a word with a hugely negative score gets a share of exactly 0, and the others still sum to 1. Zeroing shares *after* the softmax would leave a place with less than one whole look.
 
 One case is left: a row whose words are *all* masked. There is nothing to share out, and a careless softmax answers NaN. We define: **no words, no answer. Weights and output are 0.** It is not a corner case! It is how we will take a caption away, and lesson 5 told you why one wants to.
-
-**Predict before you run.** Three words have the keys (1, 0), (0, 1) and (-1, 0). One query is (0, 0), one is (1, 0) and one is (8, 0). Sketch the three rows of weights.
 """
 
 # %%
@@ -93,17 +105,19 @@ assert not weights[0, :, 2:].any(), "a masked word must get the weight 0"
 assert not weights[1].any() and not output[1].any(), "nothing to look at: weights and output 0"
 
 # %%
-words = ["right", "up", "left"]
 key = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-query = torch.tensor([[0.0, 0.0], [1.0, 0.0], [8.0, 0.0]])
-_, weights = scaled_dot_product_attention(query, key, key)
-show_attention.weight_bars(weights, words, ["query (0, 0)", "query (1, 0)", "query (8, 0)"])
+query = torch.tensor([[1.0, 0.0]] * 3)
+mask = torch.tensor([[True, True, True], [True, True, False], [False, False, False]])
+_, weights = scaled_dot_product_attention(query, key, key, mask)
+show_attention.weight_bars(weights, words, ["all words", "“left” masked", "all masked"])
 
 # %% [markdown]
 r"""
-A query of zeros has no wish, and gets the average. One with larger numbers chooses more sharply, up to a dictionary's hard look-up. The network can learn both: *how large* the query is says how much it matters.
+Three times the query (1, 0). With *left* masked, the other two share out its part.
 
 ## 3. Why the square root
+
+A dot product of two random vectors with $d$ channels is a sum of $d$ terms, so its spread grows like $\sqrt d$.
 
 **Predict before you run.** Sixteen words with random keys, random queries, and d grows from 4 to 1024. How large is the largest of the sixteen weights on average: with the division by $\sqrt d$, and without?
 """
@@ -127,7 +141,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-Without the division, a fresh network whose queries have many channels looks at one word only, at random, and so firmly that the softmax is flat there: hardly any gradient comes through to mend it. With the division, it begins by looking round.
+Without the division, a fresh network whose queries have many channels looks at one word only, at random, and so firmly that small changes of the scores change nothing: hardly any gradient comes through to mend it. With the division, it begins by looking round.
 
 One more thing to see. Shuffle the words, and nothing changes: a look-up does not care about the order of the entries.
 """
@@ -149,7 +163,7 @@ One look gives one mixture. But a place may want to know the colour from one wor
 
 ![Left: two pictures with three places each. A place is a row of eight numbered channels, four blue and four orange, together (2, 3, 8). After split_heads there are four blocks of three places and four channels, (2, 2, 3, 4): for each picture the blue one is head 0, the orange one head 1. After merge_heads the same numbers stand as they stood before, (2, 3, 8).](figures/heads.png)
 
-Nothing is computed here. Each number is the same before and after; it only stands somewhere else. With two heads of $d = 4$ channels, head 0 takes channels 0 to 3 of every place and head 1 takes channels 4 to 7. Heads become an axis of their own, *before* the places: `(B, N, heads · d)` → `(B, heads, N, d)`. Then the attention you wrote works on all heads at once, without a change, since it only touches the last two axes.
+Nothing is computed here. Each number is the same before and after; it only stands somewhere else. With two heads of $d = 4$ channels, head 0 takes channels 0 to 3 of every place and head 1 takes channels 4 to 7. Heads become an axis of their own, *before* the places. Then the attention you wrote works on all heads at once, without a change, since it only touches the last two axes.
 
 Beware of the shortcut: a plain `x.reshape(B, heads, N, d)` has the right shape and the wrong contents. It cuts the list of *places* into pieces, and mixes places and channels. Nothing crashes; the network just learns badly. This is one of the most common bugs there is.
 """
@@ -159,8 +173,8 @@ Beware of the shortcut: a plain `x.reshape(B, heads, N, d)` has the right shape 
 #| points: 8
 #| difficulty: 2
 #| minutes: 6
-#| hint: First give the heads an axis of their own, where they are: the last axis `heads · d` becomes two axes, `heads` and `d`. Then move it in front of the places.
-#| hint: With einops it is one line: the left side of the arrow is `b n (heads d)`. With torch: `reshape` (or `unflatten`), then `transpose`.
+#| hint: Follow one number in the drawing, say that of picture 0, place 1, channel 5. Which head does it go to, and which channel is it there? So which axis is cut in two, and where does the new one go?
+#| hint: The last axis `heads · d` becomes two, `heads` and `d`; then `heads` moves in front of the places. With einops it is one line. With torch: `reshape` (or `unflatten`), then `transpose`.
 #| hint: `rearrange(x, "b n (heads d) -> b heads n d", heads=num_heads)`. In torch: reshape to `(B, N, num_heads, d)`, then `.transpose(1, 2)`. If the channels cannot be shared out evenly, both ways raise an error by themselves; any kind of error will do.
 
 # %%
@@ -176,8 +190,8 @@ assert torch.equal(heads[0, 1, 1], x[0, 1, 4:]), "head 1 has the last 4 channels
 #| points: 7
 #| difficulty: 1
 #| minutes: 4
-#| hint: Walk the same way back: first the heads' axis returns to its place beside `d`, then the two become one.
-#| hint: Read the einops pattern of `split_heads` from right to left; here no size needs to be given.
+#| hint: Walk the same way back, last step first.
+#| hint: The heads' axis returns to its place beside `d`, then the two become one. With einops no size needs to be given here.
 #| hint: `rearrange(x, "b heads n d -> b n (heads d)")`. In torch: `.transpose(1, 2)`, then `reshape` to `(B, N, heads * d)` (`view` would complain, as the memory is out of order now).
 
 # %%
@@ -207,7 +221,7 @@ Now the pieces come together. Where do queries, keys and values come from? Each 
 - the **query** from the picture: *what does this place look for?*
 - **key** and **value** from the words: *how can this word be found? What does it have to say?*
 
-$$\text{out} = \text{to\_out}\big(\text{merge}(\text{attention}(\text{to\_q}(x),\ \text{to\_k}(\text{context}),\ \text{to\_v}(\text{context})))\big)$$
+The three are split into heads, each head looks up, and the heads' answers are merged. A last layer, `to_out`, leads back to x's channels.
 
 ![Boxes. From x, the picture's places, an arrow through to_q gives the query. From the context, the words, arrows through to_k and to_v give key and value. All three enter attention, and through to_out the result has the shape of x.](figures/cross.png)
 
@@ -242,7 +256,7 @@ assert torch.allclose(myself(x), myself(x, x)), "without a context, x looks at i
 
 # %% [markdown]
 r"""
-What does a mask that is *inverted* do? It is the classic mistake: half of the world's code says True where one may look, and the other half says True where one may not. Here is a short caption in a long row; below each word the share of the look that it gets, averaged over the places. (Keys and queries are random here, nothing is trained. Only the mask matters.)
+What does a mask that is *inverted* do? It is the classic mistake: half of the world's code says True where one may look, and the other half says True where one may not. Here is a short caption in a long row (`encode` gives each word its number, called its *token*, and 0 to the padding); below each word the share of the look that it gets, averaged over the places. (Keys and queries are random here, nothing is trained. Only the mask matters.)
 
 **Predict before you run.** Which words does the inverted mask look at?
 """
@@ -265,9 +279,9 @@ It looks at the padding and at nothing else. And nothing crashes. Train with thi
 
 ## 6. Thinking it over: GEGLU
 
-After looking, each place thinks by itself about what it found: a small network of two layers that works on every place alone. Stable Diffusion's has a **gate**. One linear layer makes twice as many channels as needed. The first half is the *content*; the second half, through the curve GELU, says how far each channel of it is let through.
+After looking, each place thinks by itself about what it found: a small network of two layers that works on every place alone. Stable Diffusion's has a **gate**. One linear layer makes twice as many channels as needed. The first half is the *content*; the second half, through the curve GELU, says how far each channel of it is let through. Such a layer is a *gated linear unit*, GLU; with GELU it is a GEGLU.
 
-$$\text{content},\ \text{gate} = \text{proj}(x), \qquad \text{out} = \text{content}\cdot\text{gelu}(\text{gate})$$
+$$\text{out} = \text{content}\cdot\text{gelu}(\text{gate})$$
 
 GELU is $z\cdot\Phi(z)$, where $\Phi(z)$ is the probability that a standard Gaussian value lies below $z$: almost 0 for $z \ll 0$ (shut), almost $z$ for $z \gg 0$ (open). There is an approximation by tanh as well; Stable Diffusion takes the exact one, which is what `F.gelu` does by default.
 """
@@ -288,7 +302,7 @@ show.curves(
 #| points: 10
 #| difficulty: 2
 #| minutes: 8
-#| hint: In `__init__`: call `super().__init__()`, then make one linear layer `self.proj` from `dim_in` to *twice* `dim_out`.
+#| hint: In `__init__`, after `super().__init__()`, one linear layer called `self.proj`. How many channels must it make, so that both halves have `dim_out`?
 #| hint: In `forward`: `self.proj(x).chunk(2, dim=-1)` cuts the last axis in two halves. The first is the content, the second the gate.
 #| hint: `self.proj = nn.Linear(dim_in, 2 * dim_out)`; then `content, gate = self.proj(x).chunk(2, dim=-1)` and return `content * F.gelu(gate)`.
 
@@ -307,9 +321,9 @@ assert layer(x).abs().max() < 1e-6, "with a gate far below zero nothing should p
 r"""
 ## 7. The block, and the way to a picture and back
 
-A **transformer block** is three corrections in turn. Each one normalises what it reads, and *adds* what it found:
+A **transformer block** is three corrections in turn: `attn1` looks at the picture, `attn2` looks at the words, `ff` thinks it over. Each one normalises what it reads, with a norm of its own, and *adds* what it found:
 
-$$\begin{aligned}x &\leftarrow x + \text{attn1}(\text{norm1}(x)) && \text{look at the picture}\\ x &\leftarrow x + \text{attn2}(\text{norm2}(x),\ \text{context}) && \text{look at the words}\\ x &\leftarrow x + \text{ff}(\text{norm3}(x)) && \text{think it over}\end{aligned}$$
+$$x \leftarrow x + \text{part}(\text{norm}(x))$$
 
 You know the pattern from the ResBlock: nobody replaces x, everybody adds to it. The norms are *layer norms*: each place's channels are brought to mean 0 and variance 1. They stand before the layers (*pre-norm*), so the way along the sums stays free from the first block to the last.
 
@@ -321,7 +335,7 @@ You know the pattern from the ResBlock: nobody replaces x, everybody adds to it.
 #| points: 15
 #| difficulty: 2
 #| minutes: 10
-#| hint: Three lines, one an equation. Only the second needs the context and its mask.
+#| hint: The equation three times, each time with the next part and its norm, on the x of the line before. Which of the parts needs the context and its mask?
 #| hint: `x = x + self.attn1(self.norm1(x))`. Write `x = x + …` and not `x += …`: the latter changes the tensor of whoever called you.
 #| hint: Second line: `self.attn2(self.norm2(x), context, context_mask)` is added. Third line: return x plus `self.ff` of `self.norm3(x)`.
 
@@ -347,7 +361,7 @@ A UNet's picture is `(B, C, H, W)`; a transformer wants a list `(B, N, C)`. The 
 
 $$\text{out} = x + \text{proj\_out}\big(\text{blocks}(\text{proj\_in}(\text{norm}(x)),\ \text{context})\big)$$
 
-`proj_in` and `proj_out` are convolutions with a 1×1 kernel, that is, linear layers at each pixel. `proj_out` starts at zero, so a new spatial transformer passes the picture on as it is: the words gain influence only as they prove useful.
+`proj_in` and `proj_out` are 1×1 convolutions: they see one pixel at a time, so each is a linear layer at every pixel. `proj_out` starts at zero, so a new spatial transformer passes the picture on as it is: the words gain influence only as they prove useful.
 
 Again, the way from a picture to a list must exchange axes, not just rename them. And pictures need not be square: height and width have to be remembered for the way back.
 """
@@ -378,7 +392,7 @@ That last check is worth a thought. The transformer does not know where a pixel 
 
 ## 8. The UNet gets words
 
-Now put it to work. Here is the UNet of lesson 2 once more. Two things changed: where a level had self-attention, it now has *your* `SpatialTransformer`, which looks at the picture first and then at the words; and `forward` hands the words on. Everything else is lesson 2.
+Now put it to work. Below is the UNet of lesson 2 once more. Everything is as it was, but for two things, marked `# new` in the code: where a level had self-attention, it now has *your* `SpatialTransformer`, which looks at the picture first and then at the words; and `forward` hands the words on to it. (`look` calls it; a level without attention passes `h` on as it is.)
 """
 
 # %%
@@ -391,7 +405,7 @@ from t2i.text_unet import SceneDenoiser, UNet, check_inputs, look, timestep_embe
 r"""
 And how does a word become a vector? Here in the simplest way there is: a table with one learnt vector for each word of a small vocabulary, plus a learnt vector for the word's place in the sentence. (`WordEncoder` in `t2i.text_unet`, ten lines. Lesson 7 replaces it by CLIP, which knows the meanings of words it learnt from elsewhere.)
 
-The mean of the words' vectors (of the real words, not of the padding; 0 if all are masked) is also added to the time vector, as the label was in lesson 5: a rough message to all places, beside the fine one by cross-attention. `SceneDenoiser` puts the three together.
+The mean of the words' vectors (of the real words, not of the padding; 0 if all are masked) is also added to the time vector, as the label was in lesson 5: a rough message to all places, beside the fine one by cross-attention. (Section 9 silences each of the two.) `SceneDenoiser` puts the three together.
 
 What is there to paint? **Scenes**, rendered as they are needed, without end: a digit or a shape in one of eight colours, with a caption in one of many phrasings.
 """
@@ -427,9 +441,11 @@ for caption in ("a red elephant", ""):
 
 # %% [markdown]
 r"""
+An unknown word has no vector; lesson 7 mends that. The empty caption is refused because it is mostly an oversight: who wants no words masks them all.
+
 ### Train
 
-The training is lesson 3's, with one thing from lesson 5: for one caption in ten, all words are masked, so that the network also learns to paint without any, and guidance becomes possible. Here it runs for two minutes, to see it work. (`whole_training = True` does all of it, and takes far longer.)
+The training is lesson 3's, with one thing from lesson 5: for one caption in ten, all words are masked, so that the network also learns to paint without any, and guidance becomes possible. Here it runs for two minutes, to see it work. (`whole_training = True` does all of it, in about 6 minutes on two quiet cores, 18 on one.)
 
 **Predict before you run.** Will the loss of the first two minutes tell you whether the network listens to the words?
 """
@@ -533,13 +549,15 @@ show_attention.map_strip(film, 0, moments=pick(smoke=3, cpu=7, gpu=7))
 
 # %% [markdown]
 r"""
-Yellow: from here the word is looked at most. Each word has a scale of its own: the number beside it is the largest share of a look that it ever gets. Each place has exactly one look to share out, so in every moment the shares of all words add up to 1.
+Yellow: from here the word is looked at most. Grey: about half as much. Dark blue: hardly at all. Each word has a scale of its own: the number beside it is the largest share of a look that it ever gets. Each place has exactly one look to share out, so in every moment the shares of all words add up to 1.
 
 This is how they looked when the course was made:
 
-![A table of small maps. Top row: the guess of the picture at six moments, first a pale heart, then a pink one. Below it a row for each word of the caption, bright where the picture looks at it. The maps of pink and heart have the shape of the heart.](figures/maps.png)
+![A table of small maps. Top row: the guess of the picture at seven moments, a heart from the first on, spotted, then pink. Below it a row for each word. Pink is yellow on the whole heart throughout; heart first as an arch in the heart's upper part, later on its upper half; both words a are yellow round the heart; drawing and of are dark but for a few spots at the start.](figures/maps.png)
 
-Read such maps with care. They say where the network *looked*, not what it made of it. A little word such as *a* can get most of the look, although it says nothing: a place that wants nothing has to look somewhere, and *a* makes a good parking place. Where the heart is, the places look at *pink* and *heart*, and from the very first step: the rough shape is settled when almost all is noise, so *heart* is asked first and *pink* for longer. And a map averages all layers and heads, each with its own habits: the bright line at the upper edge of *heart* is one, at a place where nothing is painted.
+The maps have a shape from the very first step: the guess is a heart already, though almost all is noise. All of the heart looks at *pink*, up to the end. *heart* is looked at from its upper part, first in an arch, later from the whole upper half. The background looks at the two *a*.
+
+Read such maps with care. They say where the network *looked*, not what it made of it. A little word such as *a* says nothing, and still gets the most: a place that wants nothing has to look somewhere, and *a* makes a good parking place. Even inside the heart it gets more than *pink*: grey on a scale up to 63 % is more than yellow on one up to 27 %. And a map averages all layers and heads, each with habits of its own.
 
 The same as a film:
 """
@@ -586,11 +604,38 @@ show.show_images(swapped, swaps, columns=6, alt="From one noise: " + "; ".join(s
 r"""
 When the course was made:
 
-![Six pictures from one noise: a red, a blue and a green seven, then a red star, a red two and a blue star.](figures/swapped.png)
+![Six pictures from one noise: a red, a blue and a green seven of nearly the same shape, then a red star, a broken red two and a blue star.](figures/swapped.png)
+
+With another colour the seven stays nearly the same, the blue one too, a pair it never saw. With another object only the colour stays, and the place. (The two is broken. That happens to digits now and then; section 10 counts how often, and what helps.)
+
+### Two ways for the words
+
+The words reach the picture in two ways: by cross-attention, and as their mean, added to the time. Does cross-attention do any work, or would the mean be enough? Silence each of the two in turn, by setting a layer to zero.
+
+**Predict before you run.** Which of the two carries the colour, and which the shape?
+"""
+
+# %%
+looks, mean = copy.deepcopy(denoiser), copy.deepcopy(denoiser)
+looks.to_cond.weight.zero_()  # the mean of the words says nothing
+for name, layer in mean.named_modules():
+    if name.endswith("attn2"):
+        layer.to_v.weight.zero_()  # whoever looks at a word gets nothing
+rows = {"both": drawn}
+for name, half in {"attention alone": looks, "mean alone": mean}.items():
+    rows[name] = draw_captions(half, wishes, seed=1, num_inference_steps=steps)
+titles = ["\n".join(textwrap.wrap(wish, 10)) for wish in wishes]
+show.film_strip(
+    rows, titles, alt="The wishes with both ways, by attention alone, by the mean alone."
+)
+
+# %% [markdown]
+r"""
+With the course's weights: by attention alone most objects are what they should be, and the colour is near, sometimes a little off; here and there hardly anything is painted. By the mean alone the colour mostly comes, but of the object only something rough. So the mean helps, and with one object it carries much; *what* to paint comes mostly by cross-attention. (Both were trained together. What either could have learnt alone, this does not show.)
 
 ### The mask inverted
 
-Now the classic mistake, in a network that was trained with the right mask. First row: as it should be. Second row: the mask inverted, so the words are hidden and the padding is looked at. Third row: all words masked, no caption at all. The second and the third row hear no word of the caption.
+Now the classic mistake, in a network that was trained with the right mask. First row: as it should be. Second row: the mask inverted, so the words are hidden and the padding is looked at (and its mean is taken). Third row: all words masked, no caption at all. The second and the third row hear no word of the caption.
 
 **Predict before you run.** In which row are the objects what was asked for? And will the two deaf rows look alike?
 """
@@ -613,7 +658,7 @@ show.film_strip(
 r"""
 Here is how it looked when the course was made:
 
-![Three rows of five pictures from the same noise. With the right mask each shows what its caption asks for. With the mask inverted there is only coloured noise. Without words each shows some object in some colour.](figures/mask.png)
+![Three rows of six pictures from the same noise. With the right mask each shows what its caption asks for, but for a broken two. With the mask inverted there is only coloured noise. Without words each shows some object in some colour.](figures/mask.png)
 
 No words at all is something the network knows: in training one caption in ten was taken away. Padding it never looked at before. Its vectors were never trained, they mean nothing, and guidance makes the nonsense three times as loud.
 
@@ -623,7 +668,7 @@ That is why a hidden test checks your mask, and why the course states its conven
 
 Looking at eight pictures is not measuring. So many captions are drawn, and a *judge*, a network trained on other handwriting than the painter's, says which colour and which object it sees. It counts how often the colour is right, the object, and *both*. There are three kinds of captions: pairs of colour and object that training showed, pairs that were **held out**, and phrasings that were held out (*a star shape in blue* may be one). Two columns say how to read the others:
 
-- *shuffled*: each picture is judged by the caption of another one. This is what chance gives.
+- *shuffled*: each picture is judged by the caption of another one. This is what chance gives. It is more for held-out pairs: there are only 16 of them, so one in 16 of the other captions asks for the same.
 - *ceiling*: rendered scenes are judged by their own captions. Nobody can do better than the judge can see.
 
 The brackets give the range in which the true share lies, with 95 % confidence.
@@ -648,7 +693,7 @@ r"""
 
 - **One object only.** With two, the network has to know which colour belongs to which object. Words alone, looked at one by one, don't say that; lesson 7's text encoder reads the words in their sentence.
 - **No dropout** in the blocks, and one transformer block a level. Stable Diffusion 1.5 has the same: `depth = 1`. Stable Diffusion XL goes up to ten.
-- **Attention is dear.** Every pixel looks at every pixel: twice as wide a picture, sixteen times as many looks. That is why Stable Diffusion works on a small *latent* picture: lesson 8.
+- **Attention is dear.** Every pixel looks at every pixel: a picture twice as wide and twice as high has sixteen times as many looks. That is why Stable Diffusion works on a small *latent* picture: lesson 8.
 
 In Hugging Face's *diffusers*:
 

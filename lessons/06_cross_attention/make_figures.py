@@ -19,8 +19,9 @@ from t2i.scene_recipes import LENGTH, draw_captions, load_scenes
 from t2i.text_unet import SceneDenoiser
 
 FIGURES = Path(__file__).parent / "figures"
-FILM_CAPTION, FILM_SEED = "a drawing of a pink heart", 5
-WISHES = ("a red seven", "a star that is blue", "a pink heart", "a green 4", "a yellow circle")
+FILM_CAPTIONS, FILM_SEED = ("a drawing of a pink heart", "a star that is blue"), 5
+WISHES = ("a red seven", "a star that is blue", "a drawing of a pink heart", "a green 4")
+WISHES += ("a yellow circle", "an orange two")
 SWAPS = ("a red seven", "a blue seven", "a green seven", "a red star", "a red two", "a blue star")
 MIDDLE = {"ha": "center", "va": "center"}
 
@@ -68,16 +69,17 @@ def lookup() -> show.Picture:
         axes.text(4, 5.2, title, fontsize=12, **MIDDLE)
         for x, name in ((0.9, "query"), (3.7, "keys"), (6.4, "values")):
             axes.text(x, 4.5, name, color=show.GREY, fontsize=10, **MIDDLE)
-        box(axes, 0.9, 2.6, "which digit\nis it?", show.BLACK, 1.5, 1.1)
+    box(left, 0.9, 2.6, "“seven”", show.BLACK, 1.6)
+    box(right, 0.95, 2.6, "which\ndigit is it?", show.BLACK, 1.75, 1.0)
     for i, (word, colour) in enumerate(keys):
         y = 3.8 - 1.2 * i
         for axes in (left, right):
             box(axes, 3.7, y, word, colour, 1.6)
             box(axes, 6.5, y, f"what {word}\nmeans", colour, 2.3, 0.85)
         if hard[i] == "yes":
-            arrow(left, (1.7, 2.6), (2.85, y), colour, 2.5)
+            arrow(left, (1.75, 2.6), (2.85, y), colour, 2.5)
             arrow(left, (4.55, y), (5.3, y), colour, 2.5)
-        arrow(right, (1.7, 2.6), (2.85, y), colour, 5 * soft[i] + 0.4)
+        arrow(right, (1.87, 2.6), (2.85, y), colour, 5 * soft[i] + 0.4)
         arrow(right, (4.55, y), (5.3, y), colour, 5 * soft[i] + 0.4)
         right.text(4.97, y + 0.28, f"{soft[i]}", fontsize=10, color=colour, **MIDDLE)
     left.text(4, 0.25, "answer: the value of “seven”", fontsize=10, **MIDDLE)
@@ -179,10 +181,10 @@ def spatial() -> show.Picture:
 
 
 def record(model: SceneDenoiser) -> show_attention.WordFilm:
-    """One caption drawn in 25 steps, with a look at every word."""
-    film = show_attention.WordFilm(model, [FILM_CAPTION])
+    """Captions drawn in 25 steps, with a look at every word: the lesson's own recording."""
+    film = show_attention.WordFilm(model, FILM_CAPTIONS)
     with film:
-        draw_captions(model, [FILM_CAPTION], seed=FILM_SEED, on_step=film)
+        draw_captions(model, FILM_CAPTIONS, seed=FILM_SEED, on_step=film)
     return film
 
 
@@ -207,11 +209,12 @@ def masks(model: SceneDenoiser) -> show.Picture:
     tokens, mask = encode(WISHES, LENGTH)
     x_T = noise(len(WISHES), 2)
     rows = {
-        "the mask": paint(model, tokens, mask, x_T),
+        "right": paint(model, tokens, mask, x_T),
         "inverted": paint(model, tokens, ~mask, x_T),
         "no words": paint(model, tokens, torch.zeros_like(mask), x_T),
     }
-    return show.film_strip(rows, [wish.replace(" that", "\nthat") for wish in WISHES], alt="")
+    titles = [wish.replace(" of ", " of\n").replace(" that ", "\nthat ") for wish in WISHES]
+    return show.film_strip(rows, titles, alt="")
 
 
 def swapped(model: SceneDenoiser) -> show.Picture:
@@ -232,7 +235,7 @@ def trained() -> None:
         lambda step: show_attention.word_maps(film, 0, step), film.steps
     )
     FIGURES.joinpath("film.gif").write_bytes(frames)
-    show_attention.map_strip(film, 0).save(FIGURES / "maps.png", dpi=100)
+    show_attention.map_strip(film, 0, moments=7).save(FIGURES / "maps.png", dpi=100)
     masks(model).save(FIGURES / "mask.png", dpi=100)
     swapped(model).save(FIGURES / "swapped.png", dpi=100)
 

@@ -141,11 +141,11 @@ class CrossAttention(nn.Module):
 class GEGLU(nn.Module):
     """Two linear layers in one: the first half is the content, the second half opens the gate.
 
-    content, gate = proj(x);  out = content · gelu(gate)
+    How far each channel of the content is let through, the exact GELU of its gate says.
 
     Args:
         dim_in: channels that come in.
-        dim_out: channels that go out; proj makes twice as many.
+        dim_out: channels that go out; the linear layer `proj` makes twice as many.
 
     Source: Shazeer 2020, arXiv:2002.05202; Hendrycks and Gimpel 2016, arXiv:1606.08415 (GELU).
     """
@@ -163,7 +163,7 @@ class GEGLU(nn.Module):
 class TransformerBlock(nn.Module):
     """Three corrections in turn: look at the picture, look at the words, think it over.
 
-    x = x + attn1(norm1(x));  x = x + attn2(norm2(x), context);  x = x + ff(norm3(x))
+    attn1, attn2 and ff read x through norm1, norm2 and norm3; each adds what it found to x.
 
     Args:
         dim: channels of x.

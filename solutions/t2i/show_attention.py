@@ -136,7 +136,7 @@ def word_maps(film: WordFilm, row: int, step: int | float, width: float = 8.0) -
     for empty in axes[len(words) + 1 :]:
         empty.axis("off")
     axes[0].imshow(to_array(film.guess[step][row]), interpolation="nearest")
-    axes[0].set_title(clock(step))
+    axes[0].set_title(f"guess, {clock(step)}", fontsize=9)
     axes[0].axis("off")
     for i, word in enumerate(words):
         most = brightest(film, row, i)

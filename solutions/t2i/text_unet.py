@@ -37,6 +37,8 @@ def check_inputs(x_t: Tensor, t: Tensor, context: Tensor) -> None:
 class TextUNet(UNet):
     """The UNet of lesson 2, whose attentions look at the picture and then at the words.
 
+    What lesson 2's does not have is marked `new`.
+
     Args:
         in_channels, out_channels: channels of the noisy picture and of the prediction.
         context_dim: length of a word's vector.
@@ -59,11 +61,12 @@ class TextUNet(UNet):
         num_heads: int | None = None,
         **unet,
     ):
+        head_channels = 1 if num_heads else head_channels  # num_heads alone decides
         super().__init__(
             in_channels, out_channels, head_channels=head_channels, norm_groups=norm_groups, **unet
-        head_channels = 1 if num_heads else head_channels  # num_heads alone decides
         )
         self.context_dim = context_dim
+        # new: a SpatialTransformer in the place of each self-attention
         for stage in (*self.down, self.mid, *self.up):
             for i, layer in enumerate(stage.attentions):
                 if isinstance(layer, nn.Identity):
@@ -80,8 +83,8 @@ class TextUNet(UNet):
         self,
         x_t: Tensor,
         t: Tensor,
-        context: Tensor,
-        context_mask: Tensor | None = None,
+        context: Tensor,  # new
+        context_mask: Tensor | None = None,  # new
         cond: Tensor | None = None,
     ) -> Tensor:
         """Noisy pictures, their steps and their words in, one prediction a pixel out.
@@ -107,17 +110,17 @@ class TextUNet(UNet):
         skips = [h]
         for stage in self.down:
             for block, attention in zip(stage.blocks, stage.attentions, strict=True):
-                h = look(attention, block(h, emb), context, context_mask)
+                h = look(attention, block(h, emb), context, context_mask)  # new
                 skips.append(h)
             if stage.resize is not None:
                 h = stage.resize(h)
                 skips.append(h)
         for block, attention in zip(self.mid.blocks, self.mid.attentions, strict=True):
-            h = look(attention, block(h, emb), context, context_mask)
+            h = look(attention, block(h, emb), context, context_mask)  # new
         for stage in self.up:
             for block, attention in zip(stage.blocks, stage.attentions, strict=True):
                 h = block(torch.cat([h, skips.pop()], dim=1), emb)
-                h = look(attention, h, context, context_mask)
+                h = look(attention, h, context, context_mask)  # new
             if stage.resize is not None:
                 h = stage.resize(h)
         return self.conv_out(F.silu(self.norm_out(h)))
