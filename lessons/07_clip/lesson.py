@@ -2,9 +2,9 @@
 r"""
 # Lesson 7 · CLIP: words that have seen pictures
 
-![A table. Along the top small pictures of coloured digits and shapes, down the side captions. Where a caption belongs to a picture the cell is bright yellow, elsewhere grey or dark blue.](figures/matrix.png)
+![A table. Down the side small pictures of coloured digits and shapes, along the top captions. Where a caption belongs to a picture the cell is bright yellow, elsewhere grey or dark blue.](figures/matrix.png)
 
-**Along the top are pictures, down the side are sentences. Bright yellow means: these two belong together.** Nobody told the model what a colour is or what a heart is. It saw pictures and their captions, and learnt which belongs to which. By the end of this lesson you will have written it: a tokenizer, a text encoder, an image encoder and the loss that ties them together.
+**Down the side are pictures, along the top are sentences. Bright yellow means: these two belong together.** Nobody told the model what a colour is or what a heart is. It saw pictures and their captions, and learnt which belongs to which. By the end of this lesson you will have written it: a tokenizer, a text encoder, an image encoder and the loss that ties them together.
 
 This is CLIP. Its text half sits in Stable Diffusion, and yours has the same architecture: given the real weights, it gives the real numbers. At the end, lesson 6's painter listens to it, and understands words that it was never trained on.
 
@@ -58,7 +58,7 @@ r"""
 
 CLIP mends both. **Pieces of words** in place of words, so that every text can be written. And **training on pairs**: a picture and its caption should get vectors that point the same way.
 
-Here is our world. As in lesson 6, half of the scenes are large things on black; in the others sizes, places and backgrounds vary. And the captions are richer now: half of the colours and objects go by **other names**, *crimson* or *scarlet* for red, *disc* for circle, Roman figures and German words for the digits.
+Here is our world. As in lesson 6, half of the scenes are large things on black; in the others sizes, places and backgrounds vary. (In the code these two worlds are called `one` and `lone`.) And the captions are richer now: half of the colours and objects go by **other names**, *crimson* or *scarlet* for red, *disc* for circle, Roman figures and German words for the digits.
 """
 
 # %%
@@ -78,14 +78,16 @@ How should a text become numbers? One number a *word*: the list is never complet
 
 ![A caption in boxes, one line for each number of merges. With no merges each letter has its own box. With more merges the boxes grow, first frequent endings, then whole words.](figures/merging.png)
 
+(The dot marks the end of a word; `c3` and `bc` are the two halves of *ü*. Both are explained below.)
+
 Frequent words end up as one piece, rare ones stay in several, and nothing is unknown.
 
 Four rules make it CLIP's:
 
 - The text is **cleaned**: lower case, each stretch of white space one space.
 - It is cut into **words** first: runs of letters, single figures, runs of other signs; English endings such as *'s* stay together. Nothing is joined across a border.
-- The smallest symbols are **bytes**. In UTF-8 every text is made of them, and there are only 256. An *ü* is two bytes, an emoji four. (Some bytes are invisible, so each gets a visible stand-in: that of the first half of *ü* happens to look like `Ã`.)
-- The piece that ends a word carries a mark, `</w>`. So `red</w>` is a word and `red` the beginning of *redder*.
+- The smallest symbols are **bytes**. In UTF-8 every text is made of them, and there are only 256. An *ü* is two bytes, an emoji four. (Some bytes are invisible, so each gets a visible stand-in: that of the first half of *ü* happens to look like `Ã`. The pictures write half a letter as its byte's number, in hexadecimal: `c3`.)
+- The piece that ends a word carries a mark, `</w>`; the pictures draw a dot. So `red</w>` is a word and `red` the beginning of *redder*.
 
 The first three are book-keeping; `t2i.byte_words` does it. Have a look:
 """
@@ -148,7 +150,7 @@ show_clip.merging("there is a crimson fünf", merges, [0, 10, 40, 100, 160, len(
 
 # %% [markdown]
 r"""
-(Fewer than 400 merges? By then every word of the captions was one piece.) The dot stands for `</w>`. Pieces that are half of an *ü* show the byte's number.
+*th* comes first: it stands in *the*, *there* and *three*. (Fewer than 400 merges? By then every word of the captions was one piece.)
 
 ### Encode
 
@@ -238,9 +240,11 @@ A transformer reads the tokens. You have built one already, in lesson 6; CLIP's 
 
 $$x \leftarrow x + \text{attn}(\text{norm1}(x)), \qquad x \leftarrow x + \text{fc2}(\text{quick\_gelu}(\text{fc1}(\text{norm2}(x))))$$
 
-The activation is a quick stand-in for GELU. Instead of $\Phi(x)$, the probability that a Gaussian value lies below $x$, it takes a sigmoid that looks nearly the same:
+The bend between `fc1` and `fc2` (the *activation*) is a quick stand-in for lesson 6's GELU. Instead of $\Phi(x)$, the probability that a Gaussian value lies below $x$, it takes a *sigmoid*, $1/(1+e^{-z})$, which climbs from 0 to 1 as well:
 
 $$\text{quick\_gelu}(x) = x\cdot\text{sigmoid}(1.702\,x)$$
+
+**Predict before you run.** Where do the two curves differ most: at 0, near 2, or far out?
 """
 
 # %%
@@ -248,7 +252,7 @@ $$\text{quick\_gelu}(x) = x\cdot\text{sigmoid}(1.702\,x)$$
 #| points: 4
 #| difficulty: 1
 #| minutes: 2
-#| hint: One line, the equation above.
+#| hint: It is x times a gate, a number between 0 and 1 that says how far x is let through. What is the gate at 0, and far out on both sides?
 #| hint: `torch.sigmoid` takes a tensor of any shape. The factor 1.702 stands inside it.
 #| hint: `return x * torch.sigmoid(1.702 * x)`
 
@@ -261,7 +265,7 @@ assert quick_gelu(torch.zeros(2, 3)).abs().max() == 0, "quick_gelu(0) is 0"
 
 # %% [markdown]
 r"""
-The two curves differ by 0.02 at most, which sounds like nothing. But CLIP was trained with the quick one, and each of its layers passes the difference on to the next. Real weights want the curve that they grew up with.
+At 0 both are 0, and far out both gates are quite open or quite shut. Near ±2.3 the curves differ most, by 0.02. That sounds like nothing. But CLIP was trained with the quick one, and each of its layers passes the difference on to the next. Real weights want the curve that they grew up with.
 
 Attention and layer are lesson 6's, with biases. Read them; here they are, with your `quick_gelu` inside:
 """
@@ -334,11 +338,13 @@ show.curves(
 
 # %% [markdown]
 r"""
+At the changed word's own place and everywhere behind it, the end tokens included. Not before it, as nobody looks ahead.
+
 ## 4. The image encoder
 
 For pictures CLIP has a *vision transformer*, ViT: the very same layers, so the picture must become a list of tokens.
 
-![A picture of a red star, cut into 16 square patches by a grid; the patches in a row, each an arrow to a vector; before them one more vector, called class. All enter the layers; from the class place an arrow leads out, to the vector of the picture.](figures/vit.png)
+![A picture of a red star, cut by a grid into 16 square patches, numbered row by row; the patches in a row, each with its number and an arrow to a vector; before them one more vector, called class. All enter the layers; from the class place an arrow leads out, to the vector of the picture.](figures/vit.png)
 
 - It is cut into square **patches**. One convolution whose kernel and stride are as large as a patch turns each into a vector.
 - There is no end token that has read everything. So one more place is put **in front**, with a learnt vector of its own, the *class* place. It holds nothing of the picture at first, looks at all patches in each layer, and at the end it stands for the picture.
@@ -375,17 +381,17 @@ r"""
 
 Two encoders, two vectors. Each goes through a last linear layer into a **common space**. How should they learn?
 
-Not by the distance between a picture and its caption alone: if all vectors were equal, that distance would be 0 everywhere. What is needed is **contrast**: nearer to *its own* caption than to all *others*. Take a batch of B pairs, bring all vectors to length 1, and compare each picture with each caption. Their scalar products, the *cosines*, make a table:
+Not by the distance between a picture and its caption alone: if all vectors were equal, that distance would be 0 everywhere. What is needed is **contrast**: nearer to *its own* caption than to all *others*. Take a batch of B pairs, bring all vectors to length 1, and compare each picture with each caption. Their dot products, the *cosines*, make a table:
 
 ![A table of four pictures and four captions. The four cells on the diagonal are marked as right; an arrow along a row says: which caption belongs to this picture? An arrow along a column says: which picture belongs to this caption?](figures/contrast.png)
 
-Each row is a question with B possible answers: *which caption belongs to this picture?* And so is each column. Questions with B answers have a standard loss, the cross entropy:
+Each row is a question with B possible answers: *which caption belongs to this picture?* And so is each column. For a question with B answers there is a standard loss, the *cross entropy*, CE. A softmax of the row (its numbers are called *logits*) gives each answer a probability. The loss is −log of the right one's: 0 if it is sure and right, log B if all are alike, large if it is sure and wrong.
 
 $$\text{logits} = s\cdot \text{images}\cdot\text{texts}^{\top}, \qquad \text{loss} = \tfrac12\big(\text{CE}(\text{rows}) + \text{CE}(\text{columns})\big), \qquad s = \min(e^{\text{logit\_scale}},\ 100)$$
 
 Row i's right answer is column i. So the rest of the batch serves as wrong answers, for free.
 
-And $s$? Cosines lie between -1 and 1. A softmax of such small numbers can never be sure of anything, so they are multiplied by a *scale*, the inverse of a temperature. How large? The model learns it too. CLIP stores its logarithm (`logit_scale`, at first $\log(1/0.07)$, so $s \approx 14$) and never lets $s$ exceed 100.
+And $s$? Cosines lie between -1 and 1. A softmax of such small numbers can never be sure of anything, so they are multiplied by a *scale*. How large? The model learns it too. CLIP stores its logarithm (`logit_scale`, at first $\log(1/0.07)$, so $s \approx 14$) and never lets $s$ exceed 100.
 """
 
 # %%
@@ -423,6 +429,8 @@ assert torch.allclose(contrastive_loss(a, b, at_first), contrastive_loss(b, a, a
 
 # %% [markdown]
 r"""
+(All equal: log 8, about 2.08. Random vectors are worse: $s$ makes the softmax rather sure, and mostly of a wrong answer.)
+
 Here is the whole, with your pieces inside:
 """
 
@@ -433,7 +441,7 @@ Here is the whole, with your pieces inside:
 r"""
 ### Why large batches
 
-With 2 pairs in a batch, the colour alone nearly always decides. With 256, a dozen scenes are red, and several are red *and* seven: the model has to look more closely. On the other hand, with the same number of pictures a large batch means fewer steps. The repository's command trained the same model on the same number of pictures, cut into batches of three sizes. The last column says how many pictures find their own caption among 512:
+With 2 pairs in a batch, the colour alone nearly always decides. With 256, about 32 scenes are red, and two or so are red *and* seven: the model has to look more closely. On the other hand, with the same number of pictures a large batch means fewer steps. The repository's command trained the same model on the same number of pictures, cut into batches of three sizes. The last column says how many pictures find their own caption among 512:
 """
 
 # %%
@@ -447,7 +455,7 @@ The real CLIP took 32,768 pairs a batch. It had 400 million of them; we have two
 
 ## 6. Train
 
-The loop is the one from lesson 3, and the pairs are painted as they are needed. For one colour of each object, the *held-out pairs*, there is no picture in the training; some phrasings are held out too. (`whole_training = True` does the whole training; it takes far longer.)
+The loop is the one from lesson 3, and the pairs are painted as they are needed. For one colour of each object, the *held-out pairs*, there is no picture in the training; some phrasings are held out too. (`whole_training = True` does the whole training, in about 18 minutes on one core.)
 
 **Predict before you run.** What will it learn first: colours, or objects?
 """
@@ -602,7 +610,7 @@ clip_tables.zero_shot_table()
 
 # %% [markdown]
 r"""
-Our aim, for large things on black: colour and object at least 90 % for seen pairs, and 80 % for pairs that were held out. Compare the rows of seen and of held-out pairs: what was never shown together is recognised nearly as well. Compare the worlds: colours are easy everywhere, but a small digit is 13 pixels high, and looked at through patches of 8.
+Our aim, for large things on black: colour and object at least 90 % for seen pairs, and 80 % for pairs that were held out. Compare the rows of seen and of held-out pairs: what was never shown together is recognised nearly as well. Compare large things on black with things of all sizes: colours are easy everywhere, but a small digit is 13 pixels high, and looked at through patches of 8.
 
 **Retrieval** is the harder test: among 512 captions, find the very one of this picture. Chance is 1 in 512. And nobody can reach 100 %: many captions are true of several pictures. So a *perfect reader* stands beside it, who makes no mistake, but must guess among captions that fit equally well (and can be beaten by luck). The last column says how often the best fit is at least *true* of the picture. (There are only sixteen held-out pairs, so among 512 of their captions dozens say the same: there even the perfect reader mostly guesses.)
 """
@@ -634,13 +642,13 @@ When the course was made, it looked like this:
 
 ![A map. Small pictures of the same colour lie together in groups; the word red lies beside crimson and scarlet, blue beside azure, green beside emerald.](figures/map.png)
 
-Nobody said that *crimson* is another word for *red*. Both stood below red pictures, so both were pulled to the same place. That is the whole secret.
+*Crimson* lies beside *red*, and *lemon* beside *yellow*. Nobody said that they mean the same. But *crimson* and *red* both stood below red pictures, so both were pulled to the same place. That is the whole secret. (Purple and cyan share a heap only because two of 64 directions are drawn; in others they lie apart.)
 
 ## 8. The painter learns new words from CLIP
 
-Back to lesson 6. Its painter now gets its words from CLIP: the vectors of all tokens are the `context` that the places look at, and the end token's vector is added to the time. CLIP is **frozen**; the painter is trained anew, just as long, with **plain captions only**. So the painter never met *crimson* or *vii*. CLIP did.
+Back to lesson 6. Its painter now gets its words from CLIP: the vectors of all tokens are the `context` that the places look at, and the end token's vector is added to the time. CLIP is **frozen**, its weights stay as they are; the painter is trained anew, just as long, with **plain captions only**. So the painter never met *crimson* or *vii*. CLIP did.
 
-Beside it stands lesson 6's own painter with a vector for each word. For the new words its table has what every word has before training: random numbers.
+Beside it stands lesson 6's own painter with a vector for each word. Its table has no row for the new words, so we add them, filled with what every word has before training: random numbers.
 
 Can that work? The painter reads *all* vectors, also the one at the place of *crimson*. But CLIP was only ever asked that the end token's vector fit the picture. **Predict before you run.** At its own place, is *crimson* near to *red*?
 """

@@ -105,16 +105,20 @@ def vit() -> show.Picture:
         axes.plot([0.3 + k, 0.3 + k], [1.4, 5.4], color="white", lw=1.5)
         axes.plot([0.3, 4.3], [1.4 + k, 1.4 + k], color="white", lw=1.5)
     arrow(axes, (4.5, 3.4), (5.3, 3.4))
+    for patch in range(16):
+        row, column = divmod(patch, 4)
+        axes.text(0.36 + column, 5.34 - row, f"{patch}", color="white", fontsize=8, va="top")
     axes.text(2.3, 0.9, "4 · 4 patches", fontsize=10, **MIDDLE)
-    picked = (0, 1, 2, 5, 15)
+    picked = {0: 7.5, 1: 8.65, 5: 10.35, 6: 11.5, 15: 13.2}  # patch: where it is drawn
     box(axes, 6.1, 4.85, "class", show.VERMILLION, 1.15, 0.8)
-    for k, patch in enumerate(picked):
-        x = 7.7 + 1.25 * k + (0.7 if k == 4 else 0)
+    for patch, x in picked.items():
         row, column = divmod(patch, 4)
         part = image[row * side : (row + 1) * side, column * side : (column + 1) * side]
         axes.imshow(part, extent=(x - 0.45, x + 0.45, 4.4, 5.3), interpolation="nearest")
+        axes.text(x, 5.55, f"{patch}", fontsize=9, **MIDDLE)
         arrow(axes, (x, 4.3), (x, 3.35), show.BLUE)
-    axes.text(12.75, 4.85, "…", fontsize=14, **MIDDLE)
+    for x in (9.5, 12.35):
+        axes.text(x, 4.85, "…", fontsize=14, **MIDDLE)
     arrow(axes, (6.1, 4.3), (6.1, 3.35), show.VERMILLION)
     box(axes, 10, 2.85, "+ positions, norm_in, layers", show.GREEN, 9.3, 0.8)
     arrow(axes, (6.1, 2.4), (6.1, 1.3), show.VERMILLION)

@@ -13,7 +13,7 @@ from t2i.attention import merge_heads, split_heads
 def quick_gelu(x: Tensor) -> Tensor:
     """A quick stand-in for GELU: let x through as far as a sigmoid opens.
 
-    out = x · sigmoid(1.702 · x)
+    out is x times a gate, the sigmoid made 1.702 times as steep: close to GELU's own gate.
 
     Args:
         x: any shape.

@@ -76,29 +76,31 @@ def merging(text: str, merges: Sequence[tuple[str, str]], counts: Sequence[int])
 
 
 def similarity_matrix(images: Tensor, captions: Sequence[str], similarities: Tensor) -> Picture:
-    """Pictures along the top, captions down the side, and how well each two fit.
+    """Pictures down the side, captions along the top, and how well each two fit.
 
     Args:
         images: (N, 3, H, W).
         captions: M texts.
         similarities: (N, M) cosines, of picture i with caption j.
     """
-    rows, columns = len(captions), len(images)
-    figure, (axes,) = panels(1, 1, min(8, 2.9 + 0.5 * columns), 0.42 * rows + 0.9)
-    axes.imshow(similarities.detach().T.cpu(), cmap=HEAT, aspect="auto")
+    rows, columns = len(images), len(captions)
+    figure, (axes,) = panels(1, 1, min(8, 2.4 + 0.55 * columns), 0.42 * rows + 1.9)
+    axes.imshow(similarities.detach().cpu(), cmap=HEAT, aspect="auto")
     middle = (similarities.max() + similarities.min()).item() / 2
-    for i in range(columns):
-        for j in range(rows):
+    for i in range(rows):
+        for j in range(columns):
             value = similarities[i, j].item()
             ink = "black" if value > middle else "white"
-            axes.text(i, j, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=8)
-        _thumbnail(axes, images[i], (i, -0.5), 0.85, (0, 15))
-    axes.set_yticks(range(rows), captions, fontsize=9)
+            axes.text(j, i, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=8)
+        _thumbnail(axes, images[i], (-0.5, i), 0.85, (-16, 0))
+    for j, caption in enumerate(captions):
+        text = caption.replace(" of ", " of\n").replace(" that ", "\nthat ")
+        axes.text(j - 0.2, -0.62, text, fontsize=8, rotation=40, rotation_mode="anchor")
+    axes.set_yticks([])
     axes.set_xticks([])
     axes.grid(False)
-    axes.set_title(" ", pad=20)
     best = "; ".join(captions[int(row.argmax())] for row in similarities.detach())
-    return Picture(figure, f"How well {columns} pictures fit {rows} captions. Best fits: {best}.")
+    return Picture(figure, f"How well {rows} pictures fit {columns} captions. Best fits: {best}.")
 
 
 def zero_shot_bars(images: Tensor, probabilities: Tensor, names: Sequence[str]) -> Picture:
