@@ -35,7 +35,7 @@ from t2i.mixture import Mixture
 from t2i.sampler_runs import Ruler, load_denoiser
 
 # The two checks only name an argument that does not fit: you need not call them.
-from t2i.samplers import PREDICTION_TYPES, SPACINGS, check_pictures, check_step
+from t2i.samplers import PREDICTION_TYPES, SPACINGS, check_pictures, check_signal, check_step
 from t2i.schedules import add_noise, gather
 from t2i.show_samplers import slerp
 

@@ -191,7 +191,7 @@ def sample_guided(
         x_T: (B, ...) standard Gaussian noise to start from: pictures (B, C, H, W), or points.
         condition: (B, ...) what is wanted of each picture.
         null: the condition that asks for nothing.
-        alphas_cumprod: (T,).
+        alphas_cumprod: (T,), above 0 at every timestep.
         timesteps: (N,) int64, strictly descending, as lesson 4's spaced_timesteps gives them.
         guidance_scale, guidance_rescale: see guided_prediction.
         clip_sample: keep each guess of the clean picture within [-1, 1].

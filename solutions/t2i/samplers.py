@@ -133,13 +133,14 @@ def ddim_step(
 
     Raises:
         ValueError: shapes that differ, values that are not finite, steps outside the schedule or
-            not descending, eta outside [0, 1], or noise missing.
+            not descending, ᾱ = 0 at a t, eta outside [0, 1], or noise missing.
 
     Source: Song et al. 2021, arXiv:2010.02502, equations 12 and 16; diffusers' DDIMScheduler with
         set_alpha_to_one=True, steps_offset=0 and step(use_clipped_model_output=True).
     """
     check_step(x_t, noise_pred, t, t_prev, eta, noise)
     alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
+    check_signal(alpha_bar_t)
     alpha_bar_prev = alpha_bar_at(alphas_cumprod, t_prev, like=x_t)
     x_0_pred = predict_x_0(x_t, noise_pred, t, alphas_cumprod)
     if clip_sample:
@@ -169,7 +170,7 @@ def sample_ddim(
     Args:
         model: called as model(x_t, t) with t (B,) int64, returns a prediction.
         x_T: (B, ...) standard Gaussian noise to start from.
-        alphas_cumprod: (T,).
+        alphas_cumprod: (T,), above 0 at every timestep.
         timesteps: (N,) int64, strictly descending, as spaced_timesteps gives them; the last step
             goes from timesteps[-1] to the clean end.
         eta, clip_sample: see ddim_step.
@@ -241,6 +242,15 @@ def check_pictures(**pictures: Tensor) -> None:
             )
         if not torch.isfinite(value).all():
             raise ValueError(f"{name} must be finite, but holds NaN or infinity")
+
+
+def check_signal(alpha_bar_t: Tensor) -> None:
+    """Say that predicted noise alone does not tell the picture where nothing is left of it."""
+    if (alpha_bar_t == 0).any():
+        raise ValueError(
+            "alphas_cumprod must be above 0 at every t here, the last ones are 0: where x_t is "
+            "noise alone, noise_pred says nothing of the picture (sample_dpmpp_2m can begin there)"
+        )
 
 
 def check_step(x_t, prediction, t, t_prev, eta=0.0, noise=None, name="noise_pred") -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from t2i.diffusion import ddpm_step, sample_ddpm
 from t2i.dpm_sde import sample_sde_dpmpp_2m, sde_dpmpp_2m_step
 from t2i.dpm_solver import dpmpp_2m_step, half_log_snr, sample_dpmpp_2m
+from t2i.guidance import sample_guided
 from t2i.mixture import Mixture
 from t2i.samplers import (
     PREDICTION_TYPES,
@@ -253,7 +254,6 @@ def test_zero_terminal_snr():
             network, draw(0), ac, spaced_timesteps(1000, 10), prediction_type="v_prediction"
         )
         assert torch.isfinite(found).all()
-
     for steps in (1, 4):
         few, v = spaced_timesteps(1000, steps), {"prediction_type": "v_prediction"}
         with pytest.raises(ValueError, match="alphas_cumprod must be above 0 at every t"):
@@ -281,6 +281,7 @@ def test_the_first_steps_in_half_precision_are_those_of_float32(half, step):
         found = jump(x_t.to(half), noise, fresh)
         expected = jump(x_t.to(half).float(), noise.float(), fresh.float())
         torch.testing.assert_close(found.float(), expected, rtol=1e-5, atol=1e-5)
+
 
 # --- SDE-DPM-Solver++(2M)
 
