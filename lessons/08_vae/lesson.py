@@ -43,7 +43,8 @@ To make one picture, lesson 6 asks its network 50 times. What does each call cos
 """
 
 # %%
-from t2i.vae_studies import count_flops, denoising_step
+from t2i.flops import count_flops
+from t2i.vae_studies import denoising_step
 
 side = pick(smoke=32, cpu=64, gpu=64)
 steps = {
@@ -56,7 +57,7 @@ show_vae.cost_bars({"FLOPs of one step": flops, "seconds of one step": seconds})
 
 # %% [markdown]
 r"""
-A sixteenth of the places, a sixteenth of the multiplications. The seconds fall less where the pictures are small, since part of the time goes into starting each operation. For Stable Diffusion the saving is larger still: 512×512 pixels become 64×64 latents, and attention, where each place looks at each other place, gets 4,096 times cheaper.
+A sixteenth of the places: what the network does at each place by itself costs a sixteenth. Attention, where each place looks at each other place, costs a 256th. Together it is 24 times fewer FLOPs (for pictures of 32×32 pixels 18 times). The seconds follow only roughly. When the course was made, one core took 21 times fewer for this, and for pictures of 32×32 only 9 times fewer: much of so short a time goes into starting each operation. For Stable Diffusion the saving is larger still: 512×512 pixels become 64×64 latents, and attention gets 4,096 times cheaper.
 
 The price is that something has to translate, there and back, and that it must not lose what matters. A neighbourhood's mean colour is an **autoencoder** that needs no learning: one number a channel for each block of pixels, and back again by painting the block in it.
 """
@@ -66,7 +67,8 @@ pictures, captions = scenes(range(6), "heldout_pairs", "many", seed=8, digits="t
 rows = {"picture": pictures}
 for f in (2, 4, 8):
     means = BlockMeans(f)
-    rows[f"{f}×{f} means"] = means.decode(means.encode(pictures).mode())
+    small = means.encode(pictures).mode()  # the latent picture; mode() is explained in section 4
+    rows[f"{f}×{f} means"] = means.decode(small)
     print(f"{f}×{f} means: {psnr(pictures, rows[f'{f}×{f} means']).mean():.1f} dB")
 show.film_strip(rows, alt="Six scenes, and the same in blocks of 2, 4 and 8 pixels: ever coarser.")
 
@@ -81,6 +83,8 @@ Larger is better: 6 dB more is half the error. Below 20 dB everybody sees the da
 ## 2. The encoder: a UNet's way down
 
 ![Boxes with shapes. An encoder: 32 by 32 pixels with 3 channels become 16 by 16, then 8 by 8, with a middle block, and 2 times 4 channels come out. Of these, four are means and four are log-variances. A draw goes into the decoder, which mirrors the encoder, one block longer at each level.](figures/autoencoder.png)
+
+(What mean, logvar and σ are, at the right, comes in section 4.)
 
 Half of it you know. The encoder is the way down of lesson 2's UNet, the decoder is the way up. But there are no skip connections: everything has to pass through the narrow middle. A path round it would make the latents pointless, as the picture would take that path.
 
@@ -140,7 +144,7 @@ sizes = {"block_channels": (16, 32, 32), "layers_per_block": 1, "norm_groups": 8
 
 # %% [markdown]
 r"""
-**Predict before you write.** With `block_channels=(16, 32, 64)` and pictures of 32×32: what size are the latents?
+**Predict before you write.** With `block_channels=(16, 32, 64, 64)` and pictures of 48×48: what size are the latents?
 """
 
 # %%
@@ -155,12 +159,17 @@ r"""
 # %%
 #| check: Encoder.forward
 encoder = Encoder(3, 4, **sizes)
-moments = encoder(torch.randn(2, 3, 16, 24))
-assert moments.shape == (2, 8, 4, 6), "a quarter as high and wide, with 2 · 4 channels"
-assert not torch.equal(moments, encoder(torch.zeros(2, 3, 16, 24))), "the picture must matter"
+out = encoder(torch.randn(2, 3, 16, 24))
+assert out.shape == (2, 8, 4, 6), "a quarter as high and wide, with 2 · 4 channels"
+assert not torch.equal(out, encoder(torch.zeros(2, 3, 16, 24))), "the picture must matter"
+
+larger = Encoder(3, 4, block_channels=(16, 32, 64, 64), layers_per_block=1, norm_groups=8)
+print(tuple(larger(torch.zeros(1, 3, 48, 48)).shape))  # your prediction
 
 # %% [markdown]
 r"""
+**What you saw.** 6×6: each level but the last one halves.
+
 ## 3. The decoder: build the mirror
 
 The decoder's `forward` is given this time, and you build its parts. Going up, everything stands on its head:
@@ -195,7 +204,7 @@ assert decoder.norm_out.eps == EPS, "the norms of this network have eps=EPS"
 r"""
 ## 4. Not a point, but a cloud
 
-Train the two to bring pictures back, and you have an autoencoder. But look at its latents from the point of view of lesson 9's network, which will have to *make* some: it will miss a little. What does the decoder do a little beside a latent that it knows? Nobody told it. It may paint anything.
+Train the two to bring pictures back, and you have an autoencoder. But look at its latents from the point of view of a denoiser, which will have to *make* some: it will miss a little. What does the decoder do a little beside a latent that it knows? Nobody told it. It may paint anything.
 
 ![Left: latents are scattered dots with wide gaps, and a question mark between them. Right: each latent is a cloud; the clouds overlap and fill a round region, and the place between two of them belongs to both.](figures/clouds.png)
 
@@ -210,7 +219,7 @@ That is why the encoder's output has twice the channels: first the means, then t
 
 How can a gradient get through dice? It cannot, if the dice are thrown *inside*. So the randomness comes from outside, as everywhere in this course:
 
-$$z = \text{mean} + \sigma\cdot\text{noise}, \qquad \sigma = \sqrt{\text{variance}} = e^{\,\text{logvar}/2}$$
+$$z = \text{mean} + \sigma\cdot\text{noise}, \qquad \sigma = \sqrt{\text{variance}}$$
 
 Now z has a slope with respect to mean and to logvar, and noise is just a number. This is called the **reparameterisation trick**.
 
@@ -239,6 +248,7 @@ assert torch.allclose(reparameterize(mean + 2, logvar - 2, noise), 2 + noise / t
 logvar.requires_grad_()
 reparameterize(mean, logvar, noise).sum().backward()
 assert logvar.grad is not None, "a gradient has to reach logvar"
+print(reparameterize(torch.zeros(2), torch.tensor([0.0, -4.0]), torch.ones(2)))  # your prediction
 
 # %% [markdown]
 r"""
@@ -275,25 +285,22 @@ theirs = torch.distributions.kl_divergence(
 assert torch.allclose(kl_divergence(mean, logvar), theirs.sum((1, 2, 3))), "torch says otherwise"
 
 # %%
-sigma = torch.logspace(-2, 0.7, 120)
-zero = torch.zeros(120, 1)
-show.curves(
-    sigma,
-    {
-        "mean 0": kl_divergence(zero, 2 * sigma.log()[:, None]),
-        "mean 1": kl_divergence(zero + 1, 2 * sigma.log()[:, None]),
-        "mean 3": kl_divergence(zero + 3, 2 * sigma.log()[:, None]),
-    },
-    xscale="log",
-    xlabel="standard deviation of one latent value",
-    ylabel="nats",
-    alt="The price of one latent value: lowest at standard deviation 1, rising on both sides, and "
-    "higher the further the mean is from 0.",
-)
+variance = torch.logspace(-2, 2, 121, base=2)  # from a quarter to 4
+price = kl_divergence(torch.zeros(121, 1), variance.log()[:, None])
+figure, (axes,) = show.panels(1, 1, 8, 3)
+show.draw_curves(axes, variance, {"mean 0": price}, xlabel="variance of one latent value")
+axes.set(xscale="log", ylabel="nats", ylim=(0, 0.9))
+for v in (0.5, 1, 2):
+    nats = kl_divergence(torch.zeros(1, 1), torch.tensor([[v]]).log()).item()
+    axes.plot(v, nats, "o", color=show.VERMILLION)
+    axes.annotate(f"{nats:.2f}", (v, nats), (0, 8), textcoords="offset points", ha="center")
+axes.set_xticks([0.25, 0.5, 1, 2, 4], ["¼", "½", "1", "2", "4"], minor=False)
+axes.minorticks_off()
+show.Picture(figure, "The price of a latent value: 0 at variance 1, 0.10 at ½, 0.15 at 2.")
 
 # %% [markdown]
 r"""
-Both sides are dear. Twice the variance costs 0.15 nats, half of it 0.10: too wide grows with the variance itself, too narrow only with its logarithm. But a narrow cloud is worth something: it says its place precisely, and precision has to be paid for. A cloud of standard deviation 1 at mean 0 costs nothing: it says nothing, as it is the same for each picture. The encoder will spend nats where they buy most.
+Twice the variance costs 0.15 nats, half of it 0.10: too wide grows with the variance itself, too narrow only with its logarithm. A mean beside 0 costs ½ · mean² on top. But a narrow cloud is worth something: it says its place precisely, and precision has to be paid for. A cloud of standard deviation 1 at mean 0 costs nothing: it says nothing, as it is the same for each picture. The encoder will spend nats where they buy most.
 
 ### The whole
 
@@ -485,13 +492,13 @@ show_vae.study_table("kl_weight")
 
 # %% [markdown]
 r"""
-*Idle* are latent values whose standard deviation is above 0.9: clouds as wide as the standard Gaussian, the same for every picture. With too high a weight, nats are too dear. The network gives up details first: **blur**. At last it writes nothing at all, and the decoder paints the same thing for every picture: **posterior collapse**. The loss is small then, and KL a wonderful 0. The only way to notice is to look at the reconstructions.
+*Idle* are latent values whose standard deviation is above 0.9: clouds as wide as the standard Gaussian, the same for every picture. With too high a weight, nats are too dear. The network gives up details first: **blur**. At last it writes nothing at all, and the decoder paints the same thing for every picture: **posterior collapse**. KL is a wonderful 0 then, and the loss stands still, high. Look at *idle*, and at the reconstructions.
 
 At the other end, with a weight near 0, nothing looks wrong. The pictures even get sharper. But the clouds shrink to points, and the latents may spread as far as they like. Stable Diffusion went a long way in that direction: its weight is a millionth. How its latents are brought to size, is next.
 
 ## 6. The scale
 
-Diffusion adds noise of variance 1. Everything in lessons 1 to 6 took it for granted that the *picture* has about the same size: at ᾱ = ½, noise and picture are equally strong. With latents that is not so. They have the size that the encoder happened to choose, and neither the encoder nor the decoder cares which. To see that, here is the same autoencoder once more, in other units: the means are 5.49 times larger, the clouds too, and the decoder takes that back at once.
+Diffusion adds noise of variance 1. Everything in lessons 1 to 6 took it for granted that the *picture* has about the same size: at ᾱ = ½, noise and picture are equally strong. With latents that is not so. They have the size that the encoder happened to choose, and neither the encoder nor the decoder cares which. To see that, here is the same autoencoder once more, in other units: the means are 5.49 times larger, and so are the clouds.
 
 **Predict before you run.** Which of its pictures will differ, and by how much?
 """
@@ -520,13 +527,11 @@ show.Picture(
 
 # %% [markdown]
 r"""
-Not a picture differs, but the latents do. Why 5.49? Because that is what Stable Diffusion's encoder happened to choose. Ours landed nearer to 1 by itself, because its `kl_weight` is a thousand times as large, and the KL pulls every latent value towards variance 1. That is luck, and nothing to build on.
+Not a picture differs, since the decoder's first step divides by 5.49. But the latents do. Why 5.49? Because that is what Stable Diffusion's encoder happened to choose. Ours landed nearer to 1 by itself, because its `kl_weight` is a thousand times as large, and the KL pulls every latent value towards variance 1. That is luck, and nothing to build on.
 
-The remedy is one number, measured once on many latents and kept for ever: the **scaling factor**.
+The remedy is one number, measured once on many latents and kept for ever: the **scaling factor**. Latents that are multiplied by it have standard deviation 1, all channels and places of *drawn* latents taken together. Stable Diffusion's is 0.18215, and you find it in every program that uses it.
 
-$$\text{scaling\_factor} = \frac{1}{\text{standard deviation of all latent values}}$$
-
-*One* number for all channels and places, of latents that were *drawn*. Stable Diffusion's is 0.18215, and you find it in every program that uses it. Now you know where it comes from: 1 / 5.49.
+**Predict before you write.** The standard deviation of its latents is 5.49. How do the two numbers hang together?
 """
 
 # %%
@@ -534,7 +539,7 @@ $$\text{scaling\_factor} = \frac{1}{\text{standard deviation of all latent value
 #| points: 8
 #| difficulty: 1
 #| minutes: 4
-#| hint: One number from all values together: not one a channel, not one a picture.
+#| hint: One number from all values together: not one a channel, not one a picture. What does multiplying by a number do to the standard deviation?
 #| hint: `latents.std()` without any axis takes all values. The factor is what makes the standard deviation 1 when you *multiply* by it.
 #| hint: `return 1 / latents.std()`.
 
@@ -547,7 +552,7 @@ assert torch.isclose((factor * latents).std(), torch.tensor(1.0)), "multiplied b
 
 # %% [markdown]
 r"""
-And now the door to the latent world. `encode` leads in: draw, then **multiply**. `decode` leads out: **divide**, then decode. To forget one of the two is among the most common mistakes there are. Nothing crashes: the pictures come out pale, or burnt.
+So 0.18215 is 1 / 5.49. And now the door to the latent world. `encode` leads in: draw, then **multiply**. `decode` leads out: **divide**, then decode. To forget one of the two is among the most common mistakes there are. Nothing crashes: the pictures come out pale, or burnt.
 
 The factor belongs to the weights without being learnt. So keep it as a **buffer** called `scaling_factor` (`self.register_buffer`): a tensor that is saved and moved with the module. And the autoencoder is done: put it into eval mode and freeze it.
 """
@@ -594,7 +599,7 @@ Lesson 1's film, with the loud latents: the noise grows from left to right, and 
 # %%
 from t2i.schedules import add_noise, alphas_cumprod, cosine_betas
 
-ac, moments = alphas_cumprod(cosine_betas()), [0, 200, 400, 600, 800, 950]
+ac, steps_shown = alphas_cumprod(cosine_betas()), [0, 200, 400, 600, 800, 950]
 rows = {}
 for name, kind in {
     "scaled": LatentSpace(loud, factors["loud"]),
@@ -602,10 +607,10 @@ for name, kind in {
 }.items():
     z_0 = kind.encode(pictures[:1])
     noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(3))
-    noisy = [add_noise(z_0, noise, torch.tensor([t]), ac) for t in moments]
+    noisy = [add_noise(z_0, noise, torch.tensor([t]), ac) for t in steps_shown]
     rows[name] = torch.cat([kind.decode(each) for each in noisy])
 show.film_strip(
-    rows, [f"t = {t}" for t in moments], alt="One scene drowning twice, once much later."
+    rows, [f"t = {t}" for t in steps_shown], alt="One scene drowning twice, once much later."
 )
 
 # %% [markdown]
@@ -646,6 +651,17 @@ print(
 )
 
 # %%
+z_0, tokens = (part[:16].to(device) for part in next(batches))
+kinds = {"latents": (painter, z_0)}
+kinds["pixels"] = (recipe.build(channels=3).to(device), space.decode(z_0))  # the same network
+calls = {
+    name: lambda network=network, x=x: recipe.loss(network, (x, tokens)).item()
+    for name, (network, x) in kinds.items()
+}
+for name, seconds in show_vae.time_in_turn(calls, repeats=pick(smoke=1, cpu=3, gpu=3)).items():
+    print(f"{name}: the loss of {len(z_0) / seconds:.0f} pictures a second")
+
+# %%
 wishes = ["a red seven", "a star that is blue", "a pink heart", "a green 4"]
 wishes += ["a yellow circle", "an orange two", "a cyan cross", "a purple 8"]
 drawn = draw_latents(painter_ema, space, wishes, 1, size=plan.size)
@@ -653,6 +669,8 @@ show.show_images(drawn, wishes, columns=4, width=7, alt="Painted in latents: " +
 
 # %% [markdown]
 r"""
+**What you saw.** Colours and shapes are right after two minutes; digits take longer, and some cannot be read yet. And the latents are what makes it so quick: in pixels, the same network gets through far fewer pictures.
+
 ## 8. How small can it be?
 
 Why a quarter of the height and width, and not half, or an eighth? Short trainings again, all with four latent channels:
@@ -729,5 +747,5 @@ r"""
 - Esser et al. 2020, *Taming transformers for high-resolution image synthesis*, [arXiv:2012.09841](https://arxiv.org/abs/2012.09841): where the encoder and the decoder come from, and the losses that make them sharp.
 - Higgins et al. 2017, *beta-VAE*, [openreview.net](https://openreview.net/forum?id=Sy2fzU9gl): what one gets for a *higher* KL weight.
 
-**Next, lesson 9:** the denoiser itself changes. A latent picture is cut into patches, and a transformer takes the UNet's place.
+**Next, lesson 9:** the denoiser itself changes. A picture is cut into patches, and a transformer takes the UNet's place. Lesson 10 lets it work on your latents.
 """

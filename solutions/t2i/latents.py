@@ -21,7 +21,7 @@ LOGVAR_RANGE = (-30.0, 20.0)  # diffusers' too: exp of it is neither 0 nor infin
 def reparameterize(mean: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
     """Draw from a Gaussian so that gradients still reach its mean and its spread.
 
-    z = mean + exp(logvar / 2) · noise
+    The noise, stretched to the Gaussian's standard deviation, is added to its mean.
 
     Args:
         mean: (B, ...) of the Gaussians.
@@ -101,7 +101,7 @@ def vae_loss(
 def latent_scaling_factor(latents: Tensor) -> Tensor:
     """The number to multiply latents by so that they spread like standard Gaussian noise.
 
-    scaling_factor = 1 / standard deviation of all latent values together
+    All values together, of all pictures, channels and places, then have standard deviation 1.
 
     Args:
         latents: (B, c, h, w) sampled latents of many pictures.

@@ -50,7 +50,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(channels, 2 * latent_channels, 3, padding=1)
 
     def forward(self, x_0: Tensor) -> Tensor:
-        """Pictures in, moments out; f = 2^(resolutions - 1) is how much smaller they are.
+        """Pictures in, their latents' means and log-variances out, f = 2^(resolutions - 1) smaller.
 
         Args:
             x_0: (B, in_channels, H, W) in [-1, 1].
