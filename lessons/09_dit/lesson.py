@@ -6,7 +6,7 @@ r"""
 
 **A picture is cut into patches, the patches are put in a row, and the words of the caption are put behind them.** From there on nobody asks any more what was picture and what was text: all are *tokens*, and each may look at each. So Stable Diffusion 3 and Flux see a picture with its words (and Sora cuts its films into patches, too). By the end of this lesson, so does your own code.
 
-So far our denoiser was a UNet. In 2022 William Peebles and Saining Xie took it out and put a plain transformer in its place, the **DiT**, *diffusion transformer*. You will write it in seven short pieces, and the block in which words and patches meet is one of them. Load released weights into yours, and you get diffusers' numbers.
+So far our denoiser was a UNet. In 2022 William Peebles and Saining Xie took it out and put a plain transformer in its place, the **DiT**, *diffusion transformer*. You will write it in seven short pieces, and the block in which words and patches meet is one of them. Load released weights into yours, and you get diffusers' numbers. Today the patches are cut out of pixels, so that one sees them; lesson 10 puts lesson 8's latents in.
 
 And we measure. The same scenes, as many weights, the same computing: which one learns faster, the UNet or the DiT? And does one of them put the red seven *left of* the blue star? Section 8 says what is known so far, and what is not.
 
@@ -41,7 +41,7 @@ r"""
 
 A convolution sees 3×3 pixels. To carry news from the left edge of the picture to the right one, a UNet needs many layers, or has to go down to a coarse picture and up again. It is *built* to believe that neighbours matter most. For textures and strokes that is a good belief to be born with. For *a seven left of a star* it is not: there, the far end of the picture matters as much as the next pixel.
 
-In lesson 6 we mended this with attention at the coarse level. The DiT goes all the way: **attention everywhere, convolution nowhere**. Each patch sees the whole picture from the very first layer, and what matters to whom is learnt, not built in.
+In lesson 2 we mended this with attention at the coarse level. The DiT goes all the way: **attention everywhere, and no convolution that reaches over to the neighbours**. Each patch sees the whole picture from the very first layer, and what matters to whom is learnt, not built in.
 
 What does one pay?
 
@@ -114,7 +114,7 @@ assert torch.equal(patchify(unpatchify(patches, 1, 2, 3), 1), patches), "and the
 
 # %% [markdown]
 r"""
-Look at it with a real scene. The row below is what the transformer gets. (Each patch is then sent through one linear layer, to `dim` channels. Patchify and that layer together are a convolution with kernel p and stride p: the only one that is left.)
+Look at it with a real scene. The row below is what the transformer gets. (Each patch is then sent through one linear layer, to `dim` channels. Patchify and that layer together are a convolution with kernel p and stride p. Its windows do not overlap, so no patch sees another one by it.)
 """
 
 # %%
@@ -322,11 +322,10 @@ Now put it together. `forward` reads as a column of shapes:
 
 ![Left, from x_t, 8×1×28×28, down: patchify, 8×49×16; patch_in, plus positions, the blocks, 8×49×64; final, 8×49×16; unpatchify, 8×1×28×28. Right: t through time_clocks and time_mlp, the label through labels. Their sum c, 8×64, enters the blocks and the final layer.](figures/dit.png)
 
-1. The condition c, `(B, dim)`: `time_mlp(time_clocks(t))` plus `labels(label)`. `labels` is your `LabelEmbedding` of lesson 5, with one more vector for *no class*, so that guidance works. `time_clocks(t)` is lesson 2's embedding with 256 clocks, the slow ones a little slower: trained weights of the DiT count on that.
-2. Cut x_t into patches, `(B, N, p·p·C)`; through `patch_in` they become `(B, N, dim)`; add `positions`, `(N, dim)`, your table.
-3. Every block in turn, each with x and c. The shape stays.
-4. `final`: a norm, modulated by c, and a linear layer to `(B, N, p·p·C)`. It starts at zero as well.
-5. Patches to picture, `(B, C, H, W)`.
+- `time_clocks` is lesson 2's embedding with 256 clocks, the slow ones a little slower: trained weights of the DiT count on that.
+- `labels` is your `LabelEmbedding` of lesson 5, with one more vector for *no class*, so that guidance works.
+- `positions`, `(N, dim)`, is your table.
+- `final` is a norm, steered by c, and a linear layer; you see it below.
 
 (`check_picture` only says what is wrong with bad input.)
 
@@ -341,7 +340,7 @@ Now put it together. `forward` reads as a column of shapes:
 #| points: 14
 #| difficulty: 2
 #| minutes: 12
-#| hint: Five steps, as in the list above. The parts are all in `__init__`: `time_mlp`, `labels`, `patch_in`, `positions`, `blocks`, `final`, `patch_size`.
+#| hint: A column, from the top of the picture to its bottom; before it the sum c. The parts are all in `__init__`: `time_mlp`, `labels`, `patch_in`, `positions`, `blocks`, `final`, `patch_size`.
 #| hint: `c = self.time_mlp(time_clocks(t).to(x_t.dtype)) + self.labels(label)`. The patches: `self.patch_in(patchify(x_t, self.patch_size)) + self.positions`. Then a loop over `self.blocks`.
 #| hint: `for block in self.blocks: x = block(x, c)`, then `x = self.final(x, c)`, and return `unpatchify(x, self.patch_size, height, width)` with `height, width = x_t.shape[2:]`. A line with `check_picture(x_t, t, self.picture)` may stand before all that; it may stay away.
 
@@ -514,7 +513,7 @@ show.show_images(
 
 # %% [markdown]
 r"""
-No convolution anywhere, and yet the strokes join across the borders of the patches (mostly: look for seams of 4×4 pixels, the typical fault of a DiT that is too young). Nobody told this network that neighbouring pixels belong together. It saw it in the data.
+No convolution reaches from patch to patch, and yet the strokes join across the borders (mostly: look for seams of 4×4 pixels, the typical fault of a DiT that is too young). Nobody told this network that neighbouring pixels belong together. It saw it in the data.
 
 ## 7. Words and patches in one sequence
 
@@ -542,13 +541,11 @@ Here is a stream. It is your DiTBlock, cut in two at the attention: `offer` come
 
 # %% [markdown]
 r"""
-The block itself is what you write. Its `__init__` makes two streams, `self.patches` and `self.words` (the checks and saved weights look for these names). Both get `dim`, `num_heads` and `qk_norm`; only the words may end, `ends=context_pre_only`. Its `forward`:
+The block itself is what you write. Its `__init__` makes two streams, `self.patches` and `self.words` (the checks and saved weights look for these names). Both get `dim`, `num_heads` and `qk_norm`; only the words may end, `ends=context_pre_only`. Its `forward` is the picture above, from top to bottom:
 
-1. Both streams offer: patches with x and c, words with context and c.
-2. Queries one behind the other, **patches first**, then words. Keys and values likewise. The tokens' axis is 2, since heads stand before it: `(B, heads, N + L, d)`.
-3. One attention, with the mask of `joint_mask(context_mask, N)`: all patches may be looked at, and of the words those that are real (lesson 6's convention: True = look).
-4. Cut what was seen in two again, N and L, and each stream takes its own.
-5. With `context_pre_only` the words end here: return None for them.
+- One behind the other means **patches first**, then words. Heads stand before the tokens: `(B, heads, N + L, d)`.
+- `joint_mask(context_mask, N)` makes the mask of the attention: all patches may be looked at, and of the words those that are real (lesson 6's convention: True = look).
+- With `context_pre_only` the words end here: return None for them.
 
 **Predict before you write.** A caption stays, its picture becomes another. Do the words that come out change: in a new block, and in one that has learnt something?
 """
@@ -646,7 +643,7 @@ show_joint.painted(painter, wishes, pick(smoke=2, cpu=25, gpu=50))
 
 # %% [markdown]
 r"""
-Do not expect beauty of a network of this size, trained for a quarter of an hour: backgrounds and colours come first, then places, and shapes last. Compare the first two pictures: same things, the other way round. Lesson 10 trains longer, in the latent space of lesson 8.
+Do not expect beauty of a network of this size, trained for some twenty minutes: backgrounds and colours come first, then places, and shapes last. Often one of two things is missing. So look at the colours first; then compare the first two pictures: the same things, the other way round. Lesson 10 trains longer, in the latent space of lesson 8.
 
 ### Who looks at whom
 
@@ -697,9 +694,9 @@ show_contest.loss_chart(contest)
 r"""
 A line is one training from beginning to end. The further down, the better; the further left, the cheaper. Compare best of all the *ends*: there the learning rate falls, and much of the progress comes.
 
-**What you saw.** The sentence below the table says who was ahead. Why? There are candidates, and none of them was tested:
+**What you saw.** With the same operations the DiT's loss is lower at all three sizes. But its operations are slower ones: it took about 1.7 to 1.8 times as many seconds for them. Why is it ahead? There are candidates, and none of them was tested:
 
-- The steps. The cheaper network took more of them, and in trainings as short as these both lack steps.
+- The steps. The DiT took more than twice as many, and in trainings as short as these both lack steps.
 - The learning rates. Both have the same, which is fair, but perhaps not the best for either.
 - The words. They reach the DiT in each block, the UNet only at its coarse level.
 
@@ -717,7 +714,7 @@ show_contest.distance_chart(contest)
 
 # %% [markdown]
 r"""
-**What you saw.** A dot well below the dotted line is a head that looks at its neighbourhood: it has learnt by itself what a convolution is built for. A dot above it looks away. And where all dots lie near the line, no head chooses by distance yet, and nothing can be said about near and far. (The line below the picture has the extremes.) What the chart cannot show: between its attentions the UNet's convolutions see near things, all the time.
+**What you saw.** In the DiT's first block three heads of four look some 7.5 pixels far, not half as far as the dotted line: they have learnt by themselves what a convolution is built for. Most of its other heads, and all of the UNet's, lie near the line: they do not choose by distance. What the chart cannot show: between its attentions the UNet's convolutions see near things, all the time.
 
 ### Left of, above
 
@@ -757,10 +754,10 @@ r"""
 """
 
 # %%
-#| quiz: rolled_picture
+#| quiz: row_first
 
 # %%
-#| quiz: lost_zeros
+#| quiz: right_start
 
 # %%
 #| quiz: two_streams

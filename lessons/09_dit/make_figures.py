@@ -40,10 +40,13 @@ def modulate() -> show.Picture:
     figure, (axes,) = show.panels(1, 1, 8, 2.6)
     axes.set(xlim=(0, 16), ylim=(5.2, 0))
     axes.axis("off")
-    x = torch.tensor([[1.2, -0.5, 0.3], [-0.8, 1.0, -1.1], [-0.4, -0.5, 0.8]])
+    x = torch.tensor([[1.2, -1.2, 0.0], [-1.4, 0.7, 0.7], [0.2, 1.1, -1.3]])  # each row: norm's
     scale, shift = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[0.0, 0.0, 1.0]])
-    axes.text(2.5, 0.5, "x: three patches", fontsize=10, **MIDDLE)
-    numbers(axes, 1, 1.2, x)
+    axes.text(3.3, 0.5, "x: three patches", fontsize=10, **MIDDLE)
+    numbers(axes, 1.8, 1.2, x)
+    for i in range(3):
+        axes.text(1.7, 1.7 + i, f"patch {i}", fontsize=8, color=show.GREY, ha="right", va="center")
+        axes.text(2.3 + i, 4.55, f"channel\n{i}", fontsize=8, color=show.GREY, **MIDDLE)
     for name, wish, top in (("scale", scale, 1.2), ("shift", shift, 3.2)):
         axes.text(6.4, top + 0.5, name, fontsize=10, ha="right", va="center")
         numbers(axes, 6.6, top, wish)

@@ -117,7 +117,7 @@ class DiTBlock(nn.Module):
 
 
 class FinalLayer(nn.Module):
-    """From patches as vectors back to patches as pixels; it answers 0 at first.
+    """From patches as vectors back to patches as pixels, steered by the condition.
 
     out = linear(modulate(norm(x), shift, scale))
 

@@ -56,13 +56,14 @@ def contest_table(cells: Mapping[str, dict]) -> Markdown:
     """Sizes and losses of the networks trained so far, and who was ahead."""
     if not cells:
         return Markdown(NOT_YET)
-    rows = [("network", "weights", "operations", "steps", "scenes seen", "loss at the end")]
-    rows.append(("---", *["--:"] * 5))
+    head = ("network", "weights", "operations", "steps", "scenes seen", "seconds")
+    rows = [(*head, "loss at the end"), ("---", *["--:"] * 6)]
     for name, cell in cells.items():
         compute, loss = cell["curve"][-1]
         rows.append((
             full_name(name), f"{cell['parameters'] / 1e6:.2f} million", f"{compute:.1e}",
-            f"{cell['steps']:,}", f"{cell['images_seen']:,}", f"{loss:.4f}",
+            f"{cell['steps']:,}", f"{cell['images_seen']:,}", f"{cell['seconds']:,.0f}",
+            f"{loss:.4f}",
         ))  # fmt: skip
     said = []
     pairs = {s: [cells[f"{kind}/{s}"]["curve"][-1][1] for kind in KINDS] for s in _complete(cells)}

@@ -19,6 +19,7 @@ CELL = {
     "parameters": 594_000,
     "steps": 1_234,
     "images_seen": 12_345,
+    "seconds": 678.9,
     "curve": [[1e9, 0.2], [1e12, 0.05]],
     "relations": RELATION | {"rendered": RELATION},
     "unseen_relations": RELATION | {"rendered": RELATION},
@@ -55,7 +56,7 @@ def test_both_halves_of_the_gates_have_one_scale():
 
 def test_tables_are_made_of_the_figures(tmp_path):
     table = show_contest.contest_table(CELLS).data
-    assert "| UNet, medium | 0.59 million | 1.0e+12 | 1,234 | 12,345 | 0.0500 |" in table
+    assert "| UNet, medium | 0.59 million | 1.0e+12 | 1,234 | 12,345 | 679 | 0.0500 |" in table
     assert "medium, the DiT is ahead: 0.0400 against the UNet's 0.0500" in table
     assert "Not trained yet: UNet, small; DiT, small; UNet, large." in table
     table = show_contest.relation_table(CELLS).data
