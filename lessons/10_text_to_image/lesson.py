@@ -4,7 +4,7 @@ r"""
 
 ![A diagram. A prompt goes through a tokenizer and a text encoder, both of lesson 7. Noise goes round and round between a transformer of lesson 9, steered by the prompt through lesson 5's guidance, and an Euler step, which this lesson adds. What comes out is a latent picture, and lesson 8's decoder makes a picture of 32 by 32 pixels of it.](figures/system.png)
 
-**A sentence goes in on the left, a picture comes out on the right.** You know nearly every box: you wrote it. What is missing are the green one and the arrows between them. Today you add both, and then you have it: a text-to-image model, all of it yours.
+**A sentence goes in on the left, a picture comes out on the right.** You know nearly every box: you wrote it. What is missing is the green one, and the arrows between them all. Today you add both, and then you have it: a text-to-image model, all of it yours.
 
 First comes a new road from noise to pictures, a *straight* one. Stable Diffusion 3 and Flux are trained on it, and it is simpler than what you have seen so far: no schedule, no ᾱ, no square roots. Then you plug the ten lessons together.
 
@@ -51,7 +51,7 @@ show_text_to_image.first_look(given, prompts, steps)
 r"""
 ## 1. Straight roads
 
-![Left: from three points of data to three points of noise lead arcs; dots at equal times lie close together at one end. Middle: the same points are joined by straight lines, with dots at equal distances. Right: many straight lines from three clouds to noise all pass through one point; a thick arrow from there shows the mean of what they come from.](figures/roads.png)
+![Left: from three points of data to three points of noise lead arcs; dots at equal times lie close together at one end. Middle: the same points are joined by straight lines, with dots at equal distances. Right: many straight lines from three clouds to noise all pass through one point; a thick arrow from there points against their mean direction, towards the clouds: that way we walk.](figures/roads.png)
 
 Recall lesson 1. A picture is mixed with noise, and the shares are √ᾱ and √(1−ᾱ), so that the variance stays 1. Follow one picture on its way: it walks an *arc* (left). Why an arc? Because somebody wanted the variance to stay 1. Nobody needs it to.
 
@@ -117,11 +117,9 @@ At t = 0.5 the crowd is narrower than at both ends, by the way: the variance dip
 
 ### What the network learns
 
-A walker on a straight line has one direction, all the way. *How does x_t move when t grows?* Take the derivative:
+A walker on a straight line has one direction, all the way. *How does x_t move when t grows?* That is the slope dx_t/dt of the line above. It is the same for every t.
 
-$$\frac{dx_t}{dt} = \text{noise} - x_0$$
-
-**That is what the network is taught.** It sees x_t and t, and answers with the direction of the way. No ε, no v, no x_0 to choose from. (All of them are hidden in it: from the direction and x_t you get both ends back. You will see so in section 4.)
+**That slope is what the network is taught.** It sees x_t and t, and answers with the direction of the way. No ε, no v, no x_0 to choose from. (All of them are hidden in it: from the direction and x_t you get both ends back. You will see so in section 4.)
 """
 
 # %%
@@ -143,7 +141,7 @@ assert torch.allclose(later - now, 0.5 * target, atol=1e-6), "half a unit of t: 
 
 # %% [markdown]
 r"""
-If the network knew the direction of *its* line, one step would be enough: from the noise, once, all the way. So why do we need more?
+So the slope is noise − x_0. If the network knew it for *its* line, one step would be enough: from the noise, once, all the way. So why do we need more?
 
 Look at the right part of the picture above. Through one point lead many lines, from different noises to different pictures. The network sees only the point. It cannot know which line it is on. And you know from lesson 3 what a network says when several answers are right and the error is squared: **their mean**. At t = 1, in pure noise, every picture is still possible. So the mean direction leads to the mean of all pictures. A step later there are fewer, and the direction turns. The *lines* are straight. The *roads* that one walks bend, where the lines cross.
 
@@ -183,13 +181,7 @@ The lazy model's loss is 2: one for the noise, and one for the picture. So do no
 
 ## 3. Which times to train on?
 
-Each sample in a batch gets its own t. Drawn how? *Uniformly*, as in lesson 3? Are all times equally worth learning?
-
-- **t near 1**: almost pure noise. The noise is plain to see, and of the picture nothing is known but the prompt. The best answer is the noise less a mean picture. Quickly learnt.
-- **t near 0**: almost a clean picture. Most of the direction is noise, and too faint to be seen. Only who knows well what clean latents look like finds some of it.
-- **In the middle** it is decided what the picture will show.
-
-Let us look. We compare two answers at each t. The first comes from someone who knows nothing but that latents have variance 1; for him the best answer and its loss can be written down, $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance of the direction, less what x_t tells of it). The other is our trained network. What lies between them is what there was to learn.
+Each sample in a batch gets its own t. Drawn how? *Uniformly*, as in lesson 3? Are all times equally worth learning? Let us look. We compare two answers at each t. The first comes from someone who knows nothing but that latents have variance 1; for him the best answer and its loss can be written down, $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance of the direction, less what x_t tells of it). The other is our trained network. What lies between them is what there was to learn.
 
 **Predict before you run.** Where will the gap be widest?
 """
@@ -225,11 +217,13 @@ show.curves(
 
 # %% [markdown]
 r"""
-Towards both ends the gap becomes smaller. (It closes at neither. In pure noise the prompt still tells something; in an almost clean latent picture the network finds some of the faint noise.) It is widest in the middle, so that is where training time is well spent. Esser and others (2024) tried many ways to draw t. The winner is simple: draw a Gaussian number, and squeeze it into (0, 1) with a sigmoid, σ(u) = 1 / (1 + e⁻ᵘ).
+The gap is widest in the middle, and becomes smaller towards both ends, without closing:
 
-$$t = \sigma(\text{mean} + \text{std}\cdot u), \qquad u \sim \mathcal N(0, 1)$$
+- **t near 1**: almost pure noise. The noise is plain to see, and of the picture nothing is known but the prompt. The best answer is the noise less a mean picture. Quickly learnt.
+- **t near 0**: almost a clean picture. Most of the direction is noise, and too faint to be seen. Only who knows well what clean latents look like finds some of it.
+- **In the middle** it is decided what the picture will show. There training time is well spent.
 
-It is called the **logit-normal** distribution (the logit is the sigmoid's inverse). `mean` moves it towards more or less noise, `std` makes it wider.
+Esser and others (2024) tried many ways to draw t. The winner is simple: draw a Gaussian number with a certain `mean` and `std`, and squeeze it into (0, 1). It is called the **logit-normal** distribution: what is Gaussian (normal) is the *logit* of t, $\log\frac{t}{1-t}$. So what squeezes is the logit's inverse. You met it in lesson 7, inside `quick_gelu`. `mean` moves t towards more or less noise, `std` makes it wider.
 
 **Predict before you write.** `std=0.3` and `std=3`: which one trains on the middle only, and what does the other one do?
 """
@@ -271,6 +265,8 @@ show.Picture(
 
 # %% [markdown]
 r"""
+**What you saw.** `std=0.3` trains on the middle only; `std=3` piles up at both ends, where there is little to learn.
+
 ## 4. Euler's walk
 
 How does one walk a road of which one only knows, at each place, which way it leads? Leonhard Euler's answer: look, walk a piece straight on, look again.
@@ -526,13 +522,18 @@ show_measured.training_chart()
 r"""
 ### Who is which? What a plain CLIP does not hear
 
-Lesson 7's CLIP has a weakness that would spoil today's pictures. It had to find the right caption among a hundred, and it stops listening as soon as that works. In this lesson's first models three things got lost:
+Lesson 7's CLIP has a weakness that would spoil today's pictures. It had to find the right caption among a hundred, and it stops listening as soon as that works. This lesson's first models lost three things by that:
 
 - **The order.** Hardly two captions of a hundred hold the same words in another order. So CLIP never had to learn that *a red seven above a blue star* is something else than *a blue star above a red seven*. The model painted both colours, and tossed a coin for the rest. (The large models have this weakness, too: they read a caption like a bag of words. Yuksekgonul et al. 2022 measured it.)
 - **The second thing.** Two colours and one thing are enough to find the caption, so CLIP did not listen to the second one.
 - **The words themselves.** Only the *end token's* vector is ever compared with a picture. Nothing keeps the vectors of the other tokens from forgetting their words, and they did: those of *four*, *seven*, *eight* and *nine* were nearly the same. But our transformer looks at all of them. It painted one digit for another.
+"""
 
-The mend is to ask for what we need. For each scene with two things, CLIP gets wrong captions besides the right one, and has to prefer the right one. For *a red seven above a blue star* these are:
+# %% [markdown]
+r"""
+### The mend: ask for what we need
+
+For each scene with two things, CLIP gets wrong captions besides the right one, and has to prefer the right one. For *a red seven above a blue star* these are:
 
 | wrong caption | what changed |
 |---|---|
@@ -541,16 +542,24 @@ The mend is to ask for what we need. For each scene with two things, CLIP gets w
 | *a red four above a blue star* | one thing is another (drawn by lot: which, and what it becomes) |
 
 And so that no word is forgotten on the way, its embedding is added to its vector at the end: a shortcut past all layers, like the UNet's skips in lesson 2. (That is `t2i/prompt_encoder.py`, one line of work.)
+"""
 
-And there is a trap in the word *above*. Which thing is on top?
+# %% [markdown]
+r"""
+### The trap in the word *above*
+
+Which thing is on top?
 
 | | the word is *above* | the word is *below* |
 |---|---|---|
 | **the seven is named first** | the seven | the star |
 | **the star is named first** | the star | the seven |
 
-In each row and in each column both answers stand once. So neither fact alone gives a hint: one needs both. (Such a riddle is called *exclusive or*.) In our first trial the training did not get past it. So in the first fifth of the training the upper or left thing is always named first, and the order of the words is enough. After that the other order is mixed in: there CLIP's loss jumps up, in the chart above. And it is learnt as well. (It is all in `t2i/wrong_captions.py`.)
+In each row and in each column both answers stand once. So neither fact alone gives a hint: one needs both. (Such a riddle is called *exclusive or*.) Our first training did not get past it. So in the first fifth the upper or left thing is now always named first, and the order of the words is enough. After that the other order is mixed in, and learnt as well: there CLIP's loss jumps up, in the chart above. (It is all in `t2i/wrong_captions.py`.)
+"""
 
+# %% [markdown]
+r"""
 The cell compares five prompts by the direction of their `pooled` vectors: 1 means the same direction. **Predict before you run.** Which two of the five mean the same? Which number should be near 1?
 """
 
@@ -566,7 +575,7 @@ show_text_to_image.same_or_not(five, read.pooled)
 
 # %% [markdown]
 r"""
-*a* and *b* mean the same, and have a number near 1. *c* and *d*, in which two things changed roles, are clearly lower. *e* is not: to this CLIP one digit is much like another. But what counts is whether the right caption is the *nearest* to its picture. Here are the wrong captions of a thousand new scenes. Found out means: the right one scored higher.
+*a* and *b* mean the same, and have a number near 1. *c* and *d*, in which two things changed roles, are clearly lower. *e* is not: to `pooled`, the vector of the whole, one digit is much like another. (The shortcut mends the vectors of the tokens, and the transformer reads those, too.) What counts for `pooled` is whether the right caption is the *nearest* to its picture. Here are the wrong captions of a thousand new scenes. Found out means: the right one scored higher.
 """
 
 # %%
@@ -726,7 +735,7 @@ map_strip(film, 0, moments=pick(smoke=2, cpu=6, gpu=6))
 
 # %% [markdown]
 r"""
-From left to right: first the guess is a blur, the mean of everything. Then places are given out, then shapes, then edges. The number above a map is the largest share of a look that this word ever gets, and its yellow stands for that. So compare places, not words. Does *seven* light up where the seven comes to stand? In our film above it does on the way; at the end *red* is left there, and *blue* and *star* at the lower place. A map shows where a patch looks, not what it does with what it sees. In joint attention the maps are less tidy than in lesson 6, as words see things too, and can pass on to a neighbour what they have seen.
+From left to right: places and colours come first, as blots; then shapes, and at last edges. (On the way a colour may waver: in our film the seven turns bluish for a while.) The number above a map is the largest share of a look that this word ever gets, and its yellow stands for that. So compare places, not words. Does *seven* light up where the seven comes to stand? In our film above it does on the way; at the end *red* is left there, and *blue* and *star* at the lower place. A map shows where a patch looks, not what it does with what it sees. In joint attention the maps are less tidy than in lesson 6, as words see things too, and can pass on to a neighbour what they have seen.
 
 ### Prompts that training never showed
 
@@ -856,8 +865,8 @@ Beside it stands your machine with this lesson's small model, from its two speed
 """
 
 # %%
+from t2i.flops import count_flops
 from t2i.vae import AutoencoderKL
-from t2i.vae_studies import count_flops
 
 with torch.device("meta"):
     vae = AutoencoderKL(block_channels=(128, 256, 512, 512), layers_per_block=2)
@@ -923,7 +932,7 @@ Only one part of the three trainings knows that the pictures are scenes: the wro
 
 Some captions are held out: new combinations of words that each occur elsewhere. If your folder has a *red heart*, a *blue heart*, a *red square* and a *blue square*, the last is held out, and the report names it. Ask for it at the end, and you see whether your model composes. Mind that a hundred pictures are soon learnt by heart; thousands are better.
 
-A small folder, of the first four pictures of *Failures* above, made smaller. **Predict before you run:** the file has five lines; how many pictures will be read?
+A small folder, of the first four pictures that were drawn for *Failures*, right or wrong, made smaller. **Predict before you run:** the file has five lines; how many pictures will be read?
 """
 
 # %%

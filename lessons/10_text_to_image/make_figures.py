@@ -50,8 +50,8 @@ def mixed(axes: Axes, title: str, ways: Tensor) -> None:
 def roads() -> show.Picture:
     """Arcs, straight lines, and where the lines cross."""
     figure, (arcs, lines, crossing) = show.panels(1, 3, 8, 2.95)
-    x_0 = torch.tensor([[-1.6, 1.5], [0.3, 1.9], [-1.9, -0.4], [1.5, 0.4]])
-    noise = torch.tensor([[1.8, 1.2], [2.0, -0.9], [-0.4, -1.8], [-1.2, -1.9]])
+    x_0 = torch.tensor([[-1.6, 1.5], [0.2, 1.0], [-1.9, -0.4], [-0.3, -0.5]])
+    noise = torch.tensor([[1.8, 1.2], [2.0, -1.3], [-0.3, -2.0], [1.5, 0.3]])
     t = torch.linspace(0, 1, 61)
     angle = t[:, None, None] * torch.pi / 2
     mixed(arcs, "until now: arcs", angle.cos() * x_0 + angle.sin() * noise)
@@ -72,6 +72,8 @@ def roads() -> show.Picture:
     goal = place[0] - time * mean
     arrow(crossing, tuple(place[0].tolist()), tuple(goal.tolist()), show.VERMILLION, 3)
     crossing.plot(*place[0], "o", color=show.VERMILLION, ms=6)
+    told = "the arrow: minus the mean direction,\nthe way that we walk"
+    crossing.text(0, -1.75, told, fontsize=7.5, color=show.VERMILLION, ha="center", va="center")
     return show.Picture(figure, "")
 
 

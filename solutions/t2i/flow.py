@@ -46,9 +46,7 @@ def flow_point(x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
 
 
 def flow_target(x_0: Tensor, noise: Tensor) -> Tensor:
-    """How a point moves along the line when t grows: the same everywhere on it.
-
-    target = dx_t / dt = noise - x_0
+    """How a point moves along the line when t grows: the slope dx_t / dt, the same everywhere.
 
     Args:
         x_0, noise: (B, ...), the two ends of the lines.
@@ -70,7 +68,7 @@ def flow_target(x_0: Tensor, noise: Tensor) -> Tensor:
 def rectified_flow_loss(model: nn.Module, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """How wrong the model's directions are, averaged over all values.
 
-    loss = mean((noise - x_0 - model(x_t, t))²)
+    loss = mean((flow_target - model(x_t, t))²)
 
     Args:
         model: called as model(x_t, t), returns (B, ...) like x_t.
@@ -79,7 +77,7 @@ def rectified_flow_loss(model: nn.Module, x_0: Tensor, t: Tensor, noise: Tensor)
         noise: (B, ...) standard Gaussian noise.
 
     Returns:
-        a scalar. A model that answers 0 gets 1 + variance of the data.
+        a scalar. A model that answers 0 gets 1 + mean square of the data.
 
     Source: Liu et al. 2022, arXiv:2209.03003, equation 1.
     """
@@ -90,13 +88,10 @@ def rectified_flow_loss(model: nn.Module, x_0: Tensor, t: Tensor, noise: Tensor)
 def logit_normal_times(gaussian: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Times to train on that come up most often in the middle of the way.
 
-    t = sigmoid(mean + std · gaussian)
-
-    At both ends the answer is easy: near t = 1 it is the noise less the mean picture, near t = 0
-    the noise that can be seen. In the middle it is decided what the picture will show.
+    The logit of t, log(t / (1 - t)), is Gaussian with this mean and this standard deviation.
 
     Args:
-        gaussian: (B,) standard Gaussian numbers.
+        gaussian: (B,) standard Gaussian numbers, to make them of.
         mean: above 0 there is more noise in training, below 0 less.
         std: above 0; how widely the times are spread. 1.7 is close to uniform.
 

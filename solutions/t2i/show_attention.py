@@ -193,7 +193,8 @@ def animation(
     from PIL import Image as PIL
 
     frames = [PIL.open(io.BytesIO(draw(moment).png(80))).convert("RGB") for moment in moments]
-    frames = [frame.quantize(64, dither=PIL.Dither.NONE) for frame in frames]
+    how = {"method": PIL.Quantize.MAXCOVERAGE, "dither": PIL.Dither.NONE}  # keeps rare colours
+    frames = [frame.quantize(256, **how) for frame in frames]
     buffer = io.BytesIO()
     durations = [180] * (len(frames) - 1) + [180 * hold]
     frames[0].save(

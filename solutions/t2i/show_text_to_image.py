@@ -135,22 +135,23 @@ def system(pipe: TextToImage, prompt: str) -> Picture:
         (2.1, 4.6, 3.2, 1.7, BLUE, f"noise\n{latent}\nlesson 1"),
         (8.6, 4.6, 6.8, 2.2, BLUE, "transformer, with and without the prompt\nlesson 9\n"
             "guidance: one direction of two\nlesson 5"),
-        (14.3, 4.6, 3.0, 1.7, BLUE, f"latent picture\n{latent}\nlesson 8"),
+        (14.3, 8.0, 3.0, 1.7, BLUE, f"latent picture\n{latent}\nlesson 8"),
         (2.1, 8.0, 3.2, 1.4, ORANGE, "clocks of the time t\nlesson 2"),
-        (8.6, 8.0, 6.8, 1.4, GREEN, "Euler's step: x ← x + (t_next − t) · direction\n"
+        (8.25, 8.0, 6.1, 1.4, GREEN, "Euler's step: x ← x + (t_next − t) · direction\n"
             "N times, lesson 10"),
-        (14.3, 8.0, 3.0, 1.7, BLUE, f"decoder\n{pipe.size} × {pipe.size} picture\nlesson 8"),
+        (14.3, 4.6, 3.0, 1.7, BLUE, f"decoder\n{pipe.size} × {pipe.size} picture\nlesson 8"),
     ):  # fmt: skip
         box(axes, x, y, text, colour, width, height, 8.5)
     for start, end, colour in (
         ((4.0, 1.1), (5.15, 1.1), BLACK), ((8.45, 1.1), (9.65, 1.1), BLACK),
-        ((3.75, 4.6), (5.15, 4.6), BLACK), ((12.05, 4.6), (12.75, 4.6), BLACK),
-        ((14.3, 5.5), (14.3, 7.1), BLACK), ((3.75, 7.6), (5.4, 5.75), ORANGE),
+        ((3.75, 4.6), (5.15, 4.6), BLACK), ((11.35, 8.0), (12.75, 8.0), BLACK),
+        ((14.3, 7.1), (14.3, 5.5), BLACK), ((3.75, 7.6), (5.4, 5.75), ORANGE),
         ((9.6, 5.75), (9.6, 7.25), GREEN), ((7.6, 7.25), (7.6, 5.75), GREEN),
     ):  # fmt: skip
         arrow(axes, start, end, colour)
     bent_arrow(axes, [(12.6, 2.1), (12.6, 2.75), (8.6, 2.75), (8.6, 3.45)], VERMILLION)
     axes.text(9.75, 6.5, "direction", fontsize=8.5, color=GREEN, va="center")
+    axes.text(12.05, 7.5, "after\nN steps", fontsize=8.5, ha="center", va="center")
     axes.text(7.45, 6.5, "x, a little cleaner", fontsize=8.5, color=GREEN, ha="right", va="center")
     alt = (
         f"The prompt goes through tokenizer and text encoder of lesson 7: {seen['context']}. "
