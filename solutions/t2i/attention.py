@@ -35,7 +35,7 @@ def scaled_dot_product_attention(
     Source: Vaswani et al. 2017, arXiv:1706.03762, equation 1.
     """
     _check_lookup(query, key, value, mask)
-    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])  # (..., N, L)
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)  # (..., N, L)
     if mask is None:
         weights = scores.softmax(dim=-1)
     else:

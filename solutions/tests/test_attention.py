@@ -248,6 +248,16 @@ def test_the_mean_word_counts_words_only():
     assert mean_word(context, mask).tolist() == [[2.0], [0.0]]
 
 
+def test_scores_do_not_overflow_in_half_precision():
+    """64 products of 40 · 40 come to more than float16 holds; divided by √64 first, they fit."""
+    query = torch.full((1, 2, 64), 40.0, dtype=torch.float16)
+    key = query * torch.tensor([1.0, 0.5])[:, None].half()
+    value = torch.randn(1, 2, 3).half()
+    output, weights = scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(output, F.scaled_dot_product_attention(query, key, value))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(1, 2).half())
+
+
 def tensors(*shapes: tuple[int, ...]) -> list[torch.Tensor]:
     return [torch.randn(shape) for shape in shapes]
 
