@@ -489,11 +489,11 @@ Attention compares all pixels with all pixels: 784² at full size, 196² at half
 
 ![The UNet as twelve slabs in the shape of a U, joined by arrows from left to right. Top left, at 28 by 28: a convolution and a ResBlock. Below, at 14 by 14: a Downsample, four ResBlocks with attention and one without. Top right, at 28 by 28 again: an Upsample, two ResBlocks, a convolution. Four dashed bridges, numbered 1 to 4, lead from the four slabs on the way down to the four ResBlocks on the way up: 4 is used first, then 3, 2 and 1.](figures/unet.png)
 
-Follow the arrows: each slab is a layer at work. Under it stand its channels, then height × width; 48→16 means that 48 channels went in and 16 came out.
+Follow the arrows: each slab is a layer at work, or a brick with its attention. Under it stand the channels, then height × width of what comes out; 48→16 means that 48 channels went in and 16 came out.
 
 The way down loses something: at 14 × 14 nobody remembers exactly *where* an edge was. But noise is all about exact places! So the network keeps every intermediate picture on the way down, and hands it over on the way up, when the size is the same again. These numbered bridges are **skip connections**. The deep road says *what* it is; the skips say *where*. (They cross the U; the `skip` inside a brick is another one.)
 
-Handing over means putting the channels side by side (`torch.cat` along dimension 1). Find 48→16: 32 channels of $h$ and 16 of a skip. The brick mixes them.
+Handing over means putting the channels side by side, first $h$, then the skip (`torch.cat` along dimension 1). Find 48→16: 32 channels of $h$ and 16 of a skip. The brick mixes them.
 
 The skips are a **stack**, like plates. What is kept goes on top; what is taken comes from the top: last in, first out.
 
@@ -527,7 +527,7 @@ Two ends are not in the drawing:
 #| minutes: 25
 #| hint: Go through the drawing slab by slab; a brick and its attention are one slab, and what is kept is what came out of both. A Python list is a good stack: `skips.append(h)` puts on top, `skips.pop()` takes from the top. Each stage has `.blocks`, `.attentions` (as many) and `.resize` (a layer, or None).
 #| hint: `zip(stage.blocks, stage.attentions)` gives the pairs. A block wants two things, `block(h, emb)`; attention wants one. `self.mid` is a stage too, without a resize and without skips.
-#| hint: emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype)), plus cond if it is not None. On the way down: h = attention(block(h, emb)), then append. On the way up: h = attention(block(torch.cat([h, skips.pop()], dim=1), emb)). The order in the cat is h first. Ask `if stage.resize is not None` in both directions. At the end: conv_out of F.silu of norm_out of h.
+#| hint: emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype)), plus cond if it is not None. Append what `conv_in` gives. On the way down: h = attention(block(h, emb)), append; after a resize, append again. On the way up: h = attention(block(torch.cat([h, skips.pop()], dim=1), emb)). The order in the cat is h first. Ask `if stage.resize is not None` in both directions. At the end: conv_out of F.silu of norm_out of h.
 
 # %%
 #| check: UNet.forward

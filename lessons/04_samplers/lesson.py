@@ -90,13 +90,13 @@ r"""
 
 Lesson 3 found that noise and clean picture are two sides of one statement: know $x_t$ and the one, and you know the other. There is a third side. It comes from a picture that we'll need all lesson long:
 
-![A quarter circle. The clean picture x_0 lies to the right, the noise at the top, x_t on the arc between them at an angle φ. An arrow touching the circle at x_t points on along the arc, towards the noise: v.](figures/circle.png)
+![A quarter circle. The clean picture x_0 lies to the right, the noise at the top, x_t on the arc between them at an angle φ. An arrow as long as x_t touches the circle there and points on along the arc, towards the noise: v. A paler copy of it begins where x_t begins; the two make a right angle.](figures/circle.png)
 
 Since $\bar\alpha_t$ and $1-\bar\alpha_t$ add up to 1, their roots are the cosine and the sine of some angle $\varphi$. So $x_t$ lies on an arc that begins at the clean picture ($\varphi = 0$) and ends at pure noise ($\varphi = 90°$). (The two are drawn at right angles because they really are, almost: in 784 dimensions a random direction has next to nothing in common with any given picture.) **To sample is to walk along the arc from the top down to the right.**
 
 $$x_t = \underbrace{\sqrt{\bar\alpha_t}}_{\cos\varphi}\,x_0 + \underbrace{\sqrt{1-\bar\alpha_t}}_{\sin\varphi}\;\text{noise}, \qquad v = \sqrt{\bar\alpha_t}\;\text{noise} - \sqrt{1-\bar\alpha_t}\;x_0$$
 
-The new thing, $v$, is the direction of the arc at $x_t$ (the "velocity", Salimans and Ho 2022). It points towards *more* noise, so against our walk. See in the picture: $x_t$ and $v$ are $x_0$ and the noise, both turned by $\varphi$. So whoever knows $x_t$ and $v$ only has to turn them back, by $-\varphi$, and need not divide by anything.
+The new thing, $v$, is the direction of the arc at $x_t$ (the "velocity", Salimans and Ho 2022). It points towards *more* noise, so against our walk. See in the picture, where a paler copy of $v$ begins at the corner: $x_t$ and $v$ are $x_0$ and the noise, both turned by $\varphi$. So whoever knows $x_t$ and $v$ only has to turn them back, by $-\varphi$, and need not divide by anything.
 
 Networks out there predict any of the three. The names are those of *diffusers*: `"epsilon"` is the noise (papers write $\varepsilon$), `"sample"` is $x_0$, `"v_prediction"` is $v$. A sampler must translate.
 
@@ -114,7 +114,7 @@ r"""
 #| difficulty: 2
 #| minutes: 12
 #| hint: Do it in two halves. First get *both* `x_0` and `noise`, whatever `source` is. Then hand out what `target` asks for.
-#| hint: `alpha_bar_t = gather(alphas_cumprod, t, like=x_t)`; its root and the root of `1 - alpha_bar_t` are all the numbers you need. From "epsilon": solve the first equation for `x_0`, as in lesson 3. From "sample": solve it for the noise. From "v_prediction": turning back changes the sign of the sine; so x_0 is cosine times x_t minus sine times v. The noise goes the same way.
+#| hint: `alpha_bar_t = gather(alphas_cumprod, t, like=x_t)`; its root and the root of `1 - alpha_bar_t` are all the numbers you need. From "epsilon": solve the first equation for `x_0`, as in lesson 3. From "sample": solve it for the noise. From "v_prediction": you have two equations, for x_t and for v, with two unknowns. Multiply one by the cosine and the other by the sine, so that in their sum or difference one unknown drops out.
 #| hint: With `c` and `s` for the two roots (cosine and sine): "epsilon" gives `x_0` as `(x_t - s * prediction) / c`; "sample" gives the noise as `(x_t - c * prediction) / s`; "v_prediction" gives `c * x_t - s * prediction` and `s * x_t + c * prediction`. At the end return the noise, the clean picture, or `c * noise - s * x_0`.
 
 # %%
@@ -153,7 +153,7 @@ A small error in the *noise* becomes a huge one in the clean picture at the nois
 
 ## 3. Which steps?
 
-We want to visit $N$ of $T$ steps. The list is called `timesteps`, runs from noisy to clean, and has one hidden final entry: from the lowest step we always jump to the clean end, which we call step $-1$. "Evenly spaced" sounds clear, but there are three ways to do it, and they differ **at the ends**, which is just where it hurts.
+We want to visit $N$ of $T$ steps. The list is called `timesteps` and runs from noisy to clean, for example 999, 749, 499, 249. From its last step we always jump to the clean end, which we call step $-1$ and leave out of the list. "Evenly spaced" sounds clear, but there are three ways to do it, and they differ **at the ends**, which is just where it hurts.
 
 | spacing | how it goes, smallest step first | 4 of 1,000 |
 |---|---|---|
@@ -161,7 +161,7 @@ We want to visit $N$ of $T$ steps. The list is called `timesteps`, runs from noi
 | trailing | from $T$ downwards, in strides of $T/N$; round, and take 1 off, because we count from 0 | 249, 499, 749, 999 |
 | linspace | $N$ numbers from 0 to $T-1$, both included, all equally far apart; round | 0, 333, 666, 999 |
 
-($\lfloor\cdot\rfloor$ means rounded down.) Your function returns them in falling order, as the sampler walks. With $N = 1$, linspace cannot include both ends; there it gives the step 0.
+($\lfloor\cdot\rfloor$ means rounded down. What lies half way between two steps may go to either.) Your function returns them in falling order, as the sampler walks. With $N = 1$, linspace cannot include both ends; there it gives the step 0.
 
 **Predict before you run.** Take $T = 1000$ and $N = 5$, and write down the three lists (499.5 rounds to 500). In which one is the network told "there is still some picture in here" about pure noise? In which one does it never get to see an almost clean picture?
 """

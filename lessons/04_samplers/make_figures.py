@@ -90,12 +90,16 @@ def at(degrees: float, length: float = 1.0) -> tuple[float, float]:
 
 
 def circle() -> show.Picture:
-    """x_t on the arc, its two parts, and v."""
-    figure, (axes,) = show.panels(1, 1, 5.6, 3.7)
+    """x_t on the arc, its two parts, and v: at the tip of x_t, and paler at the origin."""
+    figure, (axes,) = show.panels(1, 1, 6.4, 4.0)
     draw_arc(axes)
     x, y = at(55)
     arrow(axes, (0, 0), (x, y), show.BLACK)
-    arrow(axes, (x, y), (x - 0.5 * y, y + 0.5 * x), show.VERMILLION)
+    arrow(axes, (x, y), (x - y, y + x), show.VERMILLION)
+    arrow(axes, (0, 0), (-y, x), "#F0B79A")
+    corner = torch.tensor([(0.09, 0.0), (0.09, 0.09), (0.0, 0.09)])
+    turned = corner[:, :1] * torch.tensor([x, y]) + corner[:, 1:] * torch.tensor([-y, x])
+    axes.plot(*turned.T, color=show.GREY, lw=1)
     axes.plot([x, x, 0], [0, y, y], color=show.GREY, lw=1, ls="--")
     small = torch.linspace(0, math.radians(55), 30)
     axes.plot(0.22 * small.cos(), 0.22 * small.sin(), color=show.BLACK, lw=1)
@@ -103,12 +107,12 @@ def circle() -> show.Picture:
     axes.text(1.03, 0, "$x_0$, clean picture", color=show.BLUE, va="center", fontsize=11)
     axes.text(0, 1.06, "noise", color="#9A6A00", ha="center", fontsize=11)
     axes.text(x + 0.05, y + 0.02, "$x_t$", fontsize=14)
-    axes.text(x - 0.5 * y - 0.03, y + 0.5 * x + 0.02, "$v$", color=show.VERMILLION, fontsize=14)
+    axes.text(x - y + 0.06, y + x - 0.01, "$v$", color=show.VERMILLION, fontsize=14)
     axes.text(x, -0.09, r"$\cos\varphi=\sqrt{\bar\alpha_t}$", ha="center", fontsize=12)
     axes.text(
         -0.03, y, r"$\sin\varphi=\sqrt{1-\bar\alpha_t}$", ha="right", va="center", fontsize=12
     )
-    axes.set_xlim(-0.62, 1.5)
+    axes.set(xlim=(-0.95, 1.5), ylim=(-0.2, 1.5))
     return show.Picture(figure, "")
 
 

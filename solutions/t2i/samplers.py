@@ -24,8 +24,8 @@ def convert_prediction(
 ) -> Tensor:
     """Say what a network predicted in another way: as noise, as clean picture, or as v.
 
-    x_t = √ᾱ_t · x_0 + √(1 - ᾱ_t) · noise and v = √ᾱ_t · noise - √(1 - ᾱ_t) · x_0, so
-    x_0 = √ᾱ_t · x_t - √(1 - ᾱ_t) · v and noise = √(1 - ᾱ_t) · x_t + √ᾱ_t · v
+    x_t = √ᾱ_t · x_0 + √(1 - ᾱ_t) · noise and v = √ᾱ_t · noise - √(1 - ᾱ_t) · x_0, from which x_0
+    and the noise follow without a division.
 
     Args:
         prediction: (B, ...) what the network said, of type `source`.
