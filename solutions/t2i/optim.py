@@ -54,9 +54,11 @@ def set_learning_rates(optimizers: Iterable[torch.optim.Optimizer], share: float
 
 
 def inner_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The weights of linear layers and convolutions, but for the first and last of a network.
+    """The weights of linear layers and convolutions, but for a UNet's conv_in and conv_out.
 
     Muon is for layers between layers; tables of vectors and the two ends fare better with AdamW.
+    A transformer's ends (patch_in, context_in, patch_out) are among them all the same: the
+    committed weights were trained so.
     """
     return [
         module.weight
