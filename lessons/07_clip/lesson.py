@@ -34,6 +34,7 @@ from t2i.bpe import check_text, check_training
 from t2i.clip import MAX_SCALE  # 100
 from t2i.clip_layers import check_features, check_images, check_tokens
 from t2i.lesson import pick, tier
+from t2i.precision import full_precision
 
 # %% [markdown]
 r"""

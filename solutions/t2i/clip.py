@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.clip_layers import EncoderLayer, check_features, check_images, check_tokens
+from t2i.precision import full_precision
 
 MAX_SCALE = 100.0  # the largest number that similarities are multiplied by
 
@@ -168,9 +169,8 @@ class CLIP(nn.Module):
 
     def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
         """The contrastive loss of B pictures and their B texts."""
-        return contrastive_loss(
-            self.encode_images(images), self.encode_texts(tokens), self.logit_scale
-        )
+        loss = full_precision(contrastive_loss)  # logits go up to 100
+        return loss(self.encode_images(images), self.encode_texts(tokens), self.logit_scale)
 
 
 def contrastive_loss(image_features: Tensor, text_features: Tensor, logit_scale: Tensor) -> Tensor:

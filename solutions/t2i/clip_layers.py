@@ -36,6 +36,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, num_heads: int):
         super().__init__()
+        if width % num_heads:
+            raise ValueError(f"num_heads {num_heads} must divide width {width}")
         self.num_heads = num_heads
         self.to_q = nn.Linear(width, width)
         self.to_k = nn.Linear(width, width)

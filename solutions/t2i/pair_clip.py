@@ -16,6 +16,7 @@ from torch import Tensor
 from t2i.bpe import Tokenizer
 from t2i.clip import CLIP, contrastive_loss
 from t2i.clip_recipes import ClipBatches, ClipRecipe, captions_of
+from t2i.precision import full_precision
 from t2i.scene_specs import draw_specs
 from t2i.scenes import paint
 from t2i.wrong_captions import (
@@ -123,5 +124,6 @@ class PairClipRecipe(ClipRecipe):
         texts, wrong = model.encode_texts(torch.cat([tokens, wrong_tokens])).split(
             [len(tokens), len(wrong_tokens)]
         )
-        found = contrastive_loss(pictures, texts, scale)
-        return found + wrong_caption_loss(pictures[rows], texts[rows], wrong, scale)
+        found = full_precision(contrastive_loss)(pictures, texts, scale)
+        preferred = full_precision(wrong_caption_loss)
+        return found + preferred(pictures[rows], texts[rows], wrong, scale)

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,19 @@ def fastest_precision(device: torch.device) -> Iterator[None]:
             if device.type == "cpu":
                 stack.enter_context(MultipliedOut())
         yield
+
+
+def full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same function of tensors, in float32 even where autocast would take bfloat16.
+
+    For large numbers whose differences count: from 64 to 128 bfloat16 knows halves only.
+    """
+
+    def wide(*tensors: Tensor) -> Tensor:
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            return function(*(x.to(torch.promote_types(x.dtype, torch.float32)) for x in tensors))
+
+    return wide
 
 
 def multiplied_out(
