@@ -19,7 +19,7 @@ from torch import Tensor
 from t2i.batches import Batches
 from t2i.captions import PADDING, VOCABULARY, encode
 from t2i.guidance import sample_guided
-from t2i.latents import LatentSpace
+from t2i.latents import LatentSpace, seeded_latents
 from t2i.samplers import spaced_timesteps
 from t2i.scene_recipes import LENGTH, ByTokens, scene_loss
 from t2i.scenes import scenes
@@ -73,10 +73,7 @@ def encoded_scenes(space: LatentSpace, count: int, size: int) -> tuple[Tensor, T
         part = range(first, min(count, first + PART))
         images, captions = scenes(part, "train", "one", size=size)
         tokens.append(encode(captions, LENGTH)[0])
-        posterior = space.vae.encode(images.to(device))
-        generator = torch.Generator().manual_seed(first)
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
-        latents.append((space.scaling_factor * posterior.sample(noise)).cpu().contiguous())
+        latents.append(seeded_latents(space, images.to(device), seed=first).cpu().contiguous())
     return torch.cat(latents), torch.cat(tokens)
 
 

@@ -220,6 +220,13 @@ class LatentSpace(nn.Module):
         return self.vae.decode(z_0 / self.scaling_factor)
 
 
+def seeded_latents(space: LatentSpace, x_0: Tensor, seed: int) -> Tensor:
+    """Pictures (B, C, H, W) in, a draw of their scaled latents out, the same on every device."""
+    posterior = space.vae.encode(x_0)
+    noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(seed))
+    return space.scaling_factor * posterior.sample(noise.to(x_0.device))
+
+
 def _same_shape(first: Tensor, **others: Tensor) -> None:
     for name, tensor in others.items():
         if tensor.shape != first.shape:

@@ -4,6 +4,7 @@ Samplers can be judged in it without training: whatever error there is, the samp
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.schedules import gather
@@ -14,6 +15,9 @@ class Mixture:
 
         clouds = Mixture(torch.tensor([[-1.0, 0.5], [1.0, 0.5]]), 0.2, alphas_cumprod)
         noise_pred = clouds(x_t, t)
+        noise_pred = clouds(x_t, t, label)  # the same if one knows from which cloud x_t comes
+
+    A label is a cloud's number; K, one past the K clouds (`null`), says nothing.
 
     Args:
         centres: (K, D), all equally likely.
@@ -23,13 +27,17 @@ class Mixture:
 
     def __init__(self, centres: Tensor, std: float, alphas_cumprod: Tensor):
         self.centres, self.std, self.alphas_cumprod = centres, std, alphas_cumprod
+        self.null = len(centres)
 
-    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """(B, D) noisy points and (B,) steps -> (B, D), the mean of the noise given x_t."""
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """(B, D) noisy points, (B,) steps and labels -> (B, D), the noise to expect in x_t."""
         a = gather(self.alphas_cumprod, t, like=x_t)  # (B, 1)
         width = a * self.std**2 + 1 - a  # variance of one cloud at step t
         gaps = x_t[:, None] - a.sqrt()[..., None] * self.centres.to(x_t)  # (B, K, D)
         share = torch.softmax(-gaps.square().sum(-1) / (2 * width), dim=1)  # (B, K)
+        if label is not None:
+            told = F.one_hot(label, self.null + 1)[:, :-1].to(share)
+            share = torch.where(label[:, None] == self.null, share, told)
         return (1 - a).sqrt() / width * (share[..., None] * gaps).sum(1)
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -37,6 +45,12 @@ class Mixture:
         which = torch.randint(len(self.centres), (n,), generator=generator)
         noise = torch.randn(n, self.centres.shape[1], generator=generator)
         return self.centres[which] + self.std * noise
+
+    def points(self, label: int, count: int, seed: int = 0) -> Tensor:
+        """(count, D) points of one cloud."""
+        generator = torch.Generator().manual_seed(seed + label)
+        noise = torch.randn(count, self.centres.shape[1], generator=generator)
+        return self.centres[label] + self.std * noise
 
 
 class FlowMixture:

@@ -18,7 +18,7 @@ from t2i.clip import TextTransformer
 from t2i.distributed import ALONE, Team
 from t2i.flow_training import prompt_flow_loss
 from t2i.folders import FilesError, read_json, write_json
-from t2i.latents import LatentSpace
+from t2i.latents import LatentSpace, seeded_latents
 from t2i.shard_files import CONTEXT, INDEX, LATENT, POOLED, shard_name, write_index, write_shard
 from t2i.text_to_image import Prompt, TextDiT, encode_prompt
 from t2i.text_to_image_recipes import PART, TextToImageRecipe
@@ -99,10 +99,7 @@ def encoded_samples(
     for first in range(rows.start, rows.stop, PART):
         part = range(first, min(rows.stop, first + PART))
         images, captions = plan.rows(part)
-        posterior = space.vae.encode(images.to(device))
-        generator = torch.Generator().manual_seed(stream_seed(0, first))
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
-        latents = _half(space.scaling_factor * posterior.sample(noise))
+        latents = _half(seeded_latents(space, images.to(device), stream_seed(0, first)))
         context, mask, pooled = encode_prompt(plan.clip.tokenizer, text, captions)
         context, pooled, words = _half(context), _half(pooled), mask.sum(dim=1).tolist()
         for row, caption in enumerate(captions):

@@ -5,49 +5,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from IPython.display import Markdown
 from torch import Tensor
 
-from t2i.schedules import alphas_cumprod, cosine_betas, gather
+from t2i.mixture import Mixture
+from t2i.schedules import alphas_cumprod, cosine_betas
 from t2i.show import BLACK, BLUE, COLOURS, GREY, ORANGE, SKY, VERMILLION, Picture, panels
 
 RESULTS = Path(__file__).resolve().parents[2] / "data" / "guidance_cpu.json"
 MARKS = ("o", "s", "^")  # of the three classes, for readers who see no colours
 Guide = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-
-
-class Mixture:
-    """Points of some classes, each a round cloud; their best noise prediction is known exactly.
-
-    Called like a trained model, mixture(x_t, t, label). The label K, one past the K classes, asks
-    for none of them.
-
-    Args:
-        centres: (K, D) of the clouds, all equally likely.
-        std: of each cloud.
-        alphas_cumprod: (T,).
-    """
-
-    def __init__(self, centres: Tensor, std: float, alphas_cumprod: Tensor):
-        self.centres, self.std, self.alphas_cumprod = centres, std, alphas_cumprod
-        self.null = len(centres)
-
-    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        """(B, D), (B,) and (B,) -> (B, D): the noise in x_t to expect, given the class."""
-        alpha_bar_t = gather(self.alphas_cumprod, t, like=x_t)
-        width = alpha_bar_t * self.std**2 + 1 - alpha_bar_t  # variance of a noisy cloud
-        gaps = x_t[:, None] - alpha_bar_t.sqrt()[:, None] * self.centres  # (B, K, D)
-        likely = (-gaps.square().sum(dim=2) / (2 * width)).softmax(dim=1)  # (B, K)
-        asked = F.one_hot(label.clamp(max=self.null - 1), self.null).to(likely)
-        share = torch.where(label[:, None] == self.null, likely, asked)
-        return (1 - alpha_bar_t).sqrt() * (share[..., None] * gaps).sum(dim=1) / width
-
-    def points(self, label: int, count: int, seed: int = 0) -> Tensor:
-        """(count, D) clean points of a class."""
-        generator = torch.Generator().manual_seed(seed + label)
-        noise = torch.randn(count, self.centres.shape[1], generator=generator)
-        return self.centres[label] + self.std * noise
 
 
 def flat_world() -> Mixture:

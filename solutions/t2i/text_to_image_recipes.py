@@ -23,7 +23,7 @@ from t2i.clip_recipes import ClipRecipe
 from t2i.distributed import ALONE, Team
 from t2i.flow import rectified_flow_loss
 from t2i.flow_training import flow_draws
-from t2i.latents import LatentSpace
+from t2i.latents import LatentSpace, seeded_latents
 from t2i.pair_clip import PairClipRecipe
 from t2i.recipes import DATA
 from t2i.scenes import SceneBatches, scenes
@@ -153,10 +153,7 @@ def encode_scenes(
     device, latents, tokens = space.scaling_factor.device, [], []
     for part in progress(range(-(-count // batches.batch_size))):
         images, told = next(batches)
-        posterior = space.vae.encode(images.to(device))
-        generator = torch.Generator().manual_seed(part)
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
-        latents.append((space.scaling_factor * posterior.sample(noise)).half().cpu())
+        latents.append(seeded_latents(space, images.to(device), seed=part).half().cpu())
         tokens.append(told)
     return torch.cat(latents)[:count], torch.cat(tokens)[:count]
 

@@ -28,9 +28,9 @@ from t2i.guidance import (
     rescale_guidance,
     sample_guided,
 )
+from t2i.mixture import Mixture
 from t2i.samplers import convert_prediction, spaced_timesteps
 from t2i.schedules import alphas_cumprod, cosine_betas, gather
-from t2i.show_guidance import Mixture
 
 AC = alphas_cumprod(cosine_betas(100)).double()
 REAL_MNIST = data_source().startswith("MNIST, 60,000")

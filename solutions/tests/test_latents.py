@@ -14,6 +14,7 @@ from t2i.latents import (
     kl_divergence,
     latent_scaling_factor,
     reparameterize,
+    seeded_latents,
     vae_loss,
 )
 from t2i.vae import AutoencoderKL
@@ -135,3 +136,9 @@ def test_bad_input_is_named():
         latent_scaling_factor(torch.tensor([1.0, math.nan]))
     with pytest.raises(ValueError, match="above 0"):
         LatentSpace(torch.nn.Identity(), 0.0)
+
+
+def test_a_seeded_draw_is_the_scaled_draw_with_that_noise():
+    space, x_0 = LatentSpace(BlockMeans(4, logvar=-1.0), 0.3), torch.rand(2, 3, 8, 12)
+    noise = torch.randn(2, 3, 2, 3, generator=torch.Generator().manual_seed(5))
+    torch.testing.assert_close(seeded_latents(space, x_0, seed=5), space.encode(x_0, noise))
