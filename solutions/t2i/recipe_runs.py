@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,8 @@ from t2i.recipes import (
     DATA,
     RECIPES,
     FoldedUNet,
+    digit_loss,
     load_ddpm,
-    middle_steps,
-    noise_loss,
     recipe,
 )
 from t2i.training import train
@@ -44,8 +42,7 @@ def train_recipe(tier: str, out: Path, device: torch.device) -> dict:
     """Train a tier's recipe on MNIST, write weights (fp16) and how the training went (JSON)."""
     plan = recipe(tier)
     batches = Batches(mnist("train")[0], batch_size=plan.batch_size)
-    loss = partial(noise_loss, draw_steps=middle_steps)
-    return train_weights(plan, batches, loss, out, device, tier=tier)
+    return train_weights(plan, batches, digit_loss, out, device, tier=tier)
 
 
 def train_weights(

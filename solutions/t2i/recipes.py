@@ -3,7 +3,7 @@
     plan = recipe("cpu")                              # "smoke", "cpu" or "gpu"
     model = plan.build()                              # model(x_t, t) -> noise_pred, 28×28 pixels
     batches = Batches(images, batch_size=plan.batch_size)
-    for state in train(model, noise_loss, batches, plan.training, checkpoint="ddpm.safetensors"):
+    for state in train(model, digit_loss, batches, plan.training, checkpoint="ddpm.safetensors"):
         ...
     denoiser, info = load_ddpm()                      # or start from the committed weights
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from t2i.checkpoint import load_into, load_tensors
 from t2i.diffusion import ddpm_loss
+from t2i.practice import heard_by_noise, middle_steps, random_steps
 from t2i.schedules import alphas_cumprod, cosine_betas, gather
 from t2i.training import TrainConfig
 from t2i.unet import UNet
@@ -122,55 +123,30 @@ class FoldedUNet(nn.Module):
         return (1 - alpha_bar_t).sqrt() * x_t + alpha_bar_t.sqrt() * correction
 
 
-def random_steps(like: Tensor, num_train_timesteps: int) -> Tensor:
-    """A step to train on for each picture, the noisy ones more often than the almost clean ones.
-
-    t = ⌊T · √u⌋ with u uniform in [0, 1): twice as noisy is drawn twice as often. The shape of a
-    digit is decided where there is much noise; at the first steps only specks are left to find.
-
-    Args:
-        like: (B, ...) the pictures.
-        num_train_timesteps: T.
-
-    Returns:
-        t: (B,) int64 in [0, T).
-    """
-    u = torch.rand(len(like), device=like.device)
-    return (num_train_timesteps * u.sqrt()).long().clamp(max=num_train_timesteps - 1)
-
-
-def middle_steps(like: Tensor, num_train_timesteps: int) -> Tensor:
-    """A step to train on for each picture: those with much noise most often, both ends seldom.
-
-    t = ⌊T · sigmoid(1 + n)⌋ with n from N(0, 1): half of the steps lie between 0.58 T and 0.84 T.
-    There the shape of a digit is decided; below hardly any noise is left to find, above hardly
-    any picture.
-
-    Args, Returns: as random_steps.
-
-    Source: Esser et al. 2024, arXiv:2403.03206, section 3.1 (the logit-normal times that lesson
-        10 writes for its own clock from 0 to 1).
-    """
-    n = torch.randn(len(like), device=like.device)
-    return (num_train_timesteps * torch.sigmoid(1 + n)).long().clamp(max=num_train_timesteps - 1)
-
-
-def noise_loss(
-    model: "FoldedUNet",
-    x_0: Tensor,
-    draw_steps: Callable[[Tensor, int], Tensor] = random_steps,
-) -> Tensor:
-    """What train minimises: ddpm_loss at a random step for each picture.
+def noise_loss(model: "FoldedUNet", x_0: Tensor) -> Tensor:
+    """ddpm_loss at a random step for each picture; what the later lessons train with.
 
     Args:
         model: knows its schedule as model.alphas_cumprod, and its margin, if it has one.
         x_0: (B, C, H, W) clean pictures.
-        draw_steps: which steps; lesson 3 takes middle_steps.
     """
     predict = model
     if getattr(model, "margin", 0):  # nothing can be learned there
         x_0, predict = model.middle(x_0), model.inside
-    t = draw_steps(x_0, len(model.alphas_cumprod))
+    t = random_steps(x_0, len(model.alphas_cumprod))
+    return ddpm_loss(predict, x_0, t, torch.randn_like(x_0), model.alphas_cumprod)
+
+
+def digit_loss(model: "FoldedUNet", x_0: Tensor) -> Tensor:
+    """What lesson 3 trains with: ddpm_loss at middle_steps, heard by the noise.
+
+    Args:
+        model: with a margin.
+        x_0: (B, 1, 28, 28) digits.
+    """
+    x_0 = model.middle(x_0)
+    t = middle_steps(x_0, len(model.alphas_cumprod))
+    predict = heard_by_noise(model.inside, model.alphas_cumprod)
     return ddpm_loss(predict, x_0, t, torch.randn_like(x_0), model.alphas_cumprod)
 
 
@@ -203,7 +179,12 @@ RECIPES = {
         fold=2,
         batch_size=128,
         training=TrainConfig(
-            steps=2600, learning_rate=4e-3, muon_rate=0.028, decay="linear", save_every=250
+            steps=2600,
+            learning_rate=4e-3,
+            muon_rate=0.028,
+            decay="linear",
+            ema_horizon=0.15,
+            save_every=250,
         ),
         margin=MARGIN,
     ),

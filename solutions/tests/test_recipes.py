@@ -15,17 +15,17 @@ from torch import nn
 from t2i import recipe_runs, sd_bench
 from t2i.checkpoint import CheckpointError, save_weights
 from t2i.data import data_source
-from t2i.diffusion import predict_x_0
+from t2i.diffusion import ddpm_loss, predict_x_0
+from t2i.practice import heard_by_noise, middle_steps, random_steps
 from t2i.recipe_runs import evaluate, how_trained, time_training, train_recipe
 from t2i.recipes import (
     DATA,
     RECIPES,
     WEIGHTS,
     FoldedUNet,
+    digit_loss,
     load_ddpm,
-    middle_steps,
     noise_loss,
-    random_steps,
     recipe,
 )
 from t2i.schedules import add_noise, gather
@@ -42,7 +42,7 @@ SMALL = {
 @pytest.mark.parametrize("tier", list(RECIPES))
 def test_every_recipe_builds_and_its_loss_has_gradients(tier):
     model = recipe(tier).build()
-    loss = noise_loss(model, torch.randn(3, 1, 28, 28))
+    loss = (digit_loss if model.margin else noise_loss)(model, torch.randn(3, 1, 28, 28))
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
@@ -108,15 +108,29 @@ def test_random_steps_are_noisy_more_often():
     assert abs(early - 0.25) < 0.02 and abs(late - 0.75) < 0.02
 
 
-def test_middle_steps_are_logit_normal():
+def test_middle_steps_are_logit_normal_but_for_every_tenth():
     torch.manual_seed(0)
     t = middle_steps(torch.zeros(40_000, 1, 1, 1), 1000)
     assert t.dtype == torch.int64 and t.shape == (40_000,) and t.min() >= 0 and t.max() < 1000
-    bell = torch.distributions.Normal(1.0, 1.0)
-    for step in (50, 200, 500, 731, 900, 990):
+    bell = torch.distributions.Normal(1.0, 0.7)
+    for step in (50, 200, 449, 600, 731, 900, 990):
         u = torch.tensor(step / 1000)
-        below = bell.cdf(torch.logit(u))
+        below = 0.9 * bell.cdf(torch.logit(u)) + 0.1 * (u / 0.45).clamp(max=1)
         assert abs((t < step).float().mean() - below) < 0.01  # 4 standard deviations
+
+
+def test_a_prediction_is_corrected_by_the_share_of_noise_and_keeps_its_value():
+    torch.manual_seed(0)
+    alphas_cumprod = torch.tensor([1.0, 0.9, 0.4, 0.0])
+    x_0, noise, t = torch.randn(4, 1, 3, 3), torch.randn(4, 1, 3, 3), torch.arange(4)
+    said = torch.randn(4, 1, 3, 3, requires_grad=True)
+    loss = ddpm_loss(
+        heard_by_noise(lambda x_t, t: said, alphas_cumprod), x_0, t, noise, alphas_cumprod
+    )
+    torch.testing.assert_close(loss, F.mse_loss(said, noise))
+    (gradient,) = torch.autograd.grad(loss, said)
+    share = torch.tensor([0.0, 0.1, 0.6, 1.0]).view(4, 1, 1, 1)
+    torch.testing.assert_close(gradient, share * 2 * (said - noise).detach() / said.numel())
 
 
 @pytest.mark.skipif(
