@@ -32,6 +32,7 @@ from t2i.bpe import Tokenizer
 from t2i.clip import TextTransformer
 from t2i.clip_layers import words_mask
 from t2i.flow import check_times, euler_times
+from t2i.guidance import guided_prediction
 from t2i.latents import LatentSpace
 from t2i.lesson import pick, tier
 from t2i.text_to_image import TextDiT, repeat_prompts, to_pil
@@ -500,7 +501,7 @@ assert not torch.allclose(first[0], first[1]), "the prompt should matter"
 
 # %% [markdown]
 r"""
-The transformer 25 times, on 8 rows each; the decoder once; the text encoder twice, with the prompts and without. So a slow decoder or a large text encoder hardly matters when one draws.
+The transformer 25 times, on 8 rows each; the decoder once; the text encoder twice, with the prompts and without (or once, with all of them). So a slow decoder or a large text encoder hardly matters when one draws.
 
 ## 7. Train it
 

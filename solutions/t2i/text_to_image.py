@@ -21,6 +21,7 @@ from t2i.bpe import Tokenizer
 from t2i.clip import TextTransformer
 from t2i.clip_layers import words_mask
 from t2i.flow import euler_times, sample_euler
+from t2i.guidance import guided_prediction
 from t2i.joint import JointDiT
 from t2i.latents import LatentSpace
 
@@ -174,16 +175,14 @@ class TextToImage:
             ValueError: no prompt, one that is no text, or a number out of range.
         """
         prompts = repeat_prompts(prompt, num_images)
-        wanted = encode_prompt(self.tokenizer, self.text, prompts)
-        nothing = encode_prompt(self.tokenizer, self.text, [""] * len(prompts))
-        both = Prompt(*(torch.cat(pair) for pair in zip(nothing, wanted, strict=True)))
+        read = encode_prompt(self.tokenizer, self.text, [*prompts, ""])
+        wanted, nothing = torch.arange(len(prompts), device=self.device), len(prompts)  # rows of it
+
+        def told(z_t: Tensor, t: Tensor, rows: Tensor) -> Tensor:
+            return self.transformer(z_t, t, *(part[rows] for part in read))
 
         def direction(z_t: Tensor, t: Tensor) -> Tensor:
-            if guidance_scale == 1:
-                return self.transformer(z_t, t, *wanted)
-            answers = self.transformer(torch.cat([z_t, z_t]), torch.cat([t, t]), *both)
-            uncond, cond = answers.chunk(2)
-            return uncond + guidance_scale * (cond - uncond)
+            return guided_prediction(told, z_t, t, wanted, nothing, guidance_scale)
 
         noise = self.noise(len(prompts), seed)
         z_0 = sample_euler(direction, noise, euler_times(num_inference_steps, self.shift), on_step)

@@ -2,6 +2,7 @@
 
 import copy as copies
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -153,6 +154,15 @@ def test_the_seed_decides_and_the_number_of_pictures_does_not(pipe):
     assert noise.mean().abs() < 0.02 and (noise.std() - 1).abs() < 0.02
 
 
+def test_the_empty_prompt_is_read_once_and_not_for_each_picture(pipe, monkeypatch):
+    rows, read = [], pipe.tokenizer
+    monkeypatch.setattr(
+        pipe, "tokenizer", lambda texts, *more: rows.extend(texts) or read(texts, *more)
+    )
+    pipe(PROMPTS[:2], 1, num_images=3)
+    assert rows.count("") == 1 and len(rows) == 7
+
+
 def test_every_step_is_reported(pipe):
     seen = []
     pipe(PROMPTS[:3], 3, on_step=lambda t, z, direction: seen.append((t, z.shape, direction.shape)))
@@ -171,6 +181,8 @@ def test_every_step_is_reported(pipe):
         ({"num_images": 1.5}, "num_images must be a whole number"),
         ({"num_inference_steps": 0}, "num_inference_steps must be a whole number, 1 or more"),
         ({"num_inference_steps": 2.5}, "num_inference_steps"),
+        ({"guidance_scale": math.nan}, "guidance_scale must be a finite number"),
+        ({"guidance_scale": math.inf}, "guidance_scale must be a finite number"),
     ],
 )
 def test_bad_input_is_named(pipe, given, words):
