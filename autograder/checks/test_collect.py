@@ -14,7 +14,7 @@ import pytest
 from autograder.cells import MAX_NOTEBOOK_BYTES
 from autograder.course import unpack
 from autograder.course.archive import counting_rows
-from autograder.course.collect import CollectError, collect
+from autograder.course.collect import CollectError, collect, use
 from autograder.course.who import Roster, RosterError, is_lesson, origin, student_id
 from autograder.lesson import get_lesson
 
@@ -240,6 +240,64 @@ def test_collecting_again_keeps_what_is_newer_and_every_original(gather, tmp_pat
     with (tmp_path / "course" / "downloaded" / SLUG / "collected.csv").open() as stream:
         assert [row["counts"] for row in csv.DictReader(stream)] == ["no", "yes", "no"]
     assert counting_rows(tmp_path / "course", LESSON)["ann"]["time"] == "2026-11-30 12:00:00 UTC"
+
+
+def table(tmp_path):
+    with (tmp_path / "course" / "downloaded" / SLUG / "collected.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize(
+    "worse, why",
+    [
+        (notebook("def unet(x): ..."), "it holds no exercise of lesson 1"),
+        (notebook("snr_of = 2  # snr"), "it holds no exercise of lesson 1"),
+        (b"", "the file is empty"),
+        (notebook()[:-9], "the file is not a notebook"),
+    ],
+)
+def test_a_later_file_without_an_answer_replaces_none_that_has_some(gather, tmp_path, worse, why):
+    later, latest = (2026, 12, 1, 12, 0, 0), (2026, 12, 2, 12, 0, 0)
+    target = gather({"ann.ipynb": notebook()}).copies["ann"]
+    found = gather({"ann.ipynb": (worse, later)})
+    assert not found.copies and target.read_bytes() == notebook()
+    (file,) = found.left_over
+    assert file.refused and why in file.note and found.number(file) == 2
+    assert [row["counts"] for row in table(tmp_path)] == ["yes", "no"]
+    assert why in table(tmp_path)[1]["note"]
+    use(tmp_path / "course", LESSON, 2)  # it counts all the same, and stays
+    assert target.read_bytes() == worse
+    assert target.with_name("timestamp.txt").read_text().startswith("2026-12-01 12:00:00")
+    assert gather({"ann.ipynb": (notebook(), latest)}).files[0].refused
+    assert [row["counts"] for row in table(tmp_path)] == ["no", "yes", "no"]
+
+
+def test_the_only_file_is_taken_with_a_note_and_gives_way_to_an_older_answer(gather):
+    later = (2026, 12, 1, 12, 0, 0)
+    found = gather({"ann.ipynb": (b"", later), "bob.ipynb": notebook("x = 1")})
+    assert sorted(found.copies) == ["ann", "bob"]
+    notes = [file.note for file in found.files if file.counts]
+    assert notes == ["the file is empty", "it holds no exercise of lesson 1"]
+    assert gather({"ann.ipynb": notebook()}).copies["ann"].read_bytes() == notebook()
+
+
+def test_a_file_of_a_folder_or_of_a_zip_in_it_can_be_used_again(tmp_path):
+    folder, course = tmp_path / "folder", tmp_path / "course"
+    (folder / "ann").mkdir(parents=True)
+    (folder / "ann" / "x.ipynb").write_bytes(notebook("def snr(x): 1"))
+    os.utime(folder / "ann" / "x.ipynb", (0, 0))
+    (folder / "bob.zip").write_bytes(zipped({"work/x.ipynb": notebook("def snr(x): 2")}))
+    first = collect(course, LESSON, folder, zone=datetime.UTC).copies
+    (folder / "ann" / "x.ipynb").write_bytes(notebook("def snr(x): 3"))
+    new = zipped({"work/x.ipynb": notebook("def snr(x): 4")}, (2026, 12, 1, 12, 0, 0))
+    (folder / "bob.zip").write_bytes(new)
+    collect(course, LESSON, folder, zone=datetime.UTC)
+    assert [use(course, LESSON, number)["student"] for number in (1, 2)] == ["ann", "bob"]
+    assert first["ann"].read_bytes() == notebook("def snr(x): 1")
+    assert first["ann"].with_name("timestamp.txt").read_text().startswith("1970-01-01 00:00:00")
+    assert first["bob"].read_bytes() == notebook("def snr(x): 2")
+    with pytest.raises(CollectError, match="has no file 9"):
+        use(course, LESSON, 9)
 
 
 def test_a_second_collection_misses_only_those_who_never_handed_in(gather, roster):

@@ -202,6 +202,39 @@ def test_a_changed_test_changes_the_points_when_graded_again(tmp_path):
     assert "50" in again and "60" not in again
 
 
+def said(*arguments):
+    done = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def handed_in(folder, text, when, name="dora.ipynb"):
+    folder.mkdir()
+    (folder / name).write_text(text)
+    os.utime(folder / name, (when.timestamp(), when.timestamp()))
+    return folder
+
+
+def test_a_notebook_of_another_lesson_is_not_taken_and_says_how_it_counts(tmp_path):
+    other = get_lesson(4).notebook.read_text(encoding="utf-8")
+    with cycle.isolated(tmp_path):
+        home = make_course(tmp_path / "course", [1], trust_submissions=True).folder
+        said("release", home, 1)
+        said("collect", home, 1, handed_in(tmp_path / "a", submission("snr"), DUE))
+        later = handed_in(tmp_path / "b", other, DUE + datetime.timedelta(hours=1))
+        line = f"dora.ipynb: it holds no exercise of lesson 1.*: .*course use {home} 1 2$"
+        assert re.search(f"^not taken from dora: {line}", said("collect", home, 1, later), re.M)
+        assert re.search("^dora +10$", said("autograde", home, 1), re.M)
+        assert "dora.ipynb counts for dora" in said("use", home, 1, 2)
+        said("use", home, 1, 1)
+        only = handed_in(tmp_path / "c", other, DUE, "eva.ipynb")
+        assert "look at eva: eva.ipynb: it holds no" in said("collect", home, 1, only)
+        graded = said("autograde", home, 1)
+        assert re.search("^dora +10$", graded, re.M) and re.search("^eva +0$", graded, re.M)
+        assert "look at eva: it holds no exercise of lesson 1" in graded
+        assert "look at dora" not in graded
+
+
 def refused(*arguments):
     done = CliRunner().invoke(app, [str(each) for each in arguments])
     assert done.exit_code == 2 and isinstance(done.exception, SystemExit), done.output

@@ -81,17 +81,40 @@ def collect(
 ) -> None:
     """Copy submissions into the course, and list what belongs to nobody."""
     with _said():
+        from autograder.course import archive
+
         found = _course(folder).collect(lesson, downloads, students, _zone(zone))
+        all_the_same = f"python -m autograder.course use {folder} {lesson}"
         print(f"{len(found.copies)} submissions: {', '.join(found.copies) or 'none'}")
         for file in found.left_over:
-            print(f"left over: {file.place}: {file.note}")
+            if file.refused:
+                hint = f"To count it all the same: {all_the_same} {found.number(file)}"
+                print(f"not taken from {file.student}: {file.place}: {file.note}. {hint}")
+            else:
+                print(f"left over: {file.place}: {file.note}")
         for file in found.files:
-            if file.student in found.copies and not file.counts and "another" not in file.note:
+            another = file.note == archive.ANOTHER
+            if file.student in found.copies and not file.counts and not another:
                 print(f"note on {file.student}: {file.place}: {file.note}")
+            if file.counts and file.note:
+                print(f"look at {file.student}: {file.place}: {file.note}")
             if file.counts and file.origin.late:
                 print(f"note on {file.student}: marked as late by the learning system")
         for number, name in found.missing.items():
             print(f"nothing from {name} ({number})")
+
+
+@app.command()
+def use(
+    folder: Folder,
+    lesson: Number,
+    number: Annotated[int, typer.Argument(help="of the file, in collected.csv")],
+) -> None:
+    """Let a file that was collected count instead of another one, with its original time."""
+    with _said():
+        row = _course(folder).use(lesson, number)
+        print(f"{row['file']} counts for {row['student']}, handed in {row['time'] or 'at no time'}")
+        print("autograde again to grade it")
 
 
 @app.command()

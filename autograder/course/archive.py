@@ -7,13 +7,18 @@ a student has one file that counts; one that a later collection replaced is mark
 import csv
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from autograder.course.unpack import Reader
 from autograder.lesson import Lesson
 
 TABLE = "collected.csv"
-COLUMNS = ("student", "file", "time", "counts", "late", "note")
+COLUMNS = ("number", "student", "file", "time", "counts", "late", "note", "archive")
+TIME = "%Y-%m-%d %H:%M:%S UTC"
+ANOTHER = "another counts"
+REPLACED = "a later collection replaced it"
+BY_HAND = "chosen by hand"
 
 
 def keep(folder: Path, download: Path, files: Sequence) -> None:
@@ -22,7 +27,7 @@ def keep(folder: Path, download: Path, files: Sequence) -> None:
     Args:
         folder: `downloaded/<lesson>` of a course.
         download: what was collected.
-        files: all that was found in it, each a `collect.File`.
+        files: all that was found in it, each a `choose.File`.
     """
     archive = folder / "archive"
     archive.mkdir(parents=True, exist_ok=True)
@@ -37,26 +42,56 @@ def keep(folder: Path, download: Path, files: Sequence) -> None:
     else:
         shutil.copy2(download, place)
     now = {file.student for file in files if file.counts}
-    before = _read_table(folder)
+    before = rows(folder)
     for row in before:
         if row["counts"] == "yes" and row["student"] in now:
-            row |= {"counts": "no", "note": "a later collection replaced it"}
-    new = folder / f".{TABLE}.new"
-    with new.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
-        writer.writeheader()
-        writer.writerows([*before, *(file.row for file in files)])
-    os.replace(new, folder / TABLE)
+            row |= {"counts": "no", "note": REPLACED}
+    write(folder, [*before, *(file.row | {"archive": place.name} for file in files)])
 
 
 def counting_rows(course: Path, lesson: Lesson) -> dict[str, dict[str, str]]:
     """For each student, the row of `collected.csv` whose file counts."""
-    rows = _read_table(course / "downloaded" / lesson.slug)
-    return {row["student"]: row for row in rows if row["counts"] == "yes"}
+    found = rows(course / "downloaded" / lesson.slug)
+    return {row["student"]: row for row in found if row["counts"] == "yes"}
 
 
-def _read_table(folder: Path) -> list[dict[str, str]]:
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The table of `downloaded/<lesson>`, its rows numbered from 1."""
     if not (folder / TABLE).exists():
         return []
     with (folder / TABLE).open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+        listed = list(csv.DictReader(stream))
+    empty = dict.fromkeys(COLUMNS, "")
+    return [empty | row | {"number": str(number)} for number, row in enumerate(listed, 1)]
+
+
+def write(folder: Path, listed: Iterable[dict[str, str]]) -> None:
+    """Write the table, whole or not at all."""
+    new = folder / f".{TABLE}.new"
+    with new.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        writer.writerows(row | {"number": number} for number, row in enumerate(listed, 1))
+    os.replace(new, folder / TABLE)
+
+
+def original(folder: Path, row: dict[str, str], scratch: Path) -> Path | None:
+    """The notebook of a row of the table, as it was collected; None where it was none.
+
+    Args:
+        folder: `downloaded/<lesson>` of a course.
+        row: of its table.
+        scratch: an empty folder for what is unpacked.
+    """
+    kept = folder / "archive" / row["archive"]
+    if not row["archive"] or not kept.exists():
+        return None
+    place = row["file"].split(" > ")
+    if kept.is_dir():
+        path = kept.joinpath(*place)
+        return path if path.is_file() else None
+    for found in Reader(scratch).files(kept):
+        inside = [str(found.inside)] if found.inside else []
+        if [str(found.path), *inside] == place:
+            return found.content
+    return None

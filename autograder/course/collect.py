@@ -15,40 +15,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from autograder.course import archive
+from autograder.course.choose import STAMP, File, chosen
 from autograder.course.unpack import Found, Reader
 from autograder.course.who import Origin, Roster, is_lesson, origin, student_id
 from autograder.lesson import Lesson
 
-STAMP = "%Y-%m-%d %H:%M:%S.%f UTC"
-
 
 class CollectError(Exception):
     """Nothing was collected; the message says why."""
-
-
-@dataclass(frozen=True)
-class File:
-    """One file, whose it is, and what becomes of it."""
-
-    found: Found
-    student: str = ""  # empty: nobody's
-    origin: Origin | None = None
-    when: datetime.datetime | None = None
-    counts: bool = False
-    note: str = ""
-
-    @property
-    def place(self) -> str:
-        inside = f" > {self.found.inside}" if self.found.inside else ""
-        return f"{self.found.path}{inside}"
-
-    @property
-    def row(self) -> dict[str, str]:
-        late = "yes" if self.origin and self.origin.late else ""
-        when = f"{self.when:%Y-%m-%d %H:%M:%S} UTC" if self.when else ""
-        words = "yes" if self.counts else "no"
-        values = (self.student, self.place, when, words, late, self.note)
-        return dict(zip(archive.COLUMNS, values, strict=True))
 
 
 @dataclass
@@ -58,6 +32,11 @@ class Collection:
     copies: dict[str, Path] = field(default_factory=dict)  # student -> the copy in the course
     files: list[File] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)  # of the list: id -> name
+    first: int = 1  # the number of the first file in collected.csv
+
+    def number(self, file: File) -> int:
+        """The number of a file in collected.csv, by which `use` knows it."""
+        return self.first + self.files.index(file)
 
     @property
     def left_over(self) -> list[File]:
@@ -94,8 +73,45 @@ def collect(
         except zipfile.BadZipFile as error:
             raise CollectError(f"{download} is neither a folder nor a zip ({error})") from None
         result = _assigned(found, course, lesson, download, roster, zone)
+        result.first += len(archive.rows(folder))
         archive.keep(folder, download, result.files)
     return result
+
+
+def use(course: Path, lesson: Lesson, number: int) -> dict[str, str]:
+    """Let a file that was collected count, whatever the course has, with its original time.
+
+    Args:
+        course: its folder.
+        lesson: which one.
+        number: of the file, in `collected.csv`.
+
+    Returns:
+        the file's row of `collected.csv`.
+
+    Raises:
+        CollectError: there is no such file, it is nobody's, or no notebook.
+    """
+    folder = course / "downloaded" / lesson.slug
+    rows = archive.rows(folder)
+    if not 1 <= number <= len(rows):
+        raise CollectError(f"{folder / archive.TABLE} has no file {number}")
+    row = rows[number - 1]
+    if not row["student"]:
+        raise CollectError(f"file {number} ({row['file']}) is nobody's: {row['note']}")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as scratch:
+        content = archive.original(folder, row, Path(scratch))
+        if content is None:
+            raise CollectError(f"file {number} ({row['file']}) was not kept as a notebook")
+        when = datetime.datetime.strptime(row["time"], archive.TIME) if row["time"] else None
+        when = when.replace(tzinfo=datetime.UTC) if when else None
+        _write(_target(course, row["student"], lesson), content, when)
+    for other in rows:
+        if other["student"] == row["student"] and other["counts"] == "yes":
+            other |= {"counts": "no", "note": archive.ANOTHER}
+    row |= {"counts": "yes", "note": archive.BY_HAND}
+    archive.write(folder, rows)
+    return row
 
 
 def _assigned(
@@ -109,6 +125,7 @@ def _assigned(
     told = _told(found, is_zip=not download.is_dir())
     files = [_whose(each, who, roster, zone) for each, who in zip(found, told, strict=True)]
     files = _without_namesakes(files) if roster is None else files
+    before = archive.counting_rows(course, lesson)
     result = Collection(missing=dict(roster.names) if roster else {})
     by_student: dict[str, list[File]] = defaultdict(list)
     for file in files:
@@ -116,11 +133,11 @@ def _assigned(
     result.files += by_student.pop("", [])
     for student, own in sorted(by_student.items()):
         target = _target(course, student, lesson)
-        own = _chosen(own, lesson, target)
+        own = chosen(own, lesson, target, before.get(student))
         result.files += own
         for file in own:
             if file.counts:
-                _write(target, file)
+                _write(target, file.found.content, file.when)
                 result.copies[student] = target
     for student in list(result.missing):
         if _target(course, student, lesson).exists():  # now or from an earlier collection
@@ -183,61 +200,14 @@ def _without_namesakes(files: list[File]) -> list[File]:
     return checked
 
 
-def _chosen(files: list[File], lesson: Lesson, target: Path) -> list[File]:
-    """The files of one student, one of them marked as the one that counts."""
-    books = [file for file in files if file.found.content is not None]
-    if not books:
-        return [replace(file, note=file.found.problem or "no notebook") for file in files]
-    ranks = {id(file): _rank(file, lesson) for file in books}
-    best = max(ranks.values())
-    first = [file for file in books if ranks[id(file)] == best]
-    if len({file.found.content.read_bytes() for file in first}) > 1:
-        said = f"{len(first)} notebooks, and nothing says which of them counts"
-        return [replace(file, note=said if file in first else "older") for file in files]
-    before = _stamp(target)
-    stale = before is not None and first[0].when is not None and before > first[0].when
-    marked = []
-    for file in files:
-        if file is first[0] and stale:
-            note = f"the course has a newer one ({before:%Y-%m-%d %H:%M:%S} UTC)"
-            marked.append(replace(file, note=note))
-        elif file is first[0]:
-            marked.append(replace(file, counts=True))
-        else:
-            note = file.found.problem or ("another counts" if file in books else "no notebook")
-            marked.append(replace(file, note=note))
-    return marked
-
-
-def _rank(file: File, lesson: Lesson) -> tuple:
-    """The newest notebook that holds this lesson's exercises ranks first."""
-    content = file.found.content.read_bytes()
-    heads = {exercise.name.partition(".")[0].encode() for exercise in lesson.exercises}
-    holds = any(b"def " + head in content or b"class " + head in content for head in heads)
-    named = is_lesson(file.origin.file, lesson.slug) or is_lesson(file.found.name, lesson.slug)
-    never = datetime.datetime.min.replace(tzinfo=datetime.UTC)
-    when = file.when or never
-    told = when if file.origin.when is not None else never
-    return holds, told, file.origin.attempt, when, named
-
-
-def _write(target: Path, file: File) -> None:
+def _write(target: Path, content: Path, when: datetime.datetime | None) -> None:
     """The notebook and nbgrader's own note of when it was handed in, each whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(f".{target.name}.new")
-    shutil.copyfile(file.found.content, new)
+    shutil.copyfile(content, new)
     os.replace(new, target)
     stamp = target.with_name("timestamp.txt")
-    if file.when is None:
+    if when is None:
         stamp.unlink(missing_ok=True)
     else:
-        stamp.write_text(file.when.astimezone(datetime.UTC).strftime(STAMP) + "\n", "utf-8")
-
-
-def _stamp(target: Path) -> datetime.datetime | None:
-    """When the submission that the course has was handed in."""
-    try:
-        text = target.with_name("timestamp.txt").read_text(encoding="utf-8").strip()
-        return datetime.datetime.strptime(text, STAMP).replace(tzinfo=datetime.UTC)
-    except (OSError, ValueError):
-        return None
+        stamp.write_text(when.astimezone(datetime.UTC).strftime(STAMP) + "\n", "utf-8")

@@ -12,7 +12,6 @@ Everything is nbgrader's own: the same folder works with its commands and its fo
 
 import datetime
 import logging
-import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -26,17 +25,16 @@ from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
-from autograder import build
 from autograder.course import parallel
 from autograder.course.bundle import write_bundle
-from autograder.course.collect import CollectError, Collection, collect
+from autograder.course.collect import CollectError, Collection, collect, use
 from autograder.course.config import FILE, configuration
 from autograder.course.database import expect_server
+from autograder.course.source import write_source
 from autograder.course.who import Roster, RosterError
 from autograder.lesson import Lesson, get_lesson
 
 STUDENTS = "students.csv"
-_LEFT_OUT = {".ipynb_checkpoints", "__pycache__"}
 
 
 class CourseError(Exception):
@@ -74,7 +72,7 @@ def make_course(
         text = configuration(course_id, trust_submissions, seed, db_url)
         path.write_text(text, encoding="utf-8")
     for lesson in lessons:
-        _write_source(lesson, folder / "source")
+        write_source(lesson, folder / "source")
     return Course(folder)
 
 
@@ -150,6 +148,13 @@ class Course:
                     gradebook.update_or_create_student(number, last_name=last, first_name=first)
         return found
 
+    def use(self, lesson: int, number: int) -> dict[str, str]:
+        """Let a file count that was collected, by its number in `collected.csv`; see `use`."""
+        try:
+            return use(self.folder, self.lesson(lesson), number)
+        except CollectError as error:
+            raise CourseError(f"use failed: {error}") from None
+
     def autograde(
         self, lesson: int, student: str = "*", fill: Callable[[parallel.Work], None] = parallel.fill
     ) -> None:
@@ -224,22 +229,6 @@ class Course:
             said = result.get("log") or result.get("error") or "no reason given"
             raise CourseError(f"{name} failed: {said.strip()[-3000:]}")
         return result.get("log", "")
-
-
-def _write_source(lesson: Lesson, source: Path) -> None:
-    """The notebook with solutions, and the files that it shows or asks."""
-    folder = source / lesson.slug
-    folder.mkdir(parents=True, exist_ok=True)
-    text = build.write(build.release_source(lesson))
-    (folder / f"{lesson.slug}.ipynb").write_text(text, encoding="utf-8")
-    for path in lesson.folder.iterdir():
-        if path.name in _LEFT_OUT or path.suffix in (".py", ".ipynb"):
-            continue
-        if path.is_dir():
-            ignore = shutil.ignore_patterns(*_LEFT_OUT)
-            shutil.copytree(path, folder / path.name, dirs_exist_ok=True, ignore=ignore)
-        else:
-            shutil.copyfile(path, folder / path.name)
 
 
 def _quiet_logger() -> logging.Logger:

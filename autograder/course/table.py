@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nbgrader.api import MissingEntry
 
-from autograder.course.archive import counting_rows
+from autograder.course.archive import BY_HAND, counting_rows
 from autograder.course.folder import Course
 from autograder.lesson import LESSONS, Lesson
 
@@ -26,7 +26,8 @@ def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, 
         for lesson in (each for each in lessons if each.slug in known):
             flags, collected = course.flagged(lesson.number), counting_rows(course.folder, lesson)
             for student in gradebook.students:
-                marked = collected.get(student.id, {}).get("late") == "yes"
+                handed = collected.get(student.id, {})
+                marked, note = handed.get("late") == "yes", handed.get("note", "")
                 row = {"student": student.id, "lesson": lesson.slug, "flag": ""}
                 row["name"] = " ".join(filter(None, (student.first_name, student.last_name)))
                 row["max"] = f"{known[lesson.slug].max_score:g}"
@@ -38,7 +39,7 @@ def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, 
                     points = handed_in.score - (handed_in.late_submission_penalty or 0)
                     seconds = handed_in.total_seconds_late
                     late = str(-int(-seconds // 3600)) if seconds > 0 else "yes" if marked else ""
-                    flag = flags.get(student.id, "")
+                    flag = flags.get(student.id) or ("" if note == BY_HAND else note)
                     row |= {"points": f"{max(0, points):g}", "late": late, "flag": flag}
                 found.append({column: _harmless(row[column]) for column in COLUMNS})
     return found
