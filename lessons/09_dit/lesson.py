@@ -30,7 +30,7 @@ from t2i import show, show_blocks, show_contest, show_ddpm, show_dit, show_joint
 from t2i.attention import merge_heads, split_heads
 from t2i.dit import check_picture, time_clocks
 from t2i.guidance import LabelEmbedding
-from t2i.joint import joint_mask
+from t2i.joint import check_told, joint_mask
 from t2i.lesson import pick, tier
 from t2i.patches import check_patches
 from t2i.unet import timestep_embedding

@@ -72,6 +72,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"num_heads {num_heads} must divide dim {dim}")
         self.num_heads = num_heads
         self.to_q = nn.Linear(dim, dim)
         self.to_k = nn.Linear(dim, dim)
@@ -209,8 +211,8 @@ def time_clocks(t: Tensor) -> Tensor:
     """The time as diffusers' DiT is told it: (B,) -> (B, 256), lesson 2's clocks but for a detail.
 
     Cosines first, as in lesson 2. There the exponents are i / 128, and here i / 127, so that the
-    slowest clock has exactly max_period: it runs a little slower. (diffusers calls these choices
-    flip_sin_to_cos=True and downscale_freq_shift=1.)
+    slowest clock needs 2π · 10,000 steps for one turn: it runs a little slower. (diffusers calls
+    these choices flip_sin_to_cos=True and downscale_freq_shift=1.)
     """
     steps = torch.arange(128, dtype=torch.float32, device=t.device)
     angles = t.float()[:, None] * torch.exp(-math.log(10_000) * steps / 127)

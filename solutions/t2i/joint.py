@@ -19,7 +19,7 @@ class Stream(nn.Module):
 
     Args:
         dim: channels of a token and length of the condition.
-        num_heads: heads of the attention.
+        num_heads: heads of the attention; divides dim.
         ends: these tokens are looked at for the last time, so nothing is made of what they see.
         qk_norm: bring queries and keys to one length first, as Stable Diffusion 3.5 does.
 
@@ -28,6 +28,8 @@ class Stream(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, ends: bool = False, qk_norm: bool = False):
         super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"num_heads {num_heads} must divide dim {dim}")
         self.num_heads = num_heads
         self.modulation = nn.Sequential(nn.SiLU(), zero_linear(dim, (2 if ends else 6) * dim))
         self.norm1 = plain_norm(dim)
@@ -124,6 +126,23 @@ def joint_mask(context_mask: Tensor | None, patches: int) -> Tensor | None:
     return F.pad(context_mask, (patches, 0), value=True)[:, None, None, :]
 
 
+def check_told(
+    context: Tensor, mask: Tensor | None, cond: Tensor | None, batch: int, context_in: nn.Linear
+) -> None:
+    """Say which of the words, their mask and the condition does not fit B pictures."""
+    context_dim, dim = context_in.in_features, context_in.out_features
+    if context.ndim != 3 or len(context) != batch or context.shape[-1] != context_dim:
+        raise ValueError(
+            f"context must be (B, L, {context_dim}) with B = {batch}, got {tuple(context.shape)}"
+        )
+    if mask is not None and mask.shape != context.shape[:2]:
+        raise ValueError(
+            f"context_mask must be (B, L) = {tuple(context.shape[:2])}, got {tuple(mask.shape)}"
+        )
+    if cond is not None and cond.shape != (batch, dim):
+        raise ValueError(f"cond must be (B, dim) = {(batch, dim)}, got {tuple(cond.shape)}")
+
+
 class JointDiT(nn.Module):
     """Stable Diffusion 3's transformer in small; called like lesson 6's TextUNet.
 
@@ -187,9 +206,10 @@ class JointDiT(nn.Module):
             (B, out_channels, H, W).
 
         Raises:
-            ValueError: another size, or t, context or mask that do not fit x_t.
+            ValueError: another size, or t, context, mask or cond that do not fit x_t.
         """
         check_picture(x_t, t, self.picture)
+        check_told(context, context_mask, cond, len(x_t), self.context_in)
         # SD3's clocks are lesson 2's own; those of DiT, time_clocks, run a little slower
         c = self.time_mlp(timestep_embedding(t, 256).to(x_t.dtype))
         c = c if cond is None else c + cond

@@ -152,7 +152,7 @@ class WordEncoder(nn.Module):
                 f"tokens must be (B, L) int64 with L from 1 to {most}, got {tuple(tokens.shape)} "
                 f"{tokens.dtype}"
             )
-        if tokens.min() < 0 or tokens.max() >= size:
+        if len(tokens) and (tokens.min() < 0 or tokens.max() >= size):
             raise ValueError(
                 f"tokens must lie in 0..{size - 1} (the vocabulary), "
                 f"got {tokens.min().item()}..{tokens.max().item()}"

@@ -298,6 +298,7 @@ def test_bad_input_is_named(message, call):
 
 def test_bad_words_are_named():
     words = WordEncoder(5, 4, max_length=3)
+    assert words(torch.zeros(0, 2).long()).shape == (0, 2, 4), "no captions are no mistake"
     for tokens in (torch.tensor([[5]]), torch.tensor([[-1]])):
         with pytest.raises(ValueError, match=r"0\.\.4 \(the vocabulary\)"):
             words(tokens)

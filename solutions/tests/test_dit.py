@@ -8,6 +8,7 @@ from diffusers.models.attention import JointTransformerBlock
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from torch import nn
 
+from t2i.clip_layers import EncoderLayer
 from t2i.dit import DiT, DiTBlock, FinalLayer, modulate, time_clocks
 from t2i.dit_files import dit_from_config, dit_state_dict, joint_state_dict, share_embedding
 from t2i.joint import JointAttentionBlock, JointDiT, joint_mask
@@ -217,7 +218,8 @@ def test_words_look_at_the_picture():
 
 
 DIT = DiT(3, sample_size=8, dim=16, depth=1, num_heads=2, num_classes=5)
-X = torch.randn(2, 3, 8, 8)
+JOINT = JointDiT(3, context_dim=6, sample_size=8, dim=16, depth=1, num_heads=2)
+X, WORDS, SEEN = torch.randn(2, 3, 8, 8), torch.randn(2, 4, 6), torch.ones(2, 4) > 0
 T, LABEL = torch.tensor([3, 7]), torch.tensor([0, 5])
 BAD = [
     (r"x must have shape", lambda: patchify(X[0], 2)),
@@ -236,6 +238,15 @@ BAD = [
     ("context_mask must be", lambda: joint_mask(torch.ones(2, 3), 4)),
     ("whole patches", lambda: DiT(3, sample_size=9)),
     ("whole patches", lambda: JointDiT(3, sample_size=9)),
+    ("num_heads 3 must divide dim 10", lambda: DiTBlock(10, 3)),
+    ("num_heads 3 must divide dim 10", lambda: JointAttentionBlock(10, 3)),
+    ("num_heads 3 must divide width 10", lambda: EncoderLayer(10, 3)),
+    (r"context must be \(B, L, 6\) with B = 2", lambda: JOINT(X, T, WORDS[:, :, :5])),
+    (r"context must be \(B, L, 6\) with B = 2", lambda: JOINT(X, T, WORDS[:1])),
+    (r"context_mask must be \(B, L\) = \(2, 4\)", lambda: JOINT(X, T, WORDS, SEEN[:, :3])),
+    (r"context_mask must be \(B, L\) = \(2, 4\)", lambda: JOINT(X, T, WORDS, SEEN[:1])),
+    (r"cond must be \(B, dim\) = \(2, 16\)", lambda: JOINT(X, T, WORDS, SEEN, X[:1, 0, 0, :1])),
+    (r"cond must be \(B, dim\) = \(2, 16\)", lambda: JOINT(X, T, WORDS, SEEN, torch.ones(1, 16))),
 ]
 
 
