@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from autograder.cells import MAX_NOTEBOOK_BYTES
-from autograder.course import unpack
+from autograder.course import archive, unpack
 from autograder.course.archive import counting_rows
 from autograder.course.collect import CollectError, collect, use
 from autograder.course.who import Roster, RosterError, is_lesson, origin, student_id
@@ -279,6 +279,21 @@ def test_the_only_file_is_taken_with_a_note_and_gives_way_to_an_older_answer(gat
     notes = [file.note for file in found.files if file.counts]
     assert notes == ["the file is empty", "it holds no exercise of lesson 1"]
     assert gather({"ann.ipynb": notebook()}).copies["ann"].read_bytes() == notebook()
+
+
+def test_a_late_file_over_one_in_time_is_noticed(gather, tmp_path):
+    due, late = datetime.datetime(2026, 11, 30, 12), (2026, 11, 30, 12, 0, 2)
+    worst = {f"cat/{SLUG} (1).ipynb": b"", "dan/x.ipynb": (notebook(), late)}
+    gather({"ann.ipynb": notebook(), "bob.ipynb": (notebook(), late), **worst})
+    new = (notebook("def snr(x): 2"), late)
+    both = {f"cat/{SLUG}.ipynb": notebook(), f"cat/{SLUG} (2).ipynb": new}
+    gather({"ann.ipynb": new, "bob.ipynb": new, **both, "dan/x.ipynb": (b"", late)})
+    found = archive.late_over(tmp_path / "course", LESSON, due)
+    assert {name: row["file"] for name, row in found.items()} == {
+        "ann": "ann.ipynb", "cat": f"cat/{SLUG}.ipynb",
+    }  # fmt: skip
+    use(tmp_path / "course", LESSON, int(found["ann"]["number"]))
+    assert list(archive.late_over(tmp_path / "course", LESSON, due)) == ["cat"]
 
 
 def test_a_file_of_a_folder_or_of_a_zip_in_it_can_be_used_again(tmp_path):

@@ -235,6 +235,21 @@ def test_a_notebook_of_another_lesson_is_not_taken_and_says_how_it_counts(tmp_pa
         assert "look at dora" not in graded
 
 
+def test_a_late_file_over_one_in_time_is_said_in_a_line(tmp_path):
+    with cycle.isolated(tmp_path):
+        made = make_course(tmp_path / "course", [1], trust_submissions=True)
+        late.set_due(made, 1, DUE)
+        home, hour = made.folder, datetime.timedelta(hours=1)
+        first = handed_in(tmp_path / "a", submission("snr"), DUE - hour)
+        assert "note" not in said("collect", home, 1, first)
+        second = handed_in(tmp_path / "b", submission("linear_betas"), DUE + hour)
+        line = r"a late file replaces dora.ipynb, which came in time \(2026-11-30 11:00:00 UTC\)"
+        found = said("collect", home, 1, second)
+        assert re.search(f"^note on dora: {line}.*course use {home} 1 1$", found, re.M)
+        said("use", home, 1, 1)
+        assert "chosen by hand" in said("collect", home, 1, second)
+
+
 def refused(*arguments):
     done = CliRunner().invoke(app, [str(each) for each in arguments])
     assert done.exit_code == 2 and isinstance(done.exception, SystemExit), done.output

@@ -83,7 +83,8 @@ def collect(
     with _said():
         from autograder.course import archive
 
-        found = _course(folder).collect(lesson, downloads, students, _zone(zone))
+        course = _course(folder)
+        found = course.collect(lesson, downloads, students, _zone(zone))
         all_the_same = f"python -m autograder.course use {folder} {lesson}"
         print(f"{len(found.copies)} submissions: {', '.join(found.copies) or 'none'}")
         for file in found.left_over:
@@ -100,6 +101,11 @@ def collect(
                 print(f"look at {file.student}: {file.place}: {file.note}")
             if file.counts and file.origin.late:
                 print(f"note on {file.student}: marked as late by the learning system")
+        for student, row in course.late_over(lesson).items():
+            if student in found.copies:
+                said = f"a late file replaces {row['file']}, which came in time ({row['time']})"
+                hint = f"If that should count: {all_the_same} {row['number']}"
+                print(f"note on {student}: {said}. {hint}")
         for number, name in found.missing.items():
             print(f"nothing from {name} ({number})")
 

@@ -5,6 +5,7 @@ a student has one file that counts; one that a later collection replaced is mark
 """
 
 import csv
+import datetime
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -53,6 +54,19 @@ def counting_rows(course: Path, lesson: Lesson) -> dict[str, dict[str, str]]:
     """For each student, the row of `collected.csv` whose file counts."""
     found = rows(course / "downloaded" / lesson.slug)
     return {row["student"]: row for row in found if row["counts"] == "yes"}
+
+
+def late_over(course: Path, lesson: Lesson, due: datetime.datetime) -> dict[str, dict[str, str]]:
+    """Whose late file counts though one came in time: for each, the row of the newest such one."""
+    folder, limit = course / "downloaded" / lesson.slug, f"{due:{TIME}}"
+    late = {name for name, row in counting_rows(course, lesson).items() if row["time"] > limit}
+    found: dict[str, dict[str, str]] = {}
+    for row in rows(folder):
+        name = row["student"]
+        in_time = "" < row["time"] <= limit and row["note"] in (ANOTHER, REPLACED)
+        if name in late and in_time and row["time"] >= found.get(name, row)["time"]:
+            found[name] = row
+    return found
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

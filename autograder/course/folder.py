@@ -25,7 +25,7 @@ from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
-from autograder.course import parallel
+from autograder.course import archive, parallel
 from autograder.course.bundle import write_bundle
 from autograder.course.collect import CollectError, Collection, collect, use
 from autograder.course.config import FILE, configuration
@@ -154,6 +154,14 @@ class Course:
             return use(self.folder, self.lesson(lesson), number)
         except CollectError as error:
             raise CourseError(f"use failed: {error}") from None
+
+    def late_over(self, lesson: int) -> dict[str, dict[str, str]]:
+        """Whose late file counts though one came in time, with the row of that one."""
+        chosen = self.lesson(lesson)
+        with self.gradebook() as gradebook:
+            known = {each.name: each.duedate for each in gradebook.assignments}
+        due = known.get(chosen.slug)
+        return archive.late_over(self.folder, chosen, due) if due else {}
 
     def autograde(
         self, lesson: int, student: str = "*", fill: Callable[[parallel.Work], None] = parallel.fill
