@@ -165,6 +165,29 @@ def test_a_name_without_spaces_and_accents_is_found(gather, roster):
     assert found == ["zmueller", "zmueller", None, None, "oe"]
 
 
+@pytest.mark.parametrize(
+    "listed, came",
+    [
+        ("Cem Yilmaz", "Cem Yılmaz"), ("Cem Yılmaz", "CEM YILMAZ"), ("İlker Işık", "isikilker"),
+        ("Łukasz Żak", "Lukasz Zak"), ("Søren Bæk", "Soeren Baek"), ("Soren Bæk", "Søren Baek"),
+        ("Đorđe Nikolić", "Dorde Nikolic"), ("Anna Weiß", "Anna Weiss"), ("Œdipe B", "Oedipe B"),
+    ],
+)  # fmt: skip
+def test_letters_with_strokes_and_ligatures_are_found(tmp_path, listed, came):
+    path = tmp_path / "students.csv"
+    path.write_text(f"name,id\n{listed},x1\n", encoding="utf-8")
+    place = PurePosixPath(f"{came}_1_assignsubmission_file_/x.ipynb")
+    assert Roster.read(path).find(origin(place)) == ("x1", "")
+
+
+def test_a_name_that_is_not_in_the_list_is_told_the_nearest(roster):
+    def told(name):
+        return roster.find(origin(PurePosixPath(f"{name}_1_assignsubmission_file_/x.ipynb")))[1]
+
+    assert "nearest name in it is Müller, Zoë (zmueller)" in told("Zoe Mueler")
+    assert "nearest" not in told("Wilhelmina Quist")
+
+
 def test_namesakes_are_not_merged(gather):
     found = gather(
         {

@@ -9,6 +9,7 @@ anything    student.ipynb, or student/any name.ipynb
 
 import csv
 import datetime
+import difflib
 import io
 import itertools
 import re
@@ -28,6 +29,9 @@ _ILIAS = re.compile(r"(?P<name>[^_]+_[^_]+)_(?P<key>[^_]+)_\d+")
 _ILIAS_FILE = re.compile(r"(?P<when>\d{14})_(?P<file>.+)")
 _COPY = re.compile(r"( ?\(\d+\)| ?[-_] ?(copy|kopie|copie)\d*|[-_ ]\d{1,2})+$", re.I)
 _SPELT_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae"})
+_PLAIN = str.maketrans(
+    {"ı": "i", "ł": "l", "ø": "o", "đ": "d", "ð": "d", "ß": "ss", "æ": "ae", "œ": "oe", "þ": "th"}
+)
 _LONGEST = 80
 
 
@@ -161,12 +165,16 @@ class Roster:
                 return next(iter(ids)), ""
             if ids:
                 return None, f"{origin.words} may be {' or '.join(sorted(ids))}"
-        return None, f"{origin.words} is not in the list of students"
+        near = difflib.get_close_matches("".join(_words(origin.person)), self.known, 1, cutoff=0.8)
+        ids = sorted(self.known[near[0]]) if near else []
+        names = " or ".join(f"{self.names[number]} ({number})" for number in ids)
+        hint = f"; the nearest name in it is {names}" if names else ""
+        return None, f"{origin.words} is not in the list of students{hint}"
 
 
 def _words(name: str) -> list[str]:
     """The parts of a name without accents, case and punctuation."""
-    plain = unicodedata.normalize("NFKD", name.casefold())
+    plain = unicodedata.normalize("NFKD", name.casefold()).translate(_PLAIN)
     plain = "".join(sign for sign in plain if not unicodedata.combining(sign))
     return re.findall(r"[^\W_]+", plain)
 
