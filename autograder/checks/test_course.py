@@ -1,6 +1,7 @@
 """The nbgrader course: the whole cycle, odd submissions, and files that are no notebooks."""
 
 import copy
+import csv
 import json
 import random
 import re
@@ -11,11 +12,13 @@ import sys
 import nbformat
 import pytest
 from nbgrader.utils import determine_grade, is_grade, is_solution
+from typer.testing import CliRunner
 
 from autograder import sandbox
 from autograder.build import build
 from autograder.cells import MAX_NOTEBOOK_BYTES, UnreadableNotebook
 from autograder.course import cycle, kept
+from autograder.course.__main__ import app
 from autograder.course.folder import Course, CourseError
 from autograder.course.leaks import secrets, text_of
 from autograder.course.rebuild import rebuild, signature, to_bytes
@@ -187,19 +190,52 @@ def test_renamed_file_is_graded_and_two_are_not(trial, submissions):
     assert f"no file {SLUG}.ipynb" in course.flagged(1)["renamed"]
 
 
-def test_a_failing_grader_flags_one_submission_and_goes_on(trial, monkeypatch):
-    course = trial[1]
+def test_a_failing_grader_flags_one_submission_and_goes_on(trial, monkeypatch, tmp_path):
+    course, tries = trial[1], []
 
     def fails(*args, **kwargs):
+        tries.append(args)
         raise RuntimeError("out of order")
 
+    def said(code, *words):
+        done = CliRunner().invoke(app, [str(word) for word in words])
+        assert done.exit_code == code, done.output
+        return done.output
+
     shutil.rmtree(course.folder / "results")
+    shutil.rmtree(course.folder / "feedback")
     monkeypatch.setattr(kept, "grade", fails)
-    course.autograde(1, "blank")
+    failed = said(1, "autograde", course.folder, 1, "--student", "blank")
     monkeypatch.undo()
+    assert "not graded, the grader failed: blank" in failed and len(tries) == 2
     assert "out of order" in course.flagged(1)["blank"]
-    course.autograde(1, "blank")
+    assert "no page for blank" in said(0, "feedback", course.folder, 1)
+    pages = {path.name for path in (course.folder / "feedback").iterdir()}
+    assert {"full", "half"} <= pages and "blank" not in pages
+    for column, form in (("score", []), ("points", ["--plain"])):
+        said(0, "export", course.folder, tmp_path / "grades.csv", *form)
+        with (tmp_path / "grades.csv").open(newline="") as stream:
+            rows = {row.get("student_id") or row["student"]: row for row in csv.DictReader(stream)}
+        assert rows["blank"][column] == "" and float(rows["full"][column]) == 100
+    assert "out of order" in rows["blank"]["flag"]
+    said(0, "autograde", course.folder, 1, "--student", "blank")
     assert "blank" not in course.flagged(1)
+    said(0, "feedback", course.folder, 1)
+
+
+def test_a_grader_that_fails_once_is_tried_again(trial, monkeypatch):
+    course, tries = trial[1], []
+
+    def fails_once(*args, **kwargs):
+        tries.append(args)
+        if len(tries) == 1:
+            raise RuntimeError("out of order")
+        return grade(*args, **kwargs)
+
+    shutil.rmtree(course.folder / "results")
+    monkeypatch.setattr(kept, "grade", fails_once)
+    assert course.autograde(1, "blank") == {}
+    assert len(tries) == 2 and "blank" not in course.flagged(1)
 
 
 def test_no_sandbox_no_grades(trial, monkeypatch):

@@ -81,33 +81,12 @@ def collect(
 ) -> None:
     """Copy submissions into the course, and list what belongs to nobody."""
     with _said():
-        from autograder.course import archive
+        from autograder.course import told
 
         course = _course(folder)
         found = course.collect(lesson, downloads, students, _zone(zone))
-        all_the_same = f"python -m autograder.course use {folder} {lesson}"
-        print(f"{len(found.copies)} submissions: {', '.join(found.copies) or 'none'}")
-        for file in found.left_over:
-            if file.refused:
-                hint = f"To count it all the same: {all_the_same} {found.number(file)}"
-                print(f"not taken from {file.student}: {file.place}: {file.note}. {hint}")
-            else:
-                print(f"left over: {file.place}: {file.note}")
-        for file in found.files:
-            another = file.note == archive.ANOTHER
-            if file.student in found.copies and not file.counts and not another:
-                print(f"note on {file.student}: {file.place}: {file.note}")
-            if file.counts and file.note:
-                print(f"look at {file.student}: {file.place}: {file.note}")
-            if file.counts and file.origin.late:
-                print(f"note on {file.student}: marked as late by the learning system")
-        for student, row in course.late_over(lesson).items():
-            if student in found.copies:
-                said = f"a late file replaces {row['file']}, which came in time ({row['time']})"
-                hint = f"If that should count: {all_the_same} {row['number']}"
-                print(f"note on {student}: {said}. {hint}")
-        for number, name in found.missing.items():
-            print(f"nothing from {name} ({number})")
+        for line in told.collected(course, lesson, found):
+            print(line)
 
 
 @app.command()
@@ -142,13 +121,16 @@ def autograde(
 
         course = _course(folder)
         fill = cluster.filler(course.folder, option) if slurm else parallel.fill
-        course.autograde(lesson, student, fill)
+        failed = course.autograde(lesson, student, fill)
         rows = table.rows(course, [course.lesson(lesson)])
         for row in rows:
             print(table.line(row))
         for row in rows:
             if row["flag"]:
                 print(f"look at {row['student']}: {row['flag']}")
+        if failed:
+            typer.echo(f"not graded, the grader failed: {', '.join(failed)}", err=True)
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -156,7 +138,8 @@ def feedback(folder: Folder, lesson: Number, student: Student = "*") -> None:
     """Make the feedback pages (nbgrader generate_feedback)."""
     with _said():
         course = _course(folder)
-        course.feedback(lesson, student)
+        for name in course.feedback(lesson, student):
+            print(f"no page for {name}: the grader failed, autograde it again")
         print(f"the pages lie in {course.folder / 'feedback'}")
 
 
@@ -173,7 +156,7 @@ def export(
         from autograder.course import table
 
         course = _course(folder)
-        print(f"wrote {table.write(course, to) if plain else course.export(to)}")
+        print(f"wrote {table.write(course, to) if plain else table.export(course, to)}")
 
 
 @app.command()

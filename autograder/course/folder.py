@@ -25,12 +25,13 @@ from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
-from autograder.course import archive, parallel
+from autograder.course import parallel
 from autograder.course.bundle import write_bundle
 from autograder.course.collect import CollectError, Collection, collect, use
 from autograder.course.config import FILE, configuration
 from autograder.course.database import expect_server
 from autograder.course.source import write_source
+from autograder.course.ungraded import ungraded
 from autograder.course.who import Roster, RosterError
 from autograder.lesson import Lesson, get_lesson
 
@@ -155,43 +156,42 @@ class Course:
         except CollectError as error:
             raise CourseError(f"use failed: {error}") from None
 
-    def late_over(self, lesson: int) -> dict[str, dict[str, str]]:
-        """Whose late file counts though one came in time, with the row of that one."""
-        chosen = self.lesson(lesson)
-        with self.gradebook() as gradebook:
-            known = {each.name: each.duedate for each in gradebook.assignments}
-        due = known.get(chosen.slug)
-        return archive.late_over(self.folder, chosen, due) if due else {}
-
     def autograde(
         self, lesson: int, student: str = "*", fill: Callable[[parallel.Work], None] = parallel.fill
-    ) -> None:
+    ) -> dict[str, str]:
         """Grade the submissions of a lesson, and write what they get; see `parallel`.
 
         Args:
             lesson: its number.
             student: only this one, or a pattern.
             fill: grades into the cache: on this machine, or as `cluster.fill` on many.
+
+        Returns:
+            for each student whom the grader itself failed, also when tried again, why.
         """
         chosen = self.lesson(lesson)
         try:
-            work = parallel.work_of(self, chosen, student)
-            fill(work)
-            failures = parallel.write_gradebook(self, work, chosen, student)
+            failures, failed = parallel.autograde(self, chosen, student, fill)
         except MissingEntry:
             raise CourseError(f"lesson {lesson} is not released: release it first") from None
         except parallel.NothingGraded as error:
             raise CourseError(f"autograde failed: {error}") from None
         if failures:
             raise CourseError(f"autograde failed: {' '.join(failures).strip()[-3000:]}")
+        return failed
 
-    def feedback(self, lesson: int, student: str = "*") -> str:
-        """Make each student's feedback page: feedback/<student>/<lesson>."""
+    def feedback(self, lesson: int, student: str = "*") -> list[str]:
+        """Make the pages feedback/<student>/<lesson>; returns who gets none: the grader failed."""
         slug = self.lesson(lesson).slug
-        if not any(self.folder.glob(f"{self.api.coursedir.autograded_directory}/{student}/{slug}")):
+        folders = self.folder.glob(f"{self.api.coursedir.autograded_directory}/{student}/{slug}")
+        graded = {path.parent.name for path in folders}
+        if not graded:
             who = "" if student == "*" else f" of {student}"
             raise CourseError(f"no submission{who} of lesson {lesson} is graded: autograde first")
-        return self._step("feedback", self.api.generate_feedback, slug, student)
+        without = graded & ungraded(self, lesson).keys()
+        for name in sorted(graded - without) if without else [student]:
+            self._step("feedback", self.api.generate_feedback, slug, name)
+        return sorted(without)
 
     def export(self, to: Path | str) -> Path:
         """Write the gradebook as a table of comma-separated values."""

@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tqdm
@@ -24,6 +24,7 @@ from sqlalchemy.exc import SAWarning
 
 from autograder import sandbox
 from autograder.course.cache import FOLDER
+from autograder.course.ungraded import ungraded
 from autograder.course.work import Work
 from autograder.lesson import Lesson
 
@@ -113,6 +114,30 @@ def fill(work: Work) -> None:
             raise NothingGraded(done.stdout.decode(errors="replace").strip())
     for ticket in work.pending().values():
         cache.settle(ticket, None, ENDED.format(done.returncode))
+
+
+def autograde(
+    course, lesson: Lesson, student: str, fill: Callable[[Work], None]
+) -> tuple[list[str], dict[str, str]]:
+    """Grade and write; whom the grader failed is tried once more, when all others are through.
+
+    Returns:
+        what nbgrader said about students whom it could not write, and for each student whom the
+        grader failed twice, why.
+    """
+    work = work_of(course, lesson, student)
+    fill(work)
+    failures = write_gradebook(course, work, lesson, student)
+    files = submitted(course, lesson.slug, student)
+    again = [name for name in ungraded(course, lesson.number) if name in files]
+    if again:
+        work = work.with_files(str(files[name]) for name in again)
+        with contextlib.suppress(NothingGraded):
+            fill(work)
+        for name in again:
+            failures += write_gradebook(course, work, lesson, name)
+    failed = ungraded(course, lesson.number)
+    return failures, {name: why for name, why in failed.items() if name in again}
 
 
 def write_gradebook(course, work: Work, lesson: Lesson, student: str = "*") -> list[str]:

@@ -23,13 +23,13 @@ from autograder.course.beside import set_aside
 from autograder.course.kept import cache_of, coursedir_of, graded, released_notebook, written
 from autograder.course.rebuild import blank, exercise_of, filled, rebuild, to_bytes
 from autograder.course.submitted import read_submission
+from autograder.course.ungraded import NOT_JUDGED
 from autograder.course.verdict import outputs, readable
 from autograder.grader import ExerciseResult, grade
 from autograder.lesson import LESSONS, Lesson
 from autograder.plain import plain
 
 NOTE = "t2i"  # the rebuilt notebook's metadata for what nbgrader has no place for
-NOT_JUDGED = "The grader failed ({}). Nothing is said about the work: autograde it again."
 
 
 class UntrustedMachine(RuntimeError):

@@ -8,6 +8,7 @@ from nbgrader.api import MissingEntry
 
 from autograder.course.archive import BY_HAND, counting_rows
 from autograder.course.folder import Course
+from autograder.course.ungraded import FAILED, ungraded
 from autograder.lesson import LESSONS, Lesson
 
 COLUMNS = ("student", "name", "lesson", "points", "max", "late", "flag")
@@ -17,8 +18,9 @@ FORMULA = ("=", "+", "-", "@", "\t")
 def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, str]]:
     """One row a student and released lesson, those included who handed in nothing.
 
-    `points` is what counts, penalties taken off; `late` the hours after the due date, rounded up,
-    or `yes` where only the learning system says so; `flag` why a person must look at it.
+    `points` is what counts, penalties taken off; nothing where the grader failed. `late` is the
+    hours after the due date, rounded up, or `yes` where only the learning system says so; `flag`
+    why a person must look at it.
     """
     found = []
     with course.gradebook() as gradebook:
@@ -40,7 +42,8 @@ def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, 
                     seconds = handed_in.total_seconds_late
                     late = str(-int(-seconds // 3600)) if seconds > 0 else "yes" if marked else ""
                     flag = flags.get(student.id) or ("" if note == BY_HAND else note)
-                    row |= {"points": f"{max(0, points):g}", "late": late, "flag": flag}
+                    points = "" if FAILED in flag else f"{max(0, points):g}"
+                    row |= {"points": points, "late": late, "flag": flag}
                 found.append({column: _harmless(row[column]) for column in COLUMNS})
     return found
 
@@ -48,7 +51,7 @@ def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, 
 def line(row: dict[str, str]) -> str:
     """A row for the terminal: the student, the points that count, and how late."""
     late = {"": "", "yes": "  late"}.get(row["late"], f"  {row['late']} h late")
-    return f"{row['student']:30} {row['points']:>5}{late}"
+    return f"{row['student']:30} {row['points'] or '-':>5}{late}"
 
 
 def write(course: Course, to: Path) -> Path:
@@ -57,6 +60,24 @@ def write(course: Course, to: Path) -> Path:
         writer = csv.DictWriter(stream, COLUMNS)
         writer.writeheader()
         writer.writerows(rows(course))
+    return to
+
+
+def export(course: Course, to: Path) -> Path:
+    """Write nbgrader's own table, without a score where the grader failed."""
+    course.export(to)
+    with to.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        columns, found = reader.fieldnames, list(reader)
+    slugs = {row["assignment"] for row in found}
+    failed = {each.slug: ungraded(course, each.number) for each in LESSONS if each.slug in slugs}
+    for row in found:
+        if row["student_id"] in failed.get(row["assignment"], ()):
+            row["score"] = ""
+    with to.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(found)
     return to
 
 

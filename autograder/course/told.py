@@ -1,0 +1,48 @@
+"""What a collection has to say to an instructor, a line for each thing."""
+
+from collections.abc import Iterator
+
+from autograder.course import archive
+from autograder.course.collect import Collection
+from autograder.course.folder import Course
+
+
+def collected(course: Course, lesson: int, found: Collection) -> Iterator[str]:
+    """Who handed in something, what is left over, what to look at, and who is missing.
+
+    Args:
+        course: into which was collected.
+        lesson: its number.
+        found: what became of the download.
+    """
+    use = f"python -m autograder.course use {course.folder} {lesson}"
+    yield f"{len(found.copies)} submissions: {', '.join(found.copies) or 'none'}"
+    for file in found.left_over:
+        if file.refused:
+            hint = f"To count it all the same: {use} {found.number(file)}"
+            yield f"not taken from {file.student}: {file.place}: {file.note}. {hint}"
+        else:
+            yield f"left over: {file.place}: {file.note}"
+    for file in found.files:
+        another = file.note == archive.ANOTHER
+        if file.student in found.copies and not file.counts and not another:
+            yield f"note on {file.student}: {file.place}: {file.note}"
+        if file.counts and file.note:
+            yield f"look at {file.student}: {file.place}: {file.note}"
+        if file.counts and file.origin.late:
+            yield f"note on {file.student}: marked as late by the learning system"
+    for student, row in _late_over(course, lesson).items():
+        if student in found.copies:
+            said = f"a late file replaces {row['file']}, which came in time ({row['time']})"
+            yield f"note on {student}: {said}. If that should count: {use} {row['number']}"
+    for number, name in found.missing.items():
+        yield f"nothing from {name} ({number})"
+
+
+def _late_over(course: Course, lesson: int) -> dict[str, dict[str, str]]:
+    """Whose late file counts though one came in time, with the row of that one."""
+    chosen = course.lesson(lesson)
+    with course.gradebook() as gradebook:
+        known = {each.name: each.duedate for each in gradebook.assignments}
+    due = known.get(chosen.slug)
+    return archive.late_over(course.folder, chosen, due) if due else {}
