@@ -128,15 +128,33 @@ def test_tables_for_people_and_for_nbgrader(course, tmp_path):
         found = {row["student"]: row for row in csv.DictReader(stream)}
     assert list(found["ann"]) == list(table.COLUMNS)
     assert (found["ann"]["name"], found["cem"]["name"]) == ("'=Ann", "C. Jr Cem")
-    assert [found[name]["points"] for name in ("ann", "bob", "cem")] == ["10", "10", "0"]
+    assert [found[name]["points"] for name in ("ann", "bob", "cem")] == ["10", "10", ""]
     assert {row["max"] for row in found.values()} == {"100"}
     assert found["cem"]["flag"] == "nothing was graded" and not found["ann"]["flag"]
-    with course.export(tmp_path / "all.csv").open(newline="") as stream:
+    with table.export(course, tmp_path / "all.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {row["student_id"]: row["score"] for row in rows} == {
-        "ann": "10.0", "bob": "10.0", "cem": "0.0",
+        "ann": "10.0", "bob": "10.0", "cem": "",
     }  # fmt: skip
     assert all(None not in row for row in rows)  # no name's comma broke a line
+
+
+def test_a_lesson_that_was_not_collected_is_left_out_of_tables(course, tmp_path):
+    late.set_due(course, 2, None)  # so the gradebook knows it, as after a release
+    (course.folder / "source" / get_lesson(2).slug).mkdir()
+    to = tmp_path / "grades.csv"
+    try:
+        for form in ([], ["--plain"]):
+            told = said("export", course.folder, to, *form)
+            assert "lesson 2 is not in it: nothing was collected" in told
+            assert SLUG in to.read_text() and get_lesson(2).slug not in to.read_text()
+            assert "not in it" not in said("export", course.folder, to, *form, "--lesson", 1)
+            said("export", course.folder, to, *form, "--lesson", 2)
+            assert len(to.read_text().splitlines()) == 1
+    finally:
+        (course.folder / "source" / get_lesson(2).slug).rmdir()
+        with course.gradebook() as gradebook:
+            gradebook.remove_assignment(get_lesson(2).slug)
 
 
 def test_points_given_by_hand_stay_when_graded_again(course):

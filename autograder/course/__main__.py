@@ -150,13 +150,19 @@ def export(
     plain: Annotated[
         bool, typer.Option("--plain", help="student, name, lesson, points, max, late, flag")
     ] = False,
+    lesson: Annotated[list[int], typer.Option(help="only this one; may be repeated")] = (),
 ) -> None:
     """Write all scores as a table: nbgrader's own, or a plain one for your learning system."""
     with _said():
         from autograder.course import table
+        from autograder.lesson import LESSONS
 
         course = _course(folder)
-        print(f"wrote {table.write(course, to) if plain else table.export(course, to)}")
+        lessons = [course.lesson(number) for number in lesson] or LESSONS
+        print(f"wrote {(table.write if plain else table.export)(course, to, lessons)}")
+        for each, any_came in table.came_in(course, lessons).items():
+            if not any_came:
+                print(f"lesson {each.number} is not in it: nothing was collected")
 
 
 @app.command()

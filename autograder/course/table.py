@@ -8,24 +8,33 @@ from nbgrader.api import MissingEntry
 
 from autograder.course.archive import BY_HAND, counting_rows
 from autograder.course.folder import Course
-from autograder.course.ungraded import FAILED, ungraded
+from autograder.course.ungraded import FAILED
 from autograder.lesson import LESSONS, Lesson
 
 COLUMNS = ("student", "name", "lesson", "points", "max", "late", "flag")
 FORMULA = ("=", "+", "-", "@", "\t")
 
 
-def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, str]]:
-    """One row a student and released lesson, those included who handed in nothing.
+def came_in(course: Course, lessons: Sequence[Lesson] = LESSONS) -> dict[Lesson, bool]:
+    """Which of these lessons are released, and whether anything was handed in for them."""
+    with course.gradebook() as gradebook:
+        known = {each.name for each in gradebook.assignments}
+    root = course.folder / course.api.coursedir.submitted_directory
+    released = [each for each in lessons if each.slug in known]
+    return {each: any(root.glob(f"*/{each.slug}/*")) for each in released}
 
-    `points` is what counts, penalties taken off; nothing where the grader failed. `late` is the
-    hours after the due date, rounded up, or `yes` where only the learning system says so; `flag`
-    why a person must look at it.
+
+def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, str]]:
+    """One row a student and collected lesson, those included who handed in nothing.
+
+    `points` is what counts, penalties taken off; nothing where nothing was graded or the grader
+    failed. `late` is the hours after the due date, rounded up, or `yes` where only the learning
+    system says so; `flag` why a person must look at it.
     """
-    found = []
+    found, there = [], came_in(course, lessons)
     with course.gradebook() as gradebook:
         known = {each.name: each for each in gradebook.assignments}
-        for lesson in (each for each in lessons if each.slug in known):
+        for lesson in (each for each, any_came in there.items() if any_came):
             flags, collected = course.flagged(lesson.number), counting_rows(course.folder, lesson)
             for student in gradebook.students:
                 handed = collected.get(student.id, {})
@@ -36,7 +45,7 @@ def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, 
                 try:
                     handed_in = gradebook.find_submission(lesson.slug, student.id)
                 except MissingEntry:
-                    row |= {"points": "0", "late": "", "flag": "nothing was graded"}
+                    row |= {"points": "", "late": "", "flag": "nothing was graded"}
                 else:
                     points = handed_in.score - (handed_in.late_submission_penalty or 0)
                     seconds = handed_in.total_seconds_late
@@ -54,30 +63,29 @@ def line(row: dict[str, str]) -> str:
     return f"{row['student']:30} {row['points'] or '-':>5}{late}"
 
 
-def write(course: Course, to: Path) -> Path:
+def write(course: Course, to: Path, lessons: Sequence[Lesson] = LESSONS) -> Path:
     """Write the table."""
     with to.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS)
         writer.writeheader()
-        writer.writerows(rows(course))
+        writer.writerows(rows(course, lessons))
     return to
 
 
-def export(course: Course, to: Path) -> Path:
-    """Write nbgrader's own table, without a score where the grader failed."""
+def export(course: Course, to: Path, lessons: Sequence[Lesson] = LESSONS) -> Path:
+    """Write nbgrader's own table of the same rows; its scores are blank where `points` is."""
+    points = {(row["student"], row["lesson"]): row["points"] for row in rows(course, lessons)}
     course.export(to)
     with to.open(encoding="utf-8", newline="") as stream:
         reader = csv.DictReader(stream)
         columns, found = reader.fieldnames, list(reader)
-    slugs = {row["assignment"] for row in found}
-    failed = {each.slug: ungraded(course, each.number) for each in LESSONS if each.slug in slugs}
-    for row in found:
-        if row["student_id"] in failed.get(row["assignment"], ()):
-            row["score"] = ""
     with to.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
-        writer.writerows(found)
+        for row in found:
+            key = _harmless(row["student_id"]), row["assignment"]
+            if key in points:
+                writer.writerow(row if points[key] else row | {"score": ""})
     return to
 
 
