@@ -268,6 +268,18 @@ def test_a_late_file_over_one_in_time_is_said_in_a_line(tmp_path):
         assert "chosen by hand" in said("collect", home, 1, second)
 
 
+def test_a_bundle_names_the_open_lessons_whose_answers_it_holds(tmp_path):
+    now = datetime.datetime.now(datetime.UTC)
+    with cycle.isolated(tmp_path):
+        made = make_course(tmp_path / "course", [1, 4], trust_submissions=True)
+        said("release", made.folder, 4)
+        late.set_due(made, 1, now + datetime.timedelta(hours=9))
+        told = said("bundle", made.folder, 4, tmp_path / "a")
+        assert re.search("^careful: it holds the answers of lesson 1, which is due 2", told, re.M)
+        late.set_due(made, 1, now - datetime.timedelta(hours=9))
+        assert "careful" not in said("bundle", made.folder, 4, tmp_path / "b")
+
+
 def refused(*arguments):
     done = CliRunner().invoke(app, [str(each) for each in arguments])
     assert done.exit_code == 2 and isinstance(done.exception, SystemExit), done.output

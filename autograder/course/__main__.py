@@ -64,7 +64,12 @@ def bundle(
 ) -> None:
     """Write what the class gets for a released lesson, without solutions and hidden tests."""
     with _said():
-        print(f"wrote {_course(folder).bundle(lesson, to)}")
+        from autograder.course import told
+
+        course = _course(folder)
+        print(f"wrote {course.bundle(lesson, to)}")
+        for line in told.bundled(course, lesson):
+            print(line)
 
 
 @app.command()

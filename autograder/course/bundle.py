@@ -119,6 +119,13 @@ def modules_for(sources: list[str], package: Path = PACKAGE) -> list[str]:
     return sorted(found)
 
 
+def answered(lesson: Lesson, released: Path) -> list[Lesson]:
+    """The earlier lessons whose answers a lesson's bundle holds."""
+    notebook = nbformat.read(released / f"{lesson.slug}.ipynb", as_version=4)
+    held = set(modules_for([c.source for c in notebook.cells if c.cell_type == "code"]))
+    return [each for each in LESSONS[: lesson.number - 1] if held & set(each.modules)]
+
+
 def without_solutions(module: str, lessons: list[Lesson], package: Path = PACKAGE) -> str:
     """A module's text with the exercises of some lessons unwritten.
 

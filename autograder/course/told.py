@@ -1,8 +1,10 @@
-"""What a collection has to say to an instructor, a line for each thing."""
+"""What a collection and a bundle have to say to an instructor, a line for each thing."""
 
+import datetime
 from collections.abc import Iterator
 
 from autograder.course import archive
+from autograder.course.bundle import answered
 from autograder.course.collect import Collection
 from autograder.course.folder import Course
 
@@ -42,7 +44,24 @@ def collected(course: Course, lesson: int, found: Collection) -> Iterator[str]:
 def _late_over(course: Course, lesson: int) -> dict[str, dict[str, str]]:
     """Whose late file counts though one came in time, with the row of that one."""
     chosen = course.lesson(lesson)
-    with course.gradebook() as gradebook:
-        known = {each.name: each.duedate for each in gradebook.assignments}
-    due = known.get(chosen.slug)
+    due = _due_dates(course).get(chosen.slug)
     return archive.late_over(course.folder, chosen, due) if due else {}
+
+
+def bundled(course: Course, lesson: int) -> Iterator[str]:
+    """Which lessons are still open whose answers a lesson's bundle holds."""
+    chosen, due_dates = course.lesson(lesson), _due_dates(course)
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    for each in answered(chosen, course.folder / "release" / chosen.slug):
+        due = due_dates.get(each.slug)
+        if due and due > now:
+            said = (
+                f"it holds the answers of lesson {each.number}, which is due {due:%Y-%m-%d %H:%M}"
+            )
+            yield f"careful: {said} UTC. Give it out after that"
+
+
+def _due_dates(course: Course) -> dict[str, datetime.datetime | None]:
+    """In UTC, for each released lesson; None: at no time."""
+    with course.gradebook() as gradebook:
+        return {each.name: each.duedate for each in gradebook.assignments}
