@@ -88,6 +88,22 @@ def test_late_submissions_cost_what_the_course_says(course, tmp_path):
     type(course)(course.folder).autograde(1)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'LateSubmissionPlugin.penalty_method = "half"', 'DailyPenalty.percent = "ten"',
+        "DailyPenalty.percent = 120",
+    ],
+)  # fmt: skip
+def test_a_wrong_penalty_is_one_sentence_that_names_the_setting(course, line):
+    before = (course.folder / FILE).read_text()
+    with_settings(course, f"c.{line}")
+    told = refused("autograde", course.folder, 1)
+    (course.folder / FILE).write_text(before)
+    name, value = line.replace('"', "'").split(" = ")
+    assert f"c.{name} is {value}: it must be" in told and len(told.splitlines()) == 1
+
+
 def test_due_dates_are_read_with_their_zone():
     berlin = ZoneInfo("Europe/Berlin")
     assert late.due("2026-11-30 13:00", berlin) == DUE

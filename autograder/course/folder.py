@@ -25,7 +25,7 @@ from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
-from autograder.course import parallel
+from autograder.course import late, parallel
 from autograder.course.bundle import write_bundle
 from autograder.course.collect import CollectError, Collection, collect, use
 from autograder.course.config import FILE, configuration
@@ -171,10 +171,11 @@ class Course:
         """
         chosen = self.lesson(lesson)
         try:
+            late.expect_penalty(self.config)
             failures, failed = parallel.autograde(self, chosen, student, fill)
         except MissingEntry:
             raise CourseError(f"lesson {lesson} is not released: release it first") from None
-        except parallel.NothingGraded as error:
+        except (late.PenaltyError, parallel.NothingGraded) as error:
             raise CourseError(f"autograde failed: {error}") from None
         if failures:
             raise CourseError(f"autograde failed: {' '.join(failures).strip()[-3000:]}")

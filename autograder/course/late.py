@@ -36,6 +36,27 @@ class DailyPenalty(BasePlugin):
         return min(score, score * days * self.percent / 100)
 
 
+class PenaltyError(ValueError):
+    """A penalty that cannot be taken off; the message names the setting."""
+
+
+def expect_penalty(config) -> None:
+    """Refuse settings of lateness that nbgrader would stumble over in the middle of a class.
+
+    Raises:
+        PenaltyError: one of them cannot be used.
+    """
+    method = config.LateSubmissionPlugin.get("penalty_method", "none")
+    if method not in ("none", "zero"):
+        said = 'it must be "none" or "zero"'
+        raise PenaltyError(f"c.LateSubmissionPlugin.penalty_method is {method!r}: {said}")
+    percent = config.DailyPenalty.get("percent", 10)
+    number = isinstance(percent, int | float) and not isinstance(percent, bool)
+    if not number or not 0 <= percent <= 100:
+        said = "it must be a number from 0 to 100"
+        raise PenaltyError(f"c.DailyPenalty.percent is {percent!r}: {said}")
+
+
 def due(text: str, zone: datetime.tzinfo | None = None) -> datetime.datetime:
     """A due date as `2026-11-30 23:59`, or with a time zone after it.
 
