@@ -88,6 +88,20 @@ def test_late_submissions_cost_what_the_course_says(course, tmp_path):
     type(course)(course.folder).autograde(1)
 
 
+def test_an_extension_is_an_earlier_time_of_the_submission(course):
+    before = (course.folder / FILE).read_text()
+    stamp = course.folder / "submitted" / "bob" / SLUG / "timestamp.txt"
+    time = stamp.read_text()
+    zero = with_settings(course, 'c.LateSubmissionPlugin.penalty_method = "zero"')
+    stamp.write_text("2026-11-30 11:59:00 UTC\n")
+    zero.autograde(1, "bob")
+    row = next(row for row in table.rows(zero) if row["student"] == "bob")
+    stamp.write_text(time)
+    (course.folder / FILE).write_text(before)
+    type(course)(course.folder).autograde(1, "bob")
+    assert (row["points"], row["late"]) == ("10", "")
+
+
 @pytest.mark.parametrize(
     "line",
     [
