@@ -1,6 +1,7 @@
 """What a collection and a bundle have to say to an instructor, a line for each thing."""
 
 import datetime
+import shlex
 from collections.abc import Iterator
 
 from autograder.course import archive
@@ -17,7 +18,7 @@ def collected(course: Course, lesson: int, found: Collection) -> Iterator[str]:
         lesson: its number.
         found: what became of the download.
     """
-    use = f"python -m autograder.course use {course.folder} {lesson}"
+    use = f"python -m autograder.course use {shlex.quote(str(course.folder))} {lesson}"
     yield f"{len(found.copies)} submissions: {', '.join(found.copies) or 'none'}"
     for file in found.left_over:
         if file.refused:
