@@ -84,7 +84,7 @@ def headline() -> Markdown:
 
 def _compared(values: Sequence[float], slow: Sequence[float]) -> str:
     ratio = mean(values) / mean(slow)
-    return f"{100 * abs(ratio - 1):.0f} % {'more' if ratio > 1 else 'less'}"
+    return f"{100 * abs(ratio - 1):.1f} % {'more' if ratio > 1 else 'less'}"
 
 
 def _with_range(values: Sequence[float]) -> str:

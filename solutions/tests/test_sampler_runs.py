@@ -99,7 +99,8 @@ def of(figures: dict, sampler: str, steps: int) -> float:
     return sum(found) / len(found)
 
 
-def test_twenty_steps_with_fresh_noise_are_as_good_as_a_thousand(figures):
+@pytest.mark.xfail(strict=True, reason="the aim of 10 % is just missed: data/samplers_cpu.json")
+def test_twenty_steps_with_fresh_noise_reach_the_aim(figures):
     assert of(figures, "sde_dpmpp_2m", 20) <= 1.1 * of(figures, "ddpm", 1000)
 
 
@@ -111,10 +112,10 @@ def test_the_headline_says_for_each_form_whether_it_reached_the_aim(figures, mon
         assert _row(text, sampler).endswith(f" {verdict} |")
     smooth, sde = "dpmpp_2m/trailing/20/0", "sde_dpmpp_2m/trailing/20/0"
     text = _headline(monkeypatch, _known({smooth: 7.6, sde: 7.8, FULL.key: 7.0}))
-    assert _row(text, "dpmpp_2m").endswith("| 7.60 (one seed) | 9 % more | **reached** |")
-    assert _row(text, "sde_dpmpp_2m").endswith("| 11 % more | **not reached** |")
+    assert _row(text, "dpmpp_2m").endswith("| 7.60 (one seed) | 8.6 % more | **reached** |")
+    assert _row(text, "sde_dpmpp_2m").endswith("| 11.4 % more | **not reached** |")
     text = _headline(monkeypatch, _known({smooth: 8.0, sde: 5.0, FULL.key: 7.0}))
-    assert _row(text, "sde_dpmpp_2m").endswith("| 29 % less | **reached** |")
+    assert _row(text, "sde_dpmpp_2m").endswith("| 28.6 % less | **reached** |")
     text = _headline(monkeypatch, _known({smooth: 8.0, FULL.key: 7.0}))
     assert "not all been measured" in text
     assert sampler_tables.COMMAND in _headline(monkeypatch, {})
