@@ -1,7 +1,7 @@
 """How long the solved notebooks take from top to bottom, and how much memory.
 
-`make time-notebooks` runs them one after the other and writes data/notebooks.json, from which the
-README's table has its figures. Run it while nothing else runs.
+`make time-notebooks` runs them one after the other and writes data/notebooks.json. Run it while
+nothing else runs.
 """
 
 import json
@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell
 
 from autograder.lesson import Lesson
 from autograder.solve import NotebookFailed, execute, solved
-from t2i.recipe_runs import update_json
+from t2i.recipe_runs import changing_json
 
 FIGURES = Path(__file__).resolve().parents[1] / "data" / "notebooks.json"
 LIMIT = 3600.0  # seconds; ten minutes are the aim, and what takes longer should be seen too
@@ -34,8 +34,8 @@ def time_notebook(lesson: Lesson, tier: str) -> dict:
         tier: "smoke", "cpu" or "gpu".
 
     Returns:
-        seconds from the kernel's start to its last cell, peak_memory_bytes of the kernel's process
-        (None where nobody counts), machine.
+        seconds from the kernel's start to its last cell, peak_memory_bytes of the kernel's
+        process, machine.
 
     Raises:
         NotebookFailed: a cell raised, the kernel died, or the hour was up.
@@ -60,8 +60,8 @@ def main(lessons: Sequence[Lesson], tier: str = "cpu", figures: Path = FIGURES) 
             print(error)
             status = 1
             continue
-        known = json.loads(figures.read_text(encoding="utf-8")) if figures.exists() else {}
-        update_json(figures, {tier: known.get(tier, {}) | {str(lesson.number): found}})
-        memory = (found["peak_memory_bytes"] or 0) / 1e9
+        with changing_json(figures) as known:
+            known.setdefault(tier, {})[str(lesson.number)] = found
+        memory = found["peak_memory_bytes"] / 1e9
         print(f"{found['seconds'] / 60:.1f} minutes, {memory:.1f} GB on {found['machine']}")
     return status

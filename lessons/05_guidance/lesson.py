@@ -189,7 +189,7 @@ About six, but each batch differs: by chance it may be two or twelve, and about 
 
 ## 5. Train
 
-The loss is lesson 3's. (Only the steps are drawn a little otherwise: step 800 comes twice as often as step 400, since a digit's shape is decided where there is much noise.) One thing is new: the network hears the label, unless it was dropped. (`Told(model, label)` is a small wrapper that fills the label in, so that the rest of the course can call the network as `model(x_t, t)`, as before.)
+The loss is lesson 3's. (Its two helps for the steps are not used here. Step 800 simply comes twice as often as step 400, since a digit's shape is decided where there is much noise.) One thing is new: the network hears the label, unless it was dropped. (`Told(model, label)` is a small wrapper that fills the label in, so that the rest of the course can call the network as `model(x_t, t)`, as before.)
 
 The training takes about 8 minutes on two CPU cores, 14 on one. It can be stopped and goes on where it was: the state is kept in `data/runs`. After a change to your code delete the file that the cell names. Read on while it runs!
 """

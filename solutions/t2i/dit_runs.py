@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from t2i.checkpoint import digest, lock_of, save_weights, write_atomically
+from t2i.checkpoint import digest, save_weights
 from t2i.dit_recipes import DATA, KINDS, SIZES, Contest, dit_contest, flops_of_step
 from t2i.dit_studies import (
     attention_distances,
@@ -28,7 +28,7 @@ from t2i.dit_studies import (
     measured_scenes,
     relation_prompts,
 )
-from t2i.recipe_runs import machine
+from t2i.recipe_runs import changing_json, figures_in, machine, only_of
 from t2i.scene_recipes import GUIDANCE_SCALE, scene_loss
 from t2i.training import train
 
@@ -50,17 +50,16 @@ def run(tier: str, out: Path, cells: list[str]) -> dict:
     head = {"tier": tier, "contest": json.loads(json.dumps(asdict(contest)))}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for cell in cells:
-        if cell in _known(out, head)["cells"]:
+        if cell in only_of(figures_in(out), head, "cells")["cells"]:
             continue
         result = measure(contest, *cell.split("/"), tier, out, device)
-        with lock_of(out):  # another process may have added, and may be adding
-            known = _known(out, head) | {"machine": machine(device)}
-            known["cells"][cell] = result
-            write_atomically(out, (json.dumps(known, indent=1) + "\n").encode())
+        with changing_json(out) as known:
+            only_of(known, head, "cells")["cells"][cell] = result
+            known["machine"] = machine(device)
         print(
             f"{cell:12} loss {result['curve'][-1][1]:.4f}  {result['seconds']:7.1f} s", flush=True
         )
-    return _known(out, head)
+    return only_of(figures_in(out), head, "cells")
 
 
 def measure(
@@ -110,14 +109,6 @@ def measure(
         **drawn,
         "layers": attention_distances(best, look_on(best, few), contest.side),
     }
-
-
-def _known(out: Path, head: dict) -> dict:
-    """What the file holds, if it is of this contest."""
-    known = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-    if any(known.get(name) != value for name, value in head.items()):
-        known = {}
-    return head | {"cells": {}} | known
 
 
 def main() -> None:

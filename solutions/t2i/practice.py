@@ -17,8 +17,8 @@ Predictor = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) -> noise_pred
 def random_steps(like: Tensor, num_train_timesteps: int) -> Tensor:
     """A step to train on for each picture, the noisy ones more often than the almost clean ones.
 
-    t = ⌊T · √u⌋ with u uniform in [0, 1): twice as noisy is drawn twice as often. The shape of a
-    digit is decided where there is much noise; at the first steps only specks are left to find.
+    t = ⌊T · √u⌋ with u uniform in [0, 1): step 800 comes twice as often as step 400. The shape of
+    a digit is decided where there is much noise; at the first steps only specks are left to find.
 
     Args:
         like: (B, ...) the pictures.

@@ -11,7 +11,8 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -211,8 +212,39 @@ def curve(losses: list[float], points: int = 60) -> list[tuple[int, float]]:
     return [(end, round(sum(losses[end - stride : end]) / stride, 5)) for end in ends]
 
 
-def update_json(path: Path, values: dict) -> None:
-    """Add values to a file of figures, whole or not at all."""
+def figures_in(path: Path) -> dict:
+    """What a file of figures holds; nothing if there is none yet."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+@contextmanager
+def changing_json(path: Path) -> Iterator[dict]:
+    """A file's figures, to be changed in place; what they are at the end is written whole.
+
+    Until then no other process may change the file: whatever it has added before is there.
+    """
     with lock_of(path):
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        write_atomically(path, (json.dumps(known | values, indent=1) + "\n").encode())
+        known = figures_in(path)
+        yield known
+        write_atomically(path, (json.dumps(known, indent=1) + "\n").encode())
+
+
+def update_json(path: Path, values: dict) -> None:
+    """Add values to a file of figures."""
+    with changing_json(path) as known:
+        known.update(values)
+
+
+def only_of(known: dict, head: dict, *tables: str) -> dict:
+    """Figures with their head, which says what they are of; those of another are forgotten.
+
+    Args:
+        known: changed in place, and returned.
+        head: what must be the same, and stands first.
+        tables: what they hold besides, empty at first.
+    """
+    if any(known.get(name) != value for name, value in head.items()):
+        known.clear()
+    for name, value in (head | {table: {} for table in tables}).items():
+        known.setdefault(name, value)
+    return known

@@ -141,7 +141,7 @@ def digit_loss(model: "FoldedUNet", x_0: Tensor) -> Tensor:
     """What lesson 3 trains with: ddpm_loss at middle_steps, heard by the noise.
 
     Args:
-        model: with a margin.
+        model: its margin, if it has one, is left out.
         x_0: (B, 1, 28, 28) digits.
     """
     x_0 = model.middle(x_0)

@@ -18,14 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from t2i.batches import stream_seed
-from t2i.checkpoint import (
-    CheckpointError,
-    digest,
-    load_into,
-    load_tensors,
-    lock_of,
-    write_atomically,
-)
+from t2i.checkpoint import CheckpointError, digest, load_into, load_tensors
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
 from t2i.dpm_sde import sample_sde_dpmpp_2m
@@ -33,7 +26,7 @@ from t2i.dpm_solver import sample_dpmpp_2m
 from t2i.lesson import tier
 from t2i.metrics import digit_features, frechet_distance, recognisability
 from t2i.precision import fastest_precision
-from t2i.recipe_runs import machine
+from t2i.recipe_runs import changing_json, figures_in, machine, only_of
 from t2i.recipes import DATA, WEIGHTS, FoldedUNet, load_ddpm, recipe
 from t2i.samplers import sample_ddim, spaced_timesteps
 
@@ -44,6 +37,7 @@ NOISY = ("ddpm", "sde_dpmpp_2m")  # ddpm, respaced, is DDIM with eta = 1 (a test
 SAMPLERS = SMOOTH + NOISY
 OTHER_SPACINGS, OTHER_STEPS = ("leading", "linspace"), (5, 10, 20)  # the rest is "trailing"
 BATCH = 250
+TABLES = ("floor", "cells")
 
 
 @dataclass(frozen=True)
@@ -159,19 +153,18 @@ def run(todo: list[Cell], weights: Path, n: int, out: Path) -> dict:
     head = {"weights": digest(weights), "n": n}
     rulers: dict[int, Ruler] = {}
     for cell in todo:
-        if cell.key in _known(out, head)["cells"]:
+        if cell.key in only_of(figures_in(out), head, *TABLES)["cells"]:
             continue
         if cell.seed not in rulers:
             rulers[cell.seed] = Ruler(n, cell.seed)
         ruler = rulers[cell.seed]
         result = _from_lesson_3(cell, weights, head) or measure(cell, model, n, ruler)
-        with lock_of(out):  # another process may have added, and may be adding
-            known = _known(out, head) | {"machine": machine(device)}
+        with changing_json(out) as known:
+            only_of(known, head, *TABLES)["cells"][cell.key] = result
             known["floor"][str(cell.seed)] = round(ruler.floor, 3)
-            known["cells"][cell.key] = result
-            write_atomically(out, (json.dumps(known, indent=1) + "\n").encode())
+            known["machine"] = machine(device)
         print(f"{cell.key:28} Fréchet {result['frechet']:8.2f}   {result['seconds']:7.1f} s")
-    return _known(out, head)
+    return only_of(figures_in(out), head, *TABLES)
 
 
 def _from_lesson_3(cell: Cell, weights: Path, head: dict) -> dict | None:
@@ -184,14 +177,6 @@ def _from_lesson_3(cell: Cell, weights: Path, head: dict) -> dict | None:
         return None
     figures = {name: round(found[name], 4) for name in ("frechet", "recognisability")}
     return figures | {"seconds": found["sampling_seconds"]}
-
-
-def _known(out: Path, head: dict) -> dict:
-    """What the file holds, if it is of these weights and this count."""
-    known = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-    if any(known.get(name) != value for name, value in head.items()):
-        known = {}
-    return head | {"floor": {}, "cells": {}} | known
 
 
 def load_denoiser(digits: int = 60_000) -> tuple[FoldedUNet, str]:

@@ -85,9 +85,7 @@ def _claim(folder: Path, **made_of: Any) -> None:
     file = folder / MADE_OF
     if not file.exists() and not any(folder.glob("*.tar")):
         write_json(file, made_of)
-    found = read_json(file) if file.exists() else {}
-    for what, value in made_of.items():
-        same_or_refuse(folder, what, found.get(what), value)
+    same_or_refuse(folder, read_json(file) if file.exists() else {}, made_of)
 
 
 @torch.no_grad()

@@ -102,8 +102,7 @@ def train_all(
         if not is_written(shards):
             write_encoded_shards(plan, space, text, shards, team, lanes, **made_of)
         found = ShardBatches(shards, plan.batch_size, team, lanes=lanes)
-        for what, value in made_of.items():
-            same_or_refuse(shards, what, found.made_of.get(what), value)
+        same_or_refuse(shards, found.made_of, made_of)
         return found
 
     transformer = shop.part(

@@ -10,7 +10,7 @@ Lesson 10 trains its three parts in one; so does a folder of pictures.
 
 import copy
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,9 +67,8 @@ class Workshop:
         if not file.exists():
             self._train(file, model, loss_fn, batches(), training, finish, team, made_of)
         tensors, info = load_tensors(file)
-        same_or_refuse(file, "steps", info.get("steps"), training.steps)
-        for what, value in made_of.items():  # older files do not tell, and stay
-            same_or_refuse(file, what, info.get("made_of", made_of).get(what), value)
+        same_or_refuse(file, info, {"steps": training.steps})
+        same_or_refuse(file, info.get("made_of", made_of), made_of)  # older files do not tell
         load_into(model.cpu(), tensors, file)
         self.log[name] = {key: value for key, value in info.items() if key != "format"}
         return model.eval().requires_grad_(False).to(self.device)
@@ -125,7 +124,7 @@ class Workshop:
         """
         file, parts = self.folder / "data.json", list(self.folder.glob("*.safetensors"))
         found = read_json(file).get("data") if file.exists() else "scenes" if parts else data
-        same_or_refuse(self.folder, "data", found, data)
+        same_or_refuse(self.folder, {"data": found}, {"data": data})
         if data != "scenes":
             write_json(file, {"data": data})
 
@@ -146,15 +145,15 @@ class Workshop:
         if not file.exists():
             save_tensors(file, make(), made_of)
         found, info = load_tensors(file)
-        for what, value in made_of.items():
-            same_or_refuse(file, what, info.get(what), value)
+        same_or_refuse(file, info, made_of)
         return found
 
 
-def same_or_refuse(file: Path, what: str, found: Any, wanted: Any) -> None:
+def same_or_refuse(file: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """CheckpointError, if a file was made with something else than what is wanted now."""
-    if found != wanted:
-        raise CheckpointError(
-            f"{file} was made with {what} {found}, the recipe has {wanted}: delete it to make it "
-            f"anew, or give the run another folder."
-        )
+    for what, value in wanted.items():
+        if found.get(what) != value:
+            raise CheckpointError(
+                f"{file} was made with {what} {found.get(what)}, the recipe has {value}: delete "
+                f"it to make it anew, or give the run another folder."
+            )
