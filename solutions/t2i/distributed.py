@@ -25,6 +25,7 @@ from torch import Tensor, nn
 # A process that died is found by torchrun at once. This is for those that wait while the first one
 # makes something that takes long.
 PATIENCE = datetime.timedelta(days=1)
+GLOO_LETS_GO = 0.5  # seconds
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,9 @@ def joined_team(fsdp: bool = False) -> Iterator[Team]:
         yield Team(rank, size, fsdp)
     finally:
         dist.destroy_process_group()
+        # gloo's threads are not ended by that, and let go of the last tensors only now. One that
+        # does so while Python shuts down aborts the process (pytorch issue 190489).
+        time.sleep(GLOO_LETS_GO)
 
 
 def _clean_corner(store: "dist.Store", rank: int, size: int) -> "dist.Store":
