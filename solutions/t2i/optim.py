@@ -68,14 +68,6 @@ def inner_matrices(model: nn.Module) -> list[nn.Parameter]:
     ]
 
 
-def native_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 itself; imitated, it is many times slower."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    return able.get("amx_bf16", False) or able.get("avx512_bf16", False)
-
-
 class Muon(torch.optim.Optimizer):
     """Momentum whose every update is made orthogonal before it is applied.
 
@@ -94,7 +86,7 @@ class Muon(torch.optim.Optimizer):
         ValueError: a parameter has fewer than two dimensions.
 
     Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
-        torch.optim.Muon is the same for matrices alone, always in bfloat16.
+        torch.optim.Muon is the same for matrices alone, in bfloat16.
     """
 
     def __init__(
@@ -114,22 +106,12 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure=None) -> None:
         """Move every parameter that has a gradient."""
         for group in self.param_groups:
-            alike = defaultdict(list)  # many small matrices: those of one shape go together
-            for p in group["params"]:
-                if p.grad is not None:
-                    alike[p.shape].append(p)
-            for params in alike.values():
-                self._move(params, group)
-
-    def _move(self, params: list[nn.Parameter], group: dict) -> None:
-        wanted = torch.stack([self._direction(p, group["momentum"]) for p in params])
-        if native_bf16(wanted.device):  # coarse numbers are enough, and twice as fast
-            wanted = wanted.bfloat16()
-        updates = orthogonalize(wanted).to(params[0].dtype)
-        stretch = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
-        for p, update in zip(params, updates, strict=True):
-            p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.add_(part_like(update.view(p.shape), p), alpha=-group["lr"] * stretch)
+            params = [p for p in group["params"] if p.grad is not None]
+            wanted = [self._direction(p, group["momentum"]) for p in params]
+            for p, update in zip(params, orthogonalize(wanted), strict=True):
+                stretch = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_(part_like(update.view(p.shape), p), alpha=-group["lr"] * stretch)
 
     def _direction(self, p: nn.Parameter, keep: float) -> Tensor:
         state = self.state[p]
@@ -139,25 +121,55 @@ class Muon(torch.optim.Optimizer):
         return whole(p.grad.lerp(momentum, keep)).flatten(1)
 
 
-def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest matrix whose singular values are all about 1: U Vᵀ of the matrix U Σ Vᵀ.
+def orthogonalize(matrices: Iterable[Tensor], steps: int = 5) -> list[Tensor]:
+    """For each matrix the nearest one whose singular values are all about 1.
 
-    X ← a·X + (b·XXᵀ + c·(XXᵀ)²)·X pushes every singular value towards 1 without computing any.
+    X = U Σ Vᵀ -> U Vᵀ = (XXᵀ)^(-1/2) · X
 
     Args:
-        matrix: (..., rows, columns), one matrix or many.
-        steps: repetitions; after 5 the singular values lie roughly between 0.7 and 1.2.
+        matrices: (rows, columns) each; the shapes may differ.
+        steps: repetitions of inverse_root; after 5 the singular values lie roughly between 0.7
+            and 1.2.
 
     Returns:
-        (..., rows, columns).
+        matrices of the same shapes.
 
     Source: Jordan et al. 2024, as in Muon; Björck and Bowie 1971.
     """
+    matrices = list(matrices)
+    wide = [x.mT if x.shape[0] > x.shape[1] else x for x in matrices]
+    alike = defaultdict(list)  # many small matrices: those with as many rows go together
+    for number, x in enumerate(wide):
+        alike[len(x)].append(number)
+    for numbers in alike.values():
+        roots = inverse_root(torch.stack([wide[n] @ wide[n].mT for n in numbers]), steps)
+        for n, root in zip(numbers, roots, strict=True):
+            wide[n] = root @ wide[n]
+    return [
+        x.mT if matrix.shape[0] > matrix.shape[1] else x
+        for matrix, x in zip(matrices, wide, strict=True)
+    ]
+
+
+def inverse_root(gram: Tensor, steps: int) -> Tensor:
+    """About (XXᵀ)^(-1/2) for each XXᵀ, which is smaller than X.
+
+    X, first made so small that no singular value is above 1, is multiplied again and again by
+    P = a + b·XXᵀ + c·(XXᵀ)². That pushes its singular values towards 1 without computing any.
+
+    Args:
+        gram: (B, n, n), the products XXᵀ.
+        steps: repetitions.
+
+    Returns:
+        (B, n, n), what X is multiplied by in all.
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
-    tall = matrix.shape[-2] > matrix.shape[-1]
-    x = matrix.mT if tall else matrix
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    one = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    size = gram.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()[:, None, None] + 1e-7  # X's norm
+    gram, product = gram / size**2, one / size
     for _ in range(steps):
-        xx = x @ x.mT
-        x = a * x + (b * xx + c * xx @ xx) @ x
-    return x.mT if tall else x
+        p = a * one + b * gram + c * gram @ gram
+        product = p @ product
+        gram = p @ gram @ p
+    return product

@@ -64,7 +64,9 @@ def heard_by_noise(predict: Predictor, alphas_cumprod: Tensor) -> Predictor:
 
     def heard(x_t: Tensor, t: Tensor) -> Tensor:
         noise_pred = predict(x_t, t)
-        share = 1 - gather(alphas_cumprod, t, like=x_t)
-        return share * noise_pred + (1 - share) * noise_pred.detach()
+        if noise_pred.requires_grad:
+            share = 1 - gather(alphas_cumprod, t, like=x_t)
+            noise_pred.register_hook(lambda gradient: share * gradient)
+        return noise_pred
 
     return heard

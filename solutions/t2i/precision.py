@@ -9,7 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from t2i.optim import native_bf16
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 itself; imitated, it is many times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return able.get("amx_bf16", False) or able.get("avx512_bf16", False)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from t2i.optim import native_bf16
+from t2i.precision import native_bf16
 
 HALF = 2  # bytes of a number in float16 or bfloat16
 BLOCK, NPY_HEADER = 512, 128  # bytes: tar's unit, and what stands before an array's numbers
