@@ -277,6 +277,7 @@ def table(tmp_path):
         (notebook("snr_of = 2  # snr"), "it holds no exercise of lesson 1"),
         (b"", "the file is empty"),
         (notebook()[:-9], "the file is not a notebook"),
+        (LESSON.notebook.read_bytes(), "nothing is written in it yet"),
     ],
 )
 def test_a_later_file_without_an_answer_replaces_none_that_has_some(gather, tmp_path, worse, why):
@@ -302,6 +303,16 @@ def test_the_only_file_is_taken_with_a_note_and_gives_way_to_an_older_answer(gat
     notes = [file.note for file in found.files if file.counts]
     assert notes == ["the file is empty", "it holds no exercise of lesson 1"]
     assert gather({"ann.ipynb": notebook()}).copies["ann"].read_bytes() == notebook()
+
+
+def test_one_exercise_that_differs_from_the_released_is_an_answer(gather):
+    blank = LESSON.notebook.read_text(encoding="utf-8")
+    written = blank.replace("snr is not written yet", "I do not know")
+    assert written != blank
+    later, latest = (2026, 12, 1, 12, 0, 0), (2026, 12, 2, 12, 0, 0)
+    assert list(gather({"ann.ipynb": blank.encode()}).copies) == ["ann"]
+    assert list(gather({"ann.ipynb": (written.encode(), later)}).copies) == ["ann"]
+    assert not gather({"ann.ipynb": (blank.encode(), latest)}).copies
 
 
 def test_a_late_file_over_one_in_time_is_noticed(gather, tmp_path):

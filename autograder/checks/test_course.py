@@ -22,6 +22,7 @@ from autograder.course.__main__ import app
 from autograder.course.folder import Course, CourseError
 from autograder.course.leaks import secrets, text_of
 from autograder.course.rebuild import rebuild, signature, to_bytes
+from autograder.course.report import gather
 from autograder.course.samples import write_submissions
 from autograder.course.verdict import outputs
 from autograder.extract import extract
@@ -203,15 +204,18 @@ def test_a_failing_grader_flags_one_submission_and_goes_on(trial, monkeypatch, t
         return done.output
 
     shutil.rmtree(course.folder / "results")
-    shutil.rmtree(course.folder / "feedback")
+    page = course.folder / "feedback" / "blank" / SLUG / f"{SLUG}.html"
+    assert page.exists()  # of the grading before
     monkeypatch.setattr(kept, "grade", fails)
     failed = said(1, "autograde", course.folder, 1, "--student", "blank")
     monkeypatch.undo()
     assert "not graded, the grader failed: blank" in failed and len(tries) == 2
     assert "out of order" in course.flagged(1)["blank"]
     assert "no page for blank" in said(0, "feedback", course.folder, 1)
-    pages = {path.name for path in (course.folder / "feedback").iterdir()}
-    assert {"full", "half"} <= pages and "blank" not in pages
+    assert not page.exists() and page.parents[2].joinpath("full", SLUG, page.name).exists()
+    report = gather(course, LESSON)
+    assert "blank" not in report.points and "out of order" in report.flagged["blank"]
+    assert all(sum(report.counts(e).values()) == len(report.points) for e in LESSON.exercises)
     for column, form in (("score", []), ("points", ["--plain"])):
         said(0, "export", course.folder, tmp_path / "grades.csv", *form)
         with (tmp_path / "grades.csv").open(newline="") as stream:

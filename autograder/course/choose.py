@@ -81,7 +81,7 @@ def chosen(
 
 
 def lacking(path: Path, lesson: Lesson) -> str:
-    """Why a file is no answer to a lesson: unreadable, or without its exercises; else nothing."""
+    """Why a file is no answer to a lesson: unreadable, none of its exercises, all as released."""
     try:
         cells = code_cells(path.read_bytes())
     except UnreadableNotebook as error:
@@ -89,9 +89,13 @@ def lacking(path: Path, lesson: Lesson) -> str:
     heads = "|".join(re.escape(each.name.partition(".")[0]) for each in lesson.exercises)
     defined = re.compile(rf"^\s*(async\s+def|def|class)\s+({heads})\b", re.M)
     tags = {each.grade_id for each in lesson.exercises}
-    if any(tag in tags or defined.search(source) for _, tag, source in cells):
-        return ""
-    return f"it holds no exercise of lesson {lesson.number}"
+    held = [(tag, source) for _, tag, source in cells if tag in tags or defined.search(source)]
+    if not held:
+        return f"it holds no exercise of lesson {lesson.number}"
+    released = {tag: source.strip() for _, tag, source in code_cells(lesson.notebook.read_bytes())}
+    if all(tag in tags and source.strip() == released.get(tag) for tag, source in held):
+        return "nothing is written in it yet"
+    return ""
 
 
 def _kept(

@@ -12,6 +12,7 @@ Everything is nbgrader's own: the same folder works with its commands and its fo
 
 import datetime
 import logging
+import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -182,7 +183,10 @@ class Course:
         return failed
 
     def feedback(self, lesson: int, student: str = "*") -> list[str]:
-        """Make the pages feedback/<student>/<lesson>; returns who gets none: the grader failed."""
+        """Make the pages feedback/<student>/<lesson>; returns who gets none: the grader failed.
+
+        What such a student has from an earlier grading is taken away: it may be of other work.
+        """
         slug = self.lesson(lesson).slug
         folders = self.folder.glob(f"{self.api.coursedir.autograded_directory}/{student}/{slug}")
         graded = {path.parent.name for path in folders}
@@ -190,6 +194,9 @@ class Course:
             who = "" if student == "*" else f" of {student}"
             raise CourseError(f"no submission{who} of lesson {lesson} is graded: autograde first")
         without = graded & ungraded(self, lesson).keys()
+        for name in without:
+            old = self.folder / self.api.coursedir.feedback_directory / name / slug
+            shutil.rmtree(old, ignore_errors=True)
         for name in sorted(graded - without) if without else [student]:
             self._step("feedback", self.api.generate_feedback, slug, name)
         return sorted(without)

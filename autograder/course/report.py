@@ -19,6 +19,7 @@ from nbgrader.utils import is_grade
 from autograder.course.causes import NOT_WRITTEN, likely, waits, without_numbers
 from autograder.course.folder import Course, CourseError
 from autograder.course.rebuild import exercise_of
+from autograder.course.ungraded import ungraded
 from autograder.lesson import Exercise, Lesson
 from t2i.checkpoint import write_atomically
 
@@ -59,7 +60,7 @@ class Report:
 
     lesson: Lesson
     outcomes: list[Outcome]
-    points: dict[str, float]  # student -> points, those given by hand included
+    points: dict[str, float]  # of whom the grader did not fail; those given by hand included
     flagged: dict[str, str]  # student -> why a person must look at it
     handed_in: int
 
@@ -118,7 +119,12 @@ def main(course: Course, lesson: int) -> list[Path]:
 def gather(course: Course, lesson: Lesson) -> Report:
     """Everything that a report tells."""
     slug = lesson.slug
-    points = {name: sum(each.values()) for name, each in course.scores(lesson.number).items()}
+    failed = ungraded(course, lesson.number)
+    points = {
+        name: sum(each.values())
+        for name, each in course.scores(lesson.number).items()
+        if name not in failed
+    }
     outcomes = []
     for student in sorted(points):
         path = course.folder / "autograded" / student / slug / f"{slug}.ipynb"
