@@ -59,7 +59,9 @@ r"""
 
 CLIP mends both. **Pieces of words** in place of words, so that every text can be written. And **training on pairs**: a picture and its caption should get vectors that point the same way.
 
-Here is our world. As in lesson 6, half of the scenes are large things on black; in the others sizes, places and backgrounds vary. (In the code these two worlds are called `one` and `lone`.) And the captions are richer now: half of the colours and objects go by **other names**, *crimson* or *scarlet* for red, *disc* for circle, Roman figures and German words for the digits.
+Here are our two worlds. In `one`, the world of lesson 6, there is one large thing on black. In `lone` there is one thing as well, but its size, its place and the background vary. Training takes half of its scenes from each. Below, the first row shows `one` and the second `lone`.
+
+The captions are richer now: half of the colours and objects go by **other names**, *crimson* or *scarlet* for red, *disc* for circle, Roman figures and German words for the digits.
 """
 
 # %%
@@ -67,9 +69,9 @@ from t2i.clip_recipes import LENGTH, SIZE, captions_of, clip_recipe
 from t2i.scene_specs import draw_specs
 from t2i.scenes import paint, show_scenes
 
-specs = draw_specs(range(8), world="lone")
-texts = captions_of(specs)
-show_scenes(paint(specs), texts, columns=4, zoom=1.6)
+both = [draw_specs(range(4), world=world) for world in ("one", "lone")]
+texts = [text for specs in both for text in captions_of(specs)]
+show_scenes(torch.cat([paint(specs) for specs in both]), texts, columns=4, zoom=1.6)
 
 # %% [markdown]
 r"""
@@ -79,7 +81,7 @@ How should a text become numbers? One number a *word*: the list is never complet
 
 ![A caption in boxes, one line for each number of merges. With no merges each letter has its own box. With more merges the boxes grow, first frequent endings, then whole words.](figures/merging.png)
 
-(The dot marks the end of a word; `c3` and `bc` are the two halves of *ü*. Both are explained below.)
+(The dot marks the end of a word; `c3` and `bc` are the two halves of *ü*. Both are explained below. The two colours only tell neighbours apart.)
 
 Frequent words end up as one piece, rare ones stay in several, and nothing is unknown.
 
@@ -146,7 +148,7 @@ assert train_bpe(["x y", ""], 5) == [], "a word of one piece holds no pair"
 # %%
 seen = captions_of(draw_specs(range(4000), world="lone"))
 merges = train_bpe(seen, 400)
-print(len(merges), "merges; the first:", *[" + ".join(pair) for pair in merges[:8]], sep="\n  ")
+print(f"{len(merges)} merges; the first eight: {', '.join(' + '.join(p) for p in merges[:8])}")
 show_clip.merging("there is a crimson fünf", merges, [0, 10, 40, 100, 160, len(merges)])
 
 # %% [markdown]
@@ -245,7 +247,7 @@ The bend between `fc1` and `fc2` (the *activation*) is a quick stand-in for less
 
 $$\text{quick\_gelu}(x) = x\cdot\text{sigmoid}(1.702\,x)$$
 
-**Predict before you run.** Where do the two curves differ most: at 0, near 2, or far out?
+**Predict before you run.** Where do the two curves differ most: at 0, near 2, or far out? And what is the odd number 1.702 good for: would 1.4 or 2 do as well?
 """
 
 # %%
@@ -264,9 +266,22 @@ assert torch.allclose(quick_gelu(x), F.gelu(x), atol=0.021), "it should stay clo
 assert not torch.allclose(quick_gelu(x), F.gelu(x), atol=1e-3), "close to GELU, but not the same"
 assert quick_gelu(torch.zeros(2, 3)).abs().max() == 0, "quick_gelu(0) is 0"
 
+# %%
+x = torch.linspace(-5, 5, 401)
+others = {f"factor {k:g}": x * torch.sigmoid(k * x) for k in (1.4, 2.0)}
+show.curves(
+    x,
+    {name: y - F.gelu(x) for name, y in {"yours, 1.702": quick_gelu(x), **others}.items()},
+    xlabel="x",
+    ylabel="quick one − GELU",
+    height=2.6,
+    alt="Three waves. With the factor 1.702 the difference to GELU stays within 0.02 and is "
+    "largest near 2.3 on both sides; with 1.4 and 2 it is larger, and largest nearer to 0.",
+)
+
 # %% [markdown]
 r"""
-At 0 both are 0, and far out both gates are quite open or quite shut. Near ±2.3 the curves differ most, by 0.02. That sounds like nothing. But CLIP was trained with the quick one, and each of its layers passes the difference on to the next. Real weights want the curve that they grew up with.
+At 0 both are 0, and far out both gates are quite open or quite shut. Near ±2.3 the curves differ most, by 0.02; with a factor of 1.4 it would be 0.07, with 2 it would be 0.04. 0.02 sounds like nothing. But CLIP was trained with the quick one, and each of its layers passes the difference on to the next. Real weights want the curve that they grew up with.
 
 Attention and layer are lesson 6's, with biases. Read them; here they are, with your `quick_gelu` inside:
 """
@@ -327,19 +342,17 @@ reader = TextTransformer(len(tokenizer), tokenizer.end, 32, 2, 4, max_length=12)
 pair = ["there is a red seven at the top", "there is a blue seven at the top"]
 first, second = reader(tokenizer(pair, 12))[0].detach()
 names = [show_clip.readable(tokenizer.pieces[n]) for n in tokenizer.encode(pair[0], 12)]
-show.curves(
-    range(12),
-    {"change": (first - second).norm(dim=-1)},
-    xticks=range(12),
-    xticklabels=[name.strip("·") for name in names],
-    ylabel="length of the change",
-    height=2.4,
-    alt="The change is zero up to the word before red, jumps up at red, and stays above zero behind it.",
+figure, (axes,) = show.panels(1, 1, 8, 2.4)
+axes.bar(range(12), (first - second).norm(dim=-1), color=show.BLUE)
+axes.set_xticks(range(12), [name.strip("·") for name in names])
+axes.set_ylabel("length of the change")
+show.Picture(
+    figure, "A bar a place: none up to the word before red, a tall one at red, and bars behind it."
 )
 
 # %% [markdown]
 r"""
-At the changed word's own place and everywhere behind it, the end tokens included. Not before it, as nobody looks ahead.
+At the changed word's own place and everywhere behind it, the end tokens included. Not before it, as nobody looks ahead. (How tall the bars are means nothing here, a second peak such as that at *top* included: this encoder is untrained, and its weights are random.)
 
 ## 4. The image encoder
 
@@ -374,7 +387,14 @@ assert torch.allclose(pooled, viewer.norm_out(hidden[:, 0])), "pooled is norm_ou
 moved = images.roll(4, dims=3)  # the same patches at other places
 assert not torch.allclose(viewer(moved)[1], pooled, atol=1e-4), "where a patch is must matter"
 viewer.positions.data.zero_()
-assert torch.allclose(viewer(moved)[1], viewer(images)[1], atol=1e-5), "patches by rows, please"
+assert torch.allclose(viewer(moved)[1], viewer(images)[1], atol=1e-5), (
+    "without positions only which patches there are should count: is each vector still one patch's?"
+)
+viewer = ImageEncoder(size=12, patch=4, width=16, num_layers=0, num_heads=2)  # only the list
+second = viewer.conv_in(images)[:, :, 0, 1]  # the first row's second patch
+assert torch.allclose(
+    viewer(images)[0][:, 2], viewer.norm_in(second + viewer.positions[2]), atol=1e-5
+), "row by row: right of the first patch is the second one, at place 2"
 
 # %% [markdown]
 r"""
@@ -384,7 +404,7 @@ Two encoders, two vectors. Each goes through a last linear layer into a **common
 
 Not by the distance between a picture and its caption alone: if all vectors were equal, that distance would be 0 everywhere. What is needed is **contrast**: nearer to *its own* caption than to all *others*. Take a batch of B pairs, bring all vectors to length 1, and compare each picture with each caption. Their dot products, the *cosines*, make a table:
 
-![A table of four pictures and four captions. The four cells on the diagonal are marked as right; an arrow along a row says: which caption belongs to this picture? An arrow along a column says: which picture belongs to this caption?](figures/contrast.png)
+![A table of four pictures and four captions. The four cells on the diagonal are marked as right. A frame round a row asks: which text belongs to this picture? A dashed frame round a column asks: which picture belongs to this text?](figures/contrast.png)
 
 Each row is a question with B possible answers: *which caption belongs to this picture?* And so is each column. For a question with B answers there is a standard loss, the *cross entropy*, CE. A softmax of the row (its numbers are called *logits*) gives each answer a probability. The loss is −log of the right one's: 0 if it is sure and right, log B if all are alike, large if it is sure and wrong.
 
@@ -428,9 +448,13 @@ assert torch.allclose(contrastive_loss(a, b, at_first), contrastive_loss(b, a, a
     "symmetric"
 )
 
+# %%
+for name, vectors in {"all equal": torch.ones(2, 8, 16), "random": torch.randn(2, 8, 16)}.items():
+    print(f"{name:9} loss {contrastive_loss(*vectors, at_first):.2f}; log(8) is {math.log(8):.2f}")
+
 # %% [markdown]
 r"""
-(All equal: log 8, about 2.08. Random vectors are worse: $s$ makes the softmax rather sure, and mostly of a wrong answer.)
+All equal: log 8. Random vectors are worse: $s$ makes the softmax rather sure, and mostly of a wrong answer.
 
 Here is the whole, with your pieces inside:
 """
@@ -442,7 +466,7 @@ Here is the whole, with your pieces inside:
 r"""
 ### Why large batches
 
-With 2 pairs in a batch, the colour alone nearly always decides. With 256, about 32 scenes are red, and two or so are red *and* seven: the model has to look more closely. On the other hand, with the same number of pictures a large batch means fewer steps. The repository's command trained the same model on the same number of pictures, cut into batches of three sizes. The last column says how many pictures find their own caption among 512:
+With 2 pairs in a batch, the colour alone nearly always decides. With 256, about 32 scenes are red, and two or so are red *and* seven: the model has to look more closely. On the other hand, with the same number of pictures a large batch means fewer steps. The repository's command trained the same model on the same number of pictures, cut into batches of three sizes. *Colour* and *object* say how often it recognises them in large things on black (section 7 says how). The last column is finer: how many pictures of things of all sizes find their own caption among 512?
 """
 
 # %%
@@ -450,7 +474,7 @@ clip_tables.batch_table()
 
 # %% [markdown]
 r"""
-With the smallest batches it learns the colours and hardly more, although it takes sixteen times as many steps as with the largest: among 16 scenes, colour and background nearly always decide. (One run each, the same learning rates for all.)
+With the smallest batches it learns the colours and hardly more, although it takes sixteen times as many steps as with the largest: among 16 scenes, colour and background nearly always decide. Middling batches are as good as large ones for the object alone. Only where *all* of a caption counts, in the last column, does the large batch come out ahead. (One run each, the same learning rates for all. Do not wonder that the smallest batches know more of the held-out objects than of the seen ones: there are only 16 held-out pairs, so a single one that comes out right by luck is worth 6 points.)
 
 The real CLIP took 32,768 pairs a batch. It had 400 million of them; we have two minutes.
 
@@ -505,9 +529,19 @@ show.curves(
     alt="The loss starts a little above log(B) and falls.",
 )
 
+# %%
+from t2i.clip_runs import zero_shot
+
+found = zero_shot(state.ema_model, tokenizer, draw_specs(range(400), world="one", seed=7))
+for name in ("colour", "object"):
+    share, chance = found[name]["share"], found[name]["chance"]
+    print(f"{name}: {share:.0%} of 400 recognised, {chance:.0%} would be chance")
+
 # %% [markdown]
 r"""
-It begins above log(B): random vectors are wrong with some confidence. Colours come first, objects much later: the smallest batches above never got further than that. And it cannot reach 0: in each batch several scenes have captions that fit others just as well. *A red seven* is true of every red seven.
+The loss begins above log(B): random vectors are wrong with some confidence. The cell above asks what the model knows by now (section 7 shows how). Colours come first, objects much later: when the course was made, it knew 99 % of these colours after 50 steps, but one object in seven, and two in three after 300 steps. (The smoke tier stops before all that.) The smallest batches above never got past the colours.
+
+And the loss cannot reach 0: in each batch several scenes have captions that fit others just as well. *A red seven* is true of every red seven.
 
 ### Trained weights
 
@@ -611,9 +645,11 @@ clip_tables.zero_shot_table()
 
 # %% [markdown]
 r"""
+*Pair* is a test of its own: which of all 128 pairs of a colour and an object? Its descriptions name both, so it can come out a little better than *object* or a little worse.
+
 Our aim, for large things on black: colour and object at least 90 % for seen pairs, and 80 % for pairs that were held out. Compare the rows of seen and of held-out pairs: what was never shown together is recognised nearly as well. Compare large things on black with things of all sizes: colours are easy everywhere, but a small digit is 13 pixels high, and looked at through patches of 8.
 
-**Retrieval** is the harder test: among 512 captions, find the very one of this picture. Chance is 1 in 512. And nobody can reach 100 %: many captions are true of several pictures. So a *perfect reader* stands beside it, who makes no mistake, but must guess among captions that fit equally well (and can be beaten by luck). The last column says how often the best fit is at least *true* of the picture. (There are only sixteen held-out pairs, so among 512 of their captions dozens say the same: there even the perfect reader mostly guesses.)
+**Retrieval** is the harder test: among 512 captions, find the very one of this picture. Chance is 1 in 512. And nobody can reach 100 %: many captions are true of several pictures. So a *perfect reader* stands beside it. It makes no mistake, and of the captions that are true it takes the one that says the most: whose size, place and background fit the fewest pictures. Where several say equally much it must guess, and there the model may have a little more luck. The last column says how often the best fit is at least *true* of the picture. (There are only sixteen held-out pairs, so among 512 of their captions dozens say the same: there even the perfect reader mostly guesses.)
 """
 
 # %%
@@ -710,7 +746,7 @@ clip_tables.told_table()
 
 # %% [markdown]
 r"""
-Read the plain rows first: they say what the swap costs or brings where both know all words. Then the others. What a table of words cannot know, a text encoder can, if it learnt its words from pictures: this is why Stable Diffusion does not learn words itself, but takes CLIP's.
+Read the plain rows first: they say what the swap costs or brings where both know all words. Then the others. The vector a word stays even below chance (one in eight for the colour, one in sixteen for the object), because the judge finds no object at all in most of its pictures. In those where it finds one, colour and object are about as often right as chance would have it. What a table of words cannot know, a text encoder can, if it learnt its words from pictures: this is why Stable Diffusion does not learn words itself, but takes CLIP's.
 
 But it has no magic: a word that CLIP did not learn either, *an ultramarine seven*, comes as a row of strange pieces, and whatever is painted then, it is a guess.
 

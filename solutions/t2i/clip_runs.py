@@ -158,15 +158,15 @@ def retrieval(model: CLIP, tokenizer: Tokenizer, specs: Specs) -> dict:
 
     Returns:
         for "picture to caption" and "caption to picture": `first`, how often the best fit is the
-        very partner; `chance` of that; `perfect`, what a reader gets who makes no mistake, but
-        cannot tell apart captions that are all true of a picture; `true`, how often the best fit
-        is at least true.
+        very partner; `chance` of that; `perfect`, what a reader gets who makes no mistake, takes
+        of the captions that are true of a picture the one whose details fit the fewest, and
+        guesses where several are equal; `true`, how often the best fit is at least true.
     """
     images = image_features(model, paint(specs, digits="test"))
     texts = text_features(model, tokenizer, [captions_of(specs)])[0]
     alike = (F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T).cpu().numpy()
-    true, facts = truths(specs)  # (pictures, captions), (captions,)
-    told = true * (1 + facts)[None, :]
+    true, fitting = truths(specs)  # (pictures, captions), (captions,)
+    told = true / fitting[None, :]
     most = told == told.max(axis=1, keepdims=True)  # true captions that tell the most
     own = np.arange(len(specs))
     perfect = (np.diag(most) / most.sum(1), 1 / true.sum(0))
@@ -184,13 +184,14 @@ def retrieval(model: CLIP, tokenizer: Tokenizer, specs: Specs) -> dict:
 
 
 def truths(specs: Specs) -> tuple[np.ndarray, np.ndarray]:
-    """Which captions are true of which lone-object pictures, and how many details each tells.
+    """Which captions are true of which lone-object pictures, and how much their details tell.
 
     Returns:
-        (N, N) bool, true[i, j]: caption j is true of picture i; (N,) int, 0 to 3 details told.
+        (N, N) bool, true[i, j]: caption j is true of picture i; (N,) the share of these pictures
+        that caption j's size, place and background fit: 1 where it names none.
     """
     true = (specs.kind[:, :1] == specs.kind[:, 0]) & (specs.colour[:, :1] == specs.colour[:, 0])
-    facts = np.zeros(len(specs), dtype=int)
+    details = np.ones_like(true)
     scenes = [specs.told(row) for row in range(len(specs))]
     columns = {
         "size": (specs.size, [scene.things[0].size for scene in scenes]),
@@ -199,9 +200,8 @@ def truths(specs: Specs) -> tuple[np.ndarray, np.ndarray]:
     }
     for values, words in columns.values():
         told = np.array([word is not None for word in words])
-        true &= (values[:, None] == values[None, :]) | ~told[None, :]
-        facts += told
-    return true, facts
+        details &= (values[:, None] == values[None, :]) | ~told[None, :]
+    return true & details, details.mean(axis=0)
 
 
 def batch_sizes(path: Path, device: torch.device, pictures: int = PICTURES) -> dict:

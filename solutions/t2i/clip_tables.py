@@ -66,7 +66,8 @@ def batch_table(path: Path = WEIGHTS) -> Markdown:
 
 
 def told_table(path: Path | None = None) -> Markdown:
-    """Lesson 6's denoiser with a vector a word, and with CLIP: plain captions, and other words."""
+    """Lesson 6's denoiser with a vector a word, and with CLIP: plain captions, and other words;
+    below it, how many pictures showed nothing."""
     from t2i.clip_scene_recipes import WEIGHTS as TOLD  # stands on much that only this table needs
     from t2i.clip_scene_runs import summary
 
@@ -74,11 +75,21 @@ def told_table(path: Path | None = None) -> Markdown:
     if "drawn" not in measured:
         return Markdown("Not measured yet: `python -m t2i.clip_scene_recipes evaluate` does it.")
     head = ("captions", "read by", "how many", "colour", "object", "both", "shuffled")
-    return _table([head, ("---",) * len(head), *summary(measured)])
+    table = _table([head, ("---",) * len(head), *summary(measured)])
+    blank = [
+        f"{sets['said otherwise']['nothing_seen']:.1%} ({name})"
+        for name, sets in measured["drawn"].items()
+    ]
+    note = f"Said otherwise, the judge sees no object at all in {' and '.join(blank)}."
+    return Markdown(f"{table.data}\n\n{note}")
 
 
 _WORLDS = {"one": "large, on black", "lone": "all sizes, places, backgrounds"}
-_SPLITS = {"train": "seen", "heldout_pairs": "held-out pairs", "heldout_phrasings": "held-out ways"}
+_SPLITS = {
+    "train": "seen",
+    "heldout_pairs": "held-out pairs",
+    "heldout_phrasings": "held-out phrasings",
+}
 
 
 def _figures(path: Path) -> dict:
