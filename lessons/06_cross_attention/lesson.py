@@ -357,11 +357,11 @@ assert torch.equal(block(x, context), x), "with all three corrections at zero, x
 r"""
 A UNet's picture is `(B, C, H, W)`; a transformer wants a list `(B, N, C)`. The **spatial transformer** leads there and back:
 
-![A row of boxes with shapes: x, B C H W; group norm; proj_in, a 1 by 1 convolution; the pixels in a row, B, H times W, C; transformer blocks, with words from the side; back to a picture; proj_out; plus x.](figures/spatial.png)
+![A row of boxes with shapes: x, B C H W; group norm; proj_in, a 1 by 1 convolution to C′ channels; the pixels in a row, B, H times W, C′; transformer blocks, with words from the side; back to a picture; proj_out, to C channels again; plus x.](figures/spatial.png)
 
 $$\text{out} = x + \text{proj\_out}\big(\text{blocks}(\text{proj\_in}(\text{norm}(x)),\ \text{context})\big)$$
 
-`proj_in` and `proj_out` are 1×1 convolutions: they see one pixel at a time, so each is a linear layer at every pixel. `proj_out` starts at zero, so a new spatial transformer passes the picture on as it is: the words gain influence only as they prove useful.
+`proj_in` and `proj_out` are 1×1 convolutions: they see one pixel at a time, so each is a linear layer at every pixel. Between them there are C′ = num_heads · head_dim channels (mostly as many as C). `proj_out` starts at zero, so a new spatial transformer passes the picture on as it is: the words gain influence only as they prove useful.
 
 Again, the way from a picture to a list must exchange axes, not just rename them. And pictures need not be square: height and width have to be remembered for the way back.
 """
@@ -383,16 +383,18 @@ assert torch.equal(layer(x, context), x), "proj_out is zero at first: x should p
 nn.init.normal_(layer.proj_out.weight)
 out = layer(x, context)
 assert out.shape == x.shape, "the result should be a picture of x's shape"
-turned = layer(x.transpose(2, 3), context).transpose(2, 3)
-assert torch.allclose(turned, out, atol=1e-5), "a turned picture should give the turned result"
+mirrored = layer(x.transpose(2, 3), context).transpose(2, 3)  # height and width exchanged
+assert torch.allclose(mirrored, out, atol=1e-5), (
+    "a picture mirrored at its diagonal should give the mirrored result"
+)
 
 # %% [markdown]
 r"""
-That last check is worth a thought. The transformer does not know where a pixel is: turn the picture, and you get the same result, turned. It can afford that, since the convolutions round it know the neighbourhood.
+That last check is worth a thought. The transformer does not know where a pixel is: mirror the picture at its diagonal, and you get the same result, mirrored. It can afford that, since the convolutions round it know the neighbourhood.
 
 ## 8. The UNet gets words
 
-Now put it to work. Below is the UNet of lesson 2 once more. Everything is as it was, but for two things, marked `# new` in the code: where a level had self-attention, it now has *your* `SpatialTransformer`, which looks at the picture first and then at the words; and `forward` hands the words on to it. (`look` calls it; a level without attention passes `h` on as it is.)
+Now put it to work. Below is the UNet of lesson 2 once more. Everything is as it was, but for two things, marked `# new` in the code: where a level had self-attention, it now has *your* `SpatialTransformer`, which looks at the picture first and then at the words; and `forward` hands the words on to it. (`look` calls it; a level without attention passes `h` on as it is.) The cell is long. Look for the marks, and skip the rest: you know it.
 """
 
 # %%
@@ -405,7 +407,9 @@ from t2i.text_unet import SceneDenoiser, UNet, check_inputs, look, timestep_embe
 r"""
 And how does a word become a vector? Here in the simplest way there is: a table with one learnt vector for each word of a small vocabulary, plus a learnt vector for the word's place in the sentence. (`WordEncoder` in `t2i.text_unet`, ten lines. Lesson 7 replaces it by CLIP, which knows the meanings of words it learnt from elsewhere.)
 
-The mean of the words' vectors (of the real words, not of the padding; 0 if all are masked) is also added to the time vector, as the label was in lesson 5: a rough message to all places, beside the fine one by cross-attention. (Section 9 silences each of the two.) `SceneDenoiser` puts the three together.
+![Boxes. The words a, red, seven and a grey padding go into WordEncoder, which gives a vector for each. From there two ways lead to the UNet, whose three parts down, mid and up each hold a ResBlock and a SpatialTransformer. The lower way: the context, all vectors, goes to every SpatialTransformer. The upper way: the mean of the real words goes through to_cond, is added to the time's vector, and the sum goes to every ResBlock.](figures/ways.png)
+
+From there the words go **two ways**. *Below*: all of their vectors are the context, and each place looks at the words it needs. *Above*: their mean (of the real words, not of the padding; 0 if all are masked) is added to the time vector, as the label was in lesson 5. That is a rough message to all places, beside the fine one. (Section 9 silences each of the two.) `SceneDenoiser` is all of this together.
 
 What is there to paint? **Scenes**, rendered as they are needed, without end: a digit or a shape in one of eight colours, with a caption in one of many phrasings.
 """
@@ -606,7 +610,7 @@ When the course was made:
 
 ![Six pictures from one noise: a red, a blue and a green seven of nearly the same shape, then a red star, a broken red two and a blue star.](figures/swapped.png)
 
-With another colour the seven stays nearly the same, the blue one too, a pair it never saw. With another object only the colour stays, and the place. (The two is broken. That happens to digits now and then; section 10 counts how often, and what helps.)
+With another colour the seven stays nearly the same, the blue one too, a pair it never saw. With another object only the colour stays, and the place. (The two is broken. Of all objects that happens to twos most often: section 10 counts them, and says what helps.)
 
 ### Two ways for the words
 
@@ -658,9 +662,9 @@ show.film_strip(
 r"""
 Here is how it looked when the course was made:
 
-![Three rows of six pictures from the same noise. With the right mask each shows what its caption asks for, but for a broken two. With the mask inverted there is only coloured noise. Without words each shows some object in some colour.](figures/mask.png)
+![Three rows of six pictures from the same noise. With the right mask each shows what its caption asks for, but for a broken two. With the mask inverted all six show dark red strokes in coloured noise, much alike, and no object. Without words each shows some object in some colour.](figures/mask.png)
 
-No words at all is something the network knows: in training one caption in ten was taken away. Padding it never looked at before. Its vectors were never trained, they mean nothing, and guidance makes the nonsense three times as loud.
+No words at all is something the network knows: in training one caption in ten was taken away. Padding it never looked at before. Its vectors were never trained, they mean nothing, and guidance makes the nonsense three times as loud. It is nearly the same nonsense for every caption, as padding is always the same word. So all six pictures show the same kind of dark red strokes, whatever was asked for.
 
 That is why a hidden test checks your mask, and why the course states its convention in every docstring.
 
@@ -679,7 +683,7 @@ show_attention.results_table()
 
 # %% [markdown]
 r"""
-Read it in two ways. *Down*: if held-out pairs do as well as seen ones, the network composes, and if held-out phrasings do as well, it reads words and not whole sentences. *Against the ceiling*: our aim is 97 % of the seen and 95 % of the held-out captions. What is missing from the ceiling is drawing, not listening: nearly all failures are digits with an open loop or a broken stroke, which the judge reads as another digit or as none. The six shapes are hardly ever wrong, and neither is the colour of what is recognised.
+Read it in two ways. *Down*: if held-out pairs do as well as seen ones, the network composes, and if held-out phrasings do as well, it reads words and not whole sentences. *Against the ceiling*: our aim is 97 % of the seen and 95 % of the held-out captions. What is missing from the ceiling is drawing, not listening: nearly all failures are digits with an open loop or a broken stroke, twos most of all, which the judge reads as another digit or as none. The six shapes are hardly ever wrong, and neither is the colour of what is recognised.
 
 One thing from lesson 4 helps the table. With a word swapped, the pictures above came from smooth roads ($\eta = 0$), so that the rest could stay as it was. `draw_captions`, and with it the table, uses **fresh noise** at each of its 25 steps ($\eta = 1$): that washes out errors which the network made earlier on the road. What is it worth? The same network, the same captions:
 """

@@ -1,6 +1,6 @@
 """Draw the figures of lesson 6: python lessons/06_cross_attention/make_figures.py
 
-Four of them explain and need nothing. The others look into the committed weights
+Five of them explain and need nothing. The others look into the committed weights
 (`python -m t2i.scene_recipes train` makes them); where these are missing, one sentence says so.
 """
 
@@ -155,10 +155,10 @@ def spatial() -> show.Picture:
     figure, (axes,) = blank(8, 2.9, (0, 17.4), (0, 5.2))
     steps = (
         ("norm", "(B, C, H, W)", show.GREY),
-        ("proj_in", "(B, C, H, W)", show.GREY),
-        ("to a list", "(B, H·W, C)", show.PURPLE),
-        ("transformer\nblocks", "(B, H·W, C)", show.GREEN),
-        ("to a picture", "(B, C, H, W)", show.PURPLE),
+        ("proj_in", "(B, C′, H, W)", show.GREY),
+        ("to a list", "(B, H·W, C′)", show.PURPLE),
+        ("transformer\nblocks", "(B, H·W, C′)", show.GREEN),
+        ("to a picture", "(B, C′, H, W)", show.PURPLE),
         ("proj_out", "(B, C, H, W)", show.GREY),
     )
     axes.text(0.35, 2.6, "x", fontsize=13, **MIDDLE)
@@ -174,6 +174,48 @@ def spatial() -> show.Picture:
     axes.text(8.6, 4.85, "x itself", fontsize=10, **MIDDLE)
     arrow(axes, (9.8, 0.6), (9.8, 1.5), show.VERMILLION)
     axes.text(9.8, 0.35, "the words, and their mask", fontsize=10, color=show.VERMILLION, **MIDDLE)
+    return show.Picture(figure, "")
+
+
+def ways() -> show.Picture:
+    """The two ways of the words into the UNet: looked at word by word, and as their mean."""
+    figure, (axes,) = blank(8, 3.4, (0.2, 18.4), (0.5, 7.5))
+    for i, word in enumerate(("a", "red", "seven", "·")):
+        y = 5.0 - 0.9 * i
+        box(axes, 1.0, y, word, show.GREY if word == "·" else show.BLACK, 1.3, 0.62)
+        arrow(axes, (1.75, y), (2.5, y), show.GREY if word == "·" else show.BLACK)
+    axes.text(1.0, 1.65, "padding", fontsize=9, color=show.GREY, **MIDDLE)
+    box(axes, 3.45, 3.65, "Word-\nEncoder", show.GREEN, 1.7, 3.6)
+    # above: the mean, with the time
+    mean, look_at = show.BLUE, show.VERMILLION
+    box(axes, 6.1, 5.9, "mean of the\nreal words", mean, 2.2, 1.0)
+    box(axes, 8.45, 5.9, "to_cond", mean, 1.5, 0.7)
+    arrow(axes, (4.4, 4.9), (4.95, 5.6), mean)
+    arrow(axes, (7.25, 5.9), (7.65, 5.9), mean)
+    arrow(axes, (9.25, 5.9), (9.75, 5.9), mean)
+    axes.text(10.05, 5.9, "+", fontsize=17, **MIDDLE)
+    axes.text(10.05, 7.15, "the time's vector", fontsize=9.5, **MIDDLE)
+    arrow(axes, (10.05, 6.9), (10.05, 6.3))
+    # below: each word
+    box(axes, 7.0, 1.4, "context: a vector a word,\nand the mask", look_at, 4.4, 1.05)
+    arrow(axes, (4.4, 2.4), (5.0, 1.95), look_at)
+    # the UNet: its blocks hear the sum, its transformers look at the words
+    for i, name in enumerate(("down", "mid", "up")):
+        x = 11.95 + 2.45 * i
+        frame = Rectangle((x - 1.19, 2.2), 2.38, 2.9, fill=False, edgecolor=show.BLACK, lw=1.2)
+        axes.add_patch(frame)
+        axes.text(x, 3.75, name, fontsize=10, **MIDDLE)
+        box(axes, x, 4.55, "ResBlock", mean, 2.14, 0.65)
+        box(axes, x, 2.85, "Spatial-\nTransformer", look_at, 2.14, 1.0)
+        arrow(axes, (x, 5.9), (x, 4.92), mean)
+        arrow(axes, (x, 1.4), (x, 2.3), look_at)
+    axes.plot([10.35, 16.85], [5.9, 5.9], color=mean, lw=1.6)
+    axes.plot([9.25, 16.85], [1.4, 1.4], color=look_at, lw=1.6)
+    axes.text(9.85, 3.75, "x_t", fontsize=11, **MIDDLE)
+    arrow(axes, (10.2, 3.75), (10.75, 3.75))
+    arrow(axes, (18.05, 3.75), (18.4, 3.75))
+    axes.text(14.4, 6.35, "one message to all places", fontsize=9.5, color=mean, **MIDDLE)
+    axes.text(14.4, 0.85, "each place looks at each word", fontsize=9.5, color=look_at, **MIDDLE)
     return show.Picture(figure, "")
 
 
@@ -242,7 +284,7 @@ def trained() -> None:
 
 def main() -> None:
     FIGURES.mkdir(exist_ok=True)
-    for draw in (lookup, heads, cross, spatial):
+    for draw in (lookup, heads, cross, spatial, ways):
         draw().save(FIGURES / f"{draw.__name__}.png", dpi=100)
     trained()
     for path in sorted(FIGURES.iterdir()):

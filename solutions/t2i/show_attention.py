@@ -5,6 +5,7 @@ Nothing here is needed to build or train a network; it only looks at one, from o
 
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -246,11 +247,21 @@ def results_table(path: Path = WEIGHTS) -> Markdown:
     head = ("captions", "how many", "colour", "object", "both", "shuffled", "ceiling")
     rows = [head, ("---",) * len(head), *summary(measured)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return Markdown(f"{table}\n\n{how_trained(measured, 'scenes')}")
+    return Markdown(f"{table}\n\n{_failed(measured)} {how_trained(measured, 'scenes')}")
+
+
+def _failed(measured: dict) -> str:
+    """Which object is got wrong most often, in a sentence."""
+    failures = [pair for found in measured["captions"].values() for pair in found["failures"]]
+    if not failures:
+        return "*Both* was never wrong."
+    kinds = Counter(caption.split()[-1] for caption, _ in failures)  # "a purple two"
+    worst, times = kinds.most_common(1)[0]
+    return f"*Both* was wrong {len(failures)} times; {times} of these were to show a {worst}."
 
 
 def fresh_noise(path: Path = WEIGHTS) -> Markdown:
-    """The share of seen captions that is satisfied with and without fresh noise, in a sentence."""
+    """The share of seen captions got right with and without fresh noise, in a sentence."""
     measured = _measured(path)
     if "satisfied_without_fresh_noise" not in measured:
         return Markdown(UNMEASURED)
@@ -261,7 +272,9 @@ def fresh_noise(path: Path = WEIGHTS) -> Markdown:
             measured["captions"]["seen_pairs"]["satisfied"],
         )
     )
-    return Markdown(f"Satisfied without fresh noise: **{smooth}**; with it: **{fresh}**.")
+    return Markdown(
+        f"*Both* right, of the seen pairs: without fresh noise **{smooth}**, with it **{fresh}**."
+    )
 
 
 def _measured(path: Path) -> dict:
