@@ -144,5 +144,7 @@ def _capital(text: str) -> str:
 
 
 def _is_or_are(what: str) -> str:
+    if what.startswith("what "):  # what decode gives is one thing
+        return "is"
     subject = what.split(" of ")[0].split(" at ")[0].split(" in ")[0]
     return "are" if subject.rstrip().endswith("s") and not subject.endswith("ss") else "is"

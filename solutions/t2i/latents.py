@@ -70,7 +70,7 @@ def vae_loss(
     loss = mean over pictures of (Σ (x_0 - reconstruction)² + kl_weight · KL) / (C · H · W)
 
     Both sums are divided by the same number, so the weight means the same at every picture size.
-    It is 2σ² for a decoder that expects to miss each colour by about σ.
+    It is 2s² for a decoder that expects to miss each colour by about s.
 
     Args:
         x_0: (B, C, H, W) pictures in [-1, 1].

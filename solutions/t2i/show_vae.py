@@ -156,7 +156,7 @@ def scaling_table(path: Path = FIGURES) -> Markdown:
     study = _read(path).get("diffuse")
     if study is None:
         return Markdown("Not measured yet: `make study-latents` does it.")
-    head = ("standard deviation of the latents", "captions", "satisfied", "nothing to be seen")
+    head = ("standard deviation of the latents", "captions", "satisfied", "nothing recognised")
     rows = []
     for run in study["runs"].values():
         share = run["satisfied"]
