@@ -192,7 +192,7 @@ show_dit.similarity_map(table, 8, 8, [(0, 0), (3, 5), (7, 4)])
 
 # %% [markdown]
 r"""
-The vectors of neighbours are alike, and those of one row or column are a little alike. Nobody *told* the network what near and far means, but it can read it off.
+All places are rather alike: look at the colour bar, no pair is below 0.71. Neighbours are most alike, 0.98. Along its own row and its own column a place stays above 0.85, however far one goes; away from both it falls lower. Nobody *told* the network what near and far means, but it can read it off.
 """
 
 # %% [markdown]
@@ -660,6 +660,8 @@ show_joint.word_looks(tables, pictures[row], captions[row])
 # %% [markdown]
 r"""
 **What you saw.** Each row is one look, and sums to 1. Upper left, patches look at patches: lesson 2. Upper right, patches look at words: lesson 6. Lower right, words read each other. Lower left, words look at patches: that is new. The second picture lays two of the fields out beside the scene. Upper row: which patches look at the word. Lower row: which patches the word looks at.
+
+In the upper row only the colours find their things: *red* lights up on the two, *purple* on the three. *Two* and *3* do not: their rings stand on patches of the background. So this block knows which colour belongs where, and hardly which digit does. In the lower row *red* and *purple* look at their things again. Most other words look towards the three, even *two*; *left* looks between both.
 """
 
 # %% [markdown]
@@ -700,7 +702,9 @@ A line is one training from beginning to end. The further down, the better; the 
 - The learning rates. Both have the same, which is fair, but perhaps not the best for either.
 - The words. They reach the DiT in each block, the UNet only at its coarse level.
 
-To find out, one would change one of them at a time. And do not carry the result far: these are trainings of minutes, with networks hundreds of times smaller than the papers'. At scale it may be the other way round. Peebles and Xie found that a DiT's quality follows its computing, whatever it is spent on: more layers, more channels or smaller patches.
+To find out, one would change one of them at a time. And do not carry the result far: these are trainings of minutes, with networks hundreds of times smaller than the papers'. At scale it may be the other way round.
+
+Peebles and Xie found that a DiT's quality follows its computing, whatever it is spent on: more layers, more channels or smaller patches. Our chart is not made to show that. At 10¹³ operations the smallest DiT is well ahead of the largest: it has made some 2,260 steps there, the largest 640. And each learning rate falls to 0 at the end of its own budget, so the smallest's is down to about a quarter, the largest's hardly below its top. Only the ends can be compared: 0.0117, 0.0101 and 0.0088 from the smallest to the largest. But each had twice the operations of the one before, so all this shows is that more computing helps.
 
 ### How far do they look?
 
@@ -727,6 +731,14 @@ show_contest.relation_table(contest)
 # %% [markdown]
 r"""
 Read it in this order. First the last line, real scenes: can the judge see it at all? Then *both colours*: where only a few pictures have both, or none, the network cannot yet paint two things, and whether it reads *left of* nobody can know. (The sentence below the table says where we stand.) Only then comes *right, if both* against *chance*: does it read the relation? (The last sentence names those of whom one can be sure.) And then UNet against DiT: if their intervals overlap, do not speak of a winner. *All satisfied* asks for everything: both objects, both colours, the background, and nothing besides.
+
+**What you saw** (in the course's own figures):
+
+- *Both colours*: the DiT paints them more often, at each size; the intervals do not meet. But even the largest does so in only 31 % of its pictures.
+- *Right, if both*: all three DiTs are above chance, with seen captions and with relations never shown. They read the relation, but not reliably: about half of such pictures are right, where chance gives a quarter. The large UNet's 34 % has chance within its interval, and the two smaller ones painted too few pairs to say anything. Whether the DiT reads *better* than the UNet, this cannot tell: the intervals of the two large ones overlap.
+- *All satisfied*: about 0 % for all of them, one picture in 320 at best. The judge itself finds 97 % right among real scenes.
+
+So does one of them put the red seven left of the blue star? Not yet. Where the DiT paints red and blue, they stand as asked about half of the time; but they are no seven and no star.
 """
 
 # %% [markdown]
