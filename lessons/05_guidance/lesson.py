@@ -77,7 +77,7 @@ Our table has **one row more than there are classes**. That row has the number `
 #| minutes: 6
 #| hint: PyTorch has such a table: `nn.Embedding(rows, length)`. Called with whole numbers, it looks their rows up.
 #| hint: How many rows? One for each class *and one more*. The null class must be an ordinary row that learns like the others; leave `padding_idx` alone, which freezes a row at zero.
-#| hint: In `__init__`, after `super().__init__()`: keep `num_classes` as `self.null`, and make `self.table` an `nn.Embedding` of `num_classes + 1` rows with the length `dim`. In `forward`: return `self.table(label)`. (The reference also says which label was wrong; you need not.)
+#| hint: In `__init__`, after `super().__init__()`: make `self.table` an `nn.Embedding` of `num_classes + 1` rows with the length `dim`. In `forward`: return `self.table(label)`. (The reference also says which label was wrong; you need not.)
 
 # %%
 #| check: LabelEmbedding
@@ -189,7 +189,7 @@ About six, but each batch differs: by chance it may be two or twelve, and about 
 
 ## 5. Train
 
-The loss is lesson 3's. (Its two helps for the steps are not used here. Step 800 simply comes twice as often as step 400, since a digit's shape is decided where there is much noise.) One thing is new: the network hears the label, unless it was dropped. (`Told(model, label)` is a small wrapper that fills the label in, so that the rest of the course can call the network as `model(x_t, t)`, as before.)
+The loss is lesson 3's `ddpm_loss`. Which step a picture gets is simpler here: steps are drawn in proportion to $t$, so 800 comes twice as often as 400, since a digit's shape is decided where there is much noise. (Its helpers `middle_steps` and `heard_by_noise` are left out.) One thing is new: the network hears the label, unless it was dropped. (`Told(model, label)` is a small wrapper that fills the label in, so that the rest of the course can call the network as `model(x_t, t)`, as before.)
 
 The training takes about 8 minutes on two CPU cores, 14 on one. It can be stopped and goes on where it was: the state is kept in `data/runs`. After a change to your code delete the file that the cell names. Read on while it runs!
 """
@@ -292,7 +292,7 @@ Scale 0 pulls towards all clouds, scale 1 towards orange. Scale 4 pulls towards 
 
 ## 7. Arrows that are too long
 
-Exaggeration has a price. Look again at the last picture: the arrows of scale 4 are not only turned, they are also **longer**. They lead to where they should, and then too far.
+Exaggeration has a price. Look again at the last picture: the arrows of scale 4 are not only turned, they are also **longer**. Section 9 follows them to the end, and shows that they lead too far.
 
 Watch it on real pictures. We hide test digits under a lot of noise, and ask our network for its two guesses of the *clean picture*. (`AsPicture` is a small wrapper: it turns the predicted noise into the picture with lesson 3's `predict_x_0`. Guiding pictures or guiding noise comes to the same thing, since one is the other, stretched and shifted.) A pixel should lie between −1, paper, and 1, ink.
 
@@ -414,24 +414,24 @@ def model_that_counts(x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
 
 
 asked = []
-x_t = torch.arange(32.0).reshape(2, 1, 4, 4)
-t, label = torch.tensor([100, 500]), torch.tensor([3, 7])
-answer = guided_prediction(model_that_counts, x_t, t, label, 10, guidance_scale=2.0)
+pictures = torch.arange(32.0).reshape(2, 1, 4, 4)
+given = (torch.tensor([100, 500]), torch.tensor([3, 7]), 10)  # the steps, the labels, the null
+answer = guided_prediction(model_that_counts, pictures, *given, guidance_scale=2.0)
 assert len(asked) == 1, "both answers should come from one call of the model"
 assert sorted(asked[0]) == [3, 7, 10, 10], "the wishes, and as many nulls"
 added = torch.tensor([10 + 2 * (3 - 10) + 100, 10 + 2 * (7 - 10) + 500]).reshape(2, 1, 1, 1)
-assert answer.shape == x_t.shape and torch.allclose(answer, x_t + added), (
+assert answer.shape == pictures.shape and torch.allclose(answer, pictures + added), (
     "it should be uncond + 2 · (cond - uncond), each sample with its own step and label"
 )
 asked.clear()
-answer = guided_prediction(model_that_counts, x_t, t, label, 10, guidance_scale=1.0)
+answer = guided_prediction(model_that_counts, pictures, *given, guidance_scale=1.0)
 assert asked == [[3, 7]], "at scale 1 the model should be asked for the wishes alone"
-own = guided_prediction(model_that_counts, x_t, t, label, 10, torch.tensor([0.0, 2.0]))
-assert torch.allclose(own, x_t + torch.tensor([110, 504]).reshape(2, 1, 1, 1)), (
+own = guided_prediction(model_that_counts, pictures, *given, torch.tensor([0.0, 2.0]))
+assert torch.allclose(own, pictures + torch.tensor([110, 504]).reshape(2, 1, 1, 1)), (
     "a scale of its own for each sample"
 )
 points = torch.tensor([[0.0, 1.0], [2.0, 3.0]])  # two samples of the flat world
-flat = guided_prediction(model_that_counts, points, t, label, 10, guidance_scale=2.0)
+flat = guided_prediction(model_that_counts, points, *given, guidance_scale=2.0)
 assert flat.shape == points.shape, (
     "points (B, 2) should come back as (B, 2): give the scale as many dimensions as x_t has"
 )
@@ -461,18 +461,20 @@ Lesson 4's DDIM loop needs just one change: where it asked the model, it now ask
 
 # %%
 #| check: sample_guided
-label = torch.tensor([0, 1, 2])
+clouds = torch.tensor([0, 1, 2])
 points = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
 steps = spaced_timesteps(100, 20)
 visited = []
 ends = sample_guided(
-    world, points, label, world.null, world.alphas_cumprod, steps, 4.0, clip_sample=False,
+    world, points, clouds, world.null, world.alphas_cumprod, steps, 4.0, clip_sample=False,
     on_step=lambda step, x, noise_pred: visited.append(step),
 )  # fmt: skip
 assert ends.shape == points.shape, "one sample for each x_T"
 assert visited == steps.tolist(), "every timestep once, in order, and on_step after each"
 distance = torch.cdist(ends, world.centres)
-assert torch.equal(distance.argmin(dim=1), label), "each point should end at the class it asked for"
+assert torch.equal(distance.argmin(dim=1), clouds), (
+    "each point should end at the class it asked for"
+)
 
 # %% [markdown]
 r"""
@@ -541,6 +543,10 @@ show.film_strip(
 
 # %% [markdown]
 r"""
+When the course was made:
+
+![Ten digits in seven rows. At scale 0 they are other digits, or none. At scale 1 all but two are as asked: the 0 has corners and a gap, the 4 a loose speck and an open side. From 1.5 on all can be read; at 5 and 8 the strokes are thick and hard.](figures/sweep.png)
+
 At 0 the row shows any digits at all. At 1 most are right, and a doubtful one may need a scale of 2 or 3 before it makes up its mind. From there on the strokes get thicker and harder. (That the digits get more alike as well, a single row cannot show. That is the next section.)
 
 Type your own order here. (It may be a date, a price, a phone number.)
@@ -603,7 +609,13 @@ show_guidance.contrast_picture(rows)
 
 # %% [markdown]
 r"""
-By far the most pixels lie outside at scale 8. Rescaled, few are left, as at scale 1. Clipped, there is none, by force. So rescaling takes back much of the contrast. It brings back little of the variety. And do not expect it to make better *digits*. They are black and white by nature, so clipping does them little harm, and rescaling costs certainty here. Compare the two rows of scale 8 in the table below: with rescaling the judge is sure of fewer samples and the Fréchet distance is larger; only the diversity rises a little. In photographs it is different: skies burn out, skin turns orange. There rescaling (or *dynamic thresholding*, Imagen's way) is what makes a high scale usable.
+When the course was made:
+
+![Ten digits in four rows. At scale 1 the strokes are thin, and some digits malformed. The three rows of scale 8 look much alike: thick, hard strokes.](figures/too_much.png)
+
+![Four histograms of their pixels. Outside -1 and 1 lie 2 % at scale 1, 13 % at scale 8, 3 % after rescaling, and none after clipping.](figures/outside.png)
+
+By far the most pixels lie outside at scale 8. Rescaled, few are left, as at scale 1. Clipped, there is none, by force. So rescaling takes back much of the contrast. It brings back little of the variety. And do not expect it to make better *digits*. They are black and white by nature, so clipping does them little harm, and rescaling costs certainty here; the table below shows how much. In photographs it is different: skies burn out, skin turns orange. There rescaling (or *dynamic thresholding*, Imagen's way) is what makes a high scale usable.
 
 ## 13. The lesson's own table
 
@@ -617,7 +629,9 @@ show_guidance.results_table()
 r"""
 ![A falling curve: for each guidance scale from 1 to 8, the share of samples that are read as the asked digit against their diversity. A star marks real digits.](figures/trade.png)
 
-Read the first row with care: at scale 0 nothing was asked. About a tenth of the samples are "right" by luck, and the "diversity within a digit" is that of all ten digits mixed. And read the Fréchet column against the first one. It punishes both faults: samples that are no digits, *and* samples that are all alike. So its best value lies in between. In papers, the scale with the best Fréchet distance is usually a small one, and the scale that people like best is larger. Now you know why.
+Read the first row with care: at scale 0 nothing was asked. About a tenth of the samples are "right" by luck, and the "diversity within a digit" is that of all ten digits mixed. And compare the two rows of scale 8: with rescaling the judge is sure of fewer samples and the Fréchet distance is larger; only the diversity rises a little.
+
+Read the Fréchet column against the first one. It punishes both faults: samples that are no digits, *and* samples that are all alike. So its best value lies in between. In papers, the scale with the best Fréchet distance is usually a small one, and the scale that people like best is larger. Now you know why.
 
 ## 14. What was left out, and where these lines live in real systems
 

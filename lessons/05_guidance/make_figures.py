@@ -15,7 +15,7 @@ from torch import Tensor
 from t2i import show, show_guidance
 from t2i.class_recipes import WEIGHTS, AsPicture, load_class_unet
 from t2i.data import mnist
-from t2i.guidance import ClassUNet, guided_prediction, sample_guided
+from t2i.guidance import ClassUNet, sample_guided
 from t2i.samplers import spaced_timesteps
 from t2i.schedules import add_noise
 
@@ -47,51 +47,33 @@ def asked(model: ClassUNet) -> show.Picture:
 
 
 def sweep(model: ClassUNet) -> show.Picture:
-    """One row a scale, the same noise in each."""
-    x_T = seeded(10, 1, 28, 28, seed=12)
+    """One row a scale, the same noise in each, and the same as in the notebook."""
+    x_T = seeded(40, 1, 28, 28, seed=1)[:10]
     rows = {f"scale {s:g}": order(model, torch.arange(10), x_T, s) for s in SCALES}
     return show.film_strip(rows, [f"{digit}" for digit in range(10)], alt="", width=6.4)
 
 
-def too_much(model: ClassUNet) -> show.Picture:
-    """Scale 8 without clipping, rescaled, and clipped, beside scale 1."""
-    wish, x_T = torch.arange(10), seeded(10, 1, 28, 28, seed=12)
-    rows = {
+def unclipped(model: ClassUNet) -> dict[str, Tensor]:
+    """Scale 8 without clipping, rescaled, and clipped, beside scale 1, as in the notebook."""
+    wish, x_T = torch.arange(10), seeded(40, 1, 28, 28, seed=1)[:10]
+    return {
         "scale 1": order(model, wish, x_T, 1.0, clip_sample=False),
         "scale 8": order(model, wish, x_T, 8.0, clip_sample=False),
         "8, rescaled": order(model, wish, x_T, 8.0, clip_sample=False, guidance_rescale=0.7),
         "8, clipped": order(model, wish, x_T, 8.0),
     }
-    return show.film_strip(rows, alt="", width=6.4)
+
+
+def too_much(model: ClassUNet) -> show.Picture:
+    return show.film_strip(unclipped(model), alt="", width=6.4)
+
+
+def outside(model: ClassUNet) -> show.Picture:
+    """How many of these pictures' pixels lie outside [-1, 1]."""
+    return show_guidance.contrast_picture(unclipped(model))
 
 
 # --- the flat world
-
-
-def field() -> show.Picture:
-    """Arrows with and without guidance."""
-    world = show_guidance.flat_world()
-
-    def guide(x_t: Tensor, t: Tensor, label: Tensor, scale: float) -> Tensor:
-        return guided_prediction(world, x_t, t, label, world.null, scale)
-
-    return show_guidance.field_picture(guide, world, (0, 1, 4))
-
-
-def ends() -> show.Picture:
-    """Where samples end up, with and without guidance."""
-    world, points = show_guidance.flat_world(), seeded(300, 2, seed=1)
-    wish, steps = torch.zeros(300, dtype=torch.int64), spaced_timesteps(100, 20)
-    ac = world.alphas_cumprod
-    return show_guidance.ends_picture(
-        {
-            scale: sample_guided(
-                world, points, wish, world.null, ac, steps, scale, clip_sample=False
-            )
-            for scale in (0.0, 1.0, 4.0)
-        },
-        world,
-    )
 
 
 def arrows() -> show.Picture:
@@ -267,8 +249,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of figures; all by default")
     options = parser.parse_args()
     FIGURES.mkdir(exist_ok=True)
-    figures = {draw.__name__: draw for draw in (orders, dropped, arrows, field, ends)}
-    digits = {draw.__name__: draw for draw in (asked, sweep, too_much, one_call)}
+    figures = {draw.__name__: draw for draw in (orders, dropped, arrows)}
+    digits = {draw.__name__: draw for draw in (asked, sweep, too_much, outside, one_call)}
     wanted = options.only or [*figures, *digits, "trade"]
     model = load_class_unet(options.weights)[0] if digits.keys() & set(wanted) else None
     for name in wanted:
