@@ -27,7 +27,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from t2i import show, show_measured, show_roads, show_text_to_image
-from t2i.batches import stream_seed
 from t2i.bpe import Tokenizer
 from t2i.clip import TextTransformer
 from t2i.clip_layers import words_mask
@@ -35,7 +34,7 @@ from t2i.flow import check_times, euler_times
 from t2i.guidance import guided_prediction
 from t2i.latents import LatentSpace
 from t2i.lesson import pick, tier
-from t2i.text_to_image import TextDiT, repeat_prompts, to_pil
+from t2i.text_to_image import Pipeline, repeat_prompts, to_pil
 
 # %% [markdown]
 r"""
@@ -114,7 +113,7 @@ show.slider(crowd, t=(0.0, 1.0, 0.05))
 
 # %% [markdown]
 r"""
-At t = 0.5 the crowd is narrower than at both ends, by the way: the variance dips to ½. That is the answer to your prediction, and it does no harm.
+At t = 0.5 the crowd is narrower than at both ends, by the way. For data of variance 1 the variance is ½ there, ¼ from each side: that is the answer to your prediction. (These clouds begin at 0.71 in each direction, so in the middle they have 0.43.) The dip does no harm.
 
 ### What the network learns
 
@@ -343,7 +342,9 @@ show_roads.roads(walks, exact)
 r"""
 Yes, to the same points: the grey roads end alike. Both undo the same mixing, only in another measure of time and size. But look at the dots. On the left the first steps hardly move, and the last one has to do nearly everything: a jump in the dark. On the right the way is shared out evenly. It first leads towards the middle, the mean of all clouds, and turns when it is clear which cloud it will be. (Five steps are few: on both sides some walks stop between two clouds, beside the end of the grey road.)
 
-Now count it: the distance from where one should have arrived, over 500 walks, against the number of steps. If twice as many steps halve the error, the method has **order 1**, like Euler's in every textbook.
+By eye one can hardly say which five steps are better. Below the picture stands how far the 12 walks end from their goals: 0.31 for DDIM, 0.23 for Euler (the root of the mean square).
+
+Twelve are few. Now count it: the same distance over 500 walks, against the number of steps. If twice as many steps halve the error, the method has **order 1**, like Euler's in every textbook.
 
 **Predict before you run.** Cosine betas are in it, too. Which of the three is best?
 """
@@ -391,7 +392,7 @@ print(f"largest difference: {(anew - euler).abs().max():.0e}")
 
 # %% [markdown]
 r"""
-**Guess both ends, mix them anew with less noise.** That is DDIM, word for word, as you wrote it in lesson 4! Both walk on straight lines between two guesses. They differ only in the *times* at which they stop and train, and in what the network is asked. So rectified flow brings no magic. It brings order: one line in place of a schedule, one target in place of three, no special case at either end, and times that are good without being tuned.
+**Guess both ends, mix them anew with less noise.** That is DDIM, word for word, as you wrote it in lesson 4! Both walk between two guesses, and in truth on the same line: divide DDIM's x by the sum of its two shares, √ᾱ + √(1−ᾱ), and its arc becomes a straight line, too. They differ only in the *times* at which they stop and train, and in what the network is asked. So rectified flow brings no magic. It brings order: one line in place of a schedule, one target in place of three, no special case at either end, and times that are good without being tuned.
 
 ## 5. Reading the prompt
 
@@ -459,9 +460,7 @@ Now write the call. Everything in it is yours already:
 3. Walk from noise to latents.
 4. Decode.
 
-Two helpers are given: `repeat_prompts(prompt, num_images)` makes the list of all prompts and complains about what is no text; `to_pil(pictures)` makes PIL images. In the long cell below, only `__call__` is yours; the rest is there so that the class is whole.
-
-The noise comes from `self.noise(count, seed)`: the same seed, the same picture.
+Two helpers are given: `repeat_prompts(prompt, num_images)` makes the list of all prompts and complains about what is no text; `to_pil(pictures)` makes PIL images. Lesson 5's `guided_prediction(model, x_t, t, condition, null, guidance_scale)` is imported, too. It can do step 2 if `condition` and `null` are rows of a list of read prompts; to write the formula yourself is just as good. Your class builds on `Pipeline`, which keeps the parts: `self.tokenizer`, `self.text`, `self.transformer`, `self.space` and `self.shift`. It saves and loads them, and has the noise: `self.noise(count, seed)`, the same seed, the same picture.
 
 **Predict before you write.** A picture takes 25 steps with guidance. How often does the transformer run, and on how many rows for two prompts with two pictures each? How often does the text encoder run? And the decoder?
 """
@@ -713,13 +712,15 @@ show_text_to_image.gallery(pictures, [swap or "(nothing)" for swap in swaps], 3,
 
 # %% [markdown]
 r"""
-Much of the picture comes from the noise, so background and layout stay. A colour follows its word at once. Compare *above* with *below*: if the pictures are alike, the model has not understood that word. The table further down counts how often it does.
+In the first four pictures much comes from the noise: the brown background stays, and so do the two places. A colour follows its word at once, and so does a digit. In the last two more than a word has changed. *A red seven* is one thing, not two, so it gets the whole picture, and another background with it. And where nothing is asked for there is no guidance, as both answers are the same: the model paints something that looks nearly like a thing.
+
+Compare *above* with *below*: if the pictures are alike, the model has not understood that word. The table further down counts how often it does.
 
 ### Who looks where
 
 `PromptFilm` looks on while your class draws. At each step it notes what the picture *would be* if the road went straight on from here, and how the patches' looks are shared out among the words, averaged over all blocks and heads. Move the slider from noise to picture.
 
-![A film. At the left the picture as guessed at each step, from a red and a blue blob to a seven above a blue star; beside it a map for each word of the prompt, yellow where patches look at it. At the end *red* is bright where the seven stands, *blue* and *star* where the star stands.](figures/film.gif)
+![A film, in two rows. At the upper left the picture as guessed at each step, from a red and a blue blob to a seven above a blue star; beside and below it a map for each word of the prompt, yellow where patches look at it. At the end *red* is bright where the seven stands, *blue* and *star* where the star stands.](figures/film.gif)
 """
 
 # %%
@@ -736,7 +737,7 @@ map_strip(film, 0, moments=pick(smoke=2, cpu=6, gpu=6))
 
 # %% [markdown]
 r"""
-From left to right: places and colours come first, as blots; then shapes, and at last edges. (On the way a colour may waver: in our film the seven turns bluish for a while.) The number above a map is the largest share of a look that this word ever gets, and its yellow stands for that. So compare places, not words. Does *seven* light up where the seven comes to stand? In our film above it does on the way; at the end *red* is left there, and *blue* and *star* at the lower place. A map shows where a patch looks, not what it does with what it sees. In joint attention the maps are less tidy than in lesson 6, as words see things too, and can pass on to a neighbour what they have seen.
+From left to right: places and colours come first, as blots; then shapes, and at last edges. (On the way a colour may waver: in our film the seven turns bluish for a while.) The number beside a word is the largest share of a look that this word ever gets, and its yellow stands for that. So compare places, not words. Does *seven* light up where the seven comes to stand? In our film above it does on the way; at the end *red* is left there, and *blue* and *star* at the lower place. A map shows where a patch looks, not what it does with what it sees. In joint attention the maps are less tidy than in lesson 6, as words see things too, and can pass on to a neighbour what they have seen.
 
 ### Prompts that training never showed
 
@@ -804,7 +805,9 @@ A model can be above these two: it writes the usual digits, not the odd ones. Lo
 
 A *relation* is counted over the prompts that tell one, and is right only where both colours are there. So a model that tossed a coin for the order would get hardly 50 %. Ours is far above that: it does read *left of* and *above*. What is missing at *satisfied* is missing at *object*, and there mostly a digit.
 
-And compare the held-out lines with the seen ones. *Relations* always have two things, so they belong beside *seen two*. *Pairs* and *phrasings* have one thing in about half of their prompts, so they belong beside *seen mixed*, which has as many. Near each other: the model composes. Far below: it memorises. Which of the two does ours?
+And compare the held-out lines with the seen ones. *Relations* always have two things, so they belong beside *seen two*. *Pairs* and *phrasings* have one thing in about half of their prompts, so they belong beside *seen mixed*, which has as many. Near each other: the model composes. Far below: it memorises. **Which of the two does ours?** Look before you read on.
+
+It composes. With 1000 prompts of each kind the course counted as satisfied 93.6 % for unseen relations against 93.0 % for *seen two*, and 96.2 % for pairs and 95.0 % for phrasings against 96.9 % for *seen mixed*. The intervals overlap each time. (That an unseen phrasing costs a little, 1.9 points, may be so; this table cannot say it for certain.)
 
 ## 9. From two cores to 400 million pictures
 
@@ -888,7 +891,7 @@ show_scale.hours_chart({"one H100, large model": gpu, "this machine, our model":
 total = sum(gpu.values())
 print(f"training takes {gpu[learn] / gpu[encode]:.0f} times as long as encoding")
 print(f"together {total:,.0f} GPU-hours: {total / 24 / 256:.1f} days on 256 GPUs")
-show_measured.one_pass(n)
+show_measured.one_pass(n, here=learnt)
 
 # %% [markdown]
 r"""

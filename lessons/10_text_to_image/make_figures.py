@@ -104,7 +104,7 @@ def film() -> bytes:
     seen = PromptFilm(pipe, PROMPT)
     with seen:
         pipe(PROMPT, on_step=seen)
-    return animation(lambda step: word_maps(seen, 0, step), seen.steps)
+    return animation(lambda step: word_maps(seen, 0, step, cells=4), seen.steps, dpi=110)
 
 
 def main() -> None:

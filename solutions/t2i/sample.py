@@ -65,7 +65,8 @@ def write(path: Path, pictures: list[Image.Image], film: PromptFilm | None) -> N
         from t2i.show_attention import animation, word_maps  # matplotlib: only a film needs it
 
         path = path.with_suffix(".gif")
-        write_atomically(path, animation(lambda step: word_maps(film, 0, step), film.steps))
+        draw = lambda step: word_maps(film, 0, step, cells=4)  # noqa: E731
+        write_atomically(path, animation(draw, film.steps, dpi=110))
         print(f"Wrote {path}.")
 
 

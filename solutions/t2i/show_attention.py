@@ -120,7 +120,9 @@ def brightest(film: WordFilm, row: int, word: int) -> float:
     return max(maps[row][word].max().item() for maps in film.maps.values())
 
 
-def word_maps(film: WordFilm, row: int, step: int | float, width: float = 8.0) -> Picture:
+def word_maps(
+    film: WordFilm, row: int, step: int | float, width: float = 8.0, cells: int = 8
+) -> Picture:
     """One moment of one picture: the guess, and beside it each word's map.
 
     Args:
@@ -128,8 +130,9 @@ def word_maps(film: WordFilm, row: int, step: int | float, width: float = 8.0) -
         row: which picture.
         step: which moment, one of film.steps.
         width: inches.
+        cells: maps in a line at most, the guess included.
     """
-    words, cells = film.words[row], 8
+    words = film.words[row]
     rows = -(-(len(words) + 1) // cells)
     columns = min(cells, len(words) + 1)
     size = min(width / columns, 1.5)
@@ -182,7 +185,10 @@ def map_strip(film: WordFilm, row: int, moments: int = 6, width: float = 8.0) ->
 
 
 def animation(
-    draw: Callable[[int | float], Picture], moments: Sequence[int | float], hold: int = 6
+    draw: Callable[[int | float], Picture],
+    moments: Sequence[int | float],
+    hold: int = 6,
+    dpi: int = 80,
 ) -> bytes:
     """A GIF that shows one picture a moment and stands still at the end.
 
@@ -190,10 +196,11 @@ def animation(
         draw: makes the picture of a moment; all of one size.
         moments: what to call it with, in order.
         hold: how many frames the last picture stays.
+        dpi: pixels an inch.
     """
     from PIL import Image as PIL
 
-    frames = [PIL.open(io.BytesIO(draw(moment).png(80))).convert("RGB") for moment in moments]
+    frames = [PIL.open(io.BytesIO(draw(moment).png(dpi))).convert("RGB") for moment in moments]
     how = {"method": PIL.Quantize.MAXCOVERAGE, "dither": PIL.Dither.NONE}  # keeps rare colours
     frames = [frame.quantize(256, **how) for frame in frames]
     buffer = io.BytesIO()

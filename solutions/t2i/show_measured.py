@@ -57,17 +57,27 @@ def captions_heard(folder: Path = CHECKPOINT) -> Markdown:
     return Markdown(f"Wrong captions found out, where {found}. Guessing finds out 50 %.")
 
 
-def one_pass(count: float, folder: Path = CHECKPOINT) -> Markdown:
-    """How long the training of this model would take to see so many pictures once."""
+def one_pass(count: float, folder: Path = CHECKPOINT, here: float | None = None) -> Markdown:
+    """How long the training of this model would take to see so many pictures, once and five times.
+
+    Args:
+        count: pictures.
+        folder: the model's.
+        here: pictures a second that a notebook measured by itself, to be told beside it.
+    """
     log = read(folder, "training").get("transformer", {})
     if not log.get("images_per_second"):
         return Markdown(NO_TRAINING)
     rate = log["images_per_second"]
     days = count / rate / 86_400
     where = f" ({log['machine']})" if isinstance(log.get("machine"), str) else ""
+    beside = (
+        f" The chart counts five times at this notebook's {here:,.0f} a second." if here else ""
+    )
     return Markdown(
         f"Our transformer learnt from {rate:,.0f} latents a second when it was made{where}. "
-        f"To see {count / 1e6:,.0f} million once would take it **{days:,.0f} days**."
+        f"To see {count / 1e6:,.0f} million once would take it **{days:,.0f} days**, five times "
+        f"{5 * days:,.0f}.{beside}"
     )
 
 

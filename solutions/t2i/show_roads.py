@@ -61,5 +61,8 @@ def roads(walks: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> Picture:
         panel.plot(*steps[-1].T, "x", color=VERMILLION, ms=6, mew=1.6)
         missed = (steps[-1] - exact[title][-1]).square().sum(-1).mean().sqrt()
         words.append(f"{title}: {missed:.2f} beside the goal on average")
-    alt = "Grey roads from noise to three clouds, and walks along them in few steps. "
-    return Picture(figure, alt + "; ".join(words), "crosses: where the walk ends")
+    alt, told = (
+        "Grey roads from noise to three clouds, and walks along them in few steps. ",
+        "; ".join(words),
+    )
+    return Picture(figure, alt + told, f"crosses: where the walk ends. {told}")

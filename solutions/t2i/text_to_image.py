@@ -10,7 +10,7 @@ lesson 9, the latent space from lesson 8, guidance from lesson 5; the walk is th
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from PIL import Image
@@ -88,8 +88,8 @@ def encode_prompt(tokenizer: Tokenizer, text: TextTransformer, prompts: Sequence
     return Prompt(context, words_mask(tokens, text.end_token), pooled)
 
 
-class TextToImage:
-    """A prompt in, pictures out: all that the ten lessons built, in one object.
+class Pipeline:
+    """The parts of a text-to-image model: where they run, how they are saved, their noise.
 
     Args:
         tokenizer, text: of one CLIP; what reads the prompt.
@@ -97,8 +97,6 @@ class TextToImage:
         space: what turns latents into pictures.
         size: height and width of the pictures in pixels.
         shift: of euler_times.
-
-    Source: Rombach et al. 2021, arXiv:2112.10752; Esser et al. 2024, arXiv:2403.03206.
     """
 
     def __init__(
@@ -116,7 +114,7 @@ class TextToImage:
         )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "TextToImage":
+    def from_pretrained(cls, folder: str | Path) -> Self:
         """What save_pretrained wrote, in float32, on the CPU.
 
         Raises:
@@ -137,7 +135,7 @@ class TextToImage:
 
         save_folder(self, folder, dtype)
 
-    def to(self, device: str | torch.device) -> "TextToImage":
+    def to(self, device: str | torch.device) -> Self:
         """Move every part to a device; returns itself."""
         for part in (self.text, self.transformer, self.space):
             part.to(device)
@@ -147,6 +145,24 @@ class TextToImage:
     def device(self) -> torch.device:
         """Where it runs."""
         return self.text.positions.device
+
+    def noise(self, count: int, seed: int) -> Tensor:
+        """(count, c, h, w) standard Gaussian noise; row i depends on (seed, i) alone."""
+        shape = self.transformer.network.picture
+        rows = [
+            torch.randn(shape, generator=torch.Generator().manual_seed(stream_seed(seed, row)))
+            for row in range(count)
+        ]
+        return torch.stack(rows).to(self.device)
+
+
+class TextToImage(Pipeline):
+    """A prompt in, pictures out: all that the ten lessons built, in one object.
+
+    Built of tokenizer, text, transformer, space, size and shift, as Pipeline says.
+
+    Source: Rombach et al. 2021, arXiv:2112.10752; Esser et al. 2024, arXiv:2403.03206.
+    """
 
     @torch.no_grad()
     def __call__(
@@ -187,15 +203,6 @@ class TextToImage:
         noise = self.noise(len(prompts), seed)
         z_0 = sample_euler(direction, noise, euler_times(num_inference_steps, self.shift), on_step)
         return to_pil(self.space.decode(z_0))
-
-    def noise(self, count: int, seed: int) -> Tensor:
-        """(count, c, h, w) standard Gaussian noise; row i depends on (seed, i) alone."""
-        shape = self.transformer.network.picture
-        rows = [
-            torch.randn(shape, generator=torch.Generator().manual_seed(stream_seed(seed, row)))
-            for row in range(count)
-        ]
-        return torch.stack(rows).to(self.device)
 
 
 def repeat_prompts(prompt: str | Sequence[str], num_images: int) -> list[str]:

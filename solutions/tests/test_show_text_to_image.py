@@ -121,7 +121,10 @@ def test_tables_are_made_of_what_was_measured_and_bear_gaps(tmp_path):
     (tmp_path / "evaluation.json").write_text(json.dumps({"sets": sets}))
     chart = show_measured.training_chart(tmp_path)
     assert "transformer: 2 million weights, 9,000 steps, 250 pictures a second" in chart.caption
-    assert "**19 days**" in show_measured.one_pass(4e8, tmp_path).data
+    told = show_measured.one_pass(4e8, tmp_path).data
+    assert "**19 days**, five times 93." in told and "notebook" not in told
+    beside = show_measured.one_pass(4e8, tmp_path, 70.0).data
+    assert "five times at this notebook's 70 a second" in beside
     table = show_measured.results_table(tmp_path).data
     assert "| seen one | 1000 | 98.4% (97.0% to 99.0%) | 50.0% |" in table
     assert "| odd | ? | – | – |" in table
