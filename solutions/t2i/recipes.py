@@ -229,7 +229,7 @@ def main() -> None:
     """Train a recipe, or measure the weights that came out."""
     from t2i import recipe_runs  # it stands on this module
 
-    recipe_runs.command_line("t2i.recipes", recipe_runs, "ddpm", 1000, "samples to measure")
+    recipe_runs.command_line("t2i.recipes", recipe_runs, "ddpm", 4000, "samples to measure")
 
 
 if __name__ == "__main__":

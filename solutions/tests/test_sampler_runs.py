@@ -116,6 +116,11 @@ def test_the_headline_says_for_each_form_whether_it_reached_the_aim(figures, mon
     assert _row(text, "sde_dpmpp_2m").endswith("| 11.4 % more | **not reached** |")
     text = _headline(monkeypatch, _known({smooth: 8.0, sde: 5.0, FULL.key: 7.0}))
     assert _row(text, "sde_dpmpp_2m").endswith("| 28.6 % less | **reached** |")
+    assert "where its road leads" not in text
+    second, end = "ddpm/trailing/1000/1", "dpmpp_2m/trailing/1000/0"
+    both = {smooth: 8.0, sde: 5.0, FULL.key: 7.0, second: 9.0, end: 7.7}
+    text = _headline(monkeypatch, _known(both | {smooth[:-1] + "1": 8.0, sde[:-1] + "1": 5.0}))
+    assert "where its road leads | 7.70 (one seed) | 10.0 % more | |" in text  # of seed 0 alone
     text = _headline(monkeypatch, _known({smooth: 8.0, FULL.key: 7.0}))
     assert "not all been measured" in text
     assert sampler_tables.COMMAND in _headline(monkeypatch, {})
