@@ -1,5 +1,6 @@
 """pyproject.toml, environment.yml and constraints.txt say the same."""
 
+import json
 import os
 import re
 import sys
@@ -100,6 +101,16 @@ def test_the_readme_points_to_what_is_there():
     targets = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", text)
     for target in (link or picture for link, picture in targets):
         assert target.startswith("http") or (REPOSITORY / target).exists(), target
+
+
+def test_the_readme_tells_the_measured_time_and_memory_of_each_notebook():
+    measured = json.loads((REPOSITORY / "data" / "notebooks.json").read_text("utf-8"))["cpu"]
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for number in range(1, 11):
+        (row,) = re.findall(rf"^\| {number} \| .*", text, re.M)
+        found = measured[str(number)]
+        minutes, memory = found["seconds"] / 60, found["peak_memory_bytes"] / 1e9
+        assert f"| {minutes:.1f} min, {memory:.1f} GB |" in row, row
 
 
 def test_ci_runs_the_readmes_test_command():

@@ -10,7 +10,7 @@ So far our denoiser was a UNet. In 2022 William Peebles and Saining Xie took it 
 
 And we measure. The same scenes, as many weights, the same computing: which one learns faster, the UNet or the DiT? And does one of them put the red seven *left of* the blue star? Section 8 says what is known so far, and what is not.
 
-Plan about two hours. Training takes about four minutes here.
+Plan about two hours. Training takes two to four minutes here.
 """
 
 # %%
