@@ -75,7 +75,7 @@ train-classifier: ## train the frozen MNIST classifier and judge anew (minutes)
 train-ddpm: ## train lesson 3's model anew: [tier=cpu]
 	@$(RUN) -m t2i.recipes train --tier "$(or $(tier),cpu)"
 
-measure: ## measure 4,000 samples of lesson 3 beside real digits and noise (an hour): [tier=cpu]
+measure: ## measure 4,000 samples of lesson 3 (an hour): [tier=cpu]
 	@$(RUN) -m t2i.recipes evaluate --tier "$(or $(tier),cpu)"
 
 train-guidance: ## train lesson 5's model anew: [tier=cpu]
