@@ -227,7 +227,9 @@ x, shift, scale = torch.randn(2, 5, 3), torch.randn(2, 3), torch.randn(2, 3)
 out = modulate(x, shift, scale)
 assert out.shape == x.shape, "the result should have x's shape"
 assert torch.equal(modulate(x, 0 * shift, 0 * scale), x), "shift 0 and scale 0 change nothing"
-assert torch.allclose(out[1, 4], x[1, 4] * (1 + scale[1]) + shift[1]), "picture 1 has its own wish"
+assert torch.allclose(out[1, 4], x[1, 4] * (1 + scale[1]) + shift[1], atol=1e-5), (
+    "picture 1 has its own wish"
+)
 square = torch.randn(3, 3, 4)  # as many patches as pictures: here a missing axis would go unnoticed
 out = modulate(square, torch.tensor([[1.0], [2.0], [3.0]]).expand(3, 4), torch.zeros(3, 4))
 assert torch.allclose((out - square)[1], torch.tensor(2.0)), (

@@ -81,7 +81,9 @@ x_0, noise = torch.randn(3, 4, 2, 5), torch.randn(3, 4, 2, 5)
 assert torch.equal(flow_point(x_0, noise, torch.zeros(3)), x_0), "t = 0 is the picture"
 assert torch.equal(flow_point(x_0, noise, torch.ones(3)), noise), "t = 1 is the noise"
 x_t = flow_point(x_0, noise, torch.tensor([0.0, 0.25, 1.0]))
-assert torch.allclose(x_t[1], 0.75 * x_0[1] + 0.25 * noise[1]), "each sample has its own t"
+assert torch.allclose(x_t[1], 0.75 * x_0[1] + 0.25 * noise[1], atol=1e-6), (
+    "each sample has its own t"
+)
 assert flow_point(x_0[:, 0, 0], noise[:, 0, 0], torch.rand(3)).shape == (3, 5), (
     "points (B, D) should work as well as pictures (B, C, H, W)"
 )
@@ -135,7 +137,9 @@ A walker on a straight line has one direction, all the way. *How does x_t move w
 #| check: flow_target
 x_0, noise = torch.randn(3, 2, 4), torch.randn(3, 2, 4)
 target = flow_target(x_0, noise)
-assert torch.allclose(x_0 + target, noise), "from the picture, the whole way leads to the noise"
+assert torch.allclose(x_0 + target, noise, atol=1e-6), (
+    "from the picture, the whole way leads to the noise"
+)
 later, now = (flow_point(x_0, noise, torch.full((3,), t)) for t in (0.7, 0.2))
 assert torch.allclose(later - now, 0.5 * target, atol=1e-6), "half a unit of t: half of the way"
 
