@@ -16,7 +16,7 @@ from t2i.folders import FilesError
 from t2i.latents import LatentSpace
 from t2i.mixture import FlowMixture
 from t2i.prompt_film import PromptFilm
-from t2i.show_attention import animation, word_maps
+from t2i.show_attention import film_file
 from t2i.show_blocks import arrow
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import load_text_to_image, text_to_image_recipe
@@ -104,7 +104,7 @@ def film() -> bytes:
     seen = PromptFilm(pipe, PROMPT)
     with seen:
         pipe(PROMPT, on_step=seen)
-    return animation(lambda step: word_maps(seen, 0, step, cells=4), seen.steps, dpi=110)
+    return film_file(seen)
 
 
 def main() -> None:

@@ -62,11 +62,10 @@ def write(path: Path, pictures: list[Image.Image], film: PromptFilm | None) -> N
     write_atomically(path, content.getvalue())
     print(f"Wrote {path}.")
     if film is not None:
-        from t2i.show_attention import animation, word_maps  # matplotlib: only a film needs it
+        from t2i.show_attention import film_file  # matplotlib: only a film needs it
 
         path = path.with_suffix(".gif")
-        draw = lambda step: word_maps(film, 0, step, cells=4)  # noqa: E731
-        write_atomically(path, animation(draw, film.steps, dpi=110))
+        write_atomically(path, film_file(film))
         print(f"Wrote {path}.")
 
 

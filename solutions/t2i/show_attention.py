@@ -211,6 +211,11 @@ def animation(
     return buffer.getvalue()
 
 
+def film_file(film: WordFilm, row: int = 0) -> bytes:
+    """The recording of one picture as a GIF to keep: larger than a notebook's, four in a line."""
+    return animation(lambda step: word_maps(film, row, step, cells=4), film.steps, dpi=110)
+
+
 def show_film(film: WordFilm, row: int) -> Image:
     """The whole recording of one picture as an animation, for a notebook."""
     alt = f"From noise to picture, and where it looks at each word: {' '.join(film.words[row])}."
