@@ -68,7 +68,7 @@ print("a piece of one row:", x_0[0, 0, 14, 8:20].numpy().round(2))
 r"""
 ## 2 · Noise, and what a Gaussian is
 
-*Noise* is a picture in which every pixel is drawn at random, with no regard to its neighbours. We draw from the **Gaussian** distribution, the bell curve: values near 0 are common, values far from 0 are rare. (In pictures, all beyond −1 is drawn black and all beyond 1 white, here and later.)
+*Noise* is a picture in which every pixel is drawn at random, with no regard to its neighbours. We draw from the **Gaussian** distribution, the bell curve: values near 0 are common, values far from 0 are rare. (In pictures, all beyond −1 is drawn black and all beyond 1 white. Later lessons often draw noise paler, so that its greys show.)
 
 ![Left: the bell curve. Two thirds of its area lie between minus 1 and plus 1 and are shaded. Right: a picture of pure Gaussian noise, an even grey speckle without any structure.](figures/gaussian.png)
 
@@ -95,7 +95,7 @@ Nine, not three. Variance is a *squared* distance, so multiplying by 3 multiplie
 
 ## 3 · One small step
 
-One step of the *forward process* mixes a picture with a little fresh noise. How much is set by one number between 0 and 1, called $\beta$ ("beta"): the share of the new picture's variance that is noise.
+One step of the *forward process* mixes a picture with a little fresh noise. How much is set by one number between 0 and 1, called $\beta$ ("beta"): the share of the new picture's variance that is *fresh* noise.
 
 ![An equation made of pictures: the square root of 1 minus beta times a digit, plus the square root of beta times a picture of noise, equals a slightly noisy digit.](figures/mix.png)
 
@@ -346,7 +346,7 @@ for t in (10, 100, 500, 999):
 
 # %% [markdown]
 r"""
-About 68 % at every step, as a Gaussian should have it. The jump is not an approximation. It is exact.
+The average ends at 0 and the band is ±1 wide there: pure noise. And about 68 % lie inside at every step, as a Gaussian should have it. The jump is not an approximation. It is exact.
 
 ## 7 · A gentler schedule: cosine
 
@@ -458,7 +458,7 @@ show.curves(
     alt="Logarithm of the SNR against t. Linear falls from 4 and crosses 0 near t = 259. "
     "Cosine stays above it, crosses 0 near t = 496 and plunges at the very end.",
     caption="Upwards: 4 is clean, at 0 picture and noise are equally strong, −4 is noise. Cosine "
-    "leaves the frame at both ends.",
+    "leaves the frame at its right end, where it falls to −8.6.",
 )
 
 # %%
@@ -468,7 +468,7 @@ for name, a in schedules.items():
 
 # %% [markdown]
 r"""
-SNR = 1 means ᾱ = ½. Cosine spends half of its steps on either side of "equally strong". Near that line the noise hides the digit but has not swallowed it: there a network has most to learn. (Far above, hardly any noise is left to find; far below, hardly any picture.) From the next lesson on we use the cosine schedule for digits.
+SNR = 1 means ᾱ = ½. Linear is there in the first third of its steps, cosine halfway: it spends half of its steps on either side of "equally strong". Near that line the noise hides the digit but has not swallowed it: there a network has most to learn. (Far above, hardly any noise is left to find; far below, hardly any picture.) From the next lesson on we use the cosine schedule for digits.
 
 ## 9 · Does the film end in pure noise?
 
@@ -509,7 +509,7 @@ show.Picture(
 
 # %% [markdown]
 r"""
-After 100 steps ᾱ is still 0.36: the digit is still there with $\sqrt{0.36} = 0.6$ of its strength. A model trained on that has never seen pure noise, and would be lost when it has to start there.
+The third one: too far left, as most pixels of a digit are black. After 100 steps ᾱ is still 0.36: the digit is still there with $\sqrt{0.36} = 0.6$ of its strength. A model trained on that has never seen pure noise, and would be lost when it has to start there.
 
 The same thing happened, more quietly, to a famous model. Stable Diffusion 1.5 uses betas whose *roots* lie on a line. Its ᾱ ends at 0.0047. That looks like nothing. But $\sqrt{0.0047}\approx 0.07$: seven percent of the picture's *strength* is still there. Single pixels don't show it. The average over *all* pixels of a picture does, because averaging cancels the noise and keeps the picture.
 
@@ -677,7 +677,7 @@ Without a running kernel nothing moves, so here are six positions of the slider:
 
 ## 12 · What was simplified, and where these lines live
 
-- **Our digits don't have variance 1.** Most of their pixels are −1; the variance is about 0.4. So the variance of $x_t$ drifts from there to 1. That does no harm. Stable Diffusion scales its data to variance 1 on purpose (lesson 8).
+- **Our digits don't have variance 1.** Most of their pixels are −1; the variance is about 0.4. So the variance of $x_t$ drifts from there to 1. That does no harm: the numbers hardly change their size on the way, and the film still ends in pure noise. Stable Diffusion scales its data to variance 1 on purpose (lesson 8).
 - **Zero SNR has a price.** At a last step of pure noise, "which noise was added?" teaches nothing about the picture. One then lets the network predict another mixture, called *v* (lesson 4).
 - **There are other films.** Noise can also be added without weakening the picture ("variance exploding"), or along a straight line from picture to noise. The straight line has won in the newest models; you will build it in lesson 10.
 - **The best schedule depends on the size of the picture.** Neighbouring pixels of a large picture resemble each other, so it survives more noise, and its schedules must be harsher.

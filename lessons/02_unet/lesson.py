@@ -6,7 +6,7 @@ r"""
 
 ![Eight digits in five rows. First row: digits under more and more noise, the last ones unreadable. Second row: the noise that was really added. Third row: the network's answer before training, a dull grey with faint traces of the digits. Fourth row: its answer after training, which looks like the true noise. Fifth row: the digits with that answer taken off, all clean and readable.](figures/opening.png)
 
-You will make this picture at the end, with a network whose every forward step you wrote. When asked, it sees only the first row. It answers with the fourth. Take that answer away from the first row, and the digits are back.
+You will make this picture at the end, with a network whose every forward step you wrote. When asked, it sees only the first row and the $t$ above it. It answers with the fourth. Take that answer away from the first row, and the digits are back.
 
 (One honest word before we start. This network has learnt only these eight pictures, with exactly this noise, by heart. That is a test which every network must pass before it deserves a real training. The real training is lesson 3.)
 
@@ -642,9 +642,9 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-It passes. (The lowest possible loss here is 0, because this batch holds no surprises any more.) But what has it *understood*? We mix the same digits with **new** noise.
+It passes. (The loss starts a little above 1: an untrained answer has nothing to do with the noise, so it is worse than none. The lowest possible loss here is 0, because this batch holds no surprises any more.) But what has it *understood*? We mix the same digits with **new** noise.
 
-**Predict.** Will the error stay near 0, or jump? To what, at most?
+**Predict.** Will the error stay near 0, or jump?
 """
 
 # %%

@@ -83,7 +83,7 @@ $$\text{loss} = \text{mean}\big((\text{noise} - \text{model}(x_t, t))^2\big), \q
 
 This is equation 14 of the paper: the whole training of a diffusion model in one line.
 
-**Predict before you run.** Here are two lazy models. One always answers "no noise at all", zero everywhere. The other gives back the picture that it was shown. Which loss does the first get? And the second: at which end of the road is it nearly perfect, and where is it terrible? Write your three answers down.
+**Predict before you run.** You met two lazy models in lesson 2: one always answers zero, "no noise at all", the other gives back the picture that it was shown. Do you still know their losses, at the clean end of the road and at the noisy one?
 """
 
 
@@ -214,32 +214,39 @@ show.curves(
 
 # %% [markdown]
 r"""
-Too quick a copy jitters, too slow a copy still remembers the random weights of the beginning. Our training loop starts with a small decay and lets it grow: forget the start first, average later.
+Too quick a copy (0.5) still jitters. Too slow a copy (0.998) comes too late: it still remembers the random weights of the beginning. Our training loop starts with a small decay and lets it grow: forget the start first, average later.
 """
 
 # %% [markdown]
 r"""
 ## 4. Train
 
-A few small helps make the training fit a small machine.
-
-**We leave out the margin.** Hardly a digit has ink in the two outermost rows and columns (0.24 % of all ink is there). So the network looks only at the middle, 24×24 pixels (`model.inside` is the network for it, `model.middle` cuts it out). For the margin no network is needed: we take it for empty paper, so whatever else is in it must be noise. A few digits lose a little ink by that.
-
-**We fold the picture.** Each block of 2×2 pixels becomes the four channels of one big pixel. Nothing is lost, and the UNet has four times fewer places to visit.
+Two helps make eight minutes enough.
 
 **We give the network a head start.** You saw in section 2 that copying the input is a fine answer near pure noise. So the network need not learn that: it gets the copy for nothing (scaled by $\sqrt{1-\bar\alpha_t}$), and only has to correct it:
 
 $$\text{noise\_pred} = \sqrt{1-\bar\alpha_t}\; x_t + \sqrt{\bar\alpha_t}\cdot\text{unet}(x_t, t)$$
 
-The correction is scaled too: the more noise, the less of it. (This is `FoldedUNet` in `solutions/t2i/recipes.py`.) The UNet starts at zero, and with the copy alone the error at step $t$ is about $\bar\alpha_t$. Its mean over all steps is a half, already below the ceiling.
+The correction is scaled too: the more noise, the less of it. (This is `FoldedUNet` in `solutions/t2i/recipes.py`.) At first the UNet answers 0 everywhere, and with the copy alone the error at step $t$ is about $\bar\alpha_t$. Its mean over all steps is a half, already below the ceiling.
 
 **We practise the steps that decide.** The shape of a digit is decided where there is much noise, but not noise alone. So `middle_steps` draws nine of ten steps around 730, half of them from between 630 and 810. Every tenth lies below 450, where only the last specks are left to find. (Which steps to practise is a choice, like the schedule. We tried several: this one gave the best digits for the same minutes.)
+
+<details><summary>Two more helps, for the curious</summary>
 
 **The quiet steps may not shout.** You saw in section 2 that the question is hardest where there is least noise. A network that learns from the error as it is listens to these steps most, and yet they matter least, for a wrong guess of so little noise hardly shows. So `heard_by_noise` lets each picture correct the network only as far as there is noise in it, by the share $1-\bar\alpha_t$. The loss itself stays yours. (Both functions are in `solutions/t2i/practice.py`.)
 
 **The optimiser is a newer one.** Lesson 2 used Adam, which moves each weight by itself. Here the matrices inside the network are moved by *Muon* (Jordan et al. 2024), which treats a matrix as one thing. You need not know more: it is called like Adam, and gets a little further in the same minutes. (See `solutions/t2i/optim.py`.)
 
-Look at what the UNet is given:
+</details>
+"""
+
+# %% [markdown]
+r"""
+Two more things save work.
+
+**We leave out the margin.** Hardly a digit has ink in the two outermost rows and columns (0.24 % of all ink is there). So the network looks only at the middle, 24×24 pixels (`model.inside` is the network for it, `model.middle` cuts it out). For the margin no network is needed: we take it for empty paper, so whatever else is in it must be noise. A few digits lose a little ink by that.
+
+**We fold the picture.** Each block of 2×2 pixels becomes the four channels of one big pixel. Nothing is lost, and the UNet has four times fewer places to visit. Look at what it is given:
 """
 
 # %%
@@ -256,7 +263,7 @@ show.show_images(
 r"""
 The training loop is the one that you know from lesson 2: take a batch, ask for the loss, step, repeat. Each sample gets a step $t$ of its own and fresh noise. **Both functions in it are yours:** `ddpm_loss` says what is wrong, `ema_update` drags the slow copy along.
 
-The cell takes about 8 to 10 minutes on two CPU cores, by their age. Stop it whenever you like: run again, it goes on where it was, since it saves its state in the folder `data/runs`. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! (You can write the next exercises, but their cells run only when the training is done.)
+The cell takes about 8 to 10 minutes on two CPU cores, depending on how old they are. Stop it whenever you like: run again, it goes on where it was, since it saves its state in the folder `data/runs`. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! (You can write the next exercises, but their cells run only when the training is done.)
 """
 
 # %%
@@ -356,7 +363,9 @@ r"""
 
 How far is one small step? Suppose that for a moment somebody tells us the clean picture. Then we know both ends, $x_0$ and $x_t$, and ask only: where was the picture one step before $x_t$? Somewhere in between. The probability of where it was, now that we know the ends, is called the *posterior*: "posterior" just means *after having seen the facts*. Here it is for a single pixel:
 
-![Three panels for t = 30, 4 and 1 of 60. In each a dashed line on the left for the clean value, one on the right for x_t, and a bell between them for the step before. At t = 30 the bell is wide and lies near x_t; at t = 4 it is narrow and in the middle; at t = 1 it is very narrow and nearer to the clean value.](figures/posterior.png)
+![Three panels for t = 30, 4 and 1 of 60. In each a dashed line on the left for the clean value, one on the right for x_t, and a bell between them for the step before. At t = 30 the bell is wide and lies near x_t; at t = 4 it is narrower and two thirds of the way towards x_t; at t = 1 it is very narrow and nearer to the clean value.](figures/posterior.png)
+
+(All three bells are drawn equally high, to be seen.)
 
 The bell sits near $x_t$ while the noise is strong, as one step cannot take us far. It slides towards $x_0$ as we come closer, and it gets narrower. Its centre is a weighted mean of both ends, and its width has a formula as well (equations 6 and 7):
 
@@ -480,6 +489,8 @@ print(f"the guess is wrong by {(guess - x_0).abs().mean():,.0f}")
 
 # %% [markdown]
 r"""
+More than 100: the error of 0.01 is divided by $\sqrt{\bar\alpha_{T-1}}$, which is 0.00005.
+
 (Our network is safer than most. Its correction is scaled by $\sqrt{\bar\alpha_t}$, as section 4 showed, and that undoes this very division. Most networks have no such help, so nearly every DDPM clips.)
 """
 
@@ -489,10 +500,12 @@ r"""
 
 Now only the loop is missing. This is algorithm 2 of the paper:
 
-> start from pure noise $x_T$<br>
+> start from pure noise, $x_T$<br>
 > for $t = T-1, \dots, 1, 0$: ask the model for the noise, draw fresh noise, take one step
 
 ![Film of one digit. Upper row: x_t, from noise to a clean digit. Lower row: the network's guess at each of these moments, from grey fog to the same digit, sharp much earlier.](figures/film.png)
+
+($x_T$ is the papers' name for pure noise. They count their steps from 1; our network sees it at $t = T-1$.)
 
 `generator` is a source of random numbers with a seed: the same seed gives the same pictures again. `on_step` is a function that we call after each step, so that somebody can watch. The film above was recorded that way.
 
@@ -570,7 +583,7 @@ show.slider(look, moment=(0, len(film.steps) - 1, 1))
 
 # %% [markdown]
 r"""
-Watch the guess: first all eight are fog, then a posture (slanted? round?), then a digit, then the ends of the strokes. **The large is decided first, the small last.** The same holds for the fresh noise (take our word, no cell shows it): other noise early gives another digit; other noise late gives the same digit with other pixels.
+In the film above, the guess is a 6 at t = 749; in $x_t$ itself one sees it near 600. Watch the guess: first all eight are fog, then a posture (slanted? round?), then a digit, then the ends of the strokes. **The large is decided first, the small last.** The same holds for the fresh noise (take our word, no cell shows it): other noise early gives another digit; other noise late gives the same digit with other pixels.
 
 ## 9. Digits, or copies, or broken?
 

@@ -146,10 +146,10 @@ def two_of_three() -> show.Picture:
     t = (AC - 0.5).abs().argmin().reshape(1)
     x_t = add_noise(x_0, noise, t, AC)
     figure, (axes,) = show.panels(1, 1, 8, 2.6)
-    names = ("noisy picture $x_t$", "clean picture $x_0$", "noise")
+    names = ("noisy picture $x_t$", "clean picture $x_0$", "noise (drawn paler)")
     for i, (image, name) in enumerate(zip((x_t, x_0, noise), names, strict=True)):
         left = 2.1 * i
-        scaled = image[0] / 2.5 if name != names[1] else image[0]
+        scaled = image[0] / 3 if name == names[2] else image[0]
         axes.imshow(
             show.to_array(scaled), cmap="gray", vmin=0, vmax=1, extent=(left, left + 1, 0, 1)
         )
@@ -241,7 +241,7 @@ def why_noise() -> show.Picture:
             noise = noisy * torch.randn(x.shape, generator=generator)
             x = diffusion.ddpm_step(x, exact(x, t), t, noise, ac, clip_sample=False)
         draw_paths(axes, torch.stack([*path, x.flatten()]), data)
-        axes.set_title("with fresh noise" if noisy else "without: always the average")
+        axes.set_title("with fresh noise" if noisy else "without: all end at one value")
     return show.Picture(figure, "")
 
 

@@ -142,7 +142,7 @@ Two details decide whether it works:
 
 **Each sample for itself.** Roll a die for every sample of the batch, and not one for the whole batch.
 
-**All or nothing.** A label is one number, so it cannot be lost by halves. But in lesson 6 a condition will be a whole sentence: 12 words, each a vector of 64 numbers. Then *the whole sentence* is dropped or kept. Who drops single words, or single numbers, teaches the network to read torn sentences, and still has never shown it the empty one.
+**All or nothing.** A label is one number, so it cannot be lost by halves. But in lesson 6 a condition will be a whole sentence: 12 words, each a vector of 64 numbers. Then *the whole sentence* is dropped or kept. If you drop single words, or single numbers, you teach the network to read torn sentences, and still have never shown it the empty one.
 
 ![Three grids of eight samples, a row each. Before: all are filled. Right: two whole rows are replaced. Wrong: single squares are missing everywhere, and no row is empty.](figures/dropped.png)
 
@@ -189,7 +189,7 @@ About six, but each batch differs: by chance it may be two or twelve, and about 
 
 ## 5. Train
 
-The loss is lesson 3's `ddpm_loss`. Which step a picture gets is simpler here: steps are drawn in proportion to $t$, so 800 comes twice as often as 400, since a digit's shape is decided where there is much noise. (Its helpers `middle_steps` and `heard_by_noise` are left out.) One thing is new: the network hears the label, unless it was dropped. (`Told(model, label)` is a small wrapper that fills the label in, so that the rest of the course can call the network as `model(x_t, t)`, as before.)
+The loss is lesson 3's, wrapped as `noise_loss`, which also draws the steps. It does so more simply than there: in proportion to $t$, so 800 comes twice as often as 400, since a digit's shape is decided where there is much noise. (Lesson 3's helpers `middle_steps` and `heard_by_noise` are left out.) One thing is new: the network hears the label, unless it was dropped. (`Told(model, label)` is a small wrapper that fills the label in, so that the rest of the course can call the network as `model(x_t, t)`, as before.)
 
 The training takes about 8 minutes on two CPU cores, 14 on one. It can be stopped and goes on where it was: the state is kept in `data/runs`. After a change to your code delete the file that the cell names. Read on while it runs!
 """
@@ -278,7 +278,7 @@ show_guidance.field_picture(by_hand, world, scales=(0, 1, 4))
 r"""
 Scale 0 pulls towards all clouds, scale 1 towards orange. Scale 4 pulls towards orange **and pushes away from the others**. Behind the orange cloud, straight above it, all three nearly agree: there it is orange anyway, so cond and uncond are almost the same, and little is left to exaggerate.
 
-(*Optional; only the last remark of section 14 comes back to it.*) There is a formula behind that. An arrow that takes noise away points uphill: to where the noisy points of the data lie more densely. The arrows at scale $s$ are those of the density $p(x)^{1-s}\,p(x\,|\,c)^{s}$, at the same noise level. Up to a factor that is $p(x\,|\,c)\cdot p(c\,|\,x)^{s-1}$: points that are likely for the class, *times how sure one would be of the class when seeing them*, with a power on it. So this is a built-in classifier that gets louder with $s$, and nobody had to train one.
+(*Optional; only the last remark of section 14 comes back to it.*) There is a formula behind that. An arrow that takes noise away points uphill: to where the noisy points of the data lie more densely. Write $p(x)$ for how likely $x$ is, and $p(x\,|\,c)$ for how likely if the class is $c$. The arrows at scale $s$ are those of the density $p(x)^{1-s}\,p(x\,|\,c)^{s}$, at the same noise level. Up to a factor that is $p(x\,|\,c)\cdot p(c\,|\,x)^{s-1}$: points that are likely for the class, *times how sure one would be of the class when seeing them*, with a power on it. So this is a built-in classifier that gets louder with $s$, and nobody had to train one.
 
 > **Three ways to write one line.** Beware when you copy a scale from a paper!
 >
@@ -329,7 +329,7 @@ The cure (Lin et al. 2023) is as simple as the disease. Keep the direction of th
 
 $$\text{rescaled} = \text{guided}\cdot\frac{\text{std}(\text{cond})}{\text{std}(\text{guided})}, \qquad \text{result} = \varphi\cdot\text{rescaled} + (1-\varphi)\cdot\text{guided}$$
 
-Full strength looks dull, so $\varphi$ (`guidance_rescale`) mixes the two; the paper likes 0.7.
+Full strength looks dull, so $\varphi$ (`guidance_rescale`, a share from 0 to 1 and no angle this time) mixes the two; the paper likes 0.7.
 
 **Predict before you run.** Suppose one sample of a batch is far too strong and the others are not. What would go wrong if we took one std over the whole batch?
 """
@@ -447,7 +447,7 @@ Lesson 4's DDIM loop needs just one change: where it asked the model, it now ask
 > start from pure noise $x_T$<br>
 > for each step $t$ and the step after it: ask for the guided noise, take one `ddim_step`
 
-`pairs(timesteps, alphas_cumprod)` from lesson 4 gives each step together with the next; the last goes to −1, the clean end. The model may speak of noise, pictures or $v$ (`prediction_type`); lesson 4's `convert_prediction` makes it noise, for `ddim_step`. Their arguments: `convert_prediction(prediction, x_t, t, alphas_cumprod, source, target)` and `ddim_step(x_t, noise_pred, t, t_prev, alphas_cumprod, eta, noise, clip_sample)`. **Guide first, then step.** (Who makes two clean guesses, clips each to [-1, 1] and guides those, has cut off the very thing that guidance wanted to exaggerate.)
+`pairs(timesteps, alphas_cumprod)` from lesson 4 gives each step together with the next; the last goes to −1, the clean end. The model may speak of noise, pictures or $v$ (`prediction_type`); lesson 4's `convert_prediction` makes it noise, for `ddim_step`. Their arguments: `convert_prediction(prediction, x_t, t, alphas_cumprod, source, target)` and `ddim_step(x_t, noise_pred, t, t_prev, alphas_cumprod, eta, noise, clip_sample)`. **Guide first, then step.** (If you make two clean guesses, clip each to [-1, 1] and guide those, you have cut off the very thing that guidance wanted to exaggerate.)
 """
 
 # %%
@@ -545,9 +545,9 @@ show.film_strip(
 r"""
 When the course was made:
 
-![Ten digits in seven rows. At scale 0 they are other digits, or none. At scale 1 all but two are as asked: the 0 has corners and a gap, the 4 a loose speck and an open side. From 1.5 on all can be read; at 5 and 8 the strokes are thick and hard.](figures/sweep.png)
+![Ten digits in seven rows. At scale 0 they are other digits, or none. At scale 1 all but two are as asked: the 0 has corners, the 4 a loose speck and an open side. From 1.5 on all can be read; at 5 and 8 the strokes are thick and hard.](figures/sweep.png)
 
-At 0 the row shows any digits at all. At 1 most are right, and a doubtful one may need a scale of 2 or 3 before it makes up its mind. From there on the strokes get thicker and harder. (That the digits get more alike as well, a single row cannot show. That is the next section.)
+At 0 the row shows whatever the noise leads to. At 1 most are right, and a doubtful one may need a scale of 1.5 or 2 before it makes up its mind. From there on the strokes get thicker and harder. (That the digits get more alike as well, a single row cannot show. That is the next section.)
 
 Type your own order here. (It may be a date, a price, a phone number.)
 """
@@ -677,7 +677,7 @@ r"""
 r"""
 ## The papers
 
-- Ho, Salimans 2022, *Classifier-free diffusion guidance*, [arXiv:2207.12598](https://arxiv.org/abs/2207.12598): this lesson. Algorithms 1 and 2 are your `loss_fn` and `sample_guided`.
+- Ho, Salimans 2022, *Classifier-free diffusion guidance*, [arXiv:2207.12598](https://arxiv.org/abs/2207.12598): this lesson. Algorithms 1 and 2 are the `loss_fn` of section 5 and your `sample_guided`.
 - Dhariwal, Nichol 2021, *Diffusion models beat GANs on image synthesis*, [arXiv:2105.05233](https://arxiv.org/abs/2105.05233): guidance with a classifier, which came first.
 - Saharia et al. 2022, *Photorealistic text-to-image diffusion models* (Imagen), [arXiv:2205.11487](https://arxiv.org/abs/2205.11487): large scales, and what they do to the contrast.
 - Lin et al. 2023, *Common diffusion noise schedules and sample steps are flawed*, [arXiv:2305.08891](https://arxiv.org/abs/2305.08891): rescaling, section 3.4.

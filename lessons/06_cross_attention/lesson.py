@@ -68,7 +68,7 @@ show_attention.weight_bars(weights, words, ["query (0, 0)", "query (1, 0)", "que
 
 # %% [markdown]
 r"""
-A query of zeros has no wish, and gets the average. One with larger numbers chooses more sharply, up to a dictionary's hard look-up. The network can learn both: *how large* the query is says how much it matters.
+The rows are 0.33 three times; 0.58, 0.28, 0.14; and 1.00 for the first word alone. A query of zeros has no wish, and gets the average. One with larger numbers chooses more sharply, up to a dictionary's hard look-up. The network can learn both: *how large* the query is says how much it matters.
 
 ### Words that are not there
 
@@ -141,7 +141,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-Without the division, a fresh network whose queries have many channels looks at one word only, at random, and so firmly that small changes of the scores change nothing: hardly any gradient comes through to mend it. With the division, it begins by looking round.
+With the division it is about 0.25 at every d. Without, it climbs from about 0.4 to about 0.96. So without the division, a fresh network whose queries have many channels looks at one word only, at random, and so firmly that small changes of the scores change nothing: hardly any gradient comes through to mend it. With the division, it begins by looking round.
 
 One more thing to see. Shuffle the words, and nothing changes: a look-up does not care about the order of the entries.
 """
@@ -394,7 +394,7 @@ That last check is worth a thought. The transformer does not know where a pixel 
 
 ## 8. The UNet gets words
 
-Now put it to work. Below is the UNet of lesson 2 once more. Everything is as it was, but for two things, marked `# new` in the code: where a level had self-attention, it now has *your* `SpatialTransformer`, which looks at the picture first and then at the words; and `forward` hands the words on to it. (`look` calls it; a level without attention passes `h` on as it is.) The cell is long. Look for the marks, and skip the rest: you know it.
+Now put it to work. Below is the UNet of lesson 2 once more. Everything is as it was, but for two things, marked `# new` in the code: where a level (lesson 2's stage) had self-attention, it now has *your* `SpatialTransformer`, which looks at the picture first and then at the words; and `forward` hands the words on to it. (`look` calls it; a level without attention passes `h` on as it is.) The cell is long. Look for the marks, and skip the rest: you know it.
 """
 
 # %%
@@ -433,7 +433,7 @@ print("never seen in training, colour and object together:", *captions, sep="\n 
 
 # %% [markdown]
 r"""
-Some pairs of colour and object are **held out**: training shows every colour and every object, but never these together. If the network can paint them all the same, it has understood that colour and object are two different things. It composes; it does not look things up in its memory. The next cell says what happens to words that it cannot know.
+Some pairs of colour and object are **held out**: training shows every colour and every object, but never these together. If the network can paint them anyway, it has understood that colour and object are two different things. It composes; it does not look things up in its memory. The next cell says what happens to words that it cannot know.
 """
 
 # %%
@@ -497,7 +497,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-The loss can hardly tell. At most steps one sees the object through the noise, and needs no words. They decide something only where there is almost nothing but noise, and that is a small part of the loss. To know whether the network listens, one has to ask it for pictures and *check* them.
+The loss can hardly tell. At most of the steps one sees the object through the noise, and needs no words. They decide something only where there is almost nothing but noise, and that is a small part of the loss. To know whether the network listens, one has to ask it for pictures and *check* them.
 
 ### Trained weights
 
@@ -559,7 +559,7 @@ This is how they looked when the course was made:
 
 ![A table of small maps. Top row: the guess of the picture at seven moments, a heart from the first on, spotted, then pink. Below it a row for each word. Pink is yellow on the whole heart throughout; heart first as an arch in the heart's upper part, later on its upper half; both words a are yellow round the heart; drawing and of are dark but for a few spots at the start.](figures/maps.png)
 
-The maps have a shape from the very first step: the guess is a heart already, though almost all is noise. All of the heart looks at *pink*, up to the end. *heart* is looked at from its upper part, first in an arch, later from the whole upper half. The background looks at the two *a*.
+The maps have a shape from the very first step: the guess is a heart already, though almost all is noise. (In lesson 3 the first guess was fog, as any digit was possible. Here the caption leaves one shape, and guidance sharpens it.) All of the heart looks at *pink*, up to the end. *heart* is looked at from its upper part, first in an arch, later from the whole upper half. The background looks at the two *a*.
 
 Read such maps with care. They say where the network *looked*, not what it made of it. A little word such as *a* says nothing, and still gets the most: a place that wants nothing has to look somewhere, and *a* makes a good parking place. Even inside the heart it gets more than *pink*: grey on a scale up to 63 % is more than yellow on one up to 27 %. And a map averages all layers and heads, each with habits of its own.
 
@@ -697,7 +697,7 @@ r"""
 
 - **One object only.** With two, the network has to know which colour belongs to which object. Words alone, looked at one by one, don't say that; lesson 7's text encoder reads the words in their sentence.
 - **No dropout** in the blocks, and one transformer block a level. Stable Diffusion 1.5 has the same: `depth = 1`. Stable Diffusion XL goes up to ten.
-- **Attention is dear.** Every pixel looks at every pixel: a picture twice as wide and twice as high has sixteen times as many looks. That is why Stable Diffusion works on a small *latent* picture: lesson 8.
+- **Attention is expensive.** Every pixel looks at every pixel: a picture twice as wide and twice as high has sixteen times as many looks. That is why Stable Diffusion works on a small *latent* picture: lesson 8.
 
 In Hugging Face's *diffusers*:
 
@@ -712,7 +712,7 @@ In Hugging Face's *diffusers*:
 | `TextUNet` | `UNet2DConditionModel` |
 | `context`, `context_mask` | `encoder_hidden_states`, `encoder_attention_mask` |
 
-Their mask is 1 where one may look, as ours is True. But hand a float mask to the attention itself and it is *added* to the scores: 1 and 0 would change nearly nothing. Do not take our word for the rest. Here both compute the same, with the same weights:
+Their mask is 1 where one may look, as ours is True. But hand a float mask to the attention itself and it is *added* to the scores: 1 and 0 would hide nothing, for a forbidden word would still get 1/e, that is 37 %, of what it gets when it is allowed. Do not take our word for the rest. Here both compute the same, with the same weights:
 """
 
 # %%

@@ -197,7 +197,7 @@ def ways() -> show.Picture:
     axes.text(10.05, 7.15, "the time's vector", fontsize=9.5, **MIDDLE)
     arrow(axes, (10.05, 6.9), (10.05, 6.3))
     # below: each word
-    box(axes, 7.0, 1.4, "context: a vector a word,\nand the mask", look_at, 4.4, 1.05)
+    box(axes, 7.0, 1.4, "context: one vector per\nword, and the mask", look_at, 4.4, 1.05)
     arrow(axes, (4.4, 2.4), (5.0, 1.95), look_at)
     # the UNet: its blocks hear the sum, its transformers look at the words
     for i, name in enumerate(("down", "mid", "up")):

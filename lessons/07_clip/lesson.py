@@ -61,7 +61,7 @@ CLIP mends both. **Pieces of words** in place of words, so that every text can b
 
 Here are our two worlds. In `one`, the world of lesson 6, there is one large thing on black. In `lone` there is one thing as well, but its size, its place and the background vary. Training takes half of its scenes from each. Below, the first row shows `one` and the second `lone`.
 
-The captions are richer now: half of the colours and objects go by **other names**, *crimson* or *scarlet* for red, *disc* for circle, Roman figures and German words for the digits.
+The captions are richer now: half of the colours and objects go by **other names**, *crimson* or *scarlet* for red, *disc* for circle, Roman numerals and German words for the digits.
 """
 
 # %%
@@ -88,7 +88,7 @@ Frequent words end up as one piece, rare ones stay in several, and nothing is un
 Four rules make it CLIP's:
 
 - The text is **cleaned**: lower case, each stretch of white space one space.
-- It is cut into **words** first: runs of letters, single figures, runs of other signs; English endings such as *'s* stay together. Nothing is joined across a border.
+- It is cut into **words** first: runs of letters, single digits, runs of other signs; English endings such as *'s* stay together. Nothing is joined across a border.
 - The smallest symbols are **bytes**. In UTF-8 every text is made of them, and there are only 256. An *ü* is two bytes, an emoji four. (Some bytes are invisible, so each gets a visible stand-in: that of the first half of *ü* happens to look like `Ã`. The pictures write half a letter as its byte's number, in hexadecimal: `c3`.)
 - The piece that ends a word carries a mark, `</w>`; the pictures draw a dot. So `red</w>` is a word and `red` the beginning of *redder*.
 
@@ -159,7 +159,7 @@ r"""
 
 To encode a text, each word starts from its symbols again, and the merges are applied **in the order in which they were learnt**. Not the longest first, and not from left to right: of all pairs that stand side by side at this moment, the one with the lowest *rank* is joined everywhere in the word, until no known pair is left.
 
-Why does the order matter? A merge was learnt in a world where all earlier merges had been made already. Only in the same order does the same word always get the same pieces.
+Why does the order matter? A merge was learnt in a world where all earlier merges had been made already. Only in this order does a word get the pieces that it had in training.
 
 Then come the numbers, and the frame that CLIP puts round them:
 
@@ -679,7 +679,7 @@ When the course was made, it looked like this:
 
 ![A map. Small pictures of the same colour lie together in groups; the word red lies beside crimson and scarlet, blue beside azure, green beside emerald.](figures/map.png)
 
-*Crimson* lies beside *red*, and *lemon* beside *yellow*. Nobody said that they mean the same. But *crimson* and *red* both stood below red pictures, so both were pulled to the same place. That is the whole secret. (Purple and cyan share a heap only because two of 64 directions are drawn; in others they lie apart.)
+*Crimson* lies beside *red*, and *lemon* beside *yellow*. Nobody said that they mean the same. But *crimson* and *red* both stood below red pictures, so both were pulled to the same place. That is the whole secret. (The words miss their pictures a little: each group was moved by its own middle, and only four of the eight colours are among these words. Purple and cyan share a heap only because two of 64 directions are drawn; in others they lie apart.)
 
 ## 8. The painter learns new words from CLIP
 
@@ -699,7 +699,7 @@ for name, cosines in zip(names, own_place @ own_place.T, strict=True):
 
 # %% [markdown]
 r"""
-Columns are in the order of the rows; 1 means the same direction. The words in between were shaped too, for the end token reads *them*.
+Columns are in the order of the rows; 1 means the same direction. So yes: *crimson* is at 0.99 to *red*, where *blue* is at 0.2 (the course's own CLIP). The words in between were shaped too, for the end token reads *them*.
 
 **Predict before you run.** Both painters get *a golden vii*. What will each paint?
 """
@@ -719,7 +719,7 @@ wishes = [
 ]
 rows = {}
 for name, load, reader in (
-    ("a vector a word", load_scenes, by_words),
+    ("one vector per word", load_scenes, by_words),
     ("CLIP", load_clip_scenes, by_clip),
 ):
     try:
@@ -736,7 +736,7 @@ if rows:
 r"""
 The first wish is plain; both know it. When the course was made:
 
-![Two rows of six pictures from the same noise. With a vector a word only the red circle is as asked; for the other wishes purple digits and a blue heart appear. With CLIP all six are as asked: three red discs, a blue heart, a yellow seven and a green cross.](figures/told.png)
+![Two rows of six pictures from the same noise. With one vector per word only the red circle is as asked; for the other wishes purple digits and a blue heart appear. With CLIP all six are as asked: three red discs, a blue heart, a yellow seven and a green cross.](figures/told.png)
 
 And counted, by lesson 6's judge. *Said otherwise*: both the colour and the object go by names that neither painter was trained on.
 """
@@ -746,7 +746,7 @@ clip_tables.told_table()
 
 # %% [markdown]
 r"""
-Read the plain rows first: they say what the swap costs or brings where both know all words. Then the others. The vector a word stays even below chance (one in eight for the colour, one in sixteen for the object), because the judge finds no object at all in most of its pictures. In those where it finds one, colour and object are about as often right as chance would have it. What a table of words cannot know, a text encoder can, if it learnt its words from pictures: this is why Stable Diffusion does not learn words itself, but takes CLIP's.
+Read the plain rows first: they say what the swap costs or brings where both know all words. Then the others. The painter with one vector per word stays even below chance (one in eight for the colour, one in sixteen for the object), because the judge finds no object at all in most of its pictures. In those where it finds one, colour and object are about as often right as chance would have it. What a table of words cannot know, a text encoder can, if it learnt its words from pictures: this is why Stable Diffusion does not learn words itself, but takes CLIP's.
 
 But it has no magic: a word that CLIP did not learn either, *an ultramarine seven*, comes as a row of strange pieces, and whatever is painted then, it is a guess.
 

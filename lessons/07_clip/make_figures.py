@@ -197,7 +197,7 @@ def colour_map(model: CLIP) -> show.Picture:
 def told() -> show.Picture:
     """Plain and other words, painted from the same noise by both painters."""
     readers = {
-        "a vector a word": by_words(load_scenes()[0]),
+        "one vector per word": by_words(load_scenes()[0]),
         "CLIP": by_clip(load_clip_scenes()[0]),
     }
     rows = {name: draw(read, WISHES, seed=3) for name, read in readers.items()}

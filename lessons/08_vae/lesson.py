@@ -37,7 +37,7 @@ from t2i.vae_runs import psnr
 r"""
 ## 1. What does a step cost?
 
-To make one picture, lesson 6 asks its network 50 times. What does each call cost, and what would it cost in a smaller picture? We count two things: **FLOPs**, the multiplications and additions of one call, and seconds.
+To make one picture, lesson 6 asks its network 50 times (25 steps, and twice in each, for guidance). What does each call cost, and what would it cost in a smaller picture? We count two things: **FLOPs**, the multiplications and additions of one call, and seconds.
 
 **Predict before you run.** The same UNet once sees 64×64 pixels and once a latent picture of 16×16. How many times cheaper is the small one: 4 times, 16 times, more?
 """
@@ -78,7 +78,7 @@ r"""
 
 $$\text{PSNR} = 10\cdot\log_{10}\frac{2^2}{\text{mean}\,(x_0 - \hat x_0)^2}$$
 
-Larger is better: 6 dB more is half the error. Below 20 dB everybody sees the damage; from about 30 dB one has to look for it. Keep the number of the 4×4 means in mind. They keep 3 · 8 · 8 = 192 numbers of a picture. Our *learned* autoencoder will keep nearly as few, 4 · 8 · 8 = 256, and has to beat them by far.
+Larger is better: 6 dB more means that pixels are off by half as much (and the mean square is a quarter). Below 20 dB everybody sees the damage; from about 30 dB one has to look for it. Keep the number of the 4×4 means in mind. They keep 3 · 8 · 8 = 192 numbers of a picture. Our *learned* autoencoder will keep nearly as few, 4 · 8 · 8 = 256, and has to beat them by far.
 
 ## 2. The encoder: a UNet's way down
 
@@ -254,13 +254,13 @@ print(reparameterize(torch.zeros(2), torch.tensor([0.0, -4.0]), torch.ones(2))) 
 r"""
 ### The price
 
-How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** says so, in *nats* (a nat is 1.44 bits): how much longer a message gets if one says it in the other's code. For Gaussians it has a closed form, one term for each latent value:
+How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** says so, in *nats* (a nat is 1.44 bits): how much longer a message becomes, on average, when it is written in the code that was made for the standard one. For Gaussians it has a closed form, one term for each latent value:
 
 $$\text{KL} = \tfrac12\sum\left(\text{mean}^2 + \text{variance} - 1 - \log\text{variance}\right)$$
 
 The sum runs over all latent values of *one* picture: a picture's message is as long as all its parts together. So each picture has one number, and the result is `(B,)`.
 
-**Predict before you run.** Which is dearer: a variance twice too large, or half as large?
+**Predict before you run.** Which costs more: a variance twice too large, or half as large?
 """
 
 # %%
@@ -300,7 +300,7 @@ show.Picture(figure, "The price of a latent value: 0 at variance 1, 0.10 at ½, 
 
 # %% [markdown]
 r"""
-Twice the variance costs 0.15 nats, half of it 0.10: too wide grows with the variance itself, too narrow only with its logarithm. A mean beside 0 costs ½ · mean² on top. But a narrow cloud is worth something: it says its place precisely, and precision has to be paid for. A cloud of standard deviation 1 at mean 0 costs nothing: it says nothing, as it is the same for each picture. The encoder will spend nats where they buy most.
+Twice the variance costs 0.15 nats, half of it 0.10: the price of a wide cloud grows like the variance, that of a narrow one only like its logarithm. A mean other than 0 costs ½ · mean² on top. But a narrow cloud is worth something: it says its place precisely, and precision has to be paid for. A cloud of standard deviation 1 at mean 0 costs nothing: it says nothing, as it is the same for each picture. The encoder will spend nats where they buy most.
 
 ### The whole
 
@@ -455,7 +455,7 @@ show_vae.results_table()
 
 # %% [markdown]
 r"""
-*Triples* are two objects and how they stand to each other. So these scenes always hold two or three things, and small ones. Our aim is 28 dB, and a judge who reads copies as well as originals within 3 points.
+The row *triples* has scenes with two objects that stand as training never showed them. So these scenes always hold two or three things, and small ones. Our aim is 28 dB, and a judge who reads copies as well as originals within 3 points.
 
 ### What the latents look like
 
@@ -503,7 +503,7 @@ show_vae.study_table("kl_weight")
 
 # %% [markdown]
 r"""
-*Idle* are latent values whose standard deviation is above 0.9: clouds as wide as the standard Gaussian, the same for every picture. With too high a weight, nats are too dear. The network gives up details first: **blur**. At last it writes nothing at all, and the decoder paints the same thing for every picture: **posterior collapse**. KL is a wonderful 0 then, and the loss stands still, high. Look at *idle*, and at the reconstructions.
+*Idle* are latent values whose standard deviation is above 0.9: clouds as wide as the standard Gaussian, the same for every picture. With too high a weight, nats are too expensive. The network gives up details first: **blur**. At last it writes nothing at all, and the decoder paints the same thing for every picture: **posterior collapse**. KL is a wonderful 0 then, and the loss stands still, high. Look at *idle*, and at the reconstructions.
 
 The other end, a weight near 0, was not tried here. There nothing keeps the clouds from shrinking to points, and the latents may spread as far as they like. The loss does not show it. Stable Diffusion went a long way in that direction: its weight is a millionth. How its latents are brought to size, is next.
 
@@ -542,7 +542,7 @@ Not a picture differs, since the decoder's first step divides by 5.49. But the l
 
 The remedy is one number, measured once on many latents and kept for ever: the **scaling factor**. Latents that are multiplied by it have standard deviation 1, all channels and places of *drawn* latents taken together. Stable Diffusion's is 0.18215, and you find it in every program that uses it.
 
-**Predict before you write.** The standard deviation of its latents is 5.49. How do the two numbers hang together?
+**Predict before you write.** The standard deviation of its latents is 5.49. How are the two numbers related?
 """
 
 # %%
@@ -645,7 +645,9 @@ show_vae.scaling_table()
 r"""
 *Nothing recognised*: the judge is not even half sure of any thing. Mostly there is something all the same, as the pictures show: a shape in the right colour that is no clear digit or star.
 
-![Three rows of eight pictures painted from the same eight captions and the same noise, from latents of three sizes. The row with standard deviation 1 shows best what the captions say.](figures/scaling.png)
+![Three rows of eight pictures painted from the same eight captions and the same noise, from latents of three sizes. In the row with standard deviation 1 the circle, the two and the eight are clearer than in the others; the seven and the four are broken in all three.](figures/scaling.png)
+
+(Eight pictures prove little; the percentages beside the rows come from the table.)
 
 ## 7. Paint in latents
 
@@ -701,7 +703,7 @@ show_vae.study_table("f")
 
 # %% [markdown]
 r"""
-(All of them were trained far shorter than the weights above; compare them with each other only.) Each doubling makes the denoiser about four times cheaper, and quarters what the decoder has to go by.
+(All of them were trained far shorter than the weights above; compare them with each other only.) Each doubling of f makes the denoiser about four times cheaper, and quarters what the decoder has to go by.
 
 After so short a time only f = 2 can be read. So why did we take f = 4? Because it gets there with more training: section 5's weights have f = 4, and after the whole recipe (7,500 steps, not 400) they reach about 36 dB, and the judge reads all but 2 in 100 of what it reads in the originals. So the cheaper one is enough. (Whether f = 8 would get there, too, was not tried.)
 

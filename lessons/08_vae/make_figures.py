@@ -65,7 +65,7 @@ def autoencoder() -> show.Picture:
             axes.text(x, y - 0.75, shape, fontsize=8, color=show.GREY, **MIDDLE)
             ends = (x - 1.4 if i else 1.95, y), (x - 0.9, y)
             arrow(axes, *ends[::turn])
-    box(axes, 13.1, 5.6, "8 × 8 × 8", show.GREY, 1.6)
+    box(axes, 13.1, 5.6, "2·4 × 8 × 8", show.GREY, 1.6)
     arrow(axes, (11.4, 5.6), (12.25, 5.6))
     box(axes, 13.1, 4.4, "mean\n4 × 8 × 8", show.GREEN, 1.6)
     box(axes, 14.9, 4.4, "logvar\n4 × 8 × 8", show.GREEN, 1.6)

@@ -4,7 +4,7 @@ r"""
 
 ![A scene with a red two and a purple three. An arrow leads to the same picture cut into 64 square patches that are pulled apart, and another one to a long row below: the 64 patches, followed by the 8 words of the caption.](figures/exploded.png)
 
-**A picture is cut into patches, the patches are put in a row, and the words of the caption are put behind them.** From there on nobody asks any more what was picture and what was text: all are *tokens*, and each may look at each. So Stable Diffusion 3 and Flux see a picture with its words (and Sora cuts its films into patches, too). By the end of this lesson, so does your own code.
+**A picture is cut into patches, the patches are put in a row, and the words of the caption are put behind them.** From there on nobody asks any more what was picture and what was text: all are *tokens*, and each may look at each. This is how Stable Diffusion 3 and Flux see a picture with its words (and Sora cuts its films into patches, too). By the end of this lesson, so does your own code.
 
 So far our denoiser was a UNet. In 2022 William Peebles and Saining Xie took it out and put a plain transformer in its place, the **DiT**, *diffusion transformer*. You will write it in seven short pieces, and the block in which words and patches meet is one of them. Load released weights into yours, and you get diffusers' numbers. Today the patches are cut out of pixels, so that one sees them; lesson 10 puts lesson 8's latents in.
 
@@ -48,7 +48,7 @@ What does one pay?
 - The transformer has to *learn* that neighbours matter. That takes data.
 - Every patch looks at every patch: with N patches there are N² looks. So patches must not be too small.
 
-And what does one gain, beside the far sight? Simplicity: one kind of block, repeated. No levels, no skips. One makes it larger by making it larger, and for language models that has paid off as nothing else has.
+And what does one gain, beside the far sight? Simplicity: one kind of block, repeated. No levels, no skips. To make it larger one adds blocks or channels, and nothing must be designed anew. For language models that has paid off as nothing else has.
 """
 
 # %% [markdown]
@@ -324,7 +324,7 @@ Now put it together. `forward` reads as a column of shapes:
 
 ![Left, from x_t, 8×1×28×28, down: patchify, 8×49×16; patch_in, plus positions, the blocks, 8×49×64; final, 8×49×16; unpatchify, 8×1×28×28. Right: t through time_clocks and time_mlp, the label through labels. Their sum c, 8×64, enters the blocks and the final layer.](figures/dit.png)
 
-- `time_clocks` is lesson 2's embedding with 256 clocks, the slow ones a little slower: trained weights of the DiT count on that.
+- `time_clocks` is lesson 2's embedding with 128 clocks (256 numbers), the slow ones a little slower: trained weights of the DiT count on that.
 - `labels` is your `LabelEmbedding` of lesson 5, with one more vector for *no class*, so that guidance works.
 - `positions`, `(N, dim)`, is your table.
 - `final` is a norm, steered by c, and a linear layer; you see it below.
@@ -459,7 +459,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-**What you saw.** Without the zeros the loss begins several times higher, since random layers talk into the first guess. It spends dozens of steps on coming down to where the other one began. Then the one with zeros begins to see the digits, the other does not keep up, and it ends more than half as high again. (If only the blocks lose their zeros, the start is calm, and the end is worse by less. Both held for three seeds.) What is left of the gap after days of training, seconds of it cannot tell. In the paper's figure 5 the zeros are ahead to the end, over 400,000 steps.
+**What you saw.** Without the zeros the loss begins several times higher, since random layers talk into the first guess. It spends dozens of steps on coming down to where the other one began. Then the one with zeros begins to see the digits, the other does not keep up, and it ends more than 1.5 times as high. (If only the blocks lose their zeros, the start is calm, and the end is worse by less. Both held for three seeds.) What is left of the gap after days of training, seconds of it cannot tell. In the paper's figure 5 the zeros are ahead to the end, over 400,000 steps.
 
 ### Train it, and watch the gates
 
@@ -661,9 +661,17 @@ show_joint.word_looks(tables, pictures[row], captions[row])
 
 # %% [markdown]
 r"""
+<details><summary>Reading without a kernel? The two pictures, as drawn when the course was made</summary>
+
+![A large square table of looks, parted by two white lines: 64 patches and 8 words look at each other. A bright diagonal: most patches look at themselves most. At the right, a few patches look brightly at red and at purple. The words' looks, below, are fainter.](figures/who_looks.png)
+
+![The scene of a red two left of a purple three, and for each word two maps. Upper row: red lights up on the two, purple on the three, the other words nowhere. Lower row: red and purple look at their things, most others towards the three.](figures/word_looks.png)
+
+</details>
+
 **What you saw.** Each row is one look, and sums to 1. Upper left, patches look at patches: lesson 2. Upper right, patches look at words: lesson 6. Lower right, words read each other. Lower left, words look at patches: that is new. The second picture lays two of the fields out beside the scene. Upper row: which patches look at the word. Lower row: which patches the word looks at.
 
-In the upper row only the colours find their things: *red* lights up on the two, *purple* on the three. *Two* and *3* do not: their rings stand on patches of the background. So this block knows which colour belongs where, and hardly which digit does. In the lower row *red* and *purple* look at their things again. Most other words look towards the three, even *two*; *left* looks between both.
+In the upper row only the colours find their things: *red* lights up on the two, *purple* on the three. *Two* and *3* do not: their rings, which mark the patch that looks most, stand on the background. So this block knows which colour belongs where, and hardly which digit does. In the lower row *red* and *purple* look at their things again. Most other words look towards the three, even *two*; *left* looks between both.
 """
 
 # %% [markdown]
@@ -696,6 +704,12 @@ show_contest.loss_chart(contest)
 
 # %% [markdown]
 r"""
+<details><summary>Reading without a kernel? The chart, as drawn when the course was made</summary>
+
+![Loss against the operations of the training, both on logarithmic axes: six falling lines. At each of three sizes the DiT's line lies below the UNet's.](figures/losses.png)
+
+</details>
+
 A line is one training from beginning to end. The further down, the better; the further left, the cheaper. Compare best of all the *ends*: there the learning rate falls, and much of the progress comes.
 
 **What you saw.** With the same operations the DiT's loss is lower at all three sizes. But its operations are slower ones: it took about 1.7 to 1.8 times as many seconds for them. Why is it ahead? There are candidates, and none of them was tested:
@@ -706,7 +720,7 @@ A line is one training from beginning to end. The further down, the better; the 
 
 To find out, one would change one of them at a time. And do not carry the result far: these are trainings of minutes, with networks hundreds of times smaller than the papers'. At scale it may be the other way round.
 
-Peebles and Xie found that a DiT's quality follows its computing, whatever it is spent on: more layers, more channels or smaller patches. Our chart is not made to show that. At 10¹³ operations the smallest DiT is well ahead of the largest: it has made some 2,260 steps there, the largest 640. And each learning rate falls to 0 at the end of its own budget, so the smallest's is down to about a quarter, the largest's hardly below its top. Only the ends can be compared: 0.0117, 0.0101 and 0.0088 from the smallest to the largest. But each had twice the operations of the one before, so all this shows is that more computing helps.
+Peebles and Xie found that a DiT's quality follows its computing, whatever it is spent on: more layers, more channels or smaller patches. Our chart is not made to show that. In the middle of it the smallest DiT is ahead of the largest, since it has made more steps by then, and each learning rate falls to 0 only at the end of its own budget. Only the ends can be compared: 0.0117, 0.0101 and 0.0088 from the smallest to the largest. But each had twice the operations of the one before, so all this shows is that more computing helps.
 
 ### How far do they look?
 
@@ -720,6 +734,12 @@ show_contest.distance_chart(contest)
 
 # %% [markdown]
 r"""
+<details><summary>Reading without a kernel? The chart, as drawn when the course was made</summary>
+
+![Bars of the mean distance, with a dot for each head and a dotted line at 16.5 pixels. UNet: all near the line. DiT: in block 0 three heads lie at 7.5 pixels, in block 2 one at 9; the rest is near the line.](figures/distances.png)
+
+</details>
+
 **What you saw.** In the DiT's first block three heads of four look some 7.5 pixels far, not half as far as the dotted line: they have learnt by themselves what a convolution is built for. Most of its other heads, and all of the UNet's, lie near the line: they do not choose by distance. What the chart cannot show: between its attentions the UNet's convolutions see near things, all the time.
 
 ### Left of, above

@@ -1,16 +1,18 @@
-"""Draw the figures of lesson 9: python lessons/09_dit/make_figures.py
+"""Draw the figures of lesson 9: python lessons/09_dit/make_figures.py [name ...]
 
-They explain, and need neither training nor trained weights. What was measured is drawn in the
-notebook itself.
+The last four show what the course measured, for those who read without a kernel; the notebook
+draws the same from the same files.
 """
 
+import sys
 from pathlib import Path
 
 import torch
 from matplotlib.axes import Axes
 
-from t2i import show, show_dit
+from t2i import show, show_contest, show_dit, show_joint
 from t2i.dit import modulate as modulated
+from t2i.dit_recipes import load_joint
 from t2i.scenes import scenes
 from t2i.show_blocks import MIDDLE, arrow, bent_arrow, block_diagram, box
 
@@ -18,12 +20,18 @@ FIGURES = Path(__file__).parent / "figures"
 DASHED = (0, (3, 2))
 
 
-def exploded() -> show.Picture:
-    """A scene of two things, its patches, and the row of patches and words."""
+def example() -> tuple[torch.Tensor, str]:
+    """The lesson's scene of two things, and its caption."""
     pictures, captions = scenes(range(200), world="many")
     rows = [i for i, caption in enumerate(captions) if "left of" in caption]
     row = min(rows, key=lambda i: len(captions[i]))
-    return show_dit.exploded(pictures[row], 4, captions[row].split())
+    return pictures[row], captions[row]
+
+
+def exploded() -> show.Picture:
+    """A scene of two things, its patches, and the row of patches and words."""
+    picture, caption = example()
+    return show_dit.exploded(picture, 4, caption.split())
 
 
 def numbers(axes: Axes, left: float, top: float, values: torch.Tensor) -> None:
@@ -141,9 +149,32 @@ def joint() -> show.Picture:
     return show.Picture(figure, "")
 
 
+def who_looks() -> show.Picture:
+    picture, caption = example()
+    return show_joint.joint_table(show_joint.looks(load_joint()[0], picture, caption, 400), caption)
+
+
+def word_looks() -> show.Picture:
+    picture, caption = example()
+    looks = show_joint.looks(load_joint()[0], picture, caption, 400)
+    return show_joint.word_looks(looks, picture, caption)
+
+
+def losses() -> show.Picture:
+    return show_contest.loss_chart(show_contest.measured())
+
+
+def distances() -> show.Picture:
+    return show_contest.distance_chart(show_contest.measured())
+
+
 def main() -> None:
+    """Draw all figures, or those whose names are given."""
     FIGURES.mkdir(exist_ok=True)
-    for draw in (exploded, modulate, block, dit, joint):
+    measured = (who_looks, word_looks, losses, distances)
+    for draw in (exploded, modulate, block, dit, joint, *measured):
+        if sys.argv[1:] and draw.__name__ not in sys.argv[1:]:
+            continue
         path = draw().save(FIGURES / f"{draw.__name__}.png", dpi=100)
         print(f"{path.name:20} {path.stat().st_size / 1000:6.0f} kB")
 

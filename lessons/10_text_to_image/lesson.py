@@ -90,7 +90,7 @@ assert flow_point(x_0[:, 0, 0], noise[:, 0, 0], torch.rand(3)).shape == (3, 5), 
 
 # %% [markdown]
 r"""
-Watch a crowd on its way. The data are three little clouds in the plane, and every point of them has drawn a noise. Move t. (Without a running kernel the slider stands still; here are four moments.)
+Watch a crowd on its way. The data are three little clouds in the plane, and every point of them has drawn a noise. Move t. Orange are a few points to follow, with their roads in grey; the yellow rings stay where the clouds were. (Without a running kernel the slider stands still; here are four moments.)
 
 ![Four panels. At t = 0 the points lie in three clouds, at 0.33 and 0.67 they are on their way along straight lines, at t = 1 they are spread as round noise.](figures/slider.png)
 """
@@ -185,7 +185,7 @@ The lazy model's loss is 2: one for the noise, and one for the picture. So do no
 
 ## 3. Which times to train on?
 
-Each sample in a batch gets its own t. Drawn how? *Uniformly*, as in lesson 3? Are all times equally worth learning? Let us look. We compare two answers at each t. The first comes from someone who knows nothing but that latents have variance 1; for him the best answer and its loss can be written down, $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance of the direction, less what x_t tells of it). The other is our trained network. What lies between them is what there was to learn.
+Each sample in a batch gets its own t. Drawn how? *Uniformly*? Lessons 3 and 5 preferred some steps. Are all times equally worth learning? Let us look. We compare two answers at each t. The first comes from someone who knows nothing but that latents have variance 1; for him the best answer and its loss can be written down, $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance of the direction, less what x_t tells of it). The other is our trained network. What lies between them is what there was to learn.
 
 **Predict before you run.** Where will the gap be widest?
 """
@@ -396,7 +396,7 @@ print(f"largest difference: {(anew - euler).abs().max():.0e}")
 
 # %% [markdown]
 r"""
-**Guess both ends, mix them anew with less noise.** That is DDIM, word for word, as you wrote it in lesson 4! Both walk between two guesses, and in truth on the same line: divide DDIM's x by the sum of its two shares, √ᾱ + √(1−ᾱ), and its arc becomes a straight line, too. They differ only in the *times* at which they stop and train, and in what the network is asked. So rectified flow brings no magic. It brings order: one line in place of a schedule, one target in place of three, no special case at either end, and times that are good without being tuned.
+**Guess both ends, mix them anew with less noise.** That is DDIM, word for word, as you wrote it in lesson 4! Both walk between two guesses, and even on the same line: divide DDIM's x by the sum of its two shares, √ᾱ + √(1−ᾱ), and its arc becomes straight. They differ only in the *times* at which they stop and train, and in what the network is asked. So rectified flow brings no magic. It brings order: one line in place of a schedule, one target in place of three, no special case at either end, and times that are good without being tuned.
 
 ## 5. Reading the prompt
 
@@ -579,7 +579,7 @@ show_text_to_image.same_or_not(five, read.pooled)
 
 # %% [markdown]
 r"""
-*a* and *b* mean the same, and have a number near 1. *c* and *d*, in which two things changed roles, are clearly lower. *e* is not: to `pooled`, the vector of the whole, one digit is much like another. (The shortcut mends the vectors of the tokens, and the transformer reads those, too.) What counts for `pooled` is whether the right caption is the *nearest* to its picture. Here are the wrong captions of a thousand new scenes. Found out means: the right one scored higher.
+1 and 2 mean the same, and have a number near 1. 3 and 4, in which two things changed roles, are clearly lower. 5 is not: to `pooled`, the vector of the whole, one digit is much like another. (The shortcut mends the vectors of the tokens, and the transformer reads those, too.) What counts for `pooled` is whether the right caption is the *nearest* to its picture. Here are the wrong captions of a thousand new scenes. Found out means: the right one scored higher.
 """
 
 # %%
@@ -687,7 +687,7 @@ show_text_to_image.sweep(columns, wish)
 
 # %% [markdown]
 r"""
-Without guidance (1) the colours are there, but the shapes are sloppy. With it they get clearer, and what the prompt does not tell, like the background, becomes ever more the same: guidance trades variety for clarity, as in lesson 5. Of large models one knows glaring colours when it is too loud; ours bears a lot. (The noise belongs to the place in the list, not to the prompt. So these pictures are others than in the gallery above.)
+Without guidance (1) the colours are there, but the shapes are sloppy. With it they get clearer, and what the prompt does not tell, like the background, becomes ever more the same: guidance trades variety for clarity, as in lesson 5. In large models too much of it gives glaring colours; ours tolerates a lot. (The noise belongs to the place in the list, not to the prompt. So these pictures are others than in the gallery above.)
 
 ### How many steps?
 
@@ -803,11 +803,11 @@ How to read it (the brackets are 95 % intervals):
 - *Satisfied*: everything together, all things, all colours, the relation, the background if the prompt tells it.
 - *Shuffled*: the same pictures judged by *other* prompts. So much does luck alone give.
 - *Rendered*: real scenes. What is missing there, the judge itself cannot read, mostly odd handwriting.
-- *Vae*: real scenes through the autoencoder. What is missing more, latents cannot hold.
+- *Vae*: real scenes through the autoencoder. What is missing in addition, latents cannot hold.
 
 A model can be above these two: it writes the usual digits, not the odd ones. Look for such a line.
 
-A *relation* is counted over the prompts that tell one, and is right only where both colours are there. So a model that tossed a coin for the order would get hardly 50 %. Ours is far above that: it does read *left of* and *above*. What is missing at *satisfied* is missing at *object*, and there mostly a digit.
+A *relation* is counted over the prompts that tell one, and is right only where both colours are there. So a model that hears *side by side* or *one above the other*, but not which thing is where, would get 50 %, and one that hears nothing of it a quarter (lesson 9). Ours is far above that: it does read *left of* and *above*. Most pictures that fail at *satisfied* fail at *object*: mostly it is a digit that is not recognised.
 
 And compare the held-out lines with the seen ones. *Relations* always have two things, so they belong beside *seen two*. *Pairs* and *phrasings* have one thing in about half of their prompts, so they belong beside *seen mixed*, which has as many. Near each other: the model composes. Far below: it memorises. **Which of the two does ours?** Look before you read on.
 
@@ -899,7 +899,7 @@ show_measured.one_pass(n, here=learnt)
 
 # %% [markdown]
 r"""
-Training takes longest by far. (For your machine the reading of captions was not measured, so that bar is missing.) Such sums leave out waiting for data, broken machines, and all the trainings that came before the one that worked. And our share is a small model's: a large one has larger matrices and uses more. Stable Diffusion 1's [model card](https://huggingface.co/CompVis/stable-diffusion-v1-4) names 150,000 hours, on older GPUs and for another model. But one thing is right: *encoding once is cheap, training is dear*.
+Training takes longest by far. (For your machine the reading of captions was not measured, so that bar is missing.) Such sums leave out waiting for data, broken machines, and all the trainings that came before the one that worked. And our share is a small model's: a large one has larger matrices and uses more. Stable Diffusion 1's [model card](https://huggingface.co/CompVis/stable-diffusion-v1-4) names 150,000 hours, on older GPUs and for another model. But one thing is right: *encoding once is cheap, training is expensive*.
 
 ## 10. What was left out, and where these lines live in real systems
 

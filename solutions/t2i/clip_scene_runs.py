@@ -57,7 +57,7 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dic
     """
     started = time.perf_counter()
     readers = {
-        "a vector a word": by_words(load_scenes()[0].to(device)),
+        "one vector per word": by_words(load_scenes()[0].to(device)),
         "CLIP": by_clip(load_clip_scenes(path)[0].to(device)),
     }
     specs = prompts(~HELDOUT_PAIRS, count, "train", seed)

@@ -66,8 +66,10 @@ def batch_table(path: Path = WEIGHTS) -> Markdown:
 
 
 def told_table(path: Path | None = None) -> Markdown:
-    """Lesson 6's denoiser with a vector a word, and with CLIP: plain captions, and other words;
-    below it, how many pictures showed nothing."""
+    """Lesson 6's denoiser with one vector per word and with CLIP, on plain and on other words.
+
+    Below it stands how many pictures showed nothing.
+    """
     from t2i.clip_scene_recipes import WEIGHTS as TOLD  # stands on much that only this table needs
     from t2i.clip_scene_runs import summary
 

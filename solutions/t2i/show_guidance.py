@@ -137,17 +137,18 @@ def contrast_picture(columns: dict[str, Tensor]) -> Picture:
     """
     figure, axes = panels(1, len(columns), 8, 2.5)
     for panel, (name, pictures), colour in zip(axes, columns.items(), COLOURS, strict=False):
-        values = pictures.flatten().clamp(-3, 3).numpy()
+        values = 0.9999 * pictures.flatten().clamp(-3, 3).numpy()  # 1 itself lies inside
         panel.hist(values, 60, (-3, 3), color=colour, density=True, log=True)
         for edge in (-1, 1):
             panel.axvline(edge, color=GREY, ls="--", lw=1)
+            panel.axvspan(edge, 3 * edge, color=GREY, alpha=0.15, lw=0)
         outside = (pictures.abs() > 1.05).float().mean()
         panel.set(title=f"{name}\n{outside:.0%} outside", yticks=[], xlabel="pixel value")
         panel.minorticks_off()
     axes[0].set_ylabel("how often (log)")
     return Picture(
         figure,
-        "Histograms of pixel values, with dashed lines at -1 and 1, between which real pixels lie.",
+        "Histograms of pixel values; grey lies outside -1 and 1, where no real pixel is.",
         "Upwards: how often a value occurs, on a logarithmic scale, so that rare values show.",
     )
 

@@ -175,10 +175,10 @@ def same_or_not(prompts: Sequence[str], vectors: Tensor) -> Picture:
     alike = (unit @ unit.T).numpy()
     figure, (axes,) = panels(1, 1, 5.6, 2.2)
     axes.imshow(alike, cmap="viridis", vmin=0, vmax=1, aspect="auto")
-    letters = "abcdefgh"[: len(prompts)]
-    names = [f"{letter}: {prompt}" for letter, prompt in zip(letters, prompts, strict=True)]
+    numbers = [str(place) for place in range(1, len(prompts) + 1)]
+    names = [f"{number}: {prompt}" for number, prompt in zip(numbers, prompts, strict=True)]
     axes.set_yticks(range(len(prompts)), names)
-    axes.set_xticks(range(len(prompts)), letters)
+    axes.set_xticks(range(len(prompts)), numbers)
     axes.tick_params(length=0)
     axes.grid(False)
     for (row, column), value in np.ndenumerate(alike):
@@ -186,7 +186,7 @@ def same_or_not(prompts: Sequence[str], vectors: Tensor) -> Picture:
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
     rows, columns = np.triu_indices(len(prompts), 1)
     told = [
-        f"{letters[i]} and {letters[j]} {alike[i, j]:.2f}"
+        f"{numbers[i]} and {numbers[j]}: {alike[i, j]:.2f}"
         for i, j in zip(rows, columns, strict=True)
     ]
     return Picture(figure, f"How alike the reader finds {'; '.join(names)}: {', '.join(told)}.")

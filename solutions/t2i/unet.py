@@ -20,8 +20,8 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> Ten
     Args:
         t: (B,) steps, integer or float.
         dim: length of each vector, even.
-        max_period: with a large dim, the slowest clock takes nearly 2π times this many steps for
-            one turn.
+        max_period: sets the slowest clock: one turn takes it nearly 2π · max_period steps (the
+            larger dim, the nearer).
 
     Returns:
         (B, dim) float32 in [-1, 1]: all the cosines, then all the sines.

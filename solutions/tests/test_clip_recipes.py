@@ -236,5 +236,5 @@ def test_the_painter_with_clip_understands_words_that_it_never_saw():
         for kind, found in sets.items()
     }
     with_clip = shares["CLIP", "said otherwise"]
-    without = shares["a vector a word", "said otherwise"]
+    without = shares["one vector per word", "said otherwise"]
     assert with_clip["low"] > without["high"]

@@ -101,7 +101,7 @@ def test_pictures_carry_their_prompts(untrained):
 def test_prompts_are_compared_by_the_cosine_of_their_vectors():
     vectors = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.6, 0.8]])
     drawn = show_text_to_image.same_or_not(["x", "y", "z"], vectors)
-    assert "a and b 1.00, a and c 0.60, b and c 0.60" in drawn.alt and drawn.png(40)
+    assert "1 and 2: 1.00, 1 and 3: 0.60, 2 and 3: 0.60" in drawn.alt and drawn.png(40)
 
 
 def test_what_clip_hears_is_read_from_the_log(tmp_path):
