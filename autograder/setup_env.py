@@ -68,7 +68,7 @@ def use_as_it_is(python, quietly):
     """
     from autograder.setup_facts import SetupError, numbers, probe, requirements
 
-    wanted = requirements()
+    wanted = requirements(dev=False)
     state = probe(python, list(wanted))
     found = state["packages"]
     if tuple(state["python"]) < OLDEST:

@@ -101,9 +101,9 @@ def damaged(python: Path) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
 
 
-def requirements() -> dict[str, str]:
-    """Package -> lowest version, out of pyproject.toml, those for development included."""
-    lines = _project()["dependencies"] + _project()["optional-dependencies"]["dev"]
+def requirements(dev: bool = True) -> dict[str, str]:
+    """Package -> lowest version, out of pyproject.toml; `dev`: what only `make test` uses, too."""
+    lines = _project()["dependencies"] + _project()["optional-dependencies"]["dev"] * dev
     return dict(line.split(">=") for line in lines)
 
 

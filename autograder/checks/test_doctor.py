@@ -191,6 +191,16 @@ def test_missing_and_old_packages(monkeypatch):
     assert "in range, but not the tested set: numpy 2.1.0 (tested: " in line
 
 
+def test_what_only_the_tests_use_may_lack_in_an_environment_of_ones_own(monkeypatch):
+    _packages(monkeypatch, ruff=None)
+    monkeypatch.delenv("VENV", raising=False)
+    (line,) = broken(doctor.look_at_packages)
+    assert line.startswith("packages: missing: ruff; mend: ")
+    monkeypatch.setenv("VENV", "system")
+    assert broken(doctor.look_at_packages) == []
+    assert "used by make test alone: ruff" in sound(doctor.look_at_packages)[0]
+
+
 @pytest.mark.parametrize(
     ("torch", "torchvision", "says"),
     [

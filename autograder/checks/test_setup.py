@@ -351,12 +351,13 @@ def _pretend(monkeypatch, found: dict, python=(3, 12, 0)) -> None:
 
 
 def test_what_is_only_missed_later_is_a_note(monkeypatch, capsys):
-    found = setup_facts.requirements() | {"jupytext": None, "ruff": "0.1.0"}
+    found = setup_facts.requirements() | {"jupytext": None, "typer": "0.1.0", "ruff": None}
     _pretend(monkeypatch, found)
     setup_env.use_as_it_is(Path("python"), quietly=False)
     said = capsys.readouterr().err
     assert said.startswith("Note: ") and said.count("\n") == 1
-    assert "'jupytext>=" in said and "'ruff>=" in said and "torch" not in said
+    assert "'jupytext>=" in said and "'typer>=" in said and "torch" not in said
+    assert "ruff" not in said, "no lesson and no grading needs it"
     setup_env.use_as_it_is(Path("python"), quietly=True)
     assert capsys.readouterr().err == ""
 
