@@ -648,8 +648,13 @@ r"""
 *Pair* is a test of its own: which of all 128 pairs of a colour and an object? Its descriptions name both, so it can come out a little better than *object* or a little worse.
 
 Our aim, for large things on black: colour and object at least 90 % for seen pairs, and 80 % for pairs that were held out. Compare the rows of seen and of held-out pairs: what was never shown together is recognised nearly as well. Compare large things on black with things of all sizes: colours are easy everywhere, but a small digit is 13 pixels high, and looked at through patches of 8.
+"""
 
-**Retrieval** is the harder test: among 512 captions, find the very one of this picture. Chance is 1 in 512. And nobody can reach 100 %: many captions are true of several pictures. So a *perfect reader* stands beside it. It makes no mistake, and of the captions that are true it takes the one that says the most: whose size, place and background fit the fewest pictures. Where several say equally much it must guess, and there the model may have a little more luck. The last column says how often the best fit is at least *true* of the picture. (There are only sixteen held-out pairs, so among 512 of their captions dozens say the same: there even the perfect reader mostly guesses.)
+# %% [markdown]
+r"""
+**Retrieval** is the harder test: among 512 captions, find the very one of this picture. Chance is 1 in 512.
+
+And nobody can reach 100 %: many captions are true of several pictures. So a *perfect reader* stands beside it. It makes no mistake, and of the captions that are true it takes the one that says the most: whose size, place and background fit the fewest pictures. Where several say equally much it must guess, and there the model may have a little more luck. The last column says how often the best fit is at least *true* of the picture. (There are only sixteen held-out pairs, so among 512 of their captions dozens say the same: there even the perfect reader mostly guesses.)
 """
 
 # %%

@@ -464,7 +464,16 @@ Now write the call. Everything in it is yours already:
 3. Walk from noise to latents.
 4. Decode.
 
-Two helpers are given: `repeat_prompts(prompt, num_images)` makes the list of all prompts and complains about what is no text; `to_pil(pictures)` makes PIL images. Lesson 5's `guided_prediction(model, x_t, t, condition, null, guidance_scale)` is imported, too. It can do step 2 if `condition` and `null` are rows of a list of read prompts; to write the formula yourself is just as good. Your class builds on `Pipeline`, which keeps the parts: `self.tokenizer`, `self.text`, `self.transformer`, `self.space` and `self.shift`. It saves and loads them, and has the noise: `self.noise(count, seed)`, the same seed, the same picture.
+What is given:
+
+| | |
+|---|---|
+| `repeat_prompts(prompt, num_images)` | the list of all prompts; complains about what is no text |
+| `to_pil(pictures)` | makes PIL images |
+| `self.tokenizer`, `self.text`, `self.transformer`, `self.space`, `self.shift` | the parts; your class builds on `Pipeline`, which keeps, saves and loads them |
+| `self.noise(count, seed)` | the noise to start from: the same seed, the same picture |
+
+Lesson 5's `guided_prediction(model, x_t, t, condition, null, guidance_scale)` is imported, too. It can do step 2 if `condition` and `null` are rows of a list of read prompts; to write the formula yourself is just as good.
 
 **Predict before you write.** A picture takes 25 steps with guidance. How often does the transformer run, and on how many rows for two prompts with two pictures each? How often does the text encoder run? And the decoder?
 """
