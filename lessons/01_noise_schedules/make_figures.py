@@ -1,4 +1,4 @@
-"""Draw the figures of lesson 1: python lessons/01_noise_schedules/make_figures.py"""
+"""Draw the figures of lesson 1: python lessons/01_noise_schedules/make_figures.py [name ...]"""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from t2i import show
 from t2i.data import mnist
+from t2i.figure_files import draw_figures
 from t2i.schedules import (
     add_noise,
     alphas_cumprod,
@@ -50,12 +51,19 @@ def strips(steps: list[int]) -> dict[str, Tensor]:
     }
 
 
-def film(name: str, steps: list[int], width: float = 8.0) -> None:
-    titles = [f"t = {t}" for t in steps]
-    show.film_strip(strips(steps), titles, alt="", width=width).save(FIGURES / name)
+def film(steps: list[int], width: float = 8.0) -> show.Picture:
+    return show.film_strip(strips(steps), [f"t = {t}" for t in steps], alt="", width=width)
 
 
-def ten_lessons() -> None:
+def opening() -> show.Picture:
+    return film([0, 100, 200, 300, 400, 500, 600, 700, 850, 999])
+
+
+def slider() -> show.Picture:
+    return film([0, 200, 400, 600, 800, 999], width=6.5)
+
+
+def ten_lessons() -> show.Picture:
     """The map of the course: ten stops on one road, in four stages."""
     figure, (axes,) = show.panels(1, 1, 8.0, 1.5)
     x, number = 0.0, 1
@@ -72,7 +80,7 @@ def ten_lessons() -> None:
         x += 0.12
     axes.set(xlim=(-0.6, x - 0.5), ylim=(0.2, 1.65))
     axes.axis("off")
-    show.Picture(figure, alt="").save(FIGURES / "ten_lessons.png")
+    return show.Picture(figure, alt="")
 
 
 def draw_image(axes: Axes, image: Tensor, title: str = "") -> None:
@@ -81,7 +89,7 @@ def draw_image(axes: Axes, image: Tensor, title: str = "") -> None:
     axes.axis("off")
 
 
-def gaussian() -> None:
+def gaussian() -> show.Picture:
     """The bell curve with its middle two thirds shaded, and a picture of noise."""
     figure, axes = show.panels(1, 2, 7.0, 2.6)
     x = torch.linspace(-4, 4, 401)
@@ -92,10 +100,10 @@ def gaussian() -> None:
     axes[0].fill_between(x[middle], 0, y[middle], color=show.SKY, alpha=0.6)
     axes[0].text(0, 0.13, "68 %", ha="center")
     draw_image(axes[1], hero()[1][0], "28 × 28 such values")
-    show.Picture(figure, alt="").save(FIGURES / "gaussian.png")
+    return show.Picture(figure, alt="")
 
 
-def mix() -> None:
+def mix() -> show.Picture:
     """One step of the forward process as an equation made of pictures."""
     x_0, noise = hero()
     beta = 0.1
@@ -108,13 +116,8 @@ def mix() -> None:
     ):
         draw_image(panel, image, title)
         panel.text(-0.12, 0.5, sign, transform=panel.transAxes, ha="right", va="center", size=14)
-    show.Picture(figure, alt="").save(FIGURES / "mix.png")
+    return show.Picture(figure, alt="")
 
 
 if __name__ == "__main__":
-    FIGURES.mkdir(exist_ok=True)
-    film("opening.png", [0, 100, 200, 300, 400, 500, 600, 700, 850, 999])
-    film("slider.png", [0, 200, 400, 600, 800, 999], width=6.5)
-    ten_lessons()
-    gaussian()
-    mix()
+    draw_figures(FIGURES, opening, slider, ten_lessons, gaussian, mix, dpi=130)

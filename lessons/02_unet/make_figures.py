@@ -1,4 +1,4 @@
-"""Draw the figures of lesson 2: python lessons/02_unet/make_figures.py"""
+"""Draw the figures of lesson 2: python lessons/02_unet/make_figures.py [name ...]"""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from t2i import show, show_unet
 from t2i.data import mnist
+from t2i.figure_files import draw_figures
 from t2i.schedules import add_noise, alphas_cumprod, cosine_betas, gather
 from t2i.unet import UNet, timestep_embedding
 
@@ -26,7 +27,7 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
     return add_noise(x_0, noise, t, ALPHA_BAR), t, noise
 
 
-def opening() -> None:
+def opening() -> show.Picture:
     """Overfit the lesson's batch; show what goes in, the truth, the answers, the result."""
     x_t, t, noise = batch()
     torch.manual_seed(0)
@@ -51,12 +52,10 @@ def opening() -> None:
         "answer, trained": after / 3,
         "noise taken off": (x_t - (1 - a).sqrt() * after) / a.sqrt(),
     }
-    show.film_strip(rows, [f"t = {i}" for i in t.tolist()], alt="").save(
-        FIGURES / "opening.png", 100
-    )
+    return show.film_strip(rows, [f"t = {i}" for i in t.tolist()], alt="")
 
 
-def question() -> None:
+def question() -> show.Picture:
     """x_t = √ᾱ · ? + √(1-ᾱ) · ?, in pictures."""
     x_t, t, noise = batch()
     clean = mnist("train")[0][4]
@@ -75,21 +74,21 @@ def question() -> None:
     axes.text(3.4, -0.98, words, ha="center", va="center", fontsize=11, color=show.VERMILLION)
     axes.set(xlim=(-0.1, 7.3), ylim=(-1.15, 1.1), aspect="equal")
     axes.axis("off")
-    show.Picture(figure, "").save(FIGURES / "question.png")
+    return show.Picture(figure, "")
 
 
-def clocks() -> None:
+def clocks() -> show.Picture:
     """Five positions of the slider."""
     t = torch.tensor([0, 1, 10, 100, 500])
     labels = [f"t = {i}" for i in t.tolist()]
-    show_unet.clocks(timestep_embedding(t, 16), labels).save(FIGURES / "clocks.png", 100)
+    return show_unet.clocks(timestep_embedding(t, 16), labels)
 
 
-def unet() -> None:
+def unet() -> show.Picture:
     """The lesson's network as a U, its skips numbered."""
     x_t, t, _ = batch()
     net = UNet(block_channels=(16, 32), layers_per_block=1, head_channels=16, norm_groups=8)
-    show_unet.draw_unet(net, x_t, t).save(FIGURES / "unet.png", 110)
+    return show_unet.draw_unet(net, x_t, t)
 
 
 def node(axes: Axes, x: float, y: float, word: str, colour: str, width: float = 0.86) -> None:
@@ -110,7 +109,7 @@ def plus(axes: Axes, x: float, y: float) -> None:
     axes.text(x, y - 0.01, "+", ha="center", va="center", fontsize=14)
 
 
-def resblock() -> None:
+def resblock() -> show.Picture:
     """The brick: main road, the time from below, the skip above."""
     figure, (axes,) = show.panels(1, 1, 9.0, 2.5)
     road = ["norm1", "SiLU", "conv1", "+", "norm2", "SiLU", "dropout", "conv2", "+"]
@@ -146,7 +145,7 @@ def resblock() -> None:
     axes.text(places[3] + 0.7, -1.0, note, va="center", fontsize=10)
     axes.set(xlim=(0, places[-1] + 1.3), ylim=(-1.3, 1.4), aspect="equal")
     axes.axis("off")
-    show.Picture(figure, "").save(FIGURES / "resblock.png")
+    return show.Picture(figure, "")
 
 
 def grid(axes: Axes, x: float, values: Tensor, size: float) -> None:
@@ -159,7 +158,7 @@ def grid(axes: Axes, x: float, values: Tensor, size: float) -> None:
             axes.add_patch(Rectangle(corner, size, size, fc=shade, ec="white", lw=1))
 
 
-def resize() -> None:
+def resize() -> show.Picture:
     """Down: every second pixel is visited. Up: each pixel becomes four, then a smoothing."""
     figure, (axes,) = show.panels(1, 1, 8.0, 2.2)
     torch.manual_seed(3)
@@ -193,10 +192,10 @@ def resize() -> None:
     axes.text(*where, "Upsample", ha="center", fontsize=12, color=show.GREEN, weight="bold")
     axes.set(xlim=(-0.1, arrow_x + 6.2), ylim=(-1.5, 1.4), aspect="equal")
     axes.axis("off")
-    show.Picture(figure, "").save(FIGURES / "resize.png")
+    return show.Picture(figure, "")
 
 
-def attention() -> None:
+def attention() -> show.Picture:
     """One asking pixel, whom it listens to, and the three moves."""
     picture = F.avg_pool2d(mnist("train")[0][2:3], 2)[0, 0]
     figure, (axes,) = show.panels(1, 1, 8.0, 3.0)
@@ -224,12 +223,8 @@ def attention() -> None:
         axes.text(4.75, y, text, fontsize=11, va="center")
     axes.set(xlim=(-0.05, 8.1), ylim=(-0.05, 3.05), aspect="equal")
     axes.axis("off")
-    show.Picture(figure, "").save(FIGURES / "attention.png")
+    return show.Picture(figure, "")
 
 
 if __name__ == "__main__":
-    FIGURES.mkdir(exist_ok=True)
-    for draw in (question, clocks, resblock, resize, attention, unet, opening):
-        draw()
-    for path in sorted(FIGURES.glob("*.png")):
-        print(f"{path.name:16} {path.stat().st_size / 1000:6.0f} kB")
+    draw_figures(FIGURES, question, clocks, resblock, resize, attention, unet, opening, dpi=130)

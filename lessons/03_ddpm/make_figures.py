@@ -1,10 +1,11 @@
-"""Draw the figures of lesson 3: python lessons/03_ddpm/make_figures.py
+"""Draw the figures of lesson 3: python lessons/03_ddpm/make_figures.py [name ...]
 
 The digits come from the committed weights (`python -m t2i.recipes train` makes them), sampled
 with all 1000 steps: some minutes on two cores.
 """
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from t2i import diffusion, show, show_ddpm
 from t2i.data import mnist
+from t2i.figure_files import draw_figures
 from t2i.metrics import nearest_distances
 from t2i.recipes import load_ddpm, recipe
 from t2i.schedules import add_noise, alphas_cumprod, cosine_betas, gather, linear_betas
@@ -70,9 +72,9 @@ def no_roots(x_t, noise_pred, t, noise, ac):
     return from_guess(((x_t - (1 - a) * noise_pred) / a).clamp(-1, 1), x_t, t, noise, ac)
 
 
-def broken(model: nn.Module) -> show.Picture:
-    """The gallery: one row a bug, all from the same noise."""
-    x_T = seeded(8, 1, 28, 28, seed=21)
+def broken() -> show.Picture:
+    """The gallery: one row per bug, all from the same noise."""
+    model, x_T = load_ddpm()[0], seeded(8, 1, 28, 28, seed=21)
     rows = {"healthy": walk(model, diffusion.ddpm_step, x_T)}
     for letter, step_fn in zip("ABDEF", BUGS, strict=True):
         rows[letter] = walk(model, step_fn, x_T)
@@ -87,30 +89,32 @@ BUGS = (another_schedule, noise_at_the_end, no_fresh_noise, clipped_to_0_1, no_r
 # --- the digits
 
 
-def film(recorded: show_ddpm.Film, which: int) -> show.Picture:
-    moments = recorded.steps[::3]
+def film(which: int = 6) -> show.Picture:
+    seen, _ = recorded()
+    moments = seen.steps[::3]
     rows = {
-        "x_t": [recorded.x[t][which] for t in moments],
-        "guess\nof x_0": [recorded.guess[t][which] for t in moments],
+        "x_t": [seen.x[t][which] for t in moments],
+        "guess\nof x_0": [seen.guess[t][which] for t in moments],
     }
     return show.film_strip(rows, [f"t = {t}" for t in moments], alt="")
 
 
-def neighbours(samples: Tensor) -> show.Picture:
-    training, _ = mnist("train")
-    distances, nearest = nearest_distances(samples, training)
-    rows = {"sample": samples, "nearest\nof 60,000": training[nearest]}
+def neighbours() -> show.Picture:
+    training, made = mnist("train")[0], recorded()[1][8:16]
+    distances, nearest = nearest_distances(made, training)
+    rows = {"sample": made, "nearest\nof 60,000": training[nearest]}
     return show.film_strip(rows, [f"{distance:.1f}" for distance in distances], alt="")
 
 
-def two_roads(recorded: show_ddpm.Film, which: int) -> show.Picture:
+def two_roads(which: int = 3) -> show.Picture:
     """One road between digit and noise, walked in both directions."""
+    seen, _ = recorded()
     steps = [0, 125, 250, 417, 583, 750, 999]
-    steps = [min(recorded.steps, key=lambda known: abs(known - step)) for step in steps]
+    steps = [min(seen.steps, key=lambda known: abs(known - step)) for step in steps]
     figure, (axes,) = show.panels(1, 1, 8, 2.1)
     for i, step in enumerate(steps):
         axes.imshow(
-            show.to_array(recorded.x[step][which]),
+            show.to_array(seen.x[step][which]),
             cmap="gray",
             extent=(i + 0.04, i + 0.96, 0, 0.92),
         )
@@ -261,26 +265,24 @@ def draw_paths(axes: Axes, path: Tensor, data: Tensor) -> None:
     axes.legend(loc="upper right", fontsize=9)
 
 
-def main() -> None:
-    FIGURES.mkdir(exist_ok=True)
-    for draw in (two_of_three, slow_copy, posterior, why_noise):
-        draw().save(FIGURES / f"{draw.__name__}.png", dpi=100)
+def loss() -> show.Picture:
     steps, losses = zip(*show_ddpm.results()["losses"], strict=True)
-    picture = show_ddpm.loss_picture(losses, steps=steps, label="the course's own training")
-    picture.save(FIGURES / "loss.png", dpi=100)
-    model, _ = load_ddpm()
-    x_T = seeded(40, 1, 28, 28, seed=3)
-    generator = torch.Generator().manual_seed(4)
-    recorded = show_ddpm.Film(x_T, diffusion.predict_x_0, AC)
-    samples = diffusion.sample_ddpm(model, x_T, AC, generator, on_step=recorded)
-    show.show_images(samples, columns=10, alt="").save(FIGURES / "samples.png", dpi=100)
-    film(recorded, 6).save(FIGURES / "film.png")
-    two_roads(recorded, 3).save(FIGURES / "two_roads.png")
-    neighbours(samples[8:16]).save(FIGURES / "neighbours.png", dpi=110)
-    broken(model).save(FIGURES / "broken.png", dpi=100)
-    for path in sorted(FIGURES.glob("*.png")):
-        print(f"{path.name:20} {path.stat().st_size / 1000:6.0f} kB")
+    return show_ddpm.loss_picture(losses, steps=steps, label="the course's own training")
+
+
+@cache
+def recorded() -> tuple[show_ddpm.Film, Tensor]:
+    """Forty digits on their way from noise, and where they arrive."""
+    x_T, generator = seeded(40, 1, 28, 28, seed=3), torch.Generator().manual_seed(4)
+    watch = show_ddpm.Film(x_T, diffusion.predict_x_0, AC)
+    return watch, diffusion.sample_ddpm(load_ddpm()[0], x_T, AC, generator, on_step=watch)
+
+
+def samples() -> show.Picture:
+    return show.show_images(recorded()[1], columns=10, alt="")
 
 
 if __name__ == "__main__":
-    main()
+    ideas = (two_of_three, slow_copy, posterior, why_noise)
+    digits = (loss, samples, film, two_roads, neighbours, broken)
+    draw_figures(FIGURES, *ideas, *digits)

@@ -6,7 +6,6 @@ minutes on two cores. `quality` needs data/samplers_cpu.json (`make measure-samp
 
 import io
 import math
-import sys
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from t2i import dpm_sde, dpm_solver, sampler_tables, samplers, show, show_samplers
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
+from t2i.figure_files import draw_figures
 from t2i.mixture import Mixture
 from t2i.recipes import load_ddpm
 from t2i.schedules import add_noise, alphas_cumprod, cosine_betas
@@ -48,7 +48,7 @@ def headline() -> show.Picture:
     return show.film_strip(rows, alt="")
 
 
-def walk(frames: int = 48) -> list[Image.Image]:
+def walk(frames: int = 48) -> bytes:
     """A closed walk from code to code and back, a row of three walks as a film."""
     model, _ = load_ddpm()
     codes, films = noise(6, seed=11), []
@@ -62,7 +62,9 @@ def walk(frames: int = 48) -> list[Image.Image]:
         picture = show.show_images(list(moment), columns=3, width=4.5, alt="")
         image = Image.open(io.BytesIO(picture.png(dpi=100))).convert("L")
         shown.append(image.quantize(16))
-    return shown
+    file, (first, *rest) = io.BytesIO(), shown
+    first.save(file, "gif", save_all=True, append_images=rest, duration=90, loop=0)
+    return file.getvalue()
 
 
 # --- the arc
@@ -222,25 +224,9 @@ def there_and_back() -> show.Picture:
 
 def quality() -> show.Picture | None:
     picture = sampler_tables.reference_chart()
-    return picture if isinstance(picture, show.Picture) else print(sampler_tables.MISSING)
-
-
-def main() -> None:
-    """Draw all figures, or those whose names are given."""
-    FIGURES.mkdir(exist_ok=True)
-    wanted = sys.argv[1:]
-    for draw in (circle, ddim_step, heading, headline, there_and_back, quality):
-        if not wanted or draw.__name__ in wanted:
-            picture = draw()
-            if picture is not None:
-                picture.save(FIGURES / f"{draw.__name__}.png", dpi=100)
-    if not wanted or "walk" in wanted:
-        first, *rest = walk()
-        how = {"save_all": True, "append_images": rest, "duration": 90, "loop": 0}
-        first.save(FIGURES / "walk.gif", **how)
-    for path in sorted(FIGURES.iterdir()):
-        print(f"{path.name:20} {path.stat().st_size / 1000:6.0f} kB")
+    return picture if isinstance(picture, show.Picture) else None
 
 
 if __name__ == "__main__":
-    main()
+    ideas = (circle, ddim_step, heading, there_and_back)
+    draw_figures(FIGURES, *ideas, headline, walk, quality)

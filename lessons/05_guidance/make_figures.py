@@ -1,10 +1,10 @@
-"""Draw the figures of lesson 5: python lessons/05_guidance/make_figures.py [--weights FILE]
+"""Draw the figures of lesson 5: python lessons/05_guidance/make_figures.py [name ...]
 
 The digits come from the committed weights (`python -m t2i.class_recipes train` makes them) and the
 curve from the figures beside them (`python -m t2i.class_recipes evaluate`): a minute on two cores.
 """
 
-import argparse
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,8 +13,9 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor
 
 from t2i import show, show_guidance
-from t2i.class_recipes import WEIGHTS, AsPicture, load_class_unet
+from t2i.class_recipes import AsPicture, load_class_unet
 from t2i.data import mnist
+from t2i.figure_files import draw_figures
 from t2i.guidance import ClassUNet, sample_guided
 from t2i.samplers import spaced_timesteps
 from t2i.schedules import add_noise
@@ -28,8 +29,14 @@ def seeded(*shape: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def order(model: ClassUNet, wish: Tensor, x_T: Tensor, scale: float, **options) -> Tensor:
+@cache
+def trained() -> ClassUNet:
+    return load_class_unet()[0]
+
+
+def order(wish: Tensor, x_T: Tensor, scale: float, **options) -> Tensor:
     """Pictures of the digits in `wish`, in 25 steps."""
+    model = trained()
     ac = model.denoiser.alphas_cumprod
     given = (x_T, wish, model.null, ac, spaced_timesteps(len(ac), 25), scale)
     return sample_guided(AsPicture(model), *given, prediction_type="sample", **options)
@@ -38,39 +45,39 @@ def order(model: ClassUNet, wish: Tensor, x_T: Tensor, scale: float, **options) 
 # --- the digits
 
 
-def asked(model: ClassUNet) -> show.Picture:
+def asked() -> show.Picture:
     """Ten rows, one for each digit that was asked for."""
     wish = torch.arange(10).repeat_interleave(16)
-    samples = order(model, wish, seeded(160, 1, 28, 28, seed=11), 3.0)
+    samples = order(wish, seeded(160, 1, 28, 28, seed=11), 3.0)
     rows = {f"{digit}": samples[wish == digit] for digit in range(10)}
     return show.film_strip(rows, alt="", width=6.4)
 
 
-def sweep(model: ClassUNet) -> show.Picture:
+def sweep() -> show.Picture:
     """One row a scale, the same noise in each, and the same as in the notebook."""
     x_T = seeded(40, 1, 28, 28, seed=1)[:10]
-    rows = {f"scale {s:g}": order(model, torch.arange(10), x_T, s) for s in SCALES}
+    rows = {f"scale {s:g}": order(torch.arange(10), x_T, s) for s in SCALES}
     return show.film_strip(rows, [f"{digit}" for digit in range(10)], alt="", width=6.4)
 
 
-def unclipped(model: ClassUNet) -> dict[str, Tensor]:
+def unclipped() -> dict[str, Tensor]:
     """Scale 8 without clipping, rescaled, and clipped, beside scale 1, as in the notebook."""
     wish, x_T = torch.arange(10), seeded(40, 1, 28, 28, seed=1)[:10]
     return {
-        "scale 1": order(model, wish, x_T, 1.0, clip_sample=False),
-        "scale 8": order(model, wish, x_T, 8.0, clip_sample=False),
-        "8, rescaled": order(model, wish, x_T, 8.0, clip_sample=False, guidance_rescale=0.7),
-        "8, clipped": order(model, wish, x_T, 8.0),
+        "scale 1": order(wish, x_T, 1.0, clip_sample=False),
+        "scale 8": order(wish, x_T, 8.0, clip_sample=False),
+        "8, rescaled": order(wish, x_T, 8.0, clip_sample=False, guidance_rescale=0.7),
+        "8, clipped": order(wish, x_T, 8.0),
     }
 
 
-def too_much(model: ClassUNet) -> show.Picture:
-    return show.film_strip(unclipped(model), alt="", width=6.4)
+def too_much() -> show.Picture:
+    return show.film_strip(unclipped(), alt="", width=6.4)
 
 
-def outside(model: ClassUNet) -> show.Picture:
+def outside() -> show.Picture:
     """How many of these pictures' pixels lie outside [-1, 1]."""
-    return show_guidance.contrast_picture(unclipped(model))
+    return show_guidance.contrast_picture(unclipped())
 
 
 # --- the flat world
@@ -179,8 +186,9 @@ def dropped() -> show.Picture:
 
 
 @torch.no_grad()
-def one_call(model: ClassUNet) -> show.Picture:
+def one_call() -> show.Picture:
     """Three samples doubled, asked once, cut in halves, guided: every row of every step."""
+    model = trained()
     figure, (axes,) = show.panels(1, 1, 8, 3.9)
     images, labels = (values[:3] for values in mnist("test"))
     t, null = torch.tensor([150, 350, 550]), torch.full_like(labels, model.null)
@@ -243,24 +251,6 @@ def trade() -> show.Picture:
     return show_guidance.trade_picture(found["scales"], found["real"], found["n"])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the figures of lesson 5.")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--only", nargs="*", help="names of figures; all by default")
-    options = parser.parse_args()
-    FIGURES.mkdir(exist_ok=True)
-    figures = {draw.__name__: draw for draw in (orders, dropped, arrows)}
-    digits = {draw.__name__: draw for draw in (asked, sweep, too_much, outside, one_call)}
-    wanted = options.only or [*figures, *digits, "trade"]
-    model = load_class_unet(options.weights)[0] if digits.keys() & set(wanted) else None
-    for name in wanted:
-        if name == "trade" and not show_guidance.results():
-            continue
-        picture = digits[name](model) if name in digits else (figures | {"trade": trade})[name]()
-        picture.save(FIGURES / f"{name}.png", dpi=100)
-    for path in sorted(FIGURES.glob("*.png")):
-        print(f"{path.name:20} {path.stat().st_size / 1000:6.0f} kB")
-
-
 if __name__ == "__main__":
-    main()
+    ideas = (orders, dropped, arrows)
+    draw_figures(FIGURES, *ideas, asked, sweep, too_much, outside, one_call, trade)

@@ -683,7 +683,7 @@ show_attention.results_table()
 
 # %% [markdown]
 r"""
-Read it in two ways. *Down*: if held-out pairs do as well as seen ones, the network composes, and if held-out phrasings do as well, it reads words and not whole sentences. *Against the ceiling*: our aim is 97 % of the seen and 95 % of the held-out captions. What is missing from the ceiling is drawing, not listening: nearly all failures are digits with an open loop or a broken stroke, twos most of all, which the judge reads as another digit or as none. The six shapes are hardly ever wrong, and neither is the colour of what is recognised.
+Read it in two ways. *Down*: if held-out pairs do as well as seen ones, the network composes, and if held-out phrasings do as well, it reads words and not whole sentences. *Against the ceiling*: our aim is 97 % of the seen and 95 % of the held-out captions, and both are reached. What is missing from the ceiling is drawing, not listening: nearly all failures are digits with an open loop or a broken stroke, twos most of all, which the judge reads as another digit or as none. The six shapes are hardly ever wrong, and neither is the colour of what is recognised.
 
 One thing from lesson 4 helps the table. With a word swapped, the pictures above came from smooth roads ($\eta = 0$), so that the rest could stay as it was. `draw_captions`, and with it the table, uses **fresh noise** at each of its 25 steps ($\eta = 1$): that washes out errors which the network made earlier on the road. What is it worth? The same network, the same captions:
 """

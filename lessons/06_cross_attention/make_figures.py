@@ -1,9 +1,10 @@
-"""Draw the figures of lesson 6: python lessons/06_cross_attention/make_figures.py
+"""Draw the figures of lesson 6: python lessons/06_cross_attention/make_figures.py [name ...]
 
 Five of them explain and need nothing. The others look into the committed weights
 (`python -m t2i.scene_recipes train` makes them); where these are missing, one sentence says so.
 """
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from t2i import show, show_attention
 from t2i.captions import encode
-from t2i.checkpoint import CheckpointError
+from t2i.figure_files import draw_figures
 from t2i.samplers import sample_ddim, spaced_timesteps
 from t2i.scene_recipes import LENGTH, draw_captions, load_scenes
 from t2i.text_unet import SceneDenoiser
@@ -222,18 +223,25 @@ def ways() -> show.Picture:
 # --- the trained network
 
 
-def record(model: SceneDenoiser) -> show_attention.WordFilm:
+@cache
+def painter() -> SceneDenoiser:
+    return load_scenes()[0]
+
+
+@cache
+def record() -> show_attention.WordFilm:
     """Captions drawn in 25 steps, with a look at every word: the lesson's own recording."""
-    film = show_attention.WordFilm(model, FILM_CAPTIONS)
-    with film:
-        draw_captions(model, FILM_CAPTIONS, seed=FILM_SEED, on_step=film)
-    return film
+    seen = show_attention.WordFilm(painter(), FILM_CAPTIONS)
+    with seen:
+        draw_captions(painter(), FILM_CAPTIONS, seed=FILM_SEED, on_step=seen)
+    return seen
 
 
 @torch.no_grad()
-def paint(model: SceneDenoiser, tokens: Tensor, mask: Tensor, x_T: Tensor) -> Tensor:
+def paint(tokens: Tensor, mask: Tensor, x_T: Tensor) -> Tensor:
     """Guided pictures with any mask, as in the lesson."""
-    nothing, ac = torch.zeros_like(mask), model.alphas_cumprod
+    model, nothing = painter(), torch.zeros_like(mask)
+    ac = model.alphas_cumprod
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
         cond, uncond = (model(x_t, t, tokens, words) for words in (mask, nothing))
@@ -246,50 +254,36 @@ def noise(count: int, seed: int) -> Tensor:
     return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
-def masks(model: SceneDenoiser) -> show.Picture:
+def mask() -> show.Picture:
     """The same noise with the mask, with the mask inverted, and without words."""
-    tokens, mask = encode(WISHES, LENGTH)
+    tokens, real = encode(WISHES, LENGTH)
     x_T = noise(len(WISHES), 2)
     rows = {
-        "right": paint(model, tokens, mask, x_T),
-        "inverted": paint(model, tokens, ~mask, x_T),
-        "no words": paint(model, tokens, torch.zeros_like(mask), x_T),
+        "right": paint(tokens, real, x_T),
+        "inverted": paint(tokens, ~real, x_T),
+        "no words": paint(tokens, torch.zeros_like(real), x_T),
     }
     titles = [wish.replace(" of ", " of\n").replace(" that ", "\nthat ") for wish in WISHES]
     return show.film_strip(rows, titles, alt="")
 
 
-def swapped(model: SceneDenoiser) -> show.Picture:
+def swapped() -> show.Picture:
     """One noise, one word swapped."""
     x_T = noise(1, 9).expand(len(SWAPS), -1, -1, -1)
-    return show.show_images(paint(model, *encode(SWAPS, LENGTH), x_T), SWAPS, columns=6, alt="")
+    return show.show_images(paint(*encode(SWAPS, LENGTH), x_T), SWAPS, columns=6, alt="")
 
 
-def trained() -> None:
-    """The pictures that need the committed weights."""
-    try:
-        model, _ = load_scenes()
-    except (CheckpointError, OSError):
-        print(show_attention.MISSING)
-        return
-    film = record(model)
-    frames = show_attention.animation(
-        lambda step: show_attention.word_maps(film, 0, step), film.steps
+def film() -> bytes:
+    """Where each word is looked at, step by step."""
+    seen = record()
+    return show_attention.animation(
+        lambda step: show_attention.word_maps(seen, 0, step), seen.steps
     )
-    FIGURES.joinpath("film.gif").write_bytes(frames)
-    show_attention.map_strip(film, 0, moments=7).save(FIGURES / "maps.png", dpi=100)
-    masks(model).save(FIGURES / "mask.png", dpi=100)
-    swapped(model).save(FIGURES / "swapped.png", dpi=100)
 
 
-def main() -> None:
-    FIGURES.mkdir(exist_ok=True)
-    for draw in (lookup, heads, cross, spatial, ways):
-        draw().save(FIGURES / f"{draw.__name__}.png", dpi=100)
-    trained()
-    for path in sorted(FIGURES.iterdir()):
-        print(f"{path.name:20} {path.stat().st_size / 1000:6.0f} kB")
+def maps() -> show.Picture:
+    return show_attention.map_strip(record(), 0, moments=7)
 
 
 if __name__ == "__main__":
-    main()
+    draw_figures(FIGURES, lookup, heads, cross, spatial, ways, film, maps, mask, swapped)

@@ -358,7 +358,7 @@ At the changed word's own place and everywhere behind it, the end tokens include
 
 For pictures CLIP has a *vision transformer*, ViT: the very same layers, so the picture must become a list of tokens.
 
-![A picture of a red star, cut by a grid into 16 square patches, numbered row by row; the patches in a row, each with its number and an arrow to a vector; before them one more vector, called class. All enter the layers; from the class place an arrow leads out, to the vector of the picture.](figures/vit.png)
+![A picture of a red star, cut by a grid into 16 square patches, numbered row by row; the patches in a row, each with its number and an arrow into the layers; before them one more vector, called class, at place 0, so that patch 0 stands at place 1; from the class place an arrow leads out, to the vector of the picture.](figures/vit.png)
 
 - It is cut into square **patches**. One convolution whose kernel and stride are as large as a patch turns each into a vector.
 - There is no end token that has read everything. So one more place is put **in front**, with a learnt vector of its own, the *class* place. It holds nothing of the picture at first, looks at all patches in each layer, and at the end it stands for the picture.
@@ -647,7 +647,7 @@ clip_tables.zero_shot_table()
 r"""
 *Pair* is a test of its own: which of all 128 pairs of a colour and an object? Its descriptions name both, so it can come out a little better than *object* or a little worse.
 
-Our aim, for large things on black: colour and object at least 90 % for seen pairs, and 80 % for pairs that were held out. Compare the rows of seen and of held-out pairs: what was never shown together is recognised nearly as well. Compare large things on black with things of all sizes: colours are easy everywhere, but a small digit is 13 pixels high, and looked at through patches of 8.
+Our aim, for large things on black: colour and object at least 90 % for seen pairs, and 80 % for pairs that were held out. Both are reached. Compare the rows of seen and of held-out pairs: what was never shown together is recognised nearly as well. Compare large things on black with things of all sizes: colours are easy everywhere, but a small digit is 13 pixels high, and looked at through patches of 8.
 """
 
 # %% [markdown]

@@ -1,4 +1,4 @@
-"""Draw the figures of lesson 7: python lessons/07_clip/make_figures.py
+"""Draw the figures of lesson 7: python lessons/07_clip/make_figures.py [name ...]
 
 Four of them explain and need no weights. The others look into the committed ones (`make train-clip`
 and `make train-clip-scenes` make them); where these are missing, one sentence says so.
@@ -13,11 +13,10 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from t2i import show, show_clip
 from t2i.captions import COLOURS, KINDS
-from t2i.checkpoint import CheckpointError
-from t2i.clip import CLIP
 from t2i.clip_recipes import LENGTH, caption_tokenizer, captions_of, load_clip
 from t2i.clip_scene_recipes import load_clip_scenes
 from t2i.clip_scene_runs import by_clip, by_words, draw
+from t2i.figure_files import draw_figures
 from t2i.scene_recipes import load_scenes
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint
@@ -158,8 +157,9 @@ def contrast() -> show.Picture:
 
 
 @torch.no_grad()
-def matrix(model: CLIP) -> show.Picture:
-    """Ten pictures of unseen handwriting and their captions."""
+def matrix() -> show.Picture:
+    """Nine pictures of unseen handwriting and their captions."""
+    model = load_clip()[0]
     told = draw_specs(range(40), "train", "one", seed=11)
     rows = _different(told, 9)
     images, texts = paint(told, digits="test")[rows], [captions_of(told)[row] for row in rows]
@@ -183,8 +183,9 @@ def _different(specs: Specs, count: int) -> list[int]:
 
 
 @torch.no_grad()
-def colour_map(model: CLIP) -> show.Picture:
+def colour_map() -> show.Picture:
     """Pictures and colour words in the common space."""
+    model = load_clip()[0]
     names = ["red", "crimson", "scarlet", "blue", "azure", "green", "emerald", "yellow", "lemon"]
     objects = ("circle", "star", "seven", "heart")
     crowd = draw_specs(range(60), "train", "one", seed=6)
@@ -204,25 +205,5 @@ def told() -> show.Picture:
     return show.film_strip(rows, ["\n".join(wish.rsplit(" ", 1)) for wish in WISHES], alt="")
 
 
-def trained() -> None:
-    """The pictures that need the committed weights."""
-    try:
-        model, _, _ = load_clip()
-        matrix(model).save(FIGURES / "matrix.png", dpi=100)
-        colour_map(model).save(FIGURES / "map.png", dpi=100)
-        told().save(FIGURES / "told.png", dpi=100)
-    except (CheckpointError, OSError) as error:
-        print(error)
-
-
-def main() -> None:
-    FIGURES.mkdir(exist_ok=True)
-    for picture in (merging, causal, vit, contrast):
-        picture().save(FIGURES / f"{picture.__name__}.png", dpi=100)
-    trained()
-    for path in sorted(FIGURES.iterdir()):
-        print(f"{path.name:20} {path.stat().st_size / 1000:6.0f} kB")
-
-
 if __name__ == "__main__":
-    main()
+    draw_figures(FIGURES, merging, causal, vit, contrast, matrix, told, map=colour_map)

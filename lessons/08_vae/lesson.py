@@ -455,7 +455,7 @@ show_vae.results_table()
 
 # %% [markdown]
 r"""
-The row *triples* has scenes with two objects that stand as training never showed them. So these scenes always hold two or three things, and small ones. Our aim is 28 dB, and a judge who reads copies as well as originals within 3 points.
+The row *triples* has scenes with two objects that stand as training never showed them. So these scenes always hold two or three things, and small ones. Our aim is 28 dB, and a judge who reads copies as well as originals within 3 points; both are reached.
 
 ### What the latents look like
 

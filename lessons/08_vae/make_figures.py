@@ -1,4 +1,4 @@
-"""Draw the figures of lesson 8: python lessons/08_vae/make_figures.py
+"""Draw the figures of lesson 8: python lessons/08_vae/make_figures.py [name ...]
 
 Three of them explain and need nothing. The others look into the committed weights (`make train-vae`
 makes them) and at the pictures that the short trainings left (`make study-vae`,
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
 
 from t2i import show, show_vae
-from t2i.checkpoint import CheckpointError
+from t2i.figure_files import draw_figures
 from t2i.scenes import scenes
 from t2i.vae_recipes import load_vae
 from t2i.vae_studies import WISHES, kept
@@ -174,16 +174,5 @@ def scaling() -> show.Picture:
     return show.film_strip(rows, titles, alt="")
 
 
-def main() -> None:
-    FIGURES.mkdir(exist_ok=True)
-    for draw in (autoencoder, padding, clouds, opening, compressions, weights, scaling):
-        try:
-            draw().save(FIGURES / f"{draw.__name__}.png", dpi=100)
-        except (CheckpointError, OSError, KeyError) as error:
-            print(f"{draw.__name__} is not drawn: {type(error).__name__} {error}")
-    for path in sorted(FIGURES.iterdir()):
-        print(f"{path.name:20} {path.stat().st_size / 1000:6.0f} kB")
-
-
 if __name__ == "__main__":
-    main()
+    draw_figures(FIGURES, autoencoder, padding, clouds, opening, compressions, weights, scaling)

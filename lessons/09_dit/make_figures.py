@@ -4,7 +4,6 @@ The last four show what the course measured, for those who read without a kernel
 draws the same from the same files.
 """
 
-import sys
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from matplotlib.axes import Axes
 from t2i import show, show_contest, show_dit, show_joint
 from t2i.dit import modulate as modulated
 from t2i.dit_recipes import load_joint
+from t2i.figure_files import draw_figures
 from t2i.scenes import scenes
 from t2i.show_blocks import MIDDLE, arrow, bent_arrow, block_diagram, box
 
@@ -168,16 +168,6 @@ def distances() -> show.Picture:
     return show_contest.distance_chart(show_contest.measured())
 
 
-def main() -> None:
-    """Draw all figures, or those whose names are given."""
-    FIGURES.mkdir(exist_ok=True)
-    measured = (who_looks, word_looks, losses, distances)
-    for draw in (exploded, modulate, block, dit, joint, *measured):
-        if sys.argv[1:] and draw.__name__ not in sys.argv[1:]:
-            continue
-        path = draw().save(FIGURES / f"{draw.__name__}.png", dpi=100)
-        print(f"{path.name:20} {path.stat().st_size / 1000:6.0f} kB")
-
-
 if __name__ == "__main__":
-    main()
+    measured = (who_looks, word_looks, losses, distances)
+    draw_figures(FIGURES, exploded, modulate, block, dit, joint, *measured)

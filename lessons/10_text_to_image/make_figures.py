@@ -1,4 +1,4 @@
-"""Draw the figures of lesson 10: python lessons/10_text_to_image/make_figures.py
+"""Draw the figures of lesson 10: python lessons/10_text_to_image/make_figures.py [name ...]
 
 Three of them explain and need nothing. The gallery and the film come from the trained model
 (`make train` makes it); where that is missing, one sentence says so.
@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from t2i import show, show_roads, show_text_to_image
+from t2i.figure_files import draw_figures
 from t2i.flow import flow_point
-from t2i.folders import FilesError
 from t2i.latents import LatentSpace
 from t2i.mixture import FlowMixture
 from t2i.prompt_film import PromptFilm
@@ -107,20 +107,5 @@ def film() -> bytes:
     return film_file(seen)
 
 
-def main() -> None:
-    FIGURES.mkdir(exist_ok=True)
-    for draw in (system, roads, slider, gallery):
-        try:
-            draw().save(FIGURES / f"{draw.__name__}.png", dpi=100)
-        except FilesError as error:
-            print(f"{draw.__name__} is not drawn: {error}")
-    try:
-        FIGURES.joinpath("film.gif").write_bytes(film())
-    except FilesError as error:
-        print(f"film is not drawn: {error}")
-    for path in sorted(FIGURES.iterdir()):
-        print(f"{path.name:20} {path.stat().st_size / 1000:6.0f} kB")
-
-
 if __name__ == "__main__":
-    main()
+    draw_figures(FIGURES, system, roads, slider, gallery, film)

@@ -6,10 +6,16 @@ They follow from the sizes of Stable Diffusion 1.5 alone; nothing is loaded.
 from pathlib import Path
 
 from t2i import show_stable_diffusion
+from t2i.figure_files import draw_figures
 from t2i.sd_parts import empty_parts
+from t2i.show import Picture
 
 FIGURES = Path(__file__).parent / "figures"
 
+
+def system() -> Picture:
+    return show_stable_diffusion.system(empty_parts())
+
+
 if __name__ == "__main__":
-    FIGURES.mkdir(exist_ok=True)
-    show_stable_diffusion.system(empty_parts()).save(FIGURES / "system.png")
+    draw_figures(FIGURES, system, dpi=130)
