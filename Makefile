@@ -14,7 +14,7 @@ NEEDS_LESSON = @test -n "$(lesson)" || { echo "Which lesson? For example: make $
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help setup grade lab solve progress mine build test test-all bench doctor course-check catalogue \
-	time-trainings time-notebooks train-classifier train-ddpm measure measure-samplers train-guidance measure-guidance \
+	time-trainings time-notebooks train-classifier train-ddpm measure measure-samplers measure-headline train-guidance measure-guidance \
 	train-scene-judge train-scenes measure-scenes bench-scenes train-clip \
 	measure-clip compare-batch-sizes train-clip-scenes measure-clip-scenes train-vae measure-vae \
 	study-vae study-latents measure-dit train sample stable-diffusion \
@@ -85,7 +85,10 @@ measure-guidance: ## measure lesson 5's samples at each guidance scale: [tier=cp
 	@$(RUN) -m t2i.class_recipes evaluate --tier "$(or $(tier),cpu)"
 
 measure-samplers: ## measure lesson 4's samplers (hours); goes on where it stopped [count=1000]
-	@$(RUN) -m t2i.sampler_runs --count "$(or $(count),1000)"
+	@$(RUN) -m t2i.sampler_runs chart --count "$(or $(count),1000)"
+
+measure-headline: ## measure lesson 4's headline (hours); goes on where it stopped [count=4000]
+	@$(RUN) -m t2i.sampler_runs headline --count "$(or $(count),4000)"
 
 train-scene-judge: ## train and check the judge of the captioned scenes anew (minutes)
 	@$(RUN) -m t2i.scene_judge train

@@ -224,6 +224,8 @@ $$x_{\text{prev}} = \sqrt{\bar\alpha_{\text{prev}}}\;\hat x_0 + \sqrt{1-\bar\alp
 
 Take $\sigma = 0$ first. Then it is just `add_noise` with the *predicted* noise. It knows both ends of the step, so it may be as long as we like. And nothing is random any more: the same $x_T$ always gives the same digit. This is DDIM.
 
+(Why don't all paths run together, as in lesson 3 when its fresh noise was left out? There each step weakened the old noise, and nothing came in its place. Here the *predicted* noise goes back in at the full strength that belongs to `t_prev`, so the spread stays.)
+
 With $\sigma > 0$, part of the predicted noise is swapped for fresh noise. The two parts have variances $1-\bar\alpha_{\text{prev}}-\sigma^2$ and $\sigma^2$; together that is the $1-\bar\alpha_{\text{prev}}$ that belongs to `t_prev`, whatever $\sigma$ is. We set it by a knob $\eta$ ("eta"), from 0 to 1:
 
 $$\sigma = \eta\,\sqrt{\frac{1-\bar\alpha_{\text{prev}}}{1-\bar\alpha_t}}\,\sqrt{1 - \frac{\bar\alpha_t}{\bar\alpha_{\text{prev}}}}$$
@@ -275,6 +277,8 @@ assert x_prev.isfinite().all(), "NaN from t = 999: is the number under the root 
 # %% [markdown]
 r"""
 ## 5. The loop
+
+(In the final step the first root in $\sigma$ is 0, so $\sigma = 0$; the root before noise_pred is 0 as well. Only $\hat x_0$ is left.)
 
 The loop is lesson 3's with a list of steps. This helper pairs each step with the one after it, and the last with $-1$:
 """
@@ -412,9 +416,9 @@ show.film_strip(walks, titles, alt="Three walks between two noises; each picture
 
 # %% [markdown]
 r"""
-![Film of three such walks side by side, there and back: each digit changes its shape smoothly until it is another one.](figures/walk.gif)
+![Film of three such walks side by side, there and back: each shape changes smoothly into another one, mostly from digit to digit.](figures/walk.gif)
 
-No double exposures. A stroke bends, a loop opens, and at some point the digit *is* another one. Some walks pass shapes that are no digits, and some even begin or end at one: the network is small, and not every code of its is a good one. The network never learnt to do this. It follows from two facts: the end of the road depends smoothly on its start, and nearly every start leads to something like a digit.
+No double exposures. A stroke bends, a loop opens, and at some point the digit *is* another one. Some walks pass shapes that are no digits, and some even begin or end at such a shape: the network is small, and not every code leads to a good digit. The network never learnt to do this. It follows from two facts: the end of the road depends smoothly on its start, and nearly every start leads to something like a digit.
 
 ## 7. Look where the guess is heading
 
@@ -474,6 +478,8 @@ assert torch.allclose(same, first, atol=1e-5), "if the guess has not changed, ai
 
 # %% [markdown]
 r"""
+(Above: it aims where the guess is going. If both steps are equally long, at 0.35.)
+
 The loop carries two things from step to step: the guess of the step before, and the $t$ it was made at. Clipping is done here too: the guess is clipped, not $x$, before it is used and remembered.
 """
 
@@ -582,9 +588,9 @@ Why would anyone want fresh noise back? Because the network errs a little at eve
 
 And how does a step that must land at `t_prev` make room for it? **Walk twice as far as asked, then let fresh noise carry you half of the way back.**
 
-![A line with λ growing to the right, and three noisy pictures of a 4 on it. From x_t a long arrow of length 2h goes past x_prev to a clearer picture, further down; from there a shorter green arrow, fresh noise, leads back by h to x_prev.](figures/there_and_back.png)
+![A line with λ growing to the right, and three noisy pictures of one digit on it. From x_t a long arrow of length 2h goes past x_prev to a clearer picture, further down; from there a shorter green arrow, fresh noise, leads back by h to x_prev.](figures/there_and_back.png)
 
-On the axis of $\lambda$ the step has length $h$. We walk $2h$. Measured against the picture, only $e^{-h}$ times the noise of `t_prev` is left there. Seen at the picture's strength at `t_prev`, its variance is $e^{-2h}\,(1-\bar\alpha_{\text{prev}})$, and fresh noise fills up the missing $(1-e^{-2h})\,(1-\bar\alpha_{\text{prev}})$:
+On the axis of $\lambda$ the step has length $h$. We walk $2h$. At that far point, noise divided by picture is $e^{-h}$ times what it is at `t_prev`. Scale the far point until its picture is as strong as at `t_prev`: its noise then has the variance $e^{-2h}\,(1-\bar\alpha_{\text{prev}})$, and fresh noise fills up the missing $(1-e^{-2h})\,(1-\bar\alpha_{\text{prev}})$:
 
 $$x_{\text{prev}} = \frac{\sqrt{1-\bar\alpha_{\text{prev}}}}{\sqrt{1-\bar\alpha_t}}\,e^{-h}\,x_t + \sqrt{\bar\alpha_{\text{prev}}}\,\big(1-e^{-2h}\big)\;\text{aim} + \sqrt{1-\bar\alpha_{\text{prev}}}\,\sqrt{1-e^{-2h}}\;\text{noise}$$
 
@@ -615,6 +621,17 @@ And now the big one: more samples, up to all thousand steps, several seeds. It c
 # %%
 sampler_tables.reference_chart()
 
+# %% [markdown]
+r"""
+<details><summary>Reading without a kernel? The chart, as drawn when the course was made</summary>
+
+![Fréchet distance against the number of steps, both on logarithmic axes, for four samplers. With 5 steps all are far from the floor, DPM-Solver++(2M) the nearest. The two smooth lines flatten from 20 steps on; the two with fresh noise go on to fall and end well below them.](figures/quality.png)
+
+</details>
+
+The bands are wide: with other noise, the same sampler gets a figure that lies a fifth higher or lower. A thousand samples show how the lines run; whether 20 steps lie within *a tenth* of DDPM they cannot tell. For that question alone there are four times as many samples and one more seed (`make measure-headline`):
+"""
+
 # %%
 sampler_tables.headline()
 
@@ -623,7 +640,7 @@ r"""
 What to look for, in this chart or in your own:
 
 - **At the left edge** all four are far from the floor. There the memory saves most, and fresh noise costs most.
-- **The lines flatten** towards the right. From some number of steps on, more steps hardly help: what is left is not the sampler's error any more but the network's. A better sampler cannot draw better digits than its network knows. That is also why no line reaches the floor. The two smooth lines meet there: twenty steps of 2M have come most of the way that their road leads, and only fresh noise leads further.
+- **The lines flatten** towards the right. From some number of steps on, more steps hardly help: what is left is not the sampler's error any more but the network's. A better sampler cannot draw better digits than its network knows. That is also why no line reaches the floor. The two smooth lines meet there: twenty steps of 2M have come most of the way that their road leads, and fifty hardly come further. So the smooth road misses the aim not for want of steps: it carries the network's errors along. Only fresh noise leads further, and with it and with memory twenty steps are enough.
 - **Who wins depends on the number of steps.** With a handful a smooth one wins: there is no time to remove fresh noise again. With more, the noisy ones: they wash out the network's errors, while a smooth road is exact about those, too. Memory helps in both rows of the table, and most where steps are few. (In section 8 it did harm at 10 and 20 steps. There each point's exact end was asked for; here a whole crowd of digits is judged.)
 - **The first idea saved most.** Your `ddim_step` with $\eta = 1$ is lesson 3's sampler with a formula that knows both ends of its step. With a small part of the thousand steps it comes near the distance of all; the table says how near. Smooth roads win below ten steps, and they alone give each digit a code (section 6).
 - **Which one to take?** With a network like this one: fresh noise and memory from about ten steps on, 2M with fewer. (An $\eta$ between 0 and 1 mixes the two rows of the table. Try 0.5 in the small chart!)

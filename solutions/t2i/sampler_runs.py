@@ -1,10 +1,13 @@
 """The reference runs of lesson 4: one network, every sampler, every number of steps, measured.
 
     python -m t2i.sampler_runs                    # hours on one core; goes on where it was stopped
+    python -m t2i.sampler_runs headline           # few cells, four times the samples, three seeds
     python -m t2i.sampler_runs --count 200 --seeds 1 --steps 5 10 20 --out scratch.json
 
 Each cell (sampler, steps, spacing, seed) goes to data/samplers_cpu.json as soon as it is measured;
-the lesson's chart is drawn from there. Cells of other weights or another count are thrown away.
+the lesson's chart is drawn from there. Its thousand samples a cell show how the lines run, and are
+too few to tell 10 %: with another seed the same sampler's distance differs by more than that. So
+the headline has a file of its own. Cells of other weights or another count are thrown away.
 """
 
 import argparse
@@ -36,6 +39,15 @@ SMOOTH = ("dpmpp_2m", "ddim")
 NOISY = ("ddpm", "sde_dpmpp_2m")  # ddpm, respaced, is DDIM with eta = 1 (a test proves it)
 SAMPLERS = SMOOTH + NOISY
 OTHER_SPACINGS, OTHER_STEPS = ("leading", "linspace"), (5, 10, 20)  # the rest is "trailing"
+HEADLINE = DATA / "samplers_headline_cpu.json"
+HEADLINE_COUNT, HEADLINE_SEEDS = 4000, 3  # lesson 3's count, so that its 1000 steps serve here
+HEADLINE_CELLS = (  # sampler, steps
+    ("ddpm", 1000),
+    ("ddpm", 50),
+    ("dpmpp_2m", 50),
+    ("dpmpp_2m", 20),
+    ("sde_dpmpp_2m", 20),
+)
 BATCH = 250
 TABLES = ("floor", "cells")
 
@@ -68,6 +80,12 @@ def cells(samplers: tuple[str, ...], steps: tuple[int, ...], seeds: int) -> list
         for cell in found
         if cell.spacing == "trailing" or (cell.steps in OTHER_STEPS and cell.sampler in SMOOTH)
     ]
+
+
+def headline_cells(seeds: int) -> list[Cell]:
+    """What the headline compares, the quick ones first."""
+    quick = sorted(HEADLINE_CELLS, key=lambda cell: cell[1])
+    return [Cell(name, n, "trailing", seed) for name, n in quick for seed in range(seeds)]
 
 
 @torch.no_grad()
@@ -206,15 +224,21 @@ def load_denoiser(digits: int = 60_000) -> tuple[FoldedUNet, str]:
 def main() -> None:
     """Measure every sampler at every number of steps with the committed network of lesson 3."""
     parser = argparse.ArgumentParser(prog="python -m t2i.sampler_runs", description=main.__doc__)
-    parser.add_argument("--count", type=int, default=1000, help="samples a cell")
-    parser.add_argument("--seeds", type=int, default=2, help="repetitions with other noise")
-    parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
+    parser.add_argument("what", nargs="?", choices=("chart", "headline"), default="chart")
+    parser.add_argument("--count", type=int, help="samples a cell: 1000, for the headline 4000")
+    parser.add_argument("--seeds", type=int, help="repetitions with other noise: 2, or 3")
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="of the chart")
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=SAMPLERS)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    todo = cells(tuple(options.samplers), tuple(options.steps), options.seeds)
-    run(todo, options.weights, options.count, options.out)
+    if options.what == "headline":
+        seeds, count, out = HEADLINE_SEEDS, HEADLINE_COUNT, HEADLINE
+        todo = headline_cells(options.seeds or seeds)
+    else:
+        seeds, count, out = 2, 1000, RESULTS
+        todo = cells(tuple(options.samplers), tuple(options.steps), options.seeds or seeds)
+    run(todo, options.weights, options.count or count, options.out or out)
 
 
 if __name__ == "__main__":

@@ -84,55 +84,60 @@ def figures() -> dict:
     return json.loads(sampler_runs.RESULTS.read_text(encoding="utf-8"))
 
 
-def test_committed_figures_are_of_the_committed_weights(figures):
-    assert figures["weights"] == digest(sampler_runs.WEIGHTS) and figures["n"] >= 1000
-    assert all(cell["frechet"] > figures["floor"]["0"] for cell in figures["cells"].values())
+@pytest.fixture(scope="module")
+def headline_figures() -> dict:
+    return json.loads(sampler_runs.HEADLINE.read_text(encoding="utf-8"))
+
+
+def test_committed_figures_are_of_the_committed_weights(figures, headline_figures):
+    for found, n in ((figures, 1000), (headline_figures, 4000)):
+        assert found["weights"] == digest(sampler_runs.WEIGHTS) and found["n"] >= n
+        assert all(cell["frechet"] > found["floor"]["0"] for cell in found["cells"].values())
+    wanted = {cell.key for cell in sampler_runs.headline_cells(3)}
+    assert wanted == set(headline_figures["cells"])
 
 
 def of(figures: dict, sampler: str, steps: int) -> float:
-    """The mean over the seeds with which all 1,000 steps of DDPM were measured, too."""
+    """The mean over the headline's seeds."""
     found = [
         figures["cells"][f"{sampler}/trailing/{steps}/{seed}"]["frechet"]
-        for seed in range(2)
-        if f"ddpm/trailing/1000/{seed}" in figures["cells"]
+        for seed in range(sampler_runs.HEADLINE_SEEDS)
     ]
     return sum(found) / len(found)
 
 
-@pytest.mark.xfail(strict=True, reason="the aim of 10 % is just missed: data/samplers_cpu.json")
-def test_twenty_steps_with_fresh_noise_reach_the_aim(figures):
-    assert of(figures, "sde_dpmpp_2m", 20) <= 1.1 * of(figures, "ddpm", 1000)
+def test_twenty_steps_with_fresh_noise_reach_the_aim(headline_figures):
+    assert of(headline_figures, "sde_dpmpp_2m", 20) <= 1.1 * of(headline_figures, "ddpm", 1000)
 
 
-def test_the_headline_says_for_each_form_whether_it_reached_the_aim(figures, monkeypatch):
-    text = _headline(monkeypatch, figures)
+def test_the_headline_says_for_each_form_whether_it_reached_the_aim(headline_figures, monkeypatch):
+    text = _headline(monkeypatch, headline_figures)
     for sampler in ("dpmpp_2m", "sde_dpmpp_2m"):
-        share = of(figures, sampler, 20) / of(figures, "ddpm", 1000)
+        share = of(headline_figures, sampler, 20) / of(headline_figures, "ddpm", 1000)
         verdict = "**not reached**" if share > 1.1 else "**reached**"
         assert _row(text, sampler).endswith(f" {verdict} |")
     smooth, sde = "dpmpp_2m/trailing/20/0", "sde_dpmpp_2m/trailing/20/0"
     text = _headline(monkeypatch, _known({smooth: 7.6, sde: 7.8, FULL.key: 7.0}))
-    assert _row(text, "dpmpp_2m").endswith("| 7.60 (one seed) | 8.6 % more | **reached** |")
-    assert _row(text, "sde_dpmpp_2m").endswith("| 11.4 % more | **not reached** |")
-    text = _headline(monkeypatch, _known({smooth: 8.0, sde: 5.0, FULL.key: 7.0}))
-    assert _row(text, "sde_dpmpp_2m").endswith("| 28.6 % less | **reached** |")
-    assert "where its road leads" not in text
-    second, end = "ddpm/trailing/1000/1", "dpmpp_2m/trailing/1000/0"
-    both = {smooth: 8.0, sde: 5.0, FULL.key: 7.0, second: 9.0, end: 7.7}
-    text = _headline(monkeypatch, _known(both | {smooth[:-1] + "1": 8.0, sde[:-1] + "1": 5.0}))
-    assert "where its road leads | 7.70 (one seed) | 10.0 % more | |" in text  # of seed 0 alone
-    text = _headline(monkeypatch, _known({smooth: 8.0, FULL.key: 7.0}))
-    assert "not all been measured" in text
-    assert sampler_tables.COMMAND in _headline(monkeypatch, {})
+    assert _row(text, "dpmpp_2m").endswith("| 7.60 (one seed) | 9 % more | **reached** |")
+    assert _row(text, "sde_dpmpp_2m").endswith("| 11 % more | **not reached** |")
+    second = {smooth[:-1] + "1": 9.0, sde: 5.0, sde[:-1] + "1": 4.0}
+    text = _headline(monkeypatch, _known({smooth: 8.0, FULL.key: 7.0} | second))
+    assert _row(text, "dpmpp_2m").endswith("| 8.00 (one seed) | 14 % more | **not reached** |")
+    assert _row(text, "sde_dpmpp_2m").endswith("| 29 % less | **reached** |")  # of seed 0 alone
+    both = {"ddpm/trailing/1000/1": 9.0, smooth: 8.0, smooth[:-1] + "1": 9.0, FULL.key: 7.0}
+    text = _headline(monkeypatch, _known(both))
+    assert _row(text, "dpmpp_2m").endswith("| 8.50 (8.00 to 9.00) | 6 % more | **reached** |")
+    assert sampler_tables.MEASURE_HEADLINE in _headline(monkeypatch, _known({smooth: 8.0}))
+    assert sampler_tables.MEASURE_HEADLINE in _headline(monkeypatch, {})
 
 
 def _known(distances: dict[str, float]) -> dict:
     cells = {key: MEASURED | {"frechet": value} for key, value in distances.items()}
-    return {"n": 60, "floor": {"0": 1.0}, "cells": cells}
+    return {"n": 60, "floor": {"0": 1.0, "1": 1.5}, "cells": cells}
 
 
 def _headline(monkeypatch, known: dict) -> str:
-    monkeypatch.setattr(sampler_tables, "results", lambda: known)
+    monkeypatch.setattr(sampler_tables, "results", lambda file: known)
     return sampler_tables.headline().data
 
 
