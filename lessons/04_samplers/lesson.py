@@ -629,7 +629,7 @@ r"""
 
 </details>
 
-The bands are wide: with other noise, the same sampler gets a figure that lies a fifth higher or lower. A thousand samples show how the lines run; whether 20 steps lie within *a tenth* of DDPM they cannot tell. For that question alone there are four times as many samples and one more seed (`make measure-headline`):
+The bands are wide: with other noise, the figure of the same sampler may change by a third. A thousand samples show how the lines run; whether 20 steps lie within *a tenth* of DDPM they cannot tell. For that question alone there are four times as many samples and one more seed (`make measure-headline`):
 """
 
 # %%

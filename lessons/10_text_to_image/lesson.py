@@ -185,7 +185,7 @@ The lazy model's loss is 2: one for the noise, and one for the picture. So do no
 
 ## 3. Which times to train on?
 
-Each sample in a batch gets its own t. Drawn how? *Uniformly*? Lessons 3 and 5 preferred some steps. Are all times equally worth learning? Let us look. We compare two answers at each t. The first comes from someone who knows nothing but that latents have variance 1; for him the best answer and its loss can be written down, $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance of the direction, less what x_t tells of it). The other is our trained network. What lies between them is what there was to learn.
+Each sample in a batch gets its own t. Drawn how? *Uniformly*? Lessons 3 and 5 preferred some steps. Are all times equally worth learning? Let us look. We compare two answers at each t. The first comes from someone who knows nothing but that latents have variance 1; for them the best answer and its loss can be written down, $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance of the direction, less what x_t tells of it). The other is our trained network. What lies between them is what there was to learn.
 
 **Predict before you run.** Where will the gap be widest?
 """
