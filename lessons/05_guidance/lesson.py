@@ -8,7 +8,7 @@ r"""
 
 The dial is called *classifier-free guidance* (Ho and Salimans 2022). It is one line of code. Before, a second network, a classifier, judged each step and pushed; here none is needed, hence the name. Nearly every text-to-image model has it: without it, Stable Diffusion's pictures hardly look like what was asked for.
 
-You bring the network and the loss from lesson 3 and the fast sampler from lesson 4. Plan about 90 minutes, of which about 8 are training (14 on a single core); you can read on meanwhile.
+You bring the network and the loss from lesson 3 and the fast sampler from lesson 4. Plan about 90 minutes, of which about 6 to 8 are training (11 on a single core); you can read on meanwhile.
 """
 
 # %%
@@ -191,7 +191,7 @@ About six, but each batch differs: by chance it may be two or twelve, and about 
 
 The loss is lesson 3's, wrapped as `noise_loss`, which also draws the steps. It does so more simply than there: in proportion to $t$, so 800 comes twice as often as 400, since a digit's shape is decided where there is much noise. (Lesson 3's helpers `middle_steps` and `heard_by_noise` are left out.) One thing is new: the network hears the label, unless it was dropped. (`Told(model, label)` is a small wrapper that fills the label in, so that the rest of the course can call the network as `model(x_t, t)`, as before.)
 
-The training takes about 8 minutes on two CPU cores, 14 on one. It can be stopped and goes on where it was: the state is kept in `data/runs`. After a change to your code delete the file that the cell names. Read on while it runs!
+The training takes about 6 to 8 minutes on two CPU cores, depending on how old they are, and 11 on one. It can be stopped and goes on where it was: the state is kept in `data/runs`. After a change to your code delete the file that the cell names. Read on while it runs!
 """
 
 # %%
@@ -545,9 +545,9 @@ show.film_strip(
 r"""
 When the course was made:
 
-![Ten digits in seven rows. At scale 0 they are other digits, or none. At scale 1 all but two are as asked: the 0 has corners, the 4 a loose speck and an open side. From 1.5 on all can be read; at 5 and 8 the strokes are thick and hard.](figures/sweep.png)
+![Ten digits in seven rows. At scale 0 most are other digits, or none. At scale 1 all can be read as asked, but the 0 has corners, the 8 is thin, and beside the 1 and the 9 there is a speck. At 5 and 8 the strokes are thick and hard.](figures/sweep.png)
 
-At 0 the row shows whatever the noise leads to. At 1 most are right, and a doubtful one may need a scale of 1.5 or 2 before it makes up its mind. From there on the strokes get thicker and harder. (That the digits get more alike as well, a single row cannot show. That is the next section.)
+At 0 the row shows whatever the noise leads to. At 1 most are right, and a doubtful one may need a little more before it makes up its mind: see how the corners of the 0 go. From there on the strokes get thicker and harder. (That the digits get more alike as well, a single row cannot show. That is the next section.)
 
 Type your own order here. (It may be a date, a price, a phone number.)
 """
@@ -613,9 +613,9 @@ When the course was made:
 
 ![Ten digits in four rows. At scale 1 the strokes are thin, and some digits malformed. The three rows of scale 8 look much alike: thick, hard strokes.](figures/too_much.png)
 
-![Four histograms of their pixels. Outside -1 and 1 lie 2 % at scale 1, 13 % at scale 8, 3 % after rescaling, and none after clipping.](figures/outside.png)
+![Four histograms of their pixels. Outside -1 and 1 lie 1 % at scale 1, 6 % at scale 8, 3 % after rescaling, and none after clipping.](figures/outside.png)
 
-By far the most pixels lie outside at scale 8. Rescaled, few are left, as at scale 1. Clipped, there is none, by force. So rescaling takes back much of the contrast. It brings back little of the variety. And do not expect it to make better *digits*. They are black and white by nature, so clipping does them little harm, and rescaling costs certainty here; the table below shows how much. In photographs it is different: skies burn out, skin turns orange. There rescaling (or *dynamic thresholding*, Imagen's way) is what makes a high scale usable.
+At scale 8 the most pixels lie outside. Rescaled, about half of them are left. Clipped, there is none, by force. So rescaling takes back a good part of the contrast. It brings back little of the variety. And do not expect it to make better *digits*. They are black and white by nature, so clipping does them little harm, and rescaling costs certainty here; the table below shows how much. In photographs it is different: skies burn out, skin turns orange. There rescaling (or *dynamic thresholding*, Imagen's way) is what makes a high scale usable.
 
 ## 13. The lesson's own table
 
@@ -629,7 +629,7 @@ show_guidance.results_table()
 r"""
 ![A falling curve: for each guidance scale from 1 to 8, the share of samples that are read as the asked digit against their diversity. A star marks real digits.](figures/trade.png)
 
-Read the first row with care: at scale 0 nothing was asked. About a tenth of the samples are "right" by luck, and the "diversity within a digit" is that of all ten digits mixed. And compare the two rows of scale 8: with rescaling the judge is sure of fewer samples and the Fréchet distance is larger; only the diversity rises a little.
+Read the first row with care: at scale 0 nothing was asked. About a tenth of the samples are "right" by luck, and the "diversity within a digit" is that of all ten digits mixed. And compare the two rows of scale 8: with rescaling the judge is sure of fewer samples, and the Fréchet distance is hardly another; only the diversity rises a little.
 
 Read the Fréchet column against the first one. It punishes both faults: samples that are no digits, *and* samples that are all alike. So its best value lies in between. In papers, the scale with the best Fréchet distance is usually a small one, and the scale that people like best is larger. Now you know why.
 

@@ -14,6 +14,9 @@ from torch import nn
 
 from t2i import recipe_runs, sd_bench
 from t2i.checkpoint import CheckpointError, save_weights
+from t2i.class_recipes import class_recipe
+from t2i.clip_recipes import clip_recipe
+from t2i.clip_scene_recipes import clip_scene_recipe
 from t2i.data import data_source
 from t2i.diffusion import ddpm_loss, predict_x_0
 from t2i.practice import heard_by_noise, middle_steps, random_steps
@@ -28,7 +31,9 @@ from t2i.recipes import (
     noise_loss,
     recipe,
 )
+from t2i.scene_recipes import scene_recipe
 from t2i.schedules import add_noise, gather
+from t2i.vae_recipes import vae_recipe
 
 SMALL = {
     "block_channels": (16,),
@@ -159,6 +164,25 @@ def test_committed_figures_are_this_recipes_and_no_copies(figures):
     assert figures["n"] >= 4000 and figures["steps"] == recipe("cpu").training.steps
     assert figures["recognisability_noise"] == 0 < figures["recognisability"]
     assert figures["nearest"] >= figures["nearest_real"]
+
+
+@pytest.mark.parametrize(
+    ("file", "plan"),
+    [
+        ("ddpm", recipe),
+        ("guidance", class_recipe),
+        ("scenes", scene_recipe),
+        ("clip", clip_recipe),
+        ("clip_scenes", clip_scene_recipe),
+        ("vae", vae_recipe),
+    ],
+)
+def test_committed_weights_were_trained_by_the_recipe_as_it_stands(file, plan):
+    said = json.loads((DATA / f"{file}_cpu.json").read_text(encoding="utf-8"))
+    cpu = plan("cpu")
+    assert said["steps"] == cpu.training.steps
+    assert said["images_seen"] == cpu.training.steps * cpu.batch_size
+    assert said["parameters"] == sum(p.numel() for p in cpu.build().parameters())
 
 
 def test_committed_figures_reach_the_aim(figures):
