@@ -85,10 +85,10 @@ measure-guidance: ## measure lesson 5's samples at each guidance scale: [tier=cp
 	@$(RUN) -m t2i.class_recipes evaluate --tier "$(or $(tier),cpu)"
 
 measure-samplers: ## measure lesson 4's samplers (hours); goes on where it stopped [count=1000]
-	@$(RUN) -m t2i.sampler_runs chart --count "$(or $(count),1000)"
+	@$(RUN) -m t2i.sampler_runs chart $(if $(count),--count "$(count)")
 
 measure-headline: ## measure lesson 4's headline (hours); goes on where it stopped [count=4000]
-	@$(RUN) -m t2i.sampler_runs headline --count "$(or $(count),4000)"
+	@$(RUN) -m t2i.sampler_runs headline $(if $(count),--count "$(count)")
 
 train-scene-judge: ## train and check the judge of the captioned scenes anew (minutes)
 	@$(RUN) -m t2i.scene_judge train

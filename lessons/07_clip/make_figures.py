@@ -4,6 +4,7 @@ Four of them explain and need no weights. The others look into the committed one
 and `make train-clip-scenes` make them); where these are missing, one sentence says so.
 """
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from t2i import show, show_clip
 from t2i.captions import COLOURS, KINDS
+from t2i.clip import CLIP
 from t2i.clip_recipes import LENGTH, caption_tokenizer, captions_of, load_clip
 from t2i.clip_scene_recipes import load_clip_scenes
 from t2i.clip_scene_runs import by_clip, by_words, draw
@@ -156,10 +158,15 @@ def contrast() -> show.Picture:
 # --- the trained model
 
 
+@cache
+def trained() -> CLIP:
+    return load_clip()[0]
+
+
 @torch.no_grad()
 def matrix() -> show.Picture:
     """Nine pictures of unseen handwriting and their captions."""
-    model = load_clip()[0]
+    model = trained()
     told = draw_specs(range(40), "train", "one", seed=11)
     rows = _different(told, 9)
     images, texts = paint(told, digits="test")[rows], [captions_of(told)[row] for row in rows]
@@ -185,7 +192,7 @@ def _different(specs: Specs, count: int) -> list[int]:
 @torch.no_grad()
 def colour_map() -> show.Picture:
     """Pictures and colour words in the common space."""
-    model = load_clip()[0]
+    model = trained()
     names = ["red", "crimson", "scarlet", "blue", "azure", "green", "emerald", "yellow", "lemon"]
     objects = ("circle", "star", "seven", "heart")
     crowd = draw_specs(range(60), "train", "one", seed=6)

@@ -4,6 +4,7 @@ The last four show what the course measured, for those who read without a kernel
 draws the same from the same files.
 """
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ FIGURES = Path(__file__).parent / "figures"
 DASHED = (0, (3, 2))
 
 
+@cache
 def example() -> tuple[torch.Tensor, str]:
     """The lesson's scene of two things, and its caption."""
     pictures, captions = scenes(range(200), world="many")
@@ -149,15 +151,18 @@ def joint() -> show.Picture:
     return show.Picture(figure, "")
 
 
+@cache
+def looks() -> list[torch.Tensor]:
+    """Who looks at whom, in the lesson's scene under noise."""
+    return show_joint.looks(load_joint()[0], *example(), step=400)
+
+
 def who_looks() -> show.Picture:
-    picture, caption = example()
-    return show_joint.joint_table(show_joint.looks(load_joint()[0], picture, caption, 400), caption)
+    return show_joint.joint_table(looks(), example()[1])
 
 
 def word_looks() -> show.Picture:
-    picture, caption = example()
-    looks = show_joint.looks(load_joint()[0], picture, caption, 400)
-    return show_joint.word_looks(looks, picture, caption)
+    return show_joint.word_looks(looks(), *example())
 
 
 def losses() -> show.Picture:
