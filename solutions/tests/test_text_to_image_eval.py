@@ -11,7 +11,7 @@ from t2i.folders import read_json
 from t2i.scene_judge import View
 from t2i.scene_specs import WORLDS, Specs, draw_specs, heldout
 from t2i.text_to_image_eval import asked_for, count_views, scene_features
-from t2i.text_to_image_recipes import CHECKPOINT
+from t2i.text_to_image_recipes import CHECKPOINT, text_to_image_recipe
 
 FILE = CHECKPOINT / "evaluation.json"
 MEASURED = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
@@ -109,6 +109,15 @@ def test_figures_stand_beside_chance_and_ceilings():
     likeness = MEASURED["likeness"]
     assert likeness["frechet_floor"] < likeness["frechet"]
     assert read_json(CHECKPOINT / "training.json")["tier"] == "cpu"
+
+
+@needs_figures
+def test_the_committed_parts_were_trained_by_the_recipe_as_it_stands():
+    log, plan = read_json(CHECKPOINT / "training.json"), text_to_image_recipe("cpu")
+    parts = {"vae": plan.vae, "clip": plan.clip, "transformer": plan}
+    for name, part in parts.items():
+        assert log[name]["steps"] == part.training.steps, name
+        assert log[name]["parameters"] == sum(p.numel() for p in part.build().parameters()), name
 
 
 @needs_figures
