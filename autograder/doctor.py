@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def findings() -> Iterator[Finding]:
-    """Everything, the quick things first."""
+    """Everything, the quick things first; of packages nothing before they are installed."""
     steps: list[Callable[[], Iterator[Finding]]] = [
         look_at_python,
         look_at_environment,
@@ -52,7 +52,14 @@ def findings() -> Iterator[Finding]:
         look_at_imports,
     ]
     for step in steps:
+        if step in (look_at_packages, look_at_imports) and is_untouched():
+            continue
         yield from step()
+
+
+def is_untouched() -> bool:
+    """Whether nothing was set up yet: what this Python lacks is what `make setup` will install."""
+    return not os.environ.get("VENV") and Path(sys.prefix) != VENV and not VENV.exists()
 
 
 def look_at_python() -> Iterator[Finding]:
@@ -70,7 +77,7 @@ def look_at_environment() -> Iterator[Finding]:
     named = os.environ.get("VENV")
     if named:
         yield True, "environment", f"VENV={named}, used as it is"
-    elif Path(sys.prefix) != VENV and VENV.exists() is False:
+    elif is_untouched():
         yield False, "environment", "not set up yet: make setup (any other target does it too)"
     elif (VENV / UNDERWAY).exists():
         yield False, "environment", ".venv is half made (its set-up was interrupted): make setup"

@@ -250,6 +250,16 @@ def test_environments(tmp_path, monkeypatch):
     assert broken(doctor.look_at_environment) == []
 
 
+def test_before_the_set_up_only_the_set_up_is_missing(tmp_path, monkeypatch):
+    monkeypatch.delenv("VENV", raising=False)
+    monkeypatch.setattr(doctor, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(doctor, "look_at_machine", lambda: iter(()))
+    faults = broken(doctor.findings)
+    assert faults == ["environment: not set up yet: make setup (any other target does it too)"]
+    monkeypatch.setenv("VENV", "system")
+    assert "packages" in {topic for _, topic, _ in doctor.findings()}
+
+
 def test_a_stray_pythonpath_is_noted(monkeypatch):
     monkeypatch.delenv("VENV", raising=False)
     monkeypatch.setenv("PYTHONPATH", "/opt/other")
