@@ -157,8 +157,9 @@ demo: ## open a page that draws what you type, step by step [model=FOLDER] [port
 	@"$(PYTHON)" autograder/setup_env.py demo -m t2i.demo $(if $(model),--model "$(model)") \
 		$(if $(port),--port "$(port)")
 
-evaluate: ## measure lesson 10's model: how many prompts its pictures satisfy [count=1000]
-	@$(RUN) -m t2i.text_to_image_eval --count "$(or $(count),1000)"
+evaluate: ## measure lesson 10's model, or yours: [count=1000] [data=PICTURES model=FOLDER]
+	@$(RUN) -m t2i.text_to_image_eval --count "$(or $(count),1000)" \
+		$(if $(data),--data "$(data)") $(if $(model),--model "$(model)")
 
 doctor: ## check this machine's set-up and say how to mend it
 	@"$(PYTHON)" autograder/setup_env.py try autograder/doctor.py

@@ -1,6 +1,7 @@
 """How well lesson 10's model draws what is asked for, with everything that belongs beside it.
 
     make evaluate [count=1000]        (= python -m t2i.text_to_image_eval --count 1000)
+    make evaluate data=my_pictures model=my_model     (how that goes: picture_eval)
 
 The judge of lesson 6 looks at pictures of seen combinations and of all that training held out.
 Beside them stand the same pictures judged by other prompts (chance), rendered scenes (what the
@@ -20,7 +21,7 @@ from tqdm.auto import tqdm
 
 from t2i.batches import stream_seed
 from t2i.captions import Scene
-from t2i.folders import read_json, write_json
+from t2i.folders import FilesError, read_json, write_json
 from t2i.metrics import frechet_distance, nearest_distances
 from t2i.recipe_runs import machine
 from t2i.scene_judge import View, as_judged, in_order, load_judge, look, shows
@@ -183,12 +184,18 @@ def evaluate(folder: Path, count: int, device: torch.device) -> dict:
         folder: of the model, with training.json.
         count: prompts of each set; 1000 or more for figures to quote.
         device: where to draw.
+
+    Raises:
+        FilesError: a file is missing, or the model learned from other pictures than scenes.
     """
+    log = read_json(folder / "training.json")
+    if "held_out" in log:
+        raise FilesError(f"The model in {folder} learned from {log['data']}: say which with data=.")
     started = time.perf_counter()
     pipe = load_text_to_image(folder).to(device)
     pipe("a red seven", INFERENCE_STEPS, GUIDANCE_SCALE)
     first = time.perf_counter() - started
-    world = text_to_image_recipe(read_json(folder / "training.json")["tier"]).world
+    world = text_to_image_recipe(log["tier"]).world
     sets, found, drawn, seconds = asked_for(world, count), {}, {}, 0.0
     for number, (name, specs) in enumerate(sets.items()):
         begun = time.perf_counter()
@@ -217,9 +224,18 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, default=CHECKPOINT, help="the model's folder")
     parser.add_argument("--count", type=int, default=1000, help="prompts of each set")
+    parser.add_argument("--data", type=Path, help="the folder of pictures it learned from, if any")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    result = evaluate(options.model, options.count, device)
+    try:
+        if options.data:
+            from t2i.picture_eval import evaluate_names  # it stands on this module
+
+            result = evaluate_names(options.model, options.data, options.count, device)
+        else:
+            result = evaluate(options.model, options.count, device)
+    except FilesError as error:
+        parser.exit(2, f"{error}\n")
     print({key: value for key, value in result.items() if key != "sets"})
 
 

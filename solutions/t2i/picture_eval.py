@@ -1,0 +1,151 @@
+"""How well a model that learned from a folder draws its pictures' names, and names it never saw.
+
+    make evaluate data=my_pictures model=my_model [count=1000]
+
+No judge knows what your pictures show. But each prompt is the caption of one picture, its *own*,
+and that can be looked for: is the drawn picture nearer to its own than to any other of the folder?
+Pictures of names that were seen may be repeated from memory. Those that were held out cannot: there
+the question is whether the model composed them, or repeated the seen name that is a word away.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from t2i.folders import FilesError, read_json, write_json
+from t2i.heldout_names import NameSplit, split_names
+from t2i.metrics import nearest_distances
+from t2i.picture_folder import read_folder
+from t2i.recipe_runs import machine
+from t2i.scene_runs import share_of
+from t2i.text_to_image import TextToImage
+from t2i.text_to_image_eval import UNSEEN, draw
+from t2i.text_to_image_recipes import GUIDANCE_SCALE, INFERENCE_STEPS, load_text_to_image
+from t2i.vae_runs import there_and_back
+
+NEAR = 10  # own pictures among so many nearest are counted, too
+SAME = 1e-4  # two distances that differ by less count as one: some pictures are there twice
+
+
+class AskedNames(NamedTuple):
+    """Rows of a folder whose captions are asked for."""
+
+    seen: list[int]
+    held_out: list[int]
+    neighbours: list[int]  # of each held-out row a seen one whose caption differs in one word
+
+
+def asked_names(split: NameSplit, count: int) -> AskedNames:
+    """The names that were held out and some that were seen, at most `count` of each."""
+    order = torch.randperm(len(split.seen), generator=torch.Generator().manual_seed(UNSEEN))
+    seen = sorted(split.seen[place] for place in order[:count].tolist())
+    return AskedNames(seen, split.held_out[:count], split.neighbours[:count])
+
+
+def nearer_than_own(images: Tensor, pictures: Tensor, own: Sequence[int]) -> Tensor:
+    """How many pictures of the folder are nearer to each drawn one than its own: 0 is best.
+
+    Args:
+        images: (N, C, H, W) drawn.
+        pictures: (M, C, H, W) of the folder.
+        own: for each drawn picture the row of the one whose caption was the prompt.
+
+    Returns:
+        (N,) int64, from 0 to M - 1, by the Euclidean distance over all pixels.
+    """
+    found = torch.cdist(images.flatten(1), pictures.flatten(1))
+    return (found < found.gather(1, torch.tensor(own)[:, None]) - SAME).sum(dim=1)
+
+
+def found_among(images: Tensor, pictures: Tensor, own: Sequence[int]) -> dict:
+    """Shares of drawn pictures whose own is the nearest of all, or among the nearest ten."""
+    rank = nearer_than_own(images, pictures, own)
+    return {"nearest": share_of((rank == 0).tolist()), "near": share_of((rank < NEAR).tolist())}
+
+
+def composed(
+    images: Tensor, pictures: Tensor, own: Sequence[int], neighbours: Sequence[int]
+) -> dict:
+    """Share of drawn pictures that are nearer to their own than to their seen neighbour.
+
+    A model that repeats the neighbour gets 0, one that takes no notice of the prompt about a half.
+    Where own and neighbour are the same picture there is nothing to tell, and it is left out.
+
+    Args:
+        images, pictures, own: as in nearer_than_own.
+        neighbours: for each drawn picture the row of its neighbour.
+    """
+
+    def gap(some: Tensor, others: Tensor) -> Tensor:
+        return (some - others).flatten(1).norm(dim=1)
+
+    nearer = gap(images, pictures[own]) < gap(images, pictures[neighbours])
+    differ = gap(pictures[own], pictures[neighbours]) > SAME
+    return share_of(nearer[differ].tolist()) | {"n": int(differ.sum())}
+
+
+def measure_names(
+    images: Tensor, pictures: Tensor, own: Sequence[int], training: Sequence[int], pipe: TextToImage
+) -> dict:
+    """One set of drawn pictures with its ceiling and its floor, and how near they are to copies.
+
+    Args:
+        images: (N, 3, size, size) drawn for the captions of `own`.
+        pictures: (M, 3, size, size) of the folder.
+        own: (N,) rows of it.
+        training: rows of it that were learned from.
+        pipe: whose autoencoder is the ceiling.
+
+    Returns:
+        n; found_among of the drawn pictures, of their own through the autoencoder (`vae`), and of
+        the drawn ones beside other prompts (`shuffled`); the median distance to the nearest
+        training picture, of drawn ones (`nearest`) and of their own (`nearest_real`).
+    """
+    through, known = there_and_back(pipe.space.vae, pictures[own], UNSEEN)[0], pictures[training]
+    return {
+        "n": len(own),
+        "drawn": found_among(images, pictures, own),
+        "vae": found_among(through, pictures, own),
+        "shuffled": found_among(images.roll(1, 0), pictures, own),
+        "nearest": nearest_distances(images, known)[0].median().item(),
+        "nearest_real": nearest_distances(pictures[own], known)[0].median().item(),
+    }
+
+
+def evaluate_names(model: Path, data: Path, count: int, device: torch.device) -> dict:
+    """Measure a model on the folder that it learned from; write evaluation.json beside it.
+
+    Args:
+        model: its folder, with training.json.
+        data: the folder of pictures.
+        count: captions of each set, at most.
+        device: where to draw.
+
+    Raises:
+        FilesError: the model learned from something else, or a folder cannot be used.
+    """
+    log = read_json(Path(model) / "training.json")
+    if "held_out" not in log:
+        raise FilesError(f"The model in {model} learned from scenes: leave data= away.")
+    pipe = load_text_to_image(model).to(device)
+    folder = read_folder(data, pipe.size)
+    captions, pictures, split = folder.captions, folder.images(), split_names(folder.captions)
+    if log["held_out"] != [captions[row] for row in split.held_out]:
+        raise FilesError(f"{data} holds other captions than the model in {model} learned from.")
+    asked, sets = asked_names(split, count), {}
+    for name, own in (("seen", asked.seen), ("held_out", asked.held_out)):
+        if not own:
+            continue  # among a few names none may be held out
+        images = draw(pipe, [captions[row] for row in own], UNSEEN, name)
+        sets[name] = measure_names(images, pictures, own, split.seen, pipe)
+        if name == "held_out":
+            for what, drawn in (("composed", images), ("composed_shuffled", images.roll(1, 0))):
+                sets[name][what] = composed(drawn, pictures, own, asked.neighbours)
+        print(name, sets[name], flush=True)
+    result = {"steps": INFERENCE_STEPS, "guidance_scale": GUIDANCE_SCALE, "sets": sets}
+    result |= {"pictures": len(pictures), "machine": machine(device)}
+    write_json(Path(model) / "evaluation.json", result)
+    return result

@@ -1,0 +1,121 @@
+"""What the evaluation of a folder's names counts, on drawn pictures that are known."""
+
+import itertools
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from t2i import picture_eval, text_to_image_eval
+from t2i.folders import FilesError
+from t2i.heldout_names import split_names
+from t2i.picture_eval import asked_names, composed, evaluate_names, found_among, nearer_than_own
+from t2i.picture_folder import read_folder
+from t2i.text_to_image_recipes import CHECKPOINT
+
+PICTURES = torch.tensor([0.0, 1.0, 3.0, 3.0]).reshape(4, 1, 1, 1).expand(4, 3, 8, 8)
+
+
+def test_how_many_are_nearer_than_the_own_one():
+    drawn = torch.tensor([0.1, 0.9, 3.1, 9.0]).reshape(4, 1, 1, 1).expand(4, 3, 8, 8)
+    assert nearer_than_own(drawn, PICTURES, [0, 1, 2, 3]).tolist() == [0, 0, 0, 0]  # twins count
+    assert nearer_than_own(drawn, PICTURES, [1, 0, 0, 0]).tolist() == [1, 1, 3, 3]
+    found = found_among(drawn, PICTURES, [1, 1, 2, 0])
+    assert found["nearest"]["share"] == 0.5 and found["near"]["share"] == 1
+
+
+def test_composed_and_repeated():
+    own, near = [0, 1, 2], [1, 0, 3]
+    assert composed(PICTURES[own], PICTURES, own, near) == {
+        "share": 1.0,
+        "low": pytest.approx(0.342, abs=1e-3),  # Wilson's interval of 2 in 2
+        "high": 1.0,
+        "n": 2,  # rows 2 and 3 are the same picture
+    }
+    assert composed(PICTURES[near], PICTURES, own, near)["share"] == 0
+
+
+def test_no_name_is_asked_for_twice_and_none_as_seen_that_was_held_out():
+    names = [f"{a} {b}" for a, b in itertools.product(("red", "blue", "green"), "abcdefgh")]
+    split = split_names(names, share=0.2)
+    asked = asked_names(split, 1000)
+    assert asked.held_out == split.held_out and asked.neighbours == split.neighbours
+    assert sorted(asked.seen + asked.held_out) == list(range(24)) and asked.held_out
+    few = asked_names(split, 2)
+    assert len(few.seen) == len(set(few.seen)) == len(few.held_out) == len(few.neighbours) == 2
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A folder of 40 patches of colour, a model's folder, and a painter of one's choice."""
+    data, rows = tmp_path / "data", []
+    data.mkdir()
+    for (i, colour), (j, place) in itertools.product(
+        enumerate(("red", "blue", "green", "grey")), enumerate("abcdefghij")
+    ):
+        image = Image.new("RGB", (8, 8), "white")
+        image.paste((60 * i, 40, 200 - 60 * i), (0, 0, 8, 1 + j % 7))
+        image.paste((20 * j, 20 * j, 20 * j), (4, 7, 8, 8))
+        image.save(data / f"{i}_{j}.png")
+        rows.append({"file_name": f"{i}_{j}.png", "text": f"{colour} {place}"})
+    (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    folder, model = read_folder(data, 8), tmp_path / "model"
+    split = split_names(folder.captions)
+    held_out = [folder.captions[row] for row in split.held_out]
+    model.mkdir()
+    (model / "training.json").write_text(json.dumps({"held_out": held_out, "data": "40 pictures"}))
+
+    def use(painter):
+        pipe = SimpleNamespace(size=8, space=SimpleNamespace(vae=None), to=lambda _: pipe)
+        monkeypatch.setattr(picture_eval, "load_text_to_image", lambda _: pipe)
+        monkeypatch.setattr(picture_eval, "there_and_back", lambda _, images, seed: (images, None))
+        monkeypatch.setattr(
+            picture_eval, "draw", lambda _, said, *__: torch.stack([painter(one) for one in said])
+        )
+
+    of = dict(zip(folder.captions, folder.images(), strict=True))
+    near = {
+        folder.captions[row]: folder.captions[other]
+        for row, other in zip(split.held_out, split.neighbours, strict=True)
+    }
+    return SimpleNamespace(data=data, model=model, use=use, of=of, near=near)
+
+
+def test_a_painter_who_composes(world):
+    world.use(world.of.get)
+    found = evaluate_names(world.model, world.data, 1000, torch.device("cpu"))
+    assert json.loads((world.model / "evaluation.json").read_text()) == found
+    seen, held_out = found["sets"]["seen"], found["sets"]["held_out"]
+    assert seen["n"] + held_out["n"] == 40 and held_out["n"] == len(world.near) > 0
+    for part in (seen, held_out):
+        assert part["drawn"]["nearest"]["share"] == part["vae"]["nearest"]["share"] == 1
+        assert part["nearest"] == pytest.approx(part["nearest_real"])
+    assert seen["shuffled"]["nearest"]["share"] == 0 == seen["nearest"]
+    assert held_out["composed"]["share"] == 1
+
+
+def test_a_painter_who_repeats_what_he_saw(world):
+    world.use(lambda said: world.of[world.near.get(said, said)])
+    held_out = evaluate_names(world.model, world.data, 1000, torch.device("cpu"))["sets"][
+        "held_out"
+    ]
+    assert held_out["composed"]["share"] == 0 == held_out["drawn"]["nearest"]["share"]
+    assert held_out["nearest"] == 0 < held_out["nearest_real"]
+
+
+def test_a_folder_and_a_model_that_do_not_belong_together(world, monkeypatch, capsys):
+    world.use(world.of.get)
+    (world.model / "training.json").write_text('{"held_out": ["blue k"], "data": "1 picture"}')
+    with pytest.raises(FilesError, match="holds other captions than the model in"):
+        evaluate_names(world.model, world.data, 10, torch.device("cpu"))
+    with pytest.raises(FilesError, match="learned from 1 picture: say which with data="):
+        text_to_image_eval.evaluate(world.model, 10, torch.device("cpu"))
+    arguments = ["eval", "--model", str(CHECKPOINT), "--data", str(world.data)]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit) as end:
+        text_to_image_eval.main()
+    assert (
+        end.value.code == 2 and "learned from scenes: leave data= away" in capsys.readouterr().err
+    )
