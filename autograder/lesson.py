@@ -191,7 +191,7 @@ def parse_directive(cell: str, where: str = "lesson.py", line: int = 0) -> Direc
         options.append((match.group(1), match.group(2).strip()))
         lines.pop(0)
     (kind, argument), *rest = options
-    if kind not in {"exercise", "check", "given", "quiz"}:
+    if kind not in {"exercise", "check", "given", "quiz", "table"}:
         raise LessonError(f"{where}:{line}: there is no directive '#| {kind}: …'")
     return Directive(kind, argument, tuple(rest), "\n".join(lines).strip("\n"), line)
 

@@ -8,7 +8,7 @@ import jupytext
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
-from autograder import lint, splice
+from autograder import lint, splice, tables
 from autograder.lesson import Directive, Exercise, Lesson, LessonError, directives
 from t2i import quiz
 
@@ -140,6 +140,12 @@ class _Reader:
             raise self._error(directive, str(error)) from None
         code = f'quiz("{directive.argument}", answer="")'
         return [new_markdown_cell(question.markdown()), new_code_cell(code)]
+
+    def _table(self, directive: Directive) -> list[NotebookNode]:
+        try:
+            return [new_markdown_cell(tables.table(directive))]
+        except tables.TableError as error:
+            raise self._error(directive, str(error)) from None
 
     def _definition(self, target: str, directive: Directive) -> str:
         module, _, name = target.partition(".")

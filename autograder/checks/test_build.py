@@ -13,6 +13,7 @@ from autograder import build, source
 from autograder.checks import fake_lesson
 from autograder.lesson import LESSONS, PACKAGE, LessonError
 from autograder.splice import BEGIN, END
+from t2i import show_ddpm, show_vae
 
 METHOD = '''# %% [markdown]
 r"""# A method"""
@@ -100,6 +101,17 @@ def test_a_quiz_shows_the_options_and_not_the_answer(both):
     assert "for a reason" in cells[place - 1].source and "So it is" not in build.write(both[1])
 
 
+def test_a_table_of_measured_figures_is_text(tmp_path):
+    folded = "#| table: show_ddpm.results_table\n#| fold: In numbers"
+    plain = "#| table: show_vae.study_table kl_weight"
+    text = f"{fake_lesson.SOURCE}\n# %%\n{folded}\n\n# %%\n{plain}\n"
+    cells = build.build(fake_lesson.make(tmp_path, text))[1].cells
+    assert [cell.cell_type for cell in cells[-2:]] == ["markdown", "markdown"]
+    table = show_ddpm.results_table().data.strip()
+    assert cells[-2].source == f"<details><summary>In numbers</summary>\n\n{table}\n\n</details>"
+    assert cells[-1].source == show_vae.study_table("kl_weight").data.strip()
+
+
 def test_nothing_in_it_changes_from_day_to_day(both):
     student = both[1]
     assert all(not c.outputs and c.execution_count is None for c in student.cells if "outputs" in c)
@@ -155,6 +167,9 @@ BAD = {
     "no check": ("#| check: Downsample\n", "", "has no '#| check: Downsample'"),
     "second check": ("check: Downsample", "check: cosine_betas", "second check"),
     "unknown question": ("quiz: chain", "quiz: chian", "no question 'chian'"),
+    "unknown table": ("given: schedules.snr", "table: show_ddpm.table", "no attribute 'table'"),
+    "no table": ("given: schedules.snr", "table: show_ddpm.results", "gives a dict, not a table"),
+    "odd table": ("given: schedules.snr", "table: show_ddpm.smooth", "gives no table"),
     "unknown directive": ("#| given:", "#| gives:", "no directive"),
     "late directive": ("#| given: s", "x = 1\n#| given: s", "must open its cell"),
     "missing import": ("import math\n", "", "uses math, which no cell"),

@@ -684,7 +684,7 @@ The *Fréchet distance* compares two crowds of pictures instead of single ones: 
 """
 
 # %%
-show_ddpm.results_table()
+#| table: show_ddpm.results_table
 
 # %% [markdown]
 r"""

@@ -387,11 +387,11 @@ show.film_strip(rows, alt="DDIM with each of the three spacings, few steps, from
 
 # %% [markdown]
 r"""
-Eight pictures are too few to judge by. The next cell shows a table measured on many more, as far as it has been measured (section 9 explains the Fréchet distance: smaller is better):
+Eight pictures are too few to judge by. Here is a table measured on many more (section 9 explains the Fréchet distance: smaller is better):
 """
 
 # %%
-sampler_tables.spacing_table()
+#| table: sampler_tables.spacing_table
 
 # %% [markdown]
 r"""
@@ -633,7 +633,7 @@ The bands are wide: with other noise, the figure of the same sampler may change 
 """
 
 # %%
-sampler_tables.headline()
+#| table: sampler_tables.headline
 
 # %% [markdown]
 r"""

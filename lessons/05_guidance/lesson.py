@@ -623,7 +623,7 @@ Measured with the code behind two commands, `python -m t2i.class_recipes train` 
 """
 
 # %%
-show_guidance.results_table()
+#| table: show_guidance.results_table
 
 # %% [markdown]
 r"""

@@ -679,7 +679,7 @@ The brackets give the range in which the true share lies, with 95 % confidence.
 """
 
 # %%
-show_attention.results_table()
+#| table: show_attention.results_table
 
 # %% [markdown]
 r"""
@@ -689,7 +689,7 @@ One thing from lesson 4 helps the table. With a word swapped, the pictures above
 """
 
 # %%
-show_attention.fresh_noise()
+#| table: show_attention.fresh_noise
 
 # %% [markdown]
 r"""

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i import clip_tables, show, show_clip, show_ddpm
+from t2i import show, show_clip, show_ddpm
 from t2i.attention import merge_heads, split_heads
 
 # These checks only say which argument does not fit; you need not call them.
@@ -470,7 +470,7 @@ With 2 pairs in a batch, the colour alone nearly always decides. With 256, about
 """
 
 # %%
-clip_tables.batch_table()
+#| table: clip_tables.batch_table
 
 # %% [markdown]
 r"""
@@ -641,7 +641,7 @@ Pictures with handwriting nobody trained on; the brackets give the range in whic
 """
 
 # %%
-clip_tables.zero_shot_table()
+#| table: clip_tables.zero_shot_table
 
 # %% [markdown]
 r"""
@@ -658,7 +658,7 @@ And nobody can reach 100 %: many captions are true of several pictures. So a *pe
 """
 
 # %%
-clip_tables.retrieval_table()
+#| table: clip_tables.retrieval_table
 
 # %% [markdown]
 r"""
@@ -747,7 +747,7 @@ And counted, by lesson 6's judge. *Said otherwise*: both the colour and the obje
 """
 
 # %%
-clip_tables.told_table()
+#| table: clip_tables.told_table
 
 # %% [markdown]
 r"""

@@ -451,7 +451,7 @@ What follows ± is a 95 % interval, of the mean; *spread* is the standard deviat
 """
 
 # %%
-show_vae.results_table()
+#| table: show_vae.results_table
 
 # %% [markdown]
 r"""
@@ -499,7 +499,7 @@ Here is what came back when the course was made, from short trainings that diffe
 """
 
 # %%
-show_vae.study_table("kl_weight")
+#| table: show_vae.study_table kl_weight
 
 # %% [markdown]
 r"""
@@ -639,7 +639,7 @@ How much does it matter? When the course was made, lesson 6's network learnt to 
 """
 
 # %%
-show_vae.scaling_table()
+#| table: show_vae.scaling_table
 
 # %% [markdown]
 r"""
@@ -699,7 +699,7 @@ Why a quarter of the height and width, and not half, or an eighth? Short trainin
 """
 
 # %%
-show_vae.study_table("f")
+#| table: show_vae.study_table f
 
 # %% [markdown]
 r"""

@@ -699,8 +699,11 @@ And **equal operations are not equal seconds**: compare the rows of the last col
 
 # %%
 contest = show_contest.measured()
-display(show_contest.contest_table(contest))
 show_contest.loss_chart(contest)
+
+# %%
+#| table: show_contest.contest_table
+#| fold: In numbers, as measured when the course was made
 
 # %% [markdown]
 r"""
@@ -748,7 +751,7 @@ The seven may be red and beautiful: is it *left of* the star? That is global con
 """
 
 # %%
-show_contest.relation_table(contest)
+#| table: show_contest.relation_table
 
 # %% [markdown]
 r"""

@@ -533,6 +533,12 @@ show_measured.training_chart()
 
 # %% [markdown]
 r"""
+<details><summary>Reading without a kernel? The chart</summary>
+
+![Three falling curves on logarithmic axes, the losses of the autoencoder, CLIP and the transformer against their steps.](figures/training.png)
+
+</details>
+
 ### Who is which? What a plain CLIP does not hear
 
 Lesson 7's CLIP has a weakness that would spoil today's pictures. It had to find the right caption among a hundred, and it stops listening as soon as that works. This lesson's first models lost three things by that:
@@ -592,7 +598,7 @@ r"""
 """
 
 # %%
-show_measured.captions_heard()
+#| table: show_measured.captions_heard
 
 # %% [markdown]
 r"""
@@ -803,7 +809,7 @@ A handful of pictures proves nothing. So the course counts, with hundreds of pro
 """
 
 # %%
-show_measured.results_table()
+#| table: show_measured.results_table
 
 # %% [markdown]
 r"""

@@ -1,7 +1,7 @@
 """Draw the figures of lesson 10: python lessons/10_text_to_image/make_figures.py [name ...]
 
-Three of them explain and need nothing. The gallery and the film come from the trained model
-(`make train` makes it); where that is missing, one sentence says so.
+Three of them explain and need nothing. The losses, the gallery and the film are of the trained
+model (`make train` makes it); where that is missing, one sentence says so.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from t2i import show, show_roads, show_text_to_image
+from t2i import show, show_measured, show_roads, show_text_to_image
 from t2i.figure_files import draw_figures
 from t2i.flow import flow_point
 from t2i.latents import LatentSpace
@@ -89,7 +89,12 @@ def slider() -> show.Picture:
     return show.Picture(figure, "")
 
 
-# --- what the trained model paints
+# --- how the model was trained, and what it paints
+
+
+def training() -> show.Picture:
+    """The three losses of the committed model."""
+    return show_measured.training_chart()
 
 
 def gallery() -> show.Picture:
@@ -108,4 +113,4 @@ def film() -> bytes:
 
 
 if __name__ == "__main__":
-    draw_figures(FIGURES, system, roads, slider, gallery, film)
+    draw_figures(FIGURES, system, roads, slider, training, gallery, film)

@@ -103,6 +103,11 @@ def prompts(pairs: np.ndarray, count: int, split: str, seed: int) -> Specs:
     return replace(specs, colour=colours, kind=kinds)
 
 
+def set_name(key: str) -> str:
+    """ "heldout_pairs" as a reader says it."""
+    return key.replace("_", " ").replace("heldout", "held-out")
+
+
 def share_of(hits: Sequence[bool]) -> dict[str, float]:
     """The share that is right, with its 95 % interval."""
     low, high = wilson(sum(hits), len(hits))
@@ -151,7 +156,7 @@ def summary(measured: dict) -> list[tuple[str, ...]]:
     for name, found in measured["captions"].items():
         cells = [found[key] for key in names]
         shares = [f"{c['share']:.1%} ({c['low']:.1%} to {c['high']:.1%})" for c in cells]
-        rows.append((name.replace("_", " "), str(found["n"]), *shares))
+        rows.append((set_name(name), str(found["n"]), *shares))
     return rows
 
 

@@ -86,6 +86,18 @@ def panels(
         return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
+def plain_marks(axes: Axes) -> None:
+    """Label a logarithmic y axis, once all is drawn: 1, 2, 5, 10 … or, if these are few, more."""
+    low, high = axes.get_ylim()
+    for digits in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+        marks = [digit * 10.0**power for power in range(-6, 7) for digit in digits]
+        marks = [mark for mark in marks if low <= mark <= high]
+        if len(marks) > 2:
+            break
+    axes.set_yticks(marks, [f"{mark:g}" for mark in marks])
+    axes.yaxis.set_minor_formatter("")
+
+
 def to_array(image: Tensor) -> np.ndarray:
     """An image (C, H, W) in [-1, 1] as (H, W) or (H, W, 3) in [0, 1]; the rest is clipped."""
     image = image.detach().float().cpu()

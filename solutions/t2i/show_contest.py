@@ -12,7 +12,7 @@ from IPython.display import Markdown
 
 from t2i.dit_recipes import KINDS, SIZES, WEIGHTS, Contest, flops_of_step
 from t2i.scene_recipes import scene_loss
-from t2i.show import BLACK, BLUE, VERMILLION, Picture, panels
+from t2i.show import BLACK, BLUE, VERMILLION, Picture, panels, plain_marks
 
 KIND = {"unet": ("UNet", VERMILLION, "--"), "dit": ("DiT", BLUE, "-")}
 MARKERS = dict(zip(SIZES, "os^", strict=True))
@@ -52,8 +52,9 @@ def step_table(contest: Contest, size: str = SIZES[0]) -> Markdown:
     return _table(rows)
 
 
-def contest_table(cells: Mapping[str, dict]) -> Markdown:
+def contest_table(cells: Mapping[str, dict] | None = None) -> Markdown:
     """Sizes and losses of the networks trained so far, and who was ahead."""
+    cells = measured() if cells is None else cells
     if not cells:
         return Markdown(NOT_YET)
     head = ("network", "weights", "operations", "steps", "scenes seen", "seconds")
@@ -93,11 +94,7 @@ def loss_chart(cells: Mapping[str, dict]) -> Picture | Markdown:
         words.append(f"{label}: {loss[-1]:.4f} after {compute[-1]:.1e}")
     axes.set(xscale="log", yscale="log", xlabel="floating-point operations of the training")
     axes.set_ylabel("loss on unseen scenes")
-    low, high = axes.get_ylim()
-    marks = [digit * 10.0**power for power in range(-4, 2) for digit in (1, 2, 5)]
-    marks = [mark for mark in marks if low <= mark <= high]
-    axes.set_yticks(marks, [f"{mark:g}" for mark in marks])
-    axes.yaxis.set_minor_formatter("")
+    plain_marks(axes)
     axes.legend(fontsize=8)
     return Picture(figure, "Falling lines. " + "; ".join(words) + ".")
 
@@ -141,8 +138,9 @@ def short_name(layer: str) -> str:
     return f"block\n{parts[-1] if parts[-1].isdigit() else parts[-2]}"
 
 
-def relation_table(cells: Mapping[str, dict]) -> Markdown:
+def relation_table(cells: Mapping[str, dict] | None = None) -> Markdown:
     """How often two things stand as the caption wants, with 95 % intervals, and what that tells."""
+    cells = measured() if cells is None else cells
     if not cells:
         return Markdown(NOT_YET)
     rows = [("network", "captions", "n", "both colours", "and right", "right, if both", "chance",

@@ -7,11 +7,13 @@ from typing import Any
 
 from IPython.display import Markdown
 
-from t2i.show import BLUE, Picture, panels
+from t2i.scene_runs import set_name
+from t2i.show import BLUE, Picture, panels, plain_marks
 from t2i.text_to_image_recipes import CHECKPOINT
 
 NO_TRAINING = "No training has been recorded yet: `make train` does it."
 NO_EVALUATION = "Not measured yet: `make evaluate` does it."
+PARTS = {"vae": "autoencoder", "clip": "CLIP", "transformer": "transformer"}
 COLUMNS = ("satisfied", "colour", "object", "relation", "background", "shuffled", "rendered", "vae")
 
 
@@ -24,22 +26,26 @@ def read(folder: Path, name: str) -> dict[str, Any]:
 def training_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
     """The losses of the three trainings that made the model, from its log."""
     log = read(folder, "training")
-    parts = {name: log[name] for name in ("vae", "clip", "transformer") if log.get(name)}
+    parts = {name: log[name] for name in PARTS if log.get(name)}
     if not parts:
         return Markdown(NO_TRAINING)
     figure, axes = panels(1, len(parts), 8, 2.7)
     for panel, (name, part) in zip(axes, parts.items(), strict=True):
         steps, losses = zip(*part["losses"], strict=True)
         panel.plot(steps, losses, color=BLUE, lw=1.5)
-        panel.set(title=name, xlabel="step", yscale="log")
+        panel.set(title=PARTS[name], xlabel="step", yscale="log")
+        plain_marks(panel)
     axes[0].set_ylabel("loss")
     told = "; ".join(
-        f"{name}: {part['parameters'] / 1e6:.2g} million weights, {part['steps']:,} steps, "
+        f"{PARTS[name]}: {part['parameters'] / 1e6:.2g} million weights, {part['steps']:,} steps, "
         f"{part['images_per_second']:,.0f} pictures a second"
         for name, part in parts.items()
     )
+    ends = {
+        PARTS[name]: (part["losses"][0][1], part["losses"][-1][1]) for name, part in parts.items()
+    }
     ways = ", ".join(
-        f"{n} from {p['losses'][0][1]:.2g} to {p['losses'][-1][1]:.2g}" for n, p in parts.items()
+        f"{name} from {first:.2g} to {last:.2g}" for name, (first, last) in ends.items()
     )
     return Picture(figure, f"Three losses against their steps: {ways}. {told}", told)
 
@@ -90,7 +96,7 @@ def results_table(folder: Path = CHECKPOINT) -> Markdown:
     rows = [("prompts", "how many", *kept), ("---", *["--:"] * (len(kept) + 1))]
     for name, found in sets.items():
         cells = [_share(found.get(column)) for column in kept]
-        rows.append((name.replace("_", " "), f"{found.get('n', '?')}", *cells))
+        rows.append((set_name(name), f"{found.get('n', '?')}", *cells))
     return Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
 
 

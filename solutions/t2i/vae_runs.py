@@ -16,6 +16,7 @@ from t2i.class_runs import wilson
 from t2i.latents import latent_scaling_factor
 from t2i.recipe_runs import machine, train_weights, update_json
 from t2i.scene_judge import satisfied
+from t2i.scene_runs import set_name
 from t2i.scene_specs import draw_specs
 from t2i.scenes import paint, scenes
 from t2i.vae_recipes import load_vae, vae_recipe
@@ -167,5 +168,5 @@ def summary(measured: dict) -> list[tuple[str, ...]]:
         decibels = f"{s['psnr']:.1f} ± {s['psnr_within']:.1f} dB (spread {s['psnr_spread']:.1f})"
         lost = f"{s['points_lost']:.1f} ± {s['points_lost_within']:.1f}"
         worst = f"{s['psnr_worst_5_percent']:.1f} dB"
-        rows.append((name.replace("_", " "), str(s["n"]), decibels, worst, *cells, lost))
+        rows.append((set_name(name), str(s["n"]), decibels, worst, *cells, lost))
     return rows

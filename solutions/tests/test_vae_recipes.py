@@ -74,7 +74,7 @@ def test_there_and_back_and_the_factor(vae):
     found = measure(images, back, captions)
     assert found["n"] == 5 and found["points_lost"] >= 0
     (row,) = summary({"scenes": {"heldout_pairs": found}})
-    assert row[0] == "heldout pairs" and "dB" in row[2]
+    assert row[0] == "held-out pairs" and "dB" in row[2]
 
 
 def test_measure_of_perfect_copies():
