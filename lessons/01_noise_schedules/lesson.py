@@ -144,7 +144,7 @@ That is worth having. (Our digits have a variance of about 0.4, not 1; that does
 
 A schedule is the list of all betas: $\beta_0, \beta_1, \dots, \beta_{T-1}$. We count steps from 0, as Python does. So step 0 already adds a little noise, and after step t a picture has been through t + 1 steps. One exception, by tradition: $x_0$ always means the clean picture, before step 0. T is the number of steps, usually 1000.
 
-The first one people used was the simplest. Start at a tiny beta (a ten-thousandth: the first steps must not hurt the fine details), end at a larger one, and go up in equal strides. The formula, for $t = 0, \dots, T-1$:
+The one that made diffusion famous, DDPM's of 2020, is the simplest. Start at a tiny beta (a ten-thousandth: the first steps must not hurt the fine details), end at a larger one, and go up in equal strides. The formula, for $t = 0, \dots, T-1$:
 
 $$\beta_t = \beta_\text{start} + \frac{t}{T-1}\,(\beta_\text{end} - \beta_\text{start})$$
 
@@ -539,7 +539,7 @@ show.Picture(
 
 # %% [markdown]
 r"""
-The model learned to read the brightness from this trace. When it generates, it starts from real noise, whose brightness is always middling. So it made middling pictures; it could hardly paint a black night or a white page. Shanchuan Lin and colleagues found the cause in 2023, and the repair: *bend the schedule so that its last SNR is exactly zero*.
+The model learned to read the brightness from this trace. When it generates, it starts from real noise, whose brightness is always middling. So it made middling pictures; it could hardly paint a black night or a white page. Shanchuan Lin and colleagues traced this to the schedule in 2023, and gave the repair: *bend the schedule so that its last SNR is exactly zero*.
 
 The strength of the picture is $\sqrt{\bar\alpha}$. Shift that curve down until it ends at 0. Then stretch it so that it starts where it did. With "first" and "last" for the ends of the old curve:
 

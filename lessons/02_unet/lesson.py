@@ -483,7 +483,7 @@ show_unet.attention_map(
 
 # %% [markdown]
 r"""
-Attention compares all pixels with all pixels: 784² at full size, 196² at half size, sixteen times less. So a UNet uses it only where the picture is small.
+Attention compares all pixels with all pixels: 784² at full size, 196² at half size, sixteen times less. So a UNet that works on pixels uses it only where the picture is small.
 
 ## 6 · The whole: down, across, up
 
@@ -792,7 +792,7 @@ show.Picture(
 r"""
 Both networks found their best possible curve, with no formula given. The blind one takes off too much noise from clean pictures and too little from noisy ones; only in the middle is its one answer right.
 
-Digits are kinder than sand. When we trained two such networks on digits for 200 steps, told and blind, we could measure no difference (0.101 and 0.101 at $t=200$). Kaiming He's group found in 2025 that large models lose surprisingly little without the time. But telling it costs almost nothing, and samplers and guidance will lean on it.
+Digits are kinder than sand. When we trained two such networks on digits for 200 steps, told and blind, we could measure no difference (0.101 and 0.101 at $t=200$). Kaiming He's group found in 2025 that most kinds of diffusion models lose surprisingly little without the time, and some even gain. But telling it costs almost nothing, and samplers and guidance will lean on it.
 
 ## 9 · What was simplified, and where these lines live
 

@@ -540,18 +540,18 @@ assert torch.allclose(grey, torch.full_like(grey, 0.5), atol=1e-2), "this should
 
 # %% [markdown]
 r"""
-And now the moment. Forty pictures of pure noise, a thousand steps, your code. (A minute or two on two cores. `Film` looks on from outside, through `on_step`, and keeps 25 moments.)
+And now the moment. Thirty pictures of pure noise, a thousand steps, your code. (A minute or two on two cores. `Film` looks on from outside, through `on_step`, and keeps 25 moments.)
 """
 
 # %%
-count = pick(smoke=8, cpu=40, gpu=400)
+count = pick(smoke=8, cpu=30, gpu=400)
 x_T = torch.randn(count, 1, 28, 28, generator=torch.Generator().manual_seed(3)).to(device)
 generator = torch.Generator(device).manual_seed(4)
 film = show_ddpm.Film(x_T, predict_x_0, alphas_cumprod)
 samples = sample_ddpm(denoiser, x_T, alphas_cumprod, generator, on_step=film).cpu()
 
 # %%
-show.show_images(samples[:40], columns=10, alt="Pictures that your network made.")
+show.show_images(samples[:30], columns=10, alt="Pictures that your network made.")
 
 # %% [markdown]
 r"""

@@ -696,7 +696,7 @@ r"""
 ## 11. What was left out, and where these lines live in real systems
 
 - **One object only.** With two, the network has to know which colour belongs to which object. Words alone, looked at one by one, don't say that; lesson 7's text encoder reads the words in their sentence.
-- **No dropout** in the blocks, and one transformer block a level. Stable Diffusion 1.5 has the same: `depth = 1`. Stable Diffusion XL goes up to ten.
+- **No dropout** in the blocks, and one transformer block in each `SpatialTransformer`. Stable Diffusion 1.5 has the same: `depth = 1`. Stable Diffusion XL goes up to ten.
 - **Attention is expensive.** Every pixel looks at every pixel: a picture twice as wide and twice as high has sixteen times as many looks. That is why Stable Diffusion works on a small *latent* picture: lesson 8.
 
 In Hugging Face's *diffusers*:

@@ -165,7 +165,7 @@ Then come the numbers, and the frame that CLIP puts round them:
 
 $$\text{[start],\ pieces …,\ [end]}$$
 
-A tensor wants rows of one length L. Shorter texts are filled up, and CLIP fills up **with the end token** itself. Longer ones are cut, but their end token stays: it will matter more than all others.
+A tensor wants rows of one length L. Shorter texts are filled up **with the end token** itself. (So does Hugging Face's CLIP, and with it Stable Diffusion 1.5. OpenAI's own program fills up with 0. For CLIP that is the same: nothing behind the first end token counts.) Longer ones are cut, but their end token stays: it will matter more than all others.
 
 Who keeps the numbers? `NumberedPieces` in `t2i.bpe`, from the merges alone. Its `vocabulary` gives each piece a number: first the 256 symbols, then the same with `</w>`, then the merges, start and end. Its `ranks` says when a pair was learnt:
 """

@@ -707,7 +707,7 @@ r"""
 
 After so short a time only f = 2 can be read. So why did we take f = 4? Because it gets there with more training: section 5's weights have f = 4, and after the whole recipe (7,500 steps, not 400) they reach about 36 dB, and the judge reads all but 2 in 100 of what it reads in the originals. So the cheaper one is enough. (Whether f = 8 would get there, too, was not tried.)
 
-Stable Diffusion chose f = 8 for 512×512 pixels, where eight pixels are not much; text in its pictures suffers, since letters are small. Its successor, Stable Diffusion 3, keeps f = 8 and takes sixteen channels instead of four, for just that reason.
+Stable Diffusion chose f = 8 for 512×512 pixels, where eight pixels are not much; text in its pictures suffers, since letters are small. A later version, Stable Diffusion 3, keeps f = 8 and takes sixteen channels instead of four, for just that reason.
 
 ## 9. What was left out, and where these lines live in real systems
 

@@ -260,7 +260,7 @@ The parts are given. You know them all:
 """
 
 # %%
-#| given: dit.plain_norm dit.mlp dit.zero_linear dit.SelfAttention
+#| given: dit.plain_norm dit.mlp dit.zero_linear clip_layers.SelfAttention
 
 # %% [markdown]
 r"""
@@ -324,7 +324,7 @@ Now put it together. `forward` reads as a column of shapes:
 
 ![Left, from x_t, 8×1×28×28, down: patchify, 8×49×16; patch_in, plus positions, the blocks, 8×49×64; final, 8×49×16; unpatchify, 8×1×28×28. Right: t through time_clocks and time_mlp, the label through labels. Their sum c, 8×64, enters the blocks and the final layer.](figures/dit.png)
 
-- `time_clocks` is lesson 2's embedding with 128 clocks (256 numbers), the slow ones a little slower: trained weights of the DiT count on that.
+- `time_clocks` is lesson 2's embedding with 128 clocks (256 numbers), the slow ones a little slower, as in diffusers, whose numbers we want to match. (Peebles and Xie's own code has lesson 2's speeds.)
 - `labels` is your `LabelEmbedding` of lesson 5, with one more vector for *no class*, so that guidance works.
 - `positions`, `(N, dim)`, is your table.
 - `final` is a norm, steered by c, and a linear layer; you see it below.
@@ -723,7 +723,7 @@ A line is one training from beginning to end. The further down, the better; the 
 
 To find out, one would change one of them at a time. And do not carry the result far: these are trainings of minutes, with networks hundreds of times smaller than the papers'. At scale it may be the other way round.
 
-Peebles and Xie found that a DiT's quality follows its computing, whatever it is spent on: more layers, more channels or smaller patches. Our chart is not made to show that. In the middle of it the smallest DiT is ahead of the largest, since it has made more steps by then, and each learning rate falls to 0 only at the end of its own budget. Only the ends can be compared: 0.0117, 0.0101 and 0.0088 from the smallest to the largest. But each had twice the operations of the one before, so all this shows is that more computing helps.
+Peebles and Xie found that a DiT's quality follows its computing, whatever it is spent on: more layers, more channels or smaller patches. Our chart is not made to show that. In the middle of it the smallest DiT is ahead of the largest, since it has made more steps by then, and each learning rate falls to 0 only at the end of its own budget. Only the ends can be compared: 0.0117, 0.0100 and 0.0088 from the smallest to the largest. But each had twice the operations of the one before, so all this shows is that more computing helps.
 
 ### How far do they look?
 

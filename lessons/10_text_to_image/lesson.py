@@ -55,7 +55,7 @@ r"""
 
 Recall lesson 1. A picture is mixed with noise, and the shares are √ᾱ and √(1−ᾱ), so that the variance stays 1. Follow one picture on its way: it walks an *arc* (left). Why an arc? Because somebody wanted the variance to stay 1. Nobody needs it to.
 
-**Rectified flow** (Liu, Gong and Liu 2022; Lipman and others found the same in the same month, as *flow matching*) takes the shortest way (middle):
+**Rectified flow** (Liu, Gong and Liu 2022; Lipman and others found the same a month later, as *flow matching*) takes the shortest way (middle):
 
 $$x_t = (1 - t)\,x_0 + t\,\text{noise}, \qquad t\ \text{from}\ 0\ (\text{picture})\ \text{to}\ 1\ (\text{noise})$$
 
@@ -383,7 +383,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-The straight roads win clearly over linear betas, on which Stable Diffusion 1 and 2 were trained. Against cosine betas they hardly win at all. Is that not disappointing? It is instructive. Look closely at what an Euler step does. From a point and a direction you get both ends of the line: the noise lies $(1-t)$ further along it, the picture lies $t$ back.
+The straight roads win clearly over linear betas, those of DDPM. (Stable Diffusion 1 and 2 have a relative of them: there the *roots* of the betas lie on a line, as lesson 1 told.) Against cosine betas they hardly win at all. Is that not disappointing? It is instructive. Look closely at what an Euler step does. From a point and a direction you get both ends of the line: the noise lies $(1-t)$ further along it, the picture lies $t$ back.
 """
 
 # %%
@@ -535,7 +535,7 @@ show_measured.training_chart()
 r"""
 <details><summary>Reading without a kernel? The chart</summary>
 
-![Three falling curves on logarithmic axes, the losses of the autoencoder, CLIP and the transformer against their steps.](figures/training.png)
+![Three curves of loss against steps, the loss on a logarithmic axis: autoencoder, CLIP and transformer. All fall; CLIP's jumps up once, after a fifth of its steps, and falls again.](figures/training.png)
 
 </details>
 
@@ -919,9 +919,9 @@ Training takes longest by far. (For your machine the reading of captions was not
 ## 10. What was left out, and where these lines live in real systems
 
 - **More readers.** Stable Diffusion 3 reads with two CLIPs and T5, a language model; Flux with CLIP and T5. Long sentences need that.
-- **Shift.** With more pixels, the same t hides less: neighbouring pixels share their noise's work. Large pictures are drawn (and trained) with a shift of 3.
+- **Shift.** With more pixels, the same t hides less: neighbouring pixels show nearly the same colour, so the noise averages out over them. Large pictures are drawn (and trained) with a shift of 3.
 - **Negative prompts** are nothing but another text in the place of the empty one.
-- **Fewer steps by training.** *Reflow* (Liu) trains again on pairs of noise and the picture that it led to: then the lines no longer cross. Distilled models draw in one to four steps.
+- **Fewer steps by training.** *Reflow* (Liu) trains again on pairs of noise and the picture that it led to: then the lines hardly cross any more. Distilled models draw in one to four steps.
 - **The judge.** Ours knows eight colours. Real systems are judged by people.
 
 | yours | in Hugging Face's *diffusers* |

@@ -98,7 +98,7 @@ def one_call(side):
         z_t, t = torch.empty(1, 4, side, side), torch.zeros(1, dtype=torch.int64)
         context = torch.empty(1, 77, 768)
     unet = parts["unet"]
-    return sd_parts.flops_by_lesson(unet, lambda: unet(z_t, t, context))
+    return sd_parts.flops_by_lesson(lambda: unet(z_t, t, context))
 
 
 usual = one_call(64)
@@ -207,7 +207,7 @@ In the program that is run:
 - **PNDM and a dozen other samplers**: 1.5 was published with PNDM. You have DDIM and DPM-Solver++(2M); the Euler kinds and Karras' spacing of steps are missing.
 - **xformers, flash attention**: faster programs for the same attention. Yours calls `torch`'s fused one, which contains them on a GPU.
 - **Memory tricks**: attention in slices, decoding in tiles, parts that wait on the disk. Not here, so sizes far above 512 want a large GPU.
-- **Prompt weighting and skipping CLIP's last layer**: common in other programs, in no paper, not here.
+- **Prompt weighting**: common in other programs, not here. **Skipping CLIP's last layer**: Stable Diffusion 2 and XL were trained that way, and for 1.5 many programs offer it; not here.
 - **Prompts of more than 75 pieces**: cut, as in diffusers.
 - **Sizes**: yours are multiples of 64 pixels; diffusers also takes multiples of 8, by cutting.
 
@@ -223,7 +223,7 @@ In what grew round it:
 - **ControlNet**: a copy of the way down that is shown edges or poses. Not here.
 - **Inpainting models**: five more channels for the hole. Refused, with the reason.
 - **Stable Diffusion 2**: another CLIP (plain GELU), linear layers where 1.5 has 1×1 convolutions. Refused, with the reason.
-- **XL**: two text encoders, up to ten transformer blocks a level, the picture's size as a condition. Refused.
+- **XL**: two text encoders, up to ten transformer blocks in one spatial transformer, the picture's size as a condition. Refused.
 - **3 and later**: lesson 9's joint blocks and lesson 10's straight roads, with a third text encoder (T5). You wrote the ideas; its weights are not read here.
 - **DiT**: the weights of lesson 9's paper *are* read: `t2i.class_to_image`.
 

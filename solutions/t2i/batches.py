@@ -73,9 +73,9 @@ def refuse_other_data(here: dict[str, Any], state: dict[str, Any]) -> None:
             raise ValueError(f"its data has {name} {state.get(name)}, this run's has {value}")
 
 
-def stream_seed(*numbers: int) -> int:
-    """One 63-bit seed made from several numbers, so that (0, 1) and (1, 0) share nothing."""
-    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
+def stream_seed(*parts: int | str) -> int:
+    """One 63-bit seed made from several parts, so that (0, 1) and (1, 0) share nothing."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 

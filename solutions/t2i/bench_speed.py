@@ -126,6 +126,7 @@ def alternating(
     """
     for call in calls.values():
         call()  # the first one allocates memory, compiles, and is not timed
+    wait_for(device)
     names = list(calls)
     for _ in range(runs):
         times = {name: [] for name in calls}

@@ -194,6 +194,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         vocabulary = json.loads(folder.joinpath("vocab.json").read_text(encoding="utf-8"))
     except ValueError:
         raise ValueError(f"{folder / 'vocab.json'} is damaged: it is not JSON") from None
+    if not isinstance(vocabulary, dict):
+        raise ValueError(f"{folder / 'vocab.json'} must hold pieces and their numbers")
     lines = folder.joinpath("merges.txt").read_text(encoding="utf-8").split("\n")
     merges = [tuple(line.split(" ")) for line in lines if line and line[:9] != "#version:"]
     if any(len(pair) != 2 for pair in merges):

@@ -1,6 +1,6 @@
 """Other words for the colours and the objects of the captions.
 
-    say_otherwise("an orange seven on a black background", [0.2, 0.7])     # "an amber vii on a …"
+    say_otherwise("an orange seven on a black background", [0.2, 0.2])     # "an amber vii on a …"
 
 Lesson 7's CLIP reads them beside the plain words, below the same pictures. Lesson 6's denoiser
 never does: whether it understands them all the same is what lesson 7 measures.
@@ -9,7 +9,7 @@ never does: whether it understands them all the same is what lesson 7 measures.
 import re
 from collections.abc import Sequence
 
-from t2i.captions import COLOURS, DIGITS, KINDS
+from t2i.captions import COLOURS, DIGITS, KINDS, article
 
 COLOUR_SYNONYMS = {
     "red": ("crimson", "scarlet"),
@@ -73,4 +73,4 @@ def say_otherwise(caption: str, draws: Sequence[float], share: float = 1.0) -> s
     said = _WORD.sub(other, caption)
     if said == caption:
         return caption
-    return re.sub(r"\ban? (?=(\w))", lambda found: "an " if found[1] in "aeiou" else "a ", said)
+    return re.sub(r"\ban? (?=(\w+))", lambda found: f"{article(found[1])} ", said)

@@ -252,9 +252,14 @@ def _name(thing: Thing, form: int, figure: bool) -> str:
         "sort": f"{thing.colour} digit {kind}" if digit else f"{thing.colour} {kind} shape",
     }[FORMS[form]]
     words = f"{thing.size} {words}" if thing.size else words
-    article = "an" if words.startswith(("orange", "eight", "8")) else "a"
     place = f" {PLACES[thing.place]}" if thing.place else ""
-    return f"{article} {words}{place}"
+    return f"{article(words)} {words}{place}"
+
+
+def article(words: str) -> str:
+    """The one that belongs before words as they are said: "an 8", "an amber …", "a one"."""
+    heard = words.startswith(("a", "e", "i", "o", "u", "8")) and not words.startswith("one")
+    return "an" if heard else "a"
 
 
 def _take(text: str, pattern: str) -> tuple[str, str | None]:

@@ -170,10 +170,9 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path)
         CheckpointError: names or shapes differ.
     """
     own = model.state_dict()
+    both = own.keys() & tensors.keys()
     wrong = sorted(own.keys() ^ tensors.keys())
-    wrong += [
-        name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape
-    ]
+    wrong += sorted(name for name in both if own[name].shape != tensors[name].shape)
     if wrong:
         raise CheckpointError(
             f"{path} holds the weights of another model ({len(wrong)} tensors do not fit, the "

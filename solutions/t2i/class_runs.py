@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from t2i.batches import Batches, stream_seed
+from t2i.checkpoint import digest
 from t2i.class_recipes import (
     COND_DROP_PROB,
     NUM_CLASSES,
@@ -32,7 +33,8 @@ from t2i.metrics import (
     predict,
     recognisability,
 )
-from t2i.recipe_runs import machine, train_weights, update_json
+from t2i.recipe_runs import train_weights
+from t2i.results import machine, update_json
 from t2i.samplers import spaced_timesteps
 
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
@@ -82,6 +84,7 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dic
         "real": measure(real.images, real.labels, real),
         "sampling_seconds": round(time.perf_counter() - started, 1),
         "sampling_machine": machine(device),
+        "weights": digest(path),
     }
     update_json(path.with_suffix(".json"), result)
     return result
@@ -186,4 +189,5 @@ def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
     share, square = hits / n, z * z / n
     middle = share + square / 2
     half = z * math.sqrt(share * (1 - share) / n + square / (4 * n))
-    return max(0.0, (middle - half) / (1 + square)), min(1.0, (middle + half) / (1 + square))
+    low, high = (middle - half) / (1 + square), (middle + half) / (1 + square)
+    return max(0.0, min(share, low)), min(1.0, max(share, high))  # whatever is rounded

@@ -27,17 +27,17 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Places look at each other: lesson 6's attention, with a bias in every layer.
+    """Places look at each other: lesson 6's CrossAttention without words, and with biases.
 
     Args:
-        width: channels.
+        width: channels of a place, a token here or a patch in lesson 9.
         num_heads: how many looks are taken at once; divides width.
     """
 
     def __init__(self, width: int, num_heads: int):
         super().__init__()
         if width % num_heads:
-            raise ValueError(f"num_heads {num_heads} must divide width {width}")
+            raise ValueError(f"num_heads {num_heads} must divide the {width} channels")
         self.num_heads = num_heads
         self.to_q = nn.Linear(width, width)
         self.to_k = nn.Linear(width, width)

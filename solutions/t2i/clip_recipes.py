@@ -110,7 +110,7 @@ class ClipBatches:
 
     Args:
         batch_size: pairs in a batch, as many from each world.
-        tokenizer: of the captions; None: the recipe's own.
+        tokenizer: of the captions; None: that of the last world's.
         seed: of the scenes.
         worlds, size, length: as in ClipRecipe.
     """
@@ -126,12 +126,12 @@ class ClipBatches:
     ):
         if batch_size < 2 or batch_size % len(worlds):
             raise ValueError(
-                f"batch_size must be a multiple of {len(worlds)} (as many scenes from each world), "
-                f"got {batch_size}"
+                f"batch_size must be 2 or more and a multiple of {len(worlds)} (as many scenes "
+                f"from each world), got {batch_size}"
             )
         self.worlds, self.size, self.length = tuple(worlds), size, length
         self.batch_size, self.seed, self.position = batch_size, seed, 0
-        self._tokenizer = tokenizer or caption_tokenizer()
+        self._tokenizer = tokenizer or caption_tokenizer(worlds[-1])
         self._rows: dict[str, list[int]] = {}  # a caption that came up before
 
     def __iter__(self) -> "ClipBatches":

@@ -32,7 +32,8 @@ from t2i.clip_recipes import (
     clip_recipe,
     load_clip,
 )
-from t2i.recipe_runs import machine, train_weights, update_json
+from t2i.recipe_runs import train_weights
+from t2i.results import machine, update_json
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint
 from t2i.training import train

@@ -29,7 +29,8 @@ from t2i.clip_scene_recipes import (
     empty_caption,
     load_clip_scenes,
 )
-from t2i.recipe_runs import machine, train_weights, update_json
+from t2i.recipe_runs import train_weights
+from t2i.results import machine, share_told, update_json
 from t2i.scene_judge import look
 from t2i.scene_recipes import LENGTH, ByTokens, load_scenes
 from t2i.scene_recipes import WEIGHTS as SCENES
@@ -133,6 +134,6 @@ def summary(measured: dict) -> list[tuple[str, ...]]:
         for name, sets in measured["drawn"].items():
             found = sets[kind]
             cells = [found[key] for key in ("colour", "object", "satisfied", "shuffled")]
-            shares = [f"{c['share']:.1%} ({c['low']:.1%} to {c['high']:.1%})" for c in cells]
+            shares = [share_told(each) for each in cells]
             rows.append((kind, name, str(found["n"]), *shares))
     return rows

@@ -1,44 +1,40 @@
 """Lesson 7's tables: what the repository's commands measured, read from the files of figures."""
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from IPython.display import Markdown
 
 from t2i.captions import SIZES
 from t2i.clip_recipes import WEIGHTS
+from t2i.results import figures_in, how_trained, share_told, table
 
 
 def zero_shot_table(path: Path = WEIGHTS) -> Markdown:
     """What the committed CLIP recognises, as measured by the repository's command."""
-    from t2i.recipe_runs import how_trained  # it stands on much that only this table needs
-
-    measured = _figures(path)
+    measured = figures_in(path.with_suffix(".json"))
     if "zero_shot" not in measured:
         return Markdown("Not measured yet: `python -m t2i.clip_recipes evaluate` does it.")
     names = ("colour", "object", "pair", "colour said otherwise", "object said otherwise")
-    rows = [("scenes", "pairs of colour and object", "how many", *names)]
-    rows.append(("---",) * len(rows[0]))
+    head, rows = ("scenes", "pairs of colour and object", "how many", *names), []
     for key, found in measured["zero_shot"].items():
         world, split = key.split("/")
-        shares = [f"{found[n]['share']:.1%} ({_range(found[n])})" for n in names]
+        shares = [share_told(found[name]) for name in names]
         rows.append((_WORLDS[world], _SPLITS[split], str(found["n"]), *shares))
     chances = [f"{found[name]['chance']:.1%}" for name in names]
     rows.append(("*chance*", "", "", *chances))
     sizes = measured["zero_shot"]["lone/train"]
     shares = [f"{sizes[f'object, {size}']['share']:.1%} of the {size} ones" for size in SIZES]
     note = f"Objects in scenes of all sizes (seen pairs): {' and '.join(shares)} are recognised."
-    return Markdown(f"{_table(rows).data}\n\n{note} {how_trained(measured, 'scenes')}")
+    return table(head, rows, f"{note} {how_trained(measured, 'scenes')}")
 
 
 def retrieval_table(path: Path = WEIGHTS) -> Markdown:
     """How many pictures find their caption among 512; below it, in a sentence, the other way."""
-    measured = _figures(path)
+    measured = figures_in(path.with_suffix(".json"))
     if "retrieval" not in measured:
         return Markdown("Not measured yet: `python -m t2i.clip_recipes evaluate` does it.")
     head = ("scenes", "captions", "caption found", "by a perfect reader", "best fit is true")
-    rows, behind = [head, ("---",) * len(head)], []
+    rows, behind = [], []
     for key, found in measured["retrieval"].items():
         world, split = key.split("/")
         there, back = found["picture to caption"], found["caption to picture"]
@@ -47,22 +43,22 @@ def retrieval_table(path: Path = WEIGHTS) -> Markdown:
         behind.append(abs(back["first"] - back["perfect"]))
     note = "The other way round, from a caption to its picture, no row is further than "
     note += f"{100 * max(behind):.1f} points from the perfect reader's."
-    return Markdown(f"{_table(rows).data}\n\n{note}")
+    return table(head, rows, note)
 
 
 def batch_table(path: Path = WEIGHTS) -> Markdown:
     """The same number of pictures in small and in large batches."""
-    measured = _figures(path).get("batch_sizes")
+    measured = figures_in(path.with_suffix(".json")).get("batch_sizes")
     if measured is None:
         return Markdown("Not measured yet: `python -m t2i.clip_runs` does it.")
     head = ("pairs a batch", "steps", "colour", "object", "object, held-out pairs", "caption found")
-    rows = [head, ("---",) * len(head)]
+    rows = []
     for size, found in measured["runs"].items():
         seen, new = found["train"], found["heldout_pairs"]
         first = found["retrieval"]["picture to caption"]["first"]
         shares = (seen["colour"]["share"], seen["object"]["share"], new["object"]["share"], first)
         rows.append((size, str(found["steps"]), *(f"{share:.1%}" for share in shares)))
-    return _table(rows)
+    return table(head, rows)
 
 
 def told_table(path: Path | None = None) -> Markdown:
@@ -73,17 +69,16 @@ def told_table(path: Path | None = None) -> Markdown:
     from t2i.clip_scene_recipes import WEIGHTS as TOLD  # stands on much that only this table needs
     from t2i.clip_scene_runs import summary
 
-    measured = _figures(path or TOLD)
+    measured = figures_in((path or TOLD).with_suffix(".json"))
     if "drawn" not in measured:
         return Markdown("Not measured yet: `python -m t2i.clip_scene_recipes evaluate` does it.")
     head = ("captions", "read by", "how many", "colour", "object", "both", "shuffled")
-    table = _table([head, ("---",) * len(head), *summary(measured)])
     blank = [
         f"{sets['said otherwise']['nothing_seen']:.1%} ({name})"
         for name, sets in measured["drawn"].items()
     ]
     note = f"Said otherwise, the judge sees no object at all in {' and '.join(blank)}."
-    return Markdown(f"{table.data}\n\n{note}")
+    return table(head, summary(measured), note)
 
 
 _WORLDS = {"one": "large, on black", "lone": "all sizes, places, backgrounds"}
@@ -92,16 +87,3 @@ _SPLITS = {
     "heldout_pairs": "held-out pairs",
     "heldout_phrasings": "held-out phrasings",
 }
-
-
-def _figures(path: Path) -> dict:
-    path = path.with_suffix(".json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _range(found: dict) -> str:
-    return f"{found['low']:.1%} to {found['high']:.1%}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Markdown:
-    return Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))

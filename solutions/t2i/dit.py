@@ -7,10 +7,9 @@ back; `joint` holds the block of Stable Diffusion 3, in which words and patches 
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i.attention import merge_heads, split_heads
+from t2i.clip_layers import SelfAttention
 from t2i.guidance import LabelEmbedding
 from t2i.patches import check_patches, patchify, sincos_position_embedding_2d, unpatchify
 
@@ -60,31 +59,6 @@ def zero_linear(dim_in: int, dim_out: int) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-class SelfAttention(nn.Module):
-    """Every patch looks at every patch: lesson 6's CrossAttention without words, and with biases.
-
-    Args:
-        dim: channels of a patch, a multiple of num_heads.
-        num_heads: how many looks are taken at once.
-    """
-
-    def __init__(self, dim: int, num_heads: int):
-        super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"num_heads {num_heads} must divide dim {dim}")
-        self.num_heads = num_heads
-        self.to_q = nn.Linear(dim, dim)
-        self.to_k = nn.Linear(dim, dim)
-        self.to_v = nn.Linear(dim, dim)
-        self.to_out = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, dim) -> (B, N, dim)."""
-        layers = (self.to_q, self.to_k, self.to_v)
-        query, key, value = (split_heads(layer(x), self.num_heads) for layer in layers)
-        return self.to_out(merge_heads(F.scaled_dot_product_attention(query, key, value)))
 
 
 class DiTBlock(nn.Module):

@@ -2,7 +2,7 @@
 
     contest = dit_contest("cpu")                      # "smoke", "cpu" or "gpu"
     model = contest.build("dit", "large")             # model(x_t, t, tokens, mask) -> noise_pred
-    for state in train(model, scene_loss, contest.batches(), contest.training(model)): ...
+    for state in train(model, scene_loss, contest.batches(), contest.training("dit", "large")): ...
     denoiser, info = load_joint()                     # or start from the committed weights
 
 Two networks of one size have the same number of weights (within 10 %) and get the same compute:

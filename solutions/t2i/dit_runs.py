@@ -28,7 +28,7 @@ from t2i.dit_studies import (
     measured_scenes,
     relation_prompts,
 )
-from t2i.recipe_runs import changing_json, figures_in, machine, only_of
+from t2i.results import changing_json, figures_in, machine, only_of
 from t2i.scene_recipes import GUIDANCE_SCALE, scene_loss
 from t2i.training import train
 

@@ -178,7 +178,6 @@ def heldout_loss(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> floa
     return total / len(batch[0])
 
 
-@torch.no_grad()
 def look_on(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Callable[[], object]:
     """Something to watch: the model looks at scenes at early, middle and late steps."""
     images, tokens, mask = (tensor.to(model.alphas_cumprod.device) for tensor in batch)

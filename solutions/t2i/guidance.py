@@ -19,7 +19,7 @@ class LabelEmbedding(nn.Module):
         num_classes: classes, numbered from 0; the null class has the number num_classes.
         dim: length of each vector.
 
-    Source: Ho and Salimans 2022, arXiv:2207.12598, section 3.1 (the null token).
+    Source: Ho and Salimans 2022, arXiv:2207.12598, section 3.2 (the null token).
     """
 
     def __init__(self, num_classes: int, dim: int):

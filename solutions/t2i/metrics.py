@@ -174,6 +174,13 @@ def nearest_distances(images: Tensor, training: Tensor, chunk: int = 250) -> tup
     return torch.cat(distances), torch.cat(indices)
 
 
+def check_count(count: int) -> None:
+    """Refuse too few samples for a report, or more than there are real digits to compare with."""
+    most = len(mnist("test")[0]) // 2
+    if not 100 <= count <= most:
+        raise ValueError(f"a report needs 100 to {most} images, got {count}")
+
+
 def report(images: Tensor, seed: int = 0) -> Report:
     """All figures of a set of samples, with those of as many real digits and of noise.
 
@@ -190,8 +197,7 @@ def report(images: Tensor, seed: int = 0) -> Report:
     """
     training, (test, _) = mnist("train")[0], mnist("test")
     n = len(images)
-    if not 100 <= n <= len(test) // 2:
-        raise ValueError(f"report needs 100 to {len(test) // 2} images, got {n}")
+    check_count(n)
     images = images.cpu().float().clamp(-1, 1)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(test), generator=generator)

@@ -19,7 +19,7 @@ from t2i.folders import FilesError, read_json, write_json
 from t2i.heldout_names import NameSplit, split_names
 from t2i.metrics import nearest_distances
 from t2i.picture_folder import read_folder
-from t2i.recipe_runs import machine
+from t2i.results import machine
 from t2i.scene_runs import share_of
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_eval import UNSEEN, draw
@@ -84,7 +84,8 @@ def composed(
 
     nearer = gap(images, pictures[own]) < gap(images, pictures[neighbours])
     differ = gap(pictures[own], pictures[neighbours]) > SAME
-    return share_of(nearer[differ].tolist()) | {"n": int(differ.sum())}
+    told = nearer[differ].tolist()
+    return (share_of(told) if told else {}) | {"n": len(told)}
 
 
 def measure_names(

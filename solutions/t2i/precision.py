@@ -76,8 +76,9 @@ class MultipliedOut(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        mask = kwargs.get("attn_mask")
+        mask = args[3] if len(args) > 3 else kwargs.get("attn_mask")
         plain = mask is None or mask.dtype == torch.bool
-        if func is F.scaled_dot_product_attention and plain and not set(kwargs) - {"attn_mask"}:
+        known = len(args) <= 4 and set(kwargs) <= {"query", "key", "value", "attn_mask"}
+        if func is F.scaled_dot_product_attention and plain and known:
             return multiplied_out(*args, **kwargs)
         return func(*args, **kwargs)

@@ -6,27 +6,22 @@ beside the weights, from which the lesson's own table is made.
 
 import argparse
 import json
-import platform
-import re
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from t2i.batches import Batches, stream_seed
-from t2i.checkpoint import digest, lock_of, save_weights, write_atomically
+from t2i.checkpoint import digest, save_weights
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
-from t2i.metrics import print_report, report
+from t2i.metrics import check_count, print_report, report
 from t2i.precision import fastest_precision
 from t2i.recipes import (
     DATA,
@@ -36,7 +31,10 @@ from t2i.recipes import (
     load_ddpm,
     recipe,
 )
+from t2i.results import changing_json, machine, peak_memory, update_json
 from t2i.training import train
+
+OF_OTHERS = ("batch_sizes",)  # what is measured of other weights than the file's own
 
 
 def train_recipe(tier: str, out: Path, device: torch.device) -> dict:
@@ -80,9 +78,11 @@ def train_weights(
         "training_seconds": round(seconds, 1),
         "peak_memory_bytes": peak_memory(),
         "losses": curve(losses),
-        "clock": None,  # what time_training found was of the weights before these
     }
-    update_json(out.with_suffix(".json"), result)
+    with changing_json(out.with_suffix(".json")) as known:
+        kept = {name: known[name] for name in OF_OTHERS if name in known}
+        known.clear()  # whatever else stood there was measured of the weights before these
+        known |= result | kept
     return result
 
 
@@ -107,21 +107,6 @@ def time_training(runs: Any, tier: str, weights: Path, device: torch.device) -> 
     return clock
 
 
-def how_trained(figures: dict, seen: str) -> str:
-    """A sentence on how long a training took, by the clock if it was timed, and on what.
-
-    Args:
-        figures: of the JSON file beside the weights.
-        seen: what was learned from, in the plural.
-    """
-    clock = figures.get("clock") or figures
-    memory = (clock.get("peak_memory_bytes") or 0) / 1e9
-    return (
-        f"Trained in {clock['training_seconds'] / 60:.1f} minutes ({figures['images_seen']:,} "
-        f"{seen} seen, {memory:.1f} GB of memory at most) on {clock['machine']}."
-    )
-
-
 def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dict:
     """Sample with all 1000 steps of DDPM, measure, and add the figures to the JSON file.
 
@@ -129,7 +114,11 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dic
         path: the weights; the samples' figures go to the .json beside them.
         count: samples, 1000 or more for figures to quote.
         seed: of the noise.
+
+    Raises:
+        ValueError: fewer than 100, or more than half of the test set.
     """
+    check_count(count)
     model, started = load_ddpm(path)[0].to(device), time.perf_counter()
     sizes = [250] * (count // 250) + [count % 250] * bool(count % 250)
     parts = [draw(model, size, stream_seed(seed, part)) for part, size in enumerate(sizes)]
@@ -185,66 +174,8 @@ def command_line(module: str, runs: Any, name: str, count: int, counted: str) ->
     print(json.dumps({key: value for key, value in result.items() if key != "losses"}, indent=1))
 
 
-def machine(device: torch.device) -> str:
-    """The machine in a few words."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def peak_memory() -> int:
-    """The most memory that this process ever held, in bytes."""
-    status = Path("/proc/self/status")
-    told = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
-    if told:  # Linux, where what getrusage tells begins with what the parent held
-        return 1024 * int(told[1])
-    if sys.platform == "win32":
-        return psutil.Process().memory_info().peak_wset
-    import resource  # not there on Windows
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def curve(losses: list[float], points: int = 60) -> list[tuple[int, float]]:
     """(step, mean loss since the point before), about `points` of them."""
     stride = max(1, len(losses) // points)
     ends = range(stride, len(losses) + 1, stride)
     return [(end, round(sum(losses[end - stride : end]) / stride, 5)) for end in ends]
-
-
-def figures_in(path: Path) -> dict:
-    """What a file of figures holds; nothing if there is none yet."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-@contextmanager
-def changing_json(path: Path) -> Iterator[dict]:
-    """A file's figures, to be changed in place; what they are at the end is written whole.
-
-    Until then no other process may change the file: whatever it has added before is there.
-    """
-    with lock_of(path):
-        known = figures_in(path)
-        yield known
-        write_atomically(path, (json.dumps(known, indent=1) + "\n").encode())
-
-
-def update_json(path: Path, values: dict) -> None:
-    """Add values to a file of figures."""
-    with changing_json(path) as known:
-        known.update(values)
-
-
-def only_of(known: dict, head: dict, *tables: str) -> dict:
-    """Figures with their head, which says what they are of; those of another are forgotten.
-
-    Args:
-        known: changed in place, and returned.
-        head: what must be the same, and stands first.
-        tables: what they hold besides, empty at first.
-    """
-    if any(known.get(name) != value for name, value in head.items()):
-        known.clear()
-    for name, value in (head | {table: {} for table in tables}).items():
-        known.setdefault(name, value)
-    return known

@@ -29,8 +29,8 @@ from t2i.dpm_solver import sample_dpmpp_2m
 from t2i.lesson import tier
 from t2i.metrics import digit_features, frechet_distance, recognisability
 from t2i.precision import fastest_precision
-from t2i.recipe_runs import changing_json, figures_in, machine, only_of
 from t2i.recipes import DATA, WEIGHTS, FoldedUNet, load_ddpm, recipe
+from t2i.results import changing_json, figures_in, machine, only_of
 from t2i.samplers import sample_ddim, spaced_timesteps
 
 RESULTS = DATA / "samplers_cpu.json"
@@ -197,16 +197,14 @@ def _from_lesson_3(cell: Cell, weights: Path, head: dict) -> dict | None:
     return figures | {"seconds": found["sampling_seconds"]}
 
 
-def load_denoiser(digits: int = 60_000) -> tuple[FoldedUNet, str]:
+def load_denoiser() -> tuple[FoldedUNet, str]:
     """The learner's own denoiser of lesson 3 if its training came to an end, else the committed.
-
-    Args:
-        digits: how many it was trained on; part of the file's name.
 
     Returns:
         model: ready to sample with.
         words: which one it is, for the reader.
     """
+    digits = len(mnist("train")[0])  # where there is no MNIST, fewer; part of the file's name
     file = DATA / "runs" / f"lesson_3_{tier()}_{digits}.safetensors"
     if tier() != "smoke" and file.exists():
         try:

@@ -1,12 +1,12 @@
 """Lesson 4's chart and tables: what the repository's command measured of every sampler."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
 from IPython.display import Markdown
 
+from t2i.results import figures_in
 from t2i.sampler_runs import HEADLINE, HEADLINE_CELLS, RESULTS
 from t2i.show import Picture
 from t2i.show_samplers import NAMES, quality_picture
@@ -19,7 +19,7 @@ MISSING = f"Nobody has measured the samplers on this network yet: `{COMMAND}` do
 
 def results(file: Path = RESULTS) -> dict:
     """What the repository's command measured of every sampler; empty where it never ran."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return figures_in(file)
 
 
 def measured(

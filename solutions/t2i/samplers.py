@@ -38,8 +38,8 @@ def convert_prediction(
         (B, ...) the same statement as a prediction of type `target`.
 
     Raises:
-        ValueError: an unknown type, different shapes, values that are not finite, or t outside
-            the schedule.
+        ValueError: an unknown type, different shapes, values that are not finite, t outside the
+            schedule, or ᾱ_t = 0 where `source` is "epsilon".
 
     Source: Salimans and Ho 2022, arXiv:2202.00512, appendix D.
     """
@@ -50,6 +50,7 @@ def convert_prediction(
     if source == target:
         return prediction
     if source == "epsilon":
+        check_signal(alpha_bar_t)
         noise = prediction
         x_0 = (x_t - sigma * noise) / signal
     elif source == "sample":
@@ -249,7 +250,8 @@ def check_signal(alpha_bar_t: Tensor) -> None:
     if (alpha_bar_t == 0).any():
         raise ValueError(
             "alphas_cumprod must be above 0 at every t here, the last ones are 0: where x_t is "
-            "noise alone, noise_pred says nothing of the picture (sample_dpmpp_2m can begin there)"
+            "noise alone, noise_pred says nothing of the picture (a network that predicts v or the "
+            "picture can begin there, with sample_dpmpp_2m)"
         )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from t2i.captions import BACKGROUNDS, COLOURS, KINDS
 from t2i.checkpoint import save_weights
 from t2i.judge_data import blur
-from t2i.recipe_runs import machine, update_json
+from t2i.results import machine, update_json
 from t2i.scene_judge import ABSENT, JudgeNet, answers, load_judge, look, shows
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import BACKGROUND_PALETTE, paint, place
@@ -50,7 +50,7 @@ class JudgeBatches:
         generator = np.random.default_rng((self.seed, first, world == "one"))
         chosen, others = generator.permutation(count)[: count // 4], images.roll(1, 0)
         for make, rows in zip(BROKEN, np.array_split(chosen, len(BROKEN)), strict=True):
-            images[rows] = make(images[rows], others[rows], specs.take(rows))
+            images[rows] = make(images[rows], others[rows], specs.take(rows), "judge")
             truth["kind"][rows] = ABSENT
             truth["background"][rows] = -1
         return {"images": images} | truth
@@ -70,39 +70,39 @@ def targets(specs: Specs) -> dict[str, Tensor]:
     return {"kind": kind, "place": where, "height": tall, "background": background}
 
 
-def noise(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+def noise(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
     """Noise of any strength around any colour."""
     grey = 2 * torch.rand(len(images), 3, 1, 1) - 1
     strength = 0.1 + 1.2 * torch.rand(len(images), 1, 1, 1)
     return (grey + strength * torch.randn_like(images)).clamp(-1, 1)
 
 
-def clouds(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+def clouds(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
     """Noise blurred into coloured blobs."""
     cloud = blur(torch.randn_like(images).flatten(0, 1)[:, None], float(1 + 3 * torch.rand(())))
     cloud = cloud.view_as(images)
     return torch.tanh(4 * cloud / cloud.std(dim=(1, 2, 3), keepdim=True))
 
 
-def blends(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+def blends(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
     """Two scenes shining through each other."""
     share = 0.35 + 0.3 * torch.rand(len(images), 1, 1, 1)
     return share * images + (1 - share) * others
 
 
-def halves(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+def halves(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
     """The upper half of one lone thing and the lower half of another scene."""
     cut = 16 + int(torch.randint(-3, 4, ()))
     mixed = torch.cat([images[:, :, :cut], others[:, :, cut:]], dim=2)
-    return _if_in_the_middle(specs, mixed, blends(images, others, specs))
+    return _if_in_the_middle(specs, mixed, blends(images, others, specs, digits))
 
 
-def two_coloured(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+def two_coloured(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
     """A lone thing that changes its colour half-way down."""
     shift, cut = 1 + int(torch.randint(len(COLOURS) - 1, ())), 16 + int(torch.randint(-2, 3, ()))
-    again = paint(replace(specs, colour=(specs.colour + shift) % len(COLOURS)), digits="judge")
+    again = paint(replace(specs, colour=(specs.colour + shift) % len(COLOURS)), digits=digits)
     mixed = torch.cat([images[:, :, :cut], again[:, :, cut:]], dim=2)
-    return _if_in_the_middle(specs, mixed, blends(images, others, specs))
+    return _if_in_the_middle(specs, mixed, blends(images, others, specs, digits))
 
 
 def _if_in_the_middle(specs: Specs, these: Tensor, those: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def _if_in_the_middle(specs: Specs, these: Tensor, those: Tensor) -> Tensor:
     return torch.where(lone[:, None, None, None], these, those)
 
 
-def shuffled(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+def shuffled(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
     """Squares of the picture in a random order."""
     size = (4, 8)[int(torch.randint(2, ()))]
     patches = F.unfold(images, size, stride=size)  # (B, 3 · size², patches)
@@ -119,21 +119,21 @@ def shuffled(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
     return F.fold(patches.gather(2, order.expand_as(patches)), images.shape[2], size, stride=size)
 
 
-def drowned(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+def drowned(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
     """Scenes with much more noise than picture."""
     alpha_bar = 0.01 + 0.14 * torch.rand(len(images), 1, 1, 1)
     noisy = alpha_bar.sqrt() * images + (1 - alpha_bar).sqrt() * torch.randn_like(images)
     return noisy.clamp(-1, 1)
 
 
-def smeared(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+def smeared(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
     """Scenes out of focus until their things are smudges."""
     flat = images.flatten(0, 1)[:, None]
     edge = flat[:, :, :1, :1]
     return (blur(flat - edge, float(4 + 2 * torch.rand(()))) + edge).view_as(images)
 
 
-def empty(images: Tensor, others: Tensor, specs: Specs) -> Tensor:
+def empty(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
     """A background and nothing on it."""
     plain = BACKGROUND_TENSOR[torch.from_numpy(specs.background.copy())]
     grain = 0.1 * torch.rand(len(images), 1, 1, 1) * torch.randn_like(images)
@@ -201,11 +201,11 @@ def check_judge(weights: Path, count: int = 4000, seed: int = 3) -> dict:
 
     Args:
         weights: the judge's; the figures go to the .json beside them.
-        count: scenes of each world and each kind of broken picture.
+        count: scenes of each world; of each kind of broken picture a quarter as many.
 
     Returns:
         for each world n and the accuracy of every attribute; for each kind of broken picture the
-        share in which the judge sees nothing, and in which it sees exactly what was there.
+        share in which the judge sees nothing.
     """
     model, found = load_judge(weights), {}
     for world in ("one", "many"):
@@ -214,7 +214,7 @@ def check_judge(weights: Path, count: int = 4000, seed: int = 3) -> dict:
     specs = draw_specs(range(count // 4), "any", "one", seed)
     images, broken = paint(specs, digits="test"), {}
     for make in BROKEN:
-        views = look(make(images, images.roll(1, 0), specs), model)
+        views = look(make(images, images.roll(1, 0), specs, "test"), model)
         broken[make.__name__] = sum(not view.things for view in views) / len(views)
     result = {"rendered": found, "nothing_seen_in_broken": {"n": count // 4, **broken}}
     update_json(weights.with_suffix(".json"), result)

@@ -16,9 +16,11 @@ from tqdm.auto import tqdm
 
 from t2i.batches import stream_seed
 from t2i.captions import Scene, parse, phrase
+from t2i.checkpoint import digest
 from t2i.class_recipes import COND_DROP_PROB
 from t2i.class_runs import wilson
-from t2i.recipe_runs import machine, train_weights, update_json
+from t2i.recipe_runs import train_weights
+from t2i.results import machine, share_told, update_json
 from t2i.scene_judge import View, look, shows
 from t2i.scene_recipes import (
     ETA,
@@ -80,6 +82,7 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dic
         "satisfied_without_fresh_noise": share_of(smooth_hits) | {"n": len(smooth)},
         "sampling_seconds": round(time.perf_counter() - started, 1),
         "sampling_machine": machine(device),
+        "weights": digest(path),
     }
     update_json(path.with_suffix(".json"), result)
     return result
@@ -154,8 +157,7 @@ def summary(measured: dict) -> list[tuple[str, ...]]:
     names = ("colour", "object", "satisfied", "shuffled", "rendered")
     rows = []
     for name, found in measured["captions"].items():
-        cells = [found[key] for key in names]
-        shares = [f"{c['share']:.1%} ({c['low']:.1%} to {c['high']:.1%})" for c in cells]
+        shares = [share_told(found[key]) for key in names]
         rows.append((set_name(name), str(found["n"]), *shares))
     return rows
 

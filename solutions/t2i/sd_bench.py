@@ -24,7 +24,7 @@ from rich.table import Table
 from safetensors.torch import load_file, save_file
 
 from t2i.checkpoint import write_atomically
-from t2i.recipe_runs import machine, peak_memory
+from t2i.results import machine, peak_memory
 
 WHO = ("ours", "diffusers")
 PROMPT, NEGATIVE, GUIDANCE = "a red seven above a blue star", "grey", 7.5
@@ -189,7 +189,8 @@ def show(result: dict) -> None:
 
 def main() -> None:
     """Measure and print; with --one, be one of the two."""
-    parser = argparse.ArgumentParser(prog="python -m t2i.sd_bench", description=__doc__[:90])
+    about = __doc__.split("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m t2i.sd_bench", description=about)
     parser.add_argument("--model", type=Path, help="a folder; none: random weights")
     parser.add_argument("--tiny", action="store_true", help="random weights of tiny sizes")
     parser.add_argument("--steps", type=int, default=3, help="of DDIM")

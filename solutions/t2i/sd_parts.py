@@ -2,7 +2,7 @@
 
     parts = empty_parts()                  # the true sizes, without any memory
     weights_by_lesson(parts["unet"])       # {"lesson 2: residual blocks": 537670400, …}
-    flops_by_lesson(parts["unet"], call)   # the same for the operations of one call
+    flops_by_lesson(call)                  # the same for the operations of one call
 
 Nothing here is measured; it follows from the sizes alone.
 """
@@ -58,12 +58,11 @@ def weights_by_lesson(unet: nn.Module) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda pair: -pair[1]))
 
 
-def flops_by_lesson(unet: nn.Module, call: Callable[[], Tensor]) -> dict[str, int]:
+def flops_by_lesson(call: Callable[[], Tensor]) -> dict[str, int]:
     """The operations of one call by lesson's pieces: 2 for each product that is added.
 
     Args:
-        unet: a TextUNet.
-        call: runs it once.
+        call: runs a TextUNet once.
     """
     with torch.no_grad():
         total = flops_by_module(call)

@@ -55,7 +55,7 @@ class Schedule:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
         total, spacing = len(self.alphas_cumprod), self.spacing or DEFAULT_SPACING[sampler]
         more = int(sampler == "dpmpp_2m" and spacing != "trailing")  # it leaves out the lowest
-        most = total - max(more, self.offset if spacing == "leading" else 0)
+        most = total - more - (self.offset if spacing == "leading" else 0)
         if not 1 <= num_inference_steps <= most:
             raise ValueError(
                 f"num_inference_steps must lie in [1, {most}], got {num_inference_steps}"

@@ -104,7 +104,8 @@ def folded(rows: Iterable[tuple[str, str, tuple]]) -> dict[tuple[str, str], int]
 
 def main() -> None:
     """Print what each key of a folder becomes."""
-    parser = argparse.ArgumentParser(prog="python -m t2i.sd_weights", description=__doc__[:90])
+    about = __doc__.split("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m t2i.sd_weights", description=about)
     parser.add_argument("folder", type=Path, help="in diffusers' layout")
     parser.add_argument("--every", action="store_true", help="each layer by itself, with its shape")
     options = parser.parse_args()

@@ -147,8 +147,8 @@ def _decoded(sample: Mapping[str, bytes], length: int, like: Mapping[str, Tensor
         found[name] = torch.from_numpy(np.asarray(array, dtype=np.float32))
         if not found[name].isfinite().all():
             raise ValueError(f"{name} holds infinite values or no numbers")
-    words = len(found[CONTEXT])
-    if found[CONTEXT].ndim != 2 or not 1 <= words <= length:
+    words = len(found[CONTEXT]) if found[CONTEXT].ndim == 2 else 0
+    if not 1 <= words <= length:
         raise ValueError(f"{CONTEXT} must be (1 to {length}, D), got {found[CONTEXT].shape}")
     found[CONTEXT] = F.pad(found[CONTEXT], (0, 0, 0, length - words))
     found["mask"] = torch.arange(length) < words

@@ -23,6 +23,15 @@ from t2i.folders import read_json
 from t2i.shard_files import CONTEXT, INDEX, LATENT, POOLED, damage, read_shard
 
 
+def check_lanes(lanes: int, batch_size: int, readers: int) -> None:
+    """Refuse numbers of shards, rows and reading processes that do not divide each other."""
+    if lanes < 1 or lanes % readers or batch_size % lanes:
+        raise ValueError(
+            f"lanes must be a multiple of the {readers} reading processes and divide the batch "
+            f"of {batch_size}, got {lanes}"
+        )
+
+
 class ShardBatches:
     """Endless batches from shards, in a new order each epoch, that know where they are.
 
@@ -55,12 +64,7 @@ class ShardBatches:
         self.names = [each["url"] for each in index["shardlist"]]
         self.counts = [each["nsamples"] for each in index["shardlist"]]
         self.length, self.made_of = index["length"], index["made_of"]
-        readers = team.size * max(1, workers)
-        if lanes % readers or batch_size % lanes:
-            raise ValueError(
-                f"lanes must be a multiple of the {readers} reading processes and divide the batch "
-                f"of {batch_size}, got {lanes}"
-            )
+        check_lanes(lanes, batch_size, team.size * max(1, workers))
         if len(self.names) < lanes:
             raise ValueError(f"{folder} has {len(self.names)} shards, too few for {lanes} lanes")
         self.batch_size, self.team, self.seed, self.lanes = batch_size, team, seed, lanes

@@ -4,7 +4,6 @@ Nothing here is needed to build or train a network; it only looks at one, from o
 """
 
 import io
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from t2i.attention import scaled_dot_product_attention, split_heads
 from t2i.captions import words_of
 from t2i.diffusion import predict_x_0
+from t2i.results import figures_in, how_trained, share_told, table
 from t2i.scene_recipes import WEIGHTS
 from t2i.show import BLUE, SKY, Picture, panels, to_array
 
@@ -250,16 +250,14 @@ def results_table(path: Path = WEIGHTS) -> Markdown:
     Args:
         path: the weights; the figures are in the .json beside them.
     """
-    from t2i.recipe_runs import how_trained
     from t2i.scene_runs import summary  # it stands on much that only this table needs
 
-    measured = _measured(path)
+    measured = figures_in(path.with_suffix(".json"))
     if "captions" not in measured:
         return Markdown(UNMEASURED)
     head = ("captions", "how many", "colour", "object", "both", "shuffled", "ceiling")
-    rows = [head, ("---",) * len(head), *summary(measured)]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return Markdown(f"{table}\n\n{_failed(measured)} {how_trained(measured, 'scenes')}")
+    note = f"{_failed(measured)} {how_trained(measured, 'scenes')}"
+    return table(head, summary(measured), note)
 
 
 def _failed(measured: dict) -> str:
@@ -274,21 +272,11 @@ def _failed(measured: dict) -> str:
 
 def fresh_noise(path: Path = WEIGHTS) -> Markdown:
     """The share of seen captions got right with and without fresh noise, in a sentence."""
-    measured = _measured(path)
+    measured = figures_in(path.with_suffix(".json"))
     if "satisfied_without_fresh_noise" not in measured:
         return Markdown(UNMEASURED)
-    smooth, fresh = (
-        "{share:.1%} ({low:.1%} to {high:.1%})".format(**found)
-        for found in (
-            measured["satisfied_without_fresh_noise"],
-            measured["captions"]["seen_pairs"]["satisfied"],
-        )
-    )
+    smooth = share_told(measured["satisfied_without_fresh_noise"])
+    fresh = share_told(measured["captions"]["seen_pairs"]["satisfied"])
     return Markdown(
         f"*Both* right, of the seen pairs: without fresh noise **{smooth}**, with it **{fresh}**."
     )
-
-
-def _measured(path: Path) -> dict:
-    path = path.with_suffix(".json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

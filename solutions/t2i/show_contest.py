@@ -3,14 +3,14 @@
 What is not measured yet, or says nothing yet, is told in a sentence.
 """
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from IPython.display import Markdown
 
 from t2i.dit_recipes import KINDS, SIZES, WEIGHTS, Contest, flops_of_step
+from t2i.results import figures_in, table
 from t2i.scene_recipes import scene_loss
 from t2i.show import BLACK, BLUE, VERMILLION, Picture, panels, plain_marks
 
@@ -22,8 +22,7 @@ ENOUGH = 30  # pictures with both colours, before their places can tell anything
 
 def measured(path: Path = WEIGHTS) -> Mapping[str, dict]:
     """What `python -m t2i.dit_runs` has found so far: "kind/size" to figures."""
-    path = path.with_suffix(".json")
-    return json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else {}
+    return figures_in(path.with_suffix(".json")).get("cells", {})
 
 
 def full_name(cell: str) -> str:
@@ -34,8 +33,8 @@ def full_name(cell: str) -> str:
 
 def step_table(contest: Contest, size: str = SIZES[0]) -> Markdown:
     """What one training step of each network costs, counted and timed on this machine, now."""
-    rows = [("network", "weights", "operations a step", "a weight works at … places", "seconds")]
-    rows.append(("---", "--:", "--:", "--:", "--:"))
+    head = ("network", "weights", "operations a step", "a weight works at … places", "seconds")
+    rows = []
     for kind in KINDS:
         model, batch = contest.build(kind, size), next(contest.batches())
         weights, flops = sum(p.numel() for p in model.parameters()), flops_of_step(model, batch)
@@ -49,7 +48,7 @@ def step_table(contest: Contest, size: str = SIZES[0]) -> Markdown:
             full_name(f"{kind}/{size}"), f"{weights / 1e6:.2f} million", f"{flops:.1e}",
             f"{places:.0f}", f"{min(seconds):.2f}",
         ))  # fmt: skip
-    return _table(rows)
+    return table(head, rows, right=True)
 
 
 def contest_table(cells: Mapping[str, dict] | None = None) -> Markdown:
@@ -58,7 +57,7 @@ def contest_table(cells: Mapping[str, dict] | None = None) -> Markdown:
     if not cells:
         return Markdown(NOT_YET)
     head = ("network", "weights", "operations", "steps", "scenes seen", "seconds")
-    rows = [(*head, "loss at the end"), ("---", *["--:"] * 6)]
+    head, rows = (*head, "loss at the end"), []
     for name, cell in cells.items():
         compute, loss = cell["curve"][-1]
         rows.append((
@@ -76,7 +75,7 @@ def contest_table(cells: Mapping[str, dict] | None = None) -> Markdown:
     words = f"At the end of the training: {'; '.join(said)}." if said else ""
     if missing:
         words += f" Not trained yet: {'; '.join(map(full_name, missing))}."
-    return _table(rows, words)
+    return table(head, rows, words, right=True)
 
 
 def loss_chart(cells: Mapping[str, dict]) -> Picture | Markdown:
@@ -143,9 +142,8 @@ def relation_table(cells: Mapping[str, dict] | None = None) -> Markdown:
     cells = measured() if cells is None else cells
     if not cells:
         return Markdown(NOT_YET)
-    rows = [("network", "captions", "n", "both colours", "and right", "right, if both", "chance",
-             "all satisfied")]  # fmt: skip
-    rows.append(("---",) * 8)
+    head = ("network", "captions", "n", "both colours", "and right", "right, if both", "chance")
+    head, rows = (*head, "all satisfied"), []
     for name, cell in cells.items():
         for key, captions in (("relations", "seen"), ("unseen_relations", "unseen relations")):
             rows.append((full_name(name), captions, *_relation_cells(cell[key])))
@@ -161,7 +159,7 @@ def relation_table(cells: Mapping[str, dict] | None = None) -> Markdown:
         words += "**At this budget nothing can be said about relations**, of UNet or DiT."
     elif few:
         words = f"Too few pictures with both colours to say anything: {', '.join(few)}."
-    return _table(rows, f"{words} {_readers(cells)}")
+    return table(head, rows, f"{words} {_readers(cells)}")
 
 
 def _complete(cells: Mapping[str, dict]) -> list[str]:
@@ -194,8 +192,3 @@ def _relation_cells(found: dict) -> tuple[str, ...]:
     if _with_both(found):
         right, chance = share("placed_of_both"), f"{found['any_relation']:.0%}"
     return (str(found["n"]), share("both"), share("placed"), right, chance, share("satisfied"))
-
-
-def _table(rows: Sequence[Sequence[str]], words: str = "") -> Markdown:
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return Markdown(f"{table}\n\n{words.strip()}" if words else table)

@@ -1,6 +1,5 @@
 """Lesson 3's own pictures: the loss in its band, the film of a road, distances, results."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from IPython.display import Markdown
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from t2i.results import figures_in, how_trained, table
 from t2i.show import BLACK, BLUE, GREY, ORANGE, SKY, VERMILLION, Picture, panels
 
 RESULTS = Path(__file__).resolve().parents[2] / "data" / "ddpm_cpu.json"
@@ -60,7 +60,7 @@ class Film:
 
 def results() -> dict:
     """What the repository's command measured of the CPU recipe; empty where it never ran."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    return figures_in(RESULTS)
 
 
 def smooth(values: Tensor, window: int) -> Tensor:
@@ -154,16 +154,12 @@ def distance_picture(samples: Tensor, real: Tensor) -> Picture:
 
 def results_table() -> Markdown:
     """The lesson's own table, read from what the repository's commands measured."""
-    from t2i.recipe_runs import how_trained  # it stands on much that only this table needs
-
     r = results()
     if "recognisability" not in r:
         command = "python -m t2i.recipes train`, then `python -m t2i.recipes evaluate"
         return Markdown(f"Nobody has measured this recipe here yet: `{command}`.")
     share = r["recognisability"] / r["recognisability_real"]
     rows = (
-        ("", "samples", "real digits", "pure noise"),
-        ("---", "--:", "--:", "--:"),
         (
             "read as a digit with confidence",
             f"{r['recognisability']:.1%}",
@@ -174,10 +170,8 @@ def results_table() -> Markdown:
         ("Fréchet distance", f"{r['frechet']:.2f}", f"{r['frechet_floor']:.2f} (floor)", ""),
         ("median distance to the nearest", f"{r['nearest']:.2f}", f"{r['nearest_real']:.2f}", ""),
     )
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     sampling = r.get("sampling_seconds")
     took = f" in {sampling / 60:.1f} minutes" if sampling else ""
-    return Markdown(
-        f"{table}\n\n{r['n']:,} samples. {how_trained(r, 'digits')} "
-        f"Sampled with {1000:,} steps{took} on {r['sampling_machine']}."
-    )
+    note = f"{r['n']:,} samples. {how_trained(r, 'digits')} "
+    note += f"Sampled with {1000:,} steps{took} on {r['sampling_machine']}."
+    return table(("", "samples", "real digits", "pure noise"), rows, note, right=True)

@@ -1,6 +1,5 @@
 """Lesson 5's own pictures: a flat world in which guidance can be seen, and what the scale costs."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from IPython.display import Markdown
 from torch import Tensor
 
 from t2i.mixture import Mixture
+from t2i.results import figures_in, how_trained, table
 from t2i.schedules import alphas_cumprod, cosine_betas
 from t2i.show import BLACK, BLUE, COLOURS, GREY, ORANGE, SKY, VERMILLION, Picture, panels
 
@@ -88,7 +88,7 @@ def draw_clouds(panel, world: Mixture, label: int, alpha_bar: float = 1.0) -> No
 
 def results() -> dict:
     """What the repository's command measured of the CPU recipe; empty where it never ran."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    return figures_in(RESULTS)
 
 
 def trade_picture(rows: Sequence[dict], real: dict, n: int) -> Picture:
@@ -155,25 +155,23 @@ def contrast_picture(columns: dict[str, Tensor]) -> Picture:
 
 def results_table() -> Markdown:
     """The lesson's own table, read from what the repository's commands measured."""
-    from t2i.recipe_runs import how_trained  # it stands on much that only this table needs
-
     r = results()
     if "scales" not in r:
         command = "python -m t2i.class_recipes train`, then `python -m t2i.class_recipes evaluate"
         return Markdown(f"Nobody has measured this recipe here yet: `{command}`.")
     head = ("guidance scale", "asked digit read (95 %)", "judge is sure", "diversity", "Fréchet")
-    rows = [head, ("---", *["--:"] * (len(head) - 1))]
+    rows = []
     for row in r["scales"]:
         name = f"{row['guidance_scale']:g}"
         if row["guidance_rescale"]:
             name += f", rescale {row['guidance_rescale']:g}"
         rows.append((name, *_figures(row)))
     rows.append(("*real test digits*", *_figures(r["real"])))
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return Markdown(
-        f"{table}\n\n{r['n']:,} samples a row, 100 of each digit where there are 1,000, from the "
-        f"same noise in every row, {r['inference_steps']} DDIM steps. " + how_trained(r, "digits")
+    note = (
+        f"{r['n']:,} samples a row, 100 of each digit where there are 1,000, from the same noise "
+        f"in every row, {r['inference_steps']} DDIM steps. {how_trained(r, 'digits')}"
     )
+    return table(head, rows, note, right=True)
 
 
 def _figures(row: dict) -> tuple[str, ...]:

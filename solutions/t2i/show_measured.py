@@ -1,12 +1,12 @@
 """Lesson 10's figures: what training and evaluation wrote beside the model, drawn."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from IPython.display import Markdown
 
+from t2i.results import figures_in, table
 from t2i.scene_runs import set_name
 from t2i.show import BLUE, Picture, panels, plain_marks
 from t2i.text_to_image_recipes import CHECKPOINT
@@ -19,8 +19,7 @@ COLUMNS = ("satisfied", "colour", "object", "relation", "background", "shuffled"
 
 def read(folder: Path, name: str) -> dict[str, Any]:
     """What lies beside a model as `name`.json, "training" or "evaluation"; {} without it."""
-    path = Path(folder) / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return figures_in(Path(folder) / f"{name}.json")
 
 
 def training_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
@@ -93,11 +92,11 @@ def results_table(folder: Path = CHECKPOINT) -> Markdown:
     if not sets:
         return Markdown(NO_EVALUATION)
     kept = [name for name in COLUMNS if any(name in found for found in sets.values())]
-    rows = [("prompts", "how many", *kept), ("---", *["--:"] * (len(kept) + 1))]
+    rows = []
     for name, found in sets.items():
         cells = [_share(found.get(column)) for column in kept]
         rows.append((set_name(name), f"{found.get('n', '?')}", *cells))
-    return Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    return table(("prompts", "how many", *kept), rows, right=True)
 
 
 def _share(found: Mapping[str, float] | None) -> str:

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import nn
 
 from t2i.flops import count_flops
+from t2i.results import table
 from t2i.sd_sizes import SD15
 from t2i.sd_weights import key_table
 from t2i.show import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, Picture, panels
@@ -60,12 +61,6 @@ def their_names(start: str) -> list[tuple[str, str, tuple[int, ...]]]:
     with torch.device("meta"):
         state = UNet2DConditionModel(**SD15["unet"]).state_dict()
     return key_table("unet", {name: t for name, t in state.items() if name.startswith(start)})
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markdown:
-    """A table for a notebook."""
-    lines = [head, ["---"] * len(head), *rows]
-    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
 def millions(part: nn.Module) -> float:

@@ -3,7 +3,6 @@
 Nothing here is needed to build or train a network.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from IPython.display import Markdown
 from torch import Tensor
 
+from t2i.results import figures_in, how_trained, share_told, table
 from t2i.show import BLUE, VERMILLION, Picture, panels, to_array
 from t2i.vae_recipes import WEIGHTS
 from t2i.vae_studies import FIGURES
@@ -107,16 +107,14 @@ def results_table(path: Path = WEIGHTS) -> Markdown:
     Args:
         path: the weights; the figures are in the .json beside them.
     """
-    from t2i.recipe_runs import how_trained
     from t2i.vae_runs import summary  # it stands on much that only this table needs
 
-    measured = _read(path.with_suffix(".json"))
+    measured = figures_in(path.with_suffix(".json"))
     if "scenes" not in measured:
         return Markdown("Not measured yet: `make measure-vae` does it.")
     head = ("unseen scenes", "how many", "PSNR", "worst 5 %", "judge: originals")
     head += ("judge: came back", "points lost")
-    table = _table(head, summary(measured)).data
-    return Markdown(f"{table}\n\n{how_trained(measured, 'scenes')}")
+    return table(head, summary(measured), how_trained(measured, "scenes"))
 
 
 def study_table(kind: str, path: Path = FIGURES) -> Markdown:
@@ -126,7 +124,7 @@ def study_table(kind: str, path: Path = FIGURES) -> Markdown:
         kind: "f" (the compression) or "kl_weight".
         path: the figures of t2i.vae_studies.
     """
-    study = _read(path).get("compare")
+    study = figures_in(path).get("compare")
     if study is None:
         return Markdown("Not measured yet: `make study-vae` does it.")
     runs = study["runs"]
@@ -145,30 +143,20 @@ def study_table(kind: str, path: Path = FIGURES) -> Markdown:
                     f"{run['nats']:.0f}",
                     f"{run['idle']:.0%}",
                     f"{run['psnr']:.1f} ± {run['psnr_within']:.1f} dB",
-                    f"{share['share']:.1%} ({share['low']:.1%} to {share['high']:.1%})",
+                    share_told(share),
                 )
             )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def scaling_table(path: Path = FIGURES) -> Markdown:
     """Lesson 6's network on latents of several scales."""
-    study = _read(path).get("diffuse")
+    study = figures_in(path).get("diffuse")
     if study is None:
         return Markdown("Not measured yet: `make study-latents` does it.")
     head = ("standard deviation of the latents", "captions", "satisfied", "nothing recognised")
     rows = []
     for run in study["runs"].values():
-        share = run["satisfied"]
-        told = f"{share['share']:.1%} ({share['low']:.1%} to {share['high']:.1%})"
+        told = share_told(run["satisfied"])
         rows.append((f"{run['spread']:g}", f"{run['n']}", told, f"{run['nothing_seen']:.1%}"))
-    return _table(head, rows)
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Markdown:
-    lines = [head, ("---",) * len(head), *rows]
-    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
-
-
-def _read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return table(head, rows)

@@ -23,7 +23,7 @@ from t2i.batches import stream_seed
 from t2i.captions import Scene
 from t2i.folders import FilesError, read_json, write_json
 from t2i.metrics import frechet_distance, nearest_distances
-from t2i.recipe_runs import machine
+from t2i.results import machine
 from t2i.scene_judge import View, as_judged, in_order, load_judge, look, shows
 from t2i.scene_runs import share_of
 from t2i.scene_specs import Specs, draw_specs

@@ -21,12 +21,12 @@ from t2i.checkpoint import (
     digest,
 )
 from t2i.distributed import ALONE, OwnRows, Team, joined_team
-from t2i.folders import FilesError, write_json
+from t2i.folders import write_json
 from t2i.latents import LatentSpace
 from t2i.prompt_encoder import PromptEncoder
 from t2i.recipes import DATA
 from t2i.shard_training import is_written, shard_loss, write_encoded_shards
-from t2i.shards import ShardBatches
+from t2i.shards import ShardBatches, check_lanes
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import (
     CHECKPOINT,
@@ -41,7 +41,7 @@ from t2i.workshop import Workshop, same_or_refuse
 
 def train_all(
     tier: str,
-    out: Path = CHECKPOINT,
+    out: Path | None = None,
     work: Path | None = None,
     device: str = "cpu",
     shards: Path | None = None,
@@ -53,7 +53,8 @@ def train_all(
 
     Args:
         tier: one of RECIPES.
-        out: the model's folder; training.json in it says how the trainings went.
+        out: the model's folder, where training.json says how the trainings went; None:
+            home_of(tier).
         work: the Workshop's folder; None: data/runs/text_to_image_TIER.
         device: where to train.
         shards: the transformer learns from this folder of shards, written if it is empty; None:
@@ -67,8 +68,11 @@ def train_all(
 
     Raises:
         CheckpointError: another recipe, or other data, left something in the Workshop's folder.
+        ValueError: lanes that do not share out the batch.
     """
-    plan = plan or text_to_image_recipe(tier)
+    plan, out = plan or text_to_image_recipe(tier), out or home_of(tier)
+    if shards:
+        check_lanes(lanes, plan.batch_size, team.size)
     shop = Workshop(work or DATA / "runs" / f"text_to_image_{tier}", torch.device(device))
     with team.first_goes_ahead():
         shop.claim(plan.data)
@@ -122,9 +126,14 @@ def train_all(
     return pipe
 
 
+def home_of(tier: str) -> Path:
+    """Where a tier's model is written: the course's own is the CPU's, and no other replaces it."""
+    return CHECKPOINT if tier == "cpu" else DATA / "runs" / f"text_to_image_{tier}" / "model"
+
+
 def _encoded(plan, space: LatentSpace) -> dict[str, Tensor]:
-    """All scenes of the transformer's training, through the autoencoder once."""
-    told = f"{plan.scenes} scenes to latents"
+    """All pictures of the transformer's training, through the autoencoder once."""
+    told = f"{plan.scenes:,} pictures to latents"
     z_0, tokens = encode_scenes(
         space, plan.encoded(), plan.scenes, lambda parts: tqdm(parts, desc=told, unit="batch")
     )
@@ -145,7 +154,7 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=8, help="shards that are open at a time")
     parser.add_argument("--fsdp", action="store_true", help="under torchrun: share out the weights")
     options = parser.parse_args()
-    out, prompt = options.out or CHECKPOINT, "a red seven"
+    out, prompt = options.out or home_of(options.tier), "a red seven"
     how = {"device": "cuda" if torch.cuda.is_available() else "cpu", "shards": options.shards}
     try:
         with joined_team(options.fsdp) as team:
@@ -157,10 +166,10 @@ def main() -> None:
                 out, prompt = train_on_pictures(*where, **how)[1], "one of the captions"
             else:
                 train_all(options.tier, out, options.work, **how)
-    except (FilesError, CheckpointError) as error:
+    except (ValueError, CheckpointError) as error:  # FilesError is a ValueError
         sys.exit(f"{error}")
     if team.is_first:
-        told = f" --model {out}" if options.data else ""
+        told = f" --model {out}" if out != CHECKPOINT else ""
         print(f'The model is in {out}: python -m t2i.sample "{prompt}" --out picture.png{told}')
 
 

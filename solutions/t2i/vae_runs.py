@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from t2i.checkpoint import digest, save_weights
 from t2i.class_runs import wilson
 from t2i.latents import latent_scaling_factor
-from t2i.recipe_runs import machine, train_weights, update_json
+from t2i.recipe_runs import train_weights
+from t2i.results import machine, share_told, update_json
 from t2i.scene_judge import satisfied
 from t2i.scene_runs import set_name
 from t2i.scene_specs import draw_specs
@@ -164,7 +165,7 @@ def summary(measured: dict) -> list[tuple[str, ...]]:
     rows = []
     for name, s in measured["scenes"].items():
         shares = [s[key] for key in ("originals", "reconstructions")]
-        cells = [f"{c['share']:.1%} ({c['low']:.1%} to {c['high']:.1%})" for c in shares]
+        cells = [share_told(each) for each in shares]
         decibels = f"{s['psnr']:.1f} ± {s['psnr_within']:.1f} dB (spread {s['psnr_spread']:.1f})"
         lost = f"{s['points_lost']:.1f} ± {s['points_lost_within']:.1f}"
         worst = f"{s['psnr_worst_5_percent']:.1f} dB"

@@ -20,19 +20,19 @@ import torch
 from torch import Tensor, nn
 
 from t2i.captions import parse
-from t2i.checkpoint import load_tensors, save_tensors
+from t2i.checkpoint import digest, load_tensors, save_tensors
 from t2i.class_runs import wilson
 from t2i.flops import count_flops
 from t2i.latent_recipes import draw_latents, latent_recipe
 from t2i.latents import LatentSpace
-from t2i.recipe_runs import machine, update_json
+from t2i.results import machine, update_json
 from t2i.scene_judge import look, satisfied
 from t2i.scene_runs import prompts
 from t2i.scene_specs import HELDOUT_PAIRS, draw_specs
 from t2i.scenes import paint
 from t2i.training import TrainState, train
 from t2i.unet import UNet
-from t2i.vae_recipes import DATA, KL_WEIGHT, SMALL, load_space, vae_recipe
+from t2i.vae_recipes import DATA, KL_WEIGHT, SMALL, WEIGHTS, load_space, vae_recipe
 from t2i.vae_runs import UNSEEN, measure, there_and_back
 
 FIGURES = DATA / "vae_studies.json"
@@ -68,7 +68,8 @@ def compare(steps: int, count: int = 500) -> dict:
         }
         pictures[name] = back[:SHOWN]
         print(name, found[name], flush=True)
-    keep({"compare": {"steps": steps, "batch_size": 16, "runs": found}}, pictures)
+    seen = {"steps": steps, "batch_size": vae_recipe("cpu").batch_size}
+    keep({"compare": seen | {"runs": found}}, pictures)
     return found
 
 
@@ -104,7 +105,8 @@ def diffuse(steps: int, count: int = 560, spreads: tuple[float, ...] = SPREADS) 
         found[name], pictures[name] = diffuse_once(LatentSpace(space.vae, scale), steps, captions)
         found[name]["spread"] = round(scale / factor, 4)
         print(name, found[name], flush=True)
-    keep({"diffuse": {"steps": steps, "scaling_factor": factor, "runs": found}}, pictures)
+    made_of = {"steps": steps, "weights": digest(WEIGHTS), "scaling_factor": factor}
+    keep({"diffuse": made_of | {"runs": found}}, pictures)
     return found
 
 

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from t2i.checkpoint import CheckpointError, load_into, load_tensors, save_tensors, save_weights
 from t2i.distributed import ALONE, Team
 from t2i.folders import read_json, write_json
-from t2i.recipe_runs import curve, machine, peak_memory
+from t2i.recipe_runs import curve
+from t2i.results import machine, peak_memory
 from t2i.training import TrainConfig, train
 
 

@@ -20,7 +20,7 @@ from t2i.clip_scene_recipes import clip_scene_recipe
 from t2i.data import data_source
 from t2i.diffusion import ddpm_loss, predict_x_0
 from t2i.practice import heard_by_noise, middle_steps, random_steps
-from t2i.recipe_runs import evaluate, how_trained, time_training, train_recipe
+from t2i.recipe_runs import evaluate, time_training, train_recipe
 from t2i.recipes import (
     DATA,
     RECIPES,
@@ -31,6 +31,7 @@ from t2i.recipes import (
     noise_loss,
     recipe,
 )
+from t2i.results import how_trained
 from t2i.scene_recipes import scene_recipe
 from t2i.schedules import add_noise, gather
 from t2i.vae_recipes import vae_recipe

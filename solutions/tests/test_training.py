@@ -221,7 +221,7 @@ WRITERS = """
 import sys
 from pathlib import Path
 from t2i.checkpoint import write_atomically
-from t2i.recipe_runs import update_json
+from t2i.results import update_json
 for number in range(60):
     write_atomically(sys.argv[1] + "/whole", sys.argv[2].encode() * 300_000)
     update_json(Path(sys.argv[1], "all.json"), {f"{sys.argv[2]}{number}": number})

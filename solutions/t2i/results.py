@@ -1,0 +1,113 @@
+"""Files of figures: what was measured, on which machine, and how a reader is told.
+
+update_json(path, {"n": 1000, "machine": machine(device)})      # whole or not at all
+figures_in(path)["n"]                                           # {} where there is no file
+table(("samples", "share"), [("1000", "98 %")])                 # for a notebook
+"""
+
+import json
+import platform
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import torch
+from IPython.display import Markdown
+
+from t2i.checkpoint import lock_of, write_atomically
+
+
+def machine(device: torch.device) -> str:
+    """The machine in a few words."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def peak_memory() -> int:
+    """The most memory that this process ever held, in bytes."""
+    status = Path("/proc/self/status")
+    told = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    if told:  # Linux, where what getrusage tells begins with what the parent held
+        return 1024 * int(told[1])
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # not there on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def figures_in(path: Path) -> dict:
+    """What a file of figures holds; nothing if there is none yet."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+@contextmanager
+def changing_json(path: Path) -> Iterator[dict]:
+    """A file's figures, to be changed in place; what they are at the end is written whole.
+
+    Until then no other process may change the file: whatever it has added before is there.
+    """
+    with lock_of(path):
+        known = figures_in(path)
+        yield known
+        write_atomically(path, (json.dumps(known, indent=1) + "\n").encode())
+
+
+def update_json(path: Path, values: dict) -> None:
+    """Add values to a file of figures."""
+    with changing_json(path) as known:
+        known.update(values)
+
+
+def only_of(known: dict, head: dict, *tables: str) -> dict:
+    """Figures with their head, which says what they are of; those of another are forgotten.
+
+    Args:
+        known: changed in place, and returned.
+        head: what must be the same, and stands first.
+        tables: what they hold besides, empty at first.
+    """
+    if any(known.get(name) != value for name, value in head.items()):
+        known.clear()
+    for name, value in (head | {table: {} for table in tables}).items():
+        known.setdefault(name, value)
+    return known
+
+
+def how_trained(figures: dict, seen: str) -> str:
+    """A sentence on how long a training took, by the clock if it was timed, and on what.
+
+    Args:
+        figures: of the JSON file beside the weights.
+        seen: what was learned from, in the plural.
+    """
+    clock = figures.get("clock") or figures
+    memory = (clock.get("peak_memory_bytes") or 0) / 1e9
+    return (
+        f"Trained in {clock['training_seconds'] / 60:.1f} minutes ({figures['images_seen']:,} "
+        f"{seen} seen, {memory:.1f} GB of memory at most) on {clock['machine']}."
+    )
+
+
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "", right: bool = False
+) -> Markdown:
+    """A table for a notebook.
+
+    Args:
+        head, rows: texts, one a column.
+        note: sentences below it.
+        right: whether all columns but the first are flush right, as numbers like to be.
+    """
+    rule = ["---"] + ["--:" if right else "---"] * (len(head) - 1)
+    text = "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rows))
+    return Markdown(f"{text}\n\n{note.strip()}" if note else text)
+
+
+def share_told(found: Mapping[str, float]) -> str:
+    """A share with its 95 % interval, as share_of gives it, in percent."""
+    return f"{found['share']:.1%} ({found['low']:.1%} to {found['high']:.1%})"
