@@ -43,7 +43,7 @@ To make one picture, lesson 6 asks its network 50 times (25 steps, and twice in 
 """
 
 # %%
-from t2i.flops import count_flops
+from t2i.flops import count_flops, time_in_turn
 from t2i.vae_studies import denoising_step
 
 side = pick(smoke=32, cpu=64, gpu=64)
@@ -51,7 +51,7 @@ steps = {
     f"pixels, 3 × {side} × {side}": denoising_step(3, side, batch=8),
     f"latents, 4 × {side // 4} × {side // 4}": denoising_step(4, side // 4, batch=8),
 }
-seconds = show_vae.time_in_turn(steps, repeats=pick(smoke=1, cpu=7, gpu=7))
+seconds = time_in_turn(steps, repeats=pick(smoke=1, cpu=7, gpu=7))
 flops = {name: count_flops(step) for name, step in steps.items()}
 show_vae.cost_bars({"FLOPs of one step": flops, "seconds of one step": seconds})
 
@@ -678,7 +678,7 @@ calls = {
     name: lambda network=network, x=x: recipe.loss(network, (x, tokens)).item()
     for name, (network, x) in kinds.items()
 }
-for name, seconds in show_vae.time_in_turn(calls, repeats=pick(smoke=1, cpu=3, gpu=3)).items():
+for name, seconds in time_in_turn(calls, repeats=pick(smoke=1, cpu=3, gpu=3)).items():
     print(f"{name}: the loss of {len(z_0) / seconds:.0f} pictures a second")
 
 # %%

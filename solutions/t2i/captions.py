@@ -185,10 +185,11 @@ def parse(caption: str) -> Scene:
     if len(told) > 1 or (len(pieces) > 1 and any(len(group) != 1 for group in groups)):
         raise CaptionError(f"caption {caption!r}: one relation between each two things, please")
     things = tuple(thing for group in groups for thing in group)
-    if len(things) > 3 or (place and len(things) > 1) or (told and len(things) == 1):
+    details = place or any(thing.size for thing in things)
+    if len(things) > 3 or (details and len(things) > 1) or (told and len(things) == 1):
         raise CaptionError(
-            f"caption {caption!r} names {len(things)} things: a scene has one to three, a place "
-            f"belongs to one alone, a relation to two or more"
+            f"caption {caption!r} names {len(things)} things: a scene has one to three, a size and "
+            f"a place belong to one alone, a relation to two or more"
         )
     if place:
         things = (replace(things[0], place=_PLACE_OF[place]),)

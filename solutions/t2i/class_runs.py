@@ -4,7 +4,6 @@ Called by `python -m t2i.class_recipes train` and `... evaluate`; what they find
 file beside the weights, from which the lesson's table and curves are made.
 """
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from t2i.metrics import (
     recognisability,
 )
 from t2i.recipe_runs import train_weights
-from t2i.results import machine, update_json
+from t2i.results import machine, update_json, wilson
 from t2i.samplers import spaced_timesteps
 
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
@@ -177,17 +176,3 @@ def spread(features: Tensor, labels: Tensor) -> float:
     """
     classes = [features[labels == label] for label in labels.unique()]
     return torch.stack([each.var(dim=0).sum() for each in classes]).mean().item()
-
-
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Where the true share lies, in 95 of 100 such cases, when `hits` of n were right.
-
-    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
-    """
-    if not 0 <= hits <= n or n < 1:
-        raise ValueError(f"hits must lie in [0, n] and n be at least 1, got {hits} of {n}")
-    share, square = hits / n, z * z / n
-    middle = share + square / 2
-    half = z * math.sqrt(share * (1 - share) / n + square / (4 * n))
-    low, high = (middle - half) / (1 + square), (middle + half) / (1 + square)
-    return max(0.0, min(share, low)), min(1.0, max(share, high))  # whatever is rounded

@@ -86,7 +86,14 @@ def load_clip_files(source: str | Path) -> tuple[CLIP, Tokenizer]:
     projection = _tensor(state, "text_projection.weight", folder)
     with torch.device("meta"):
         model = CLIP(made["text"], made["image"], len(projection))
-    return filled(model, state, folder), load_tokenizer(folder)
+    return filled(model, state, folder), _tokenizer(folder)
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    try:
+        return load_tokenizer(folder)
+    except (ValueError, OSError) as error:
+        raise FilesError(f"{folder} cannot be read as CLIP's tokenizer: {error}") from error
 
 
 def load_text_encoder(source: str | Path) -> TextTransformer:

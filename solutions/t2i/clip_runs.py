@@ -18,9 +18,8 @@ from torch import Tensor
 
 from t2i.bpe import Tokenizer
 from t2i.caption_synonyms import SYNONYMS
-from t2i.captions import COLOURS, KINDS, SIZES
+from t2i.captions import COLOURS, KINDS, SIZES, article
 from t2i.checkpoint import digest
-from t2i.class_runs import wilson
 from t2i.clip import CLIP, zero_shot_probabilities
 from t2i.clip_recipes import (
     LENGTH,
@@ -33,7 +32,7 @@ from t2i.clip_recipes import (
     load_clip,
 )
 from t2i.recipe_runs import train_weights
-from t2i.results import machine, update_json
+from t2i.results import machine, share_of, update_json
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint
 from t2i.training import train
@@ -86,13 +85,13 @@ def class_texts(said_otherwise: bool = False) -> dict[str, list[list[str]]]:
         return SYNONYMS[plain] if said_otherwise else (plain,)
 
     def told(colour: str, kind: str) -> list[str]:
-        return [_article(f"{c} {k}") for c in names(colour) for k in names(kind)]
+        return [_named(f"{c} {k}") for c in names(colour) for k in names(kind)]
 
     def plain_colour(colour: str) -> list[str]:
-        return [_article(f"{name} {kind}") for name in names(colour) for kind in KINDS]
+        return [_named(f"{name} {kind}") for name in names(colour) for kind in KINDS]
 
     def plain_kind(kind: str) -> list[str]:
-        return [_article(f"{colour} {name}") for name in names(kind) for colour in COLOURS]
+        return [_named(f"{colour} {name}") for name in names(kind) for colour in COLOURS]
 
     return {
         "colour": [plain_colour(colour) for colour in COLOURS],
@@ -145,13 +144,8 @@ def zero_shot(model: CLIP, tokenizer: Tokenizer, specs: Specs) -> dict:
 
 
 def _counted(hits: Tensor, classes: int) -> dict:
-    low, high = wilson(int(hits.sum()), len(hits))
-    return {
-        "share": round(hits.float().mean().item(), 4),
-        "low": round(low, 4),
-        "high": round(high, 4),
-        "chance": round(1 / classes, 4),
-    }
+    found = share_of(hits.tolist()) | {"chance": 1 / classes}
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def retrieval(model: CLIP, tokenizer: Tokenizer, specs: Specs) -> dict:
@@ -232,8 +226,8 @@ def batch_sizes(path: Path, device: torch.device, pictures: int = PICTURES) -> d
     return result
 
 
-def _article(words: str) -> str:
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+def _named(words: str) -> str:
+    return f"{article(words)} {words}"
 
 
 def main() -> None:

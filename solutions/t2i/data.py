@@ -18,12 +18,15 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from t2i.checkpoint import lock_of
 
 # The four files of MNIST, unpacked: size in bytes and MD5 (torchvision's kind of checksum).
 MNIST_FILES = {
@@ -139,6 +142,15 @@ def _check(folder: Path, split: str) -> None:
         raise DataError(f"{raw / name} {fault}: {_mend(raw)}")
 
 
+def _is_whole(folder: Path) -> bool:
+    with suppress(DataError):
+        found = _mnist_folder()
+        for split in _PREFIX:
+            _check(folder, split)
+        return found is not None
+    return False
+
+
 def _mend(raw: Path) -> str:
     if os.environ.get("T2I_DATA"):
         return "put a whole copy there, or unset T2I_DATA and MNIST is downloaded."
@@ -159,6 +171,8 @@ def _fetch_again(error: DataError) -> Path:
 def _fetch() -> Path | None:
     """Download MNIST beside its place, check it, then move it there in one step.
 
+    Processes that come meanwhile wait, and take that copy.
+
     Returns:
         The data folder; None, after the notice, where the network does not give it.
     """
@@ -169,17 +183,24 @@ def _fetch() -> Path | None:
         mirror = _answering_mirror()
         if mirror is None:
             return _go_without("there is neither a copy nor a network")
-        print(f"Downloading MNIST (11 MB) to {folder}", file=sys.stderr)
-        try:
-            _download(scratch, mirror)
-        except (OSError, EOFError, RuntimeError, DataError) as error:
-            return _go_without(f"the download failed: {str(error).splitlines()[0][:100]}")
-        place = folder / "MNIST" / "raw"
-        place.parent.mkdir(exist_ok=True)
-        if place.exists():
-            place.rename(scratch / "damaged")
-        (scratch / "MNIST" / "raw").rename(place)
+        with lock_of(folder / "MNIST"):
+            if _is_whole(folder):
+                return folder  # another process has fetched it meanwhile
+            print(f"Downloading MNIST (11 MB) to {folder}", file=sys.stderr)
+            try:
+                _download(scratch, mirror)
+            except (OSError, EOFError, RuntimeError, HTTPException, DataError) as error:
+                return _go_without(f"the download failed: {_first_line(error)}")
+            place = folder / "MNIST" / "raw"
+            place.parent.mkdir(exist_ok=True)
+            if place.exists():
+                place.rename(scratch / "damaged")
+            (scratch / "MNIST" / "raw").rename(place)
     return folder
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:100]
 
 
 def _go_without(why: str) -> None:
@@ -200,8 +221,9 @@ def _scratch(folder: Path) -> Iterator[Path]:
             f"to a folder that holds MNIST/raw, or to one that can be written."
         ) from None
     for left in folder.glob(".mnist-*"):
-        if left.stat().st_mtime < time.time() - 3600:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process was quicker
+            if left.stat().st_mtime < time.time() - 3600:
+                shutil.rmtree(left, ignore_errors=True)
     try:
         yield scratch
     finally:
@@ -236,7 +258,7 @@ def _answering_mirror() -> str | None:
 def _knock(mirror: str, smallest: str, answers: "queue.Queue[str | None]") -> None:
     try:
         urllib.request.urlopen(mirror + smallest, timeout=NETWORK_SECONDS).close()
-    except (OSError, ValueError):  # URLError is an OSError
+    except (OSError, ValueError, HTTPException):  # URLError is an OSError
         answers.put(None)
     else:
         answers.put(mirror)

@@ -31,7 +31,7 @@ from t2i.text_to_image_recipes import GUIDANCE_SCALE, INFERENCE_STEPS  # noqa: E
 HOST = "127.0.0.1"
 EXAMPLES = (
     "a red seven",
-    "a small green heart on a white background",
+    "a green heart on a white background",
     "a blue star above a yellow circle",
     "a pink 3 to the left of a cyan square",
 )

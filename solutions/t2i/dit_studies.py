@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from t2i.attention import scaled_dot_product_attention, split_heads
 from t2i.captions import MAX_LENGTH, PADDING, Scene, encode
 from t2i.class_recipes import Told
-from t2i.class_runs import wilson
 from t2i.guidance import sample_guided
 from t2i.joint import joint_mask
 from t2i.recipes import noise_loss
+from t2i.results import wilson
 from t2i.samplers import spaced_timesteps
 from t2i.scene_judge import View, in_order, look, shows
 from t2i.scene_recipes import ByTokens
@@ -236,7 +236,7 @@ def count_relations(views: Sequence[View], asked: Sequence[Scene]) -> dict:
         ("placed_of_both", sum(placed), sum(both)),
     ):
         low, high = wilson(hits, of) if of else (0.0, 1.0)
-        share = hits / of if of else 0.0
+        share = hits / of if of else 0.0  # nobody to count: nothing is known
         result[name] = {"share": round(share, 4), "low": round(low, 4), "high": round(high, 4)}
     result["any_relation"] = round(sum(any_of_four) / 4 / max(1, sum(both)), 4)
     return result

@@ -19,8 +19,7 @@ from t2i.folders import FilesError, read_json, write_json
 from t2i.heldout_names import NameSplit, split_names
 from t2i.metrics import nearest_distances
 from t2i.picture_folder import read_folder
-from t2i.results import machine
-from t2i.scene_runs import share_of
+from t2i.results import machine, share_of
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_eval import UNSEEN, draw
 from t2i.text_to_image_recipes import GUIDANCE_SCALE, INFERENCE_STEPS, load_text_to_image

@@ -6,6 +6,7 @@ table(("samples", "share"), [("1000", "98 %")])                 # for a notebook
 """
 
 import json
+import math
 import platform
 import re
 import sys
@@ -91,6 +92,26 @@ def how_trained(figures: dict, seen: str) -> str:
         f"Trained in {clock['training_seconds'] / 60:.1f} minutes ({figures['images_seen']:,} "
         f"{seen} seen, {memory:.1f} GB of memory at most) on {clock['machine']}."
     )
+
+
+def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Where the true share lies, in 95 of 100 such cases, when `hits` of n were right.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    if not 0 <= hits <= n or n < 1:
+        raise ValueError(f"hits must lie in [0, n] and n be at least 1, got {hits} of {n}")
+    share, square = hits / n, z * z / n
+    middle = share + square / 2
+    half = z * math.sqrt(share * (1 - share) / n + square / (4 * n))
+    low, high = (middle - half) / (1 + square), (middle + half) / (1 + square)
+    return max(0.0, min(share, low)), min(1.0, max(share, high))  # whatever is rounded
+
+
+def share_of(hits: Sequence[bool]) -> dict[str, float]:
+    """The share that is right, with its 95 % interval."""
+    low, high = wilson(sum(hits), len(hits))
+    return {"share": sum(hits) / len(hits), "low": round(low, 4), "high": round(high, 4)}
 
 
 def table(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from t2i.captions import PADDING, VOCABULARY, encode
 from t2i.class_recipes import COND_DROP_PROB, Told
 from t2i.guidance import drop_condition, guided_prediction
-from t2i.recipes import DATA, load_trained, noise_loss
+from t2i.recipes import DATA, NARROW, load_trained, noise_loss
 from t2i.samplers import sample_ddim, spaced_timesteps
 from t2i.scenes import SceneBatches
 from t2i.text_unet import SceneDenoiser
@@ -160,17 +160,10 @@ def scene_recipe(tier: str) -> SceneRecipe:
     return RECIPES[tier]
 
 
-SMALL = {
-    "block_channels": (24, 48),
-    "layers_per_block": 1,
-    "attention_levels": (False, True),
-    "head_channels": 24,
-    "norm_groups": 8,
-}
 RECIPES = {
-    "smoke": SceneRecipe(SMALL, 16, TrainConfig(steps=20)),
+    "smoke": SceneRecipe(NARROW, 16, TrainConfig(steps=20)),
     "cpu": SceneRecipe(
-        SMALL, 48, TrainConfig(steps=2300, learning_rate=3e-3, muon_rate=0.02, save_every=250)
+        NARROW, 48, TrainConfig(steps=2300, learning_rate=3e-3, muon_rate=0.02, save_every=250)
     ),
     "gpu": SceneRecipe(
         {"block_channels": (96, 192), "layers_per_block": 2, "context_dim": 128},

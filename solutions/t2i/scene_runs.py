@@ -18,9 +18,8 @@ from t2i.batches import stream_seed
 from t2i.captions import Scene, parse, phrase
 from t2i.checkpoint import digest
 from t2i.class_recipes import COND_DROP_PROB
-from t2i.class_runs import wilson
 from t2i.recipe_runs import train_weights
-from t2i.results import machine, share_told, update_json
+from t2i.results import machine, share_of, share_told, update_json
 from t2i.scene_judge import View, look, shows
 from t2i.scene_recipes import (
     ETA,
@@ -109,12 +108,6 @@ def prompts(pairs: np.ndarray, count: int, split: str, seed: int) -> Specs:
 def set_name(key: str) -> str:
     """ "heldout_pairs" as a reader says it."""
     return key.replace("_", " ").replace("heldout", "held-out")
-
-
-def share_of(hits: Sequence[bool]) -> dict[str, float]:
-    """The share that is right, with its 95 % interval."""
-    low, high = wilson(sum(hits), len(hits))
-    return {"share": sum(hits) / len(hits), "low": round(low, 4), "high": round(high, 4)}
 
 
 def draw(

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from t2i.flops import flops_by_module
-from t2i.sd_sizes import SD15, autoencoder_from_config, text_from_config, unet_from_config
+from t2i.sd_sizes import SD15, text_from_config, unet_from_config
+from t2i.vae_files import autoencoder_from_config
 
 BUILDERS = {
     "text_encoder": text_from_config,

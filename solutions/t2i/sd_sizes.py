@@ -14,7 +14,6 @@ from typing import Any
 from t2i.clip import TextTransformer
 from t2i.folders import FilesError
 from t2i.text_unet import TextUNet
-from t2i.vae import AutoencoderKL
 
 # What UNet2DConditionModel may be told, and what TextUNet always does. Not given counts as this.
 USUAL = {
@@ -138,17 +137,6 @@ def trained_size(config: Mapping[str, Any], compression: int) -> tuple[int, int]
     side = config.get("sample_size") or SD15["unet"]["sample_size"]
     height, width = (side, side) if isinstance(side, int) else side
     return height * compression, width * compression
-
-
-def autoencoder_from_config(config: Mapping[str, Any]) -> AutoencoderKL:
-    """A fresh autoencoder of lesson 8 of the sizes that its config.json tells."""
-    return AutoencoderKL(
-        config["in_channels"],
-        config["latent_channels"],
-        block_channels=config["block_out_channels"],
-        layers_per_block=config["layers_per_block"],
-        norm_groups=config["norm_num_groups"],
-    )
 
 
 def text_from_config(config: Mapping[str, Any]) -> TextTransformer:

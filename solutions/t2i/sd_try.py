@@ -20,12 +20,12 @@ from t2i.lesson import tier
 from t2i.sd_random import SCHEDULER, TINY, made_up_tokenizer, write_random
 from t2i.sd_schedule import schedule_from_config
 from t2i.sd_sizes import (
-    autoencoder_from_config,
     text_from_config,
     trained_size,
     unet_from_config,
 )
 from t2i.stable_diffusion import StableDiffusion
+from t2i.vae_files import autoencoder_from_config
 
 SD15_NAME = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 NEEDED = 8.0  # GB: 4.3 of weights, and what a picture of 512 × 512 takes on its way

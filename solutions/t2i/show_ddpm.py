@@ -143,7 +143,7 @@ def distance_picture(samples: Tensor, real: Tensor) -> Picture:
         )
     axes.axvline(0, color=GREY, lw=2, ls=":")
     axes.text(limits[1] * 0.01, axes.get_ylim()[1] * 0.9, "a copy would lie here", color=GREY)
-    axes.set(xlabel="distance to the nearest of 60,000 training digits", yticks=[])
+    axes.set(xlabel="distance to the nearest training digit", yticks=[])
     axes.legend(loc="upper right")
     return Picture(
         figure,

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from t2i.captions import MAX_LENGTH, encode, words_of
 from t2i.dit_studies import draw_scenes, joint_weights, watching
+from t2i.scene_recipes import GUIDANCE_SCALE
 from t2i.schedules import add_noise
 from t2i.show import VERMILLION, Picture, panels, show_images, to_array
 from t2i.show_dit import HEAT
 
-GUIDANCE_SCALE = 3.0
 NO_WEIGHTS = (
     "There are no trained weights of this network yet: `python -m t2i.dit_runs` makes them. What "
     "needs a trained network is left out below."

@@ -3,8 +3,7 @@
 Nothing here is needed to build or train a network.
 """
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -21,17 +20,6 @@ MISSING = (
     "The trained weights data/vae_cpu.safetensors are not there yet (make train-vae makes them), "
     "so what follows comes from a network of a few minutes' training."
 )
-
-
-def time_in_turn(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """The median seconds of each call, the calls made in turn so that all meet the same machine."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - started)
-    return {name: sorted(values)[len(values) // 2] for name, values in seconds.items()}
 
 
 def cost_bars(measured: Mapping[str, Mapping[str, float]]) -> Picture:

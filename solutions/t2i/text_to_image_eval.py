@@ -23,9 +23,9 @@ from t2i.batches import stream_seed
 from t2i.captions import Scene
 from t2i.folders import FilesError, read_json, write_json
 from t2i.metrics import frechet_distance, nearest_distances
-from t2i.results import machine
+from t2i.picture_files import to_images
+from t2i.results import machine, share_of
 from t2i.scene_judge import View, as_judged, in_order, load_judge, look, shows
-from t2i.scene_runs import share_of
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint, scenes
 from t2i.text_to_image import TextToImage
@@ -74,15 +74,13 @@ def asked_for(world: str, count: int) -> dict[str, Specs]:
 @torch.no_grad()
 def draw(pipe: TextToImage, prompts: Sequence[str], seed: int, name: str = "") -> Tensor:
     """(B, 3, size, size) on the CPU, a part at a time; the noise depends on the seed alone."""
-    found, kept = [], []
+    found = []
     firsts = tqdm(range(0, len(prompts), PART), desc=name, unit="batch")
     for first in firsts:
         part = prompts[first : first + PART]
-        keep = lambda _t, z, _direction: kept.append(z)  # noqa: E731
-        pipe(part, INFERENCE_STEPS, GUIDANCE_SCALE, stream_seed(seed, first), on_step=keep)
-        found.append(pipe.space.decode(kept.pop()).clamp(-1, 1).cpu())
-        kept.clear()
-    return torch.cat(found)
+        found += pipe(part, INFERENCE_STEPS, GUIDANCE_SCALE, stream_seed(seed, first))
+    levels = torch.stack([torch.from_numpy(np.array(image)) for image in found])
+    return to_images(levels.permute(0, 3, 1, 2))
 
 
 def count_views(views: Sequence[View], asked: Sequence[Scene]) -> dict[str, dict]:

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +55,17 @@ def autoencoder_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+def autoencoder_from_config(config: Mapping[str, Any]) -> AutoencoderKL:
+    """A fresh autoencoder of lesson 8 of the sizes that its config.json tells."""
+    return AutoencoderKL(
+        config["in_channels"],
+        config["latent_channels"],
+        block_channels=config["block_out_channels"],
+        layers_per_block=config["layers_per_block"],
+        norm_groups=config["norm_num_groups"],
+    )
+
+
 def load_autoencoder(
     folder: str | Path, dtype: torch.dtype = torch.float32
 ) -> tuple[AutoencoderKL, float]:
@@ -84,13 +96,7 @@ def load_autoencoder(
         if not 0 < scaling_factor < math.inf:
             raise ValueError(f"its scaling_factor is {scaling_factor}")
         with torch.device("meta"):
-            vae = AutoencoderKL(
-                config["in_channels"],
-                config["latent_channels"],
-                block_channels=config["block_out_channels"],
-                layers_per_block=config["layers_per_block"],
-                norm_groups=config["norm_num_groups"],
-            )
+            vae = autoencoder_from_config(config)
     except (KeyError, TypeError, ValueError) as error:
         raise FilesError(f"{folder}/config.json describes no autoencoder: {error}.") from None
     return filled(vae, state, folder, dtype), scaling_factor

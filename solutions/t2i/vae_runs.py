@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from t2i.checkpoint import digest, save_weights
-from t2i.class_runs import wilson
 from t2i.latents import latent_scaling_factor
 from t2i.recipe_runs import train_weights
-from t2i.results import machine, share_told, update_json
+from t2i.results import machine, share_of, share_told, update_json
 from t2i.scene_judge import satisfied
 from t2i.scene_runs import set_name
 from t2i.scene_specs import draw_specs
@@ -148,16 +147,11 @@ def measure(images: Tensor, back: Tensor, captions: list[str]) -> dict:
         "psnr_spread": round(decibels.std().item(), 3),
         "psnr_within": round(1.96 * decibels.std().item() / math.sqrt(n), 3),
         "psnr_worst_5_percent": round(decibels.quantile(0.05).item(), 3),
-        "originals": _share(before),
-        "reconstructions": _share(after),
+        "originals": share_of(before.tolist()),
+        "reconstructions": share_of(after.tolist()),
         "points_lost": round(lost.mean().item(), 2),
         "points_lost_within": round(1.96 * lost.std().item() / math.sqrt(n), 2),
     }
-
-
-def _share(right: Tensor) -> dict:
-    low, high = wilson(int(right.sum()), len(right))
-    return {"share": right.double().mean().item(), "low": round(low, 4), "high": round(high, 4)}
 
 
 def summary(measured: dict) -> list[tuple[str, ...]]:

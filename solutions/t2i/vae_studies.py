@@ -10,7 +10,6 @@ short: their figures are to be compared with each other and with nothing else.
 
 import argparse
 import json
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -21,11 +20,10 @@ from torch import Tensor, nn
 
 from t2i.captions import parse
 from t2i.checkpoint import digest, load_tensors, save_tensors
-from t2i.class_runs import wilson
-from t2i.flops import count_flops
+from t2i.flops import count_flops, time_in_turn
 from t2i.latent_recipes import draw_latents, latent_recipe
 from t2i.latents import LatentSpace
-from t2i.results import machine, update_json
+from t2i.results import machine, share_of, update_json
 from t2i.scene_judge import look, satisfied
 from t2i.scene_runs import prompts
 from t2i.scene_specs import HELDOUT_PAIRS, draw_specs
@@ -118,10 +116,9 @@ def diffuse_once(space: LatentSpace, steps: int, captions: list[str]) -> tuple[d
     parts = [captions[first : first + 70] for first in range(0, len(captions), 70)]
     drawn = torch.cat([draw_latents(model, space, part, i) for i, part in enumerate(parts)])
     right, views = satisfied(drawn, [parse(caption) for caption in captions]), look(drawn)
-    low, high = wilson(int(right.sum()), len(right))
     result = {
         "n": len(right),
-        "satisfied": {"share": right.double().mean().item(), "low": low, "high": high},
+        "satisfied": share_of(right.tolist()),
         "nothing_seen": sum(not view.things for view in views) / len(views),
     }
     return result, draw_latents(model, space, WISHES, seed=1)
@@ -135,13 +132,7 @@ def cost(repeats: int = 9, batch: int = 8) -> dict:
         calls = {
             name: denoising_step(channels, side, batch) for name, (channels, side) in shapes.items()
         }
-        seconds = {name: [] for name in calls}
-        for _ in range(repeats):
-            for name, call in calls.items():
-                started = time.perf_counter()
-                call()
-                seconds[name].append(time.perf_counter() - started)
-        middle = {name: sorted(each)[repeats // 2] for name, each in seconds.items()}
+        middle = time_in_turn(calls, repeats)
         flops = {name: count_flops(call) / batch for name, call in calls.items()}
         found[f"{size} pixels, f = {f}"] = {
             "seconds": {name: round(value / batch, 5) for name, value in middle.items()},

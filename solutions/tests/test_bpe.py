@@ -165,3 +165,6 @@ def test_bad_input_is_named(tmp_path):
     tmp_path.joinpath("vocab.json").write_text("{")
     with pytest.raises(ValueError, match="not JSON"):
         load_tokenizer(tmp_path)
+    tmp_path.joinpath("vocab.json").write_text("[]")
+    with pytest.raises(ValueError, match="must hold pieces and their numbers|two pieces"):
+        load_tokenizer(tmp_path)

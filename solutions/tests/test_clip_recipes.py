@@ -51,6 +51,8 @@ def test_captions_said_otherwise_mean_the_same():
         assert sum(word in PLAIN_OF for word in after.split()) == 2
     assert say_otherwise("an orange seven", (0.0, 0.0)) == "an amber vii"
     assert say_otherwise("there is an orange 8", (0.9, 0.2), 0.5) == "there is an orange viii"
+    assert say_otherwise("a one in red", (0.2, 0.7), 0.5) == "a one in crimson"
+    assert say_otherwise("an 8 in pink", (0.2, 0.7), 0.5) == "an 8 in rose"
     half = [sum(word in PLAIN_OF for word in c.split()) for c in captions_of(specs)]
     assert 0.9 < np.mean(half) < 1.1
 

@@ -212,7 +212,14 @@ def test_words_that_no_caption_had_are_named(pipe):
 def test_known_words_are_those_of_the_models_training(tmp_path):
     assert demo_drawing.words_known(tmp_path) == frozenset()
     (tmp_path / "training.json").write_text('{"tier": "cpu"}')
-    assert "seven" in demo_drawing.words_known(tmp_path)
+    pair = demo_drawing.words_known(tmp_path)
+    assert {"seven", "7", "above", "background"} <= pair and not {"small", "top"} & pair
+    assert "sizes" not in demo_drawing.told_words(pair)
+    (tmp_path / "training.json").write_text('{"tier": "gpu"}')
+    many = demo_drawing.words_known(tmp_path)
+    assert pair < many and "; the sizes small, large; " in demo_drawing.told_words(many)
+    (tmp_path / "training.json").write_text('{"tier": "cpu", "held_out": ["a sleeping cat"]}')
+    assert demo_drawing.words_known(tmp_path) == frozenset(), "it learnt from a folder"
 
 
 def test_the_last_guess_is_the_picture(pipe):

@@ -17,7 +17,7 @@ from t2i.class_recipes import (
     class_recipe,
     load_class_unet,
 )
-from t2i.class_runs import evaluate, measure, reference, spread, train_recipe, wilson
+from t2i.class_runs import evaluate, measure, reference, spread, train_recipe
 from t2i.data import data_source
 from t2i.diffusion import predict_x_0
 from t2i.guidance import (
@@ -29,6 +29,7 @@ from t2i.guidance import (
     sample_guided,
 )
 from t2i.mixture import Mixture
+from t2i.results import wilson
 from t2i.samplers import convert_prediction, spaced_timesteps
 from t2i.schedules import alphas_cumprod, cosine_betas, gather
 
@@ -314,6 +315,8 @@ def test_wilson_interval():
     assert wilson(0, 10)[0] == 0 and wilson(10, 10)[1] == 1
     low, high = wilson(98, 100)
     assert low == pytest.approx(0.9300, abs=1e-3) and high == pytest.approx(0.9945, abs=1e-3)
+    for n in range(1, 1001):  # whatever is rounded, the share itself lies within
+        assert wilson(0, n)[0] == 0 and wilson(n, n)[1] == 1
     with pytest.raises(ValueError, match="hits"):
         wilson(3, 2)
 

@@ -35,6 +35,7 @@ def test_composed_and_repeated():
         "n": 2,  # rows 2 and 3 are the same picture
     }
     assert composed(PICTURES[near], PICTURES, own, near)["share"] == 0
+    assert composed(PICTURES[[2]], PICTURES, [2], [3]) == {"n": 0}
 
 
 def test_no_name_is_asked_for_twice_and_none_as_seen_that_was_held_out():

@@ -30,12 +30,15 @@ def test_attention_is_multiplied_out_while_it_lasts_and_only_plain_attention(mon
         F.scaled_dot_product_attention(QUERY, KEY, VALUE, attn_mask=SEEN)
         F.scaled_dot_product_attention(QUERY, KEY, VALUE, attn_mask=torch.zeros(5, 7))
         seen = F.scaled_dot_product_attention(QUERY, KEY, VALUE, is_causal=True)
-    assert [list(named) for named in calls] == [["attn_mask"]]
+        F.scaled_dot_product_attention(QUERY, KEY, VALUE, SEEN)
+        F.scaled_dot_product_attention(QUERY, KEY, VALUE, None, 0.0)
+        F.scaled_dot_product_attention(QUERY, KEY, VALUE, torch.zeros(5, 7))
+    assert [list(named) for named in calls] == [["attn_mask"], []]
     torch.testing.assert_close(
         seen, F.scaled_dot_product_attention(QUERY, KEY, VALUE, None, 0, True)
     )
     F.scaled_dot_product_attention(QUERY, KEY, VALUE)
-    assert len(calls) == 1
+    assert len(calls) == 2
 
 
 def test_clips_logits_keep_their_differences_under_autocast():

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from t2i import recipe_runs, sd_bench
-from t2i.checkpoint import CheckpointError, save_weights
+from t2i import recipe_runs, results, sd_bench
+from t2i.checkpoint import CheckpointError, digest, save_weights
 from t2i.class_recipes import class_recipe
 from t2i.clip_recipes import clip_recipe
 from t2i.clip_scene_recipes import clip_scene_recipe
@@ -31,7 +31,7 @@ from t2i.recipes import (
     noise_loss,
     recipe,
 )
-from t2i.results import how_trained
+from t2i.results import how_trained, update_json
 from t2i.scene_recipes import scene_recipe
 from t2i.schedules import add_noise, gather
 from t2i.vae_recipes import vae_recipe
@@ -184,6 +184,7 @@ def test_committed_weights_were_trained_by_the_recipe_as_it_stands(file, plan):
     assert said["steps"] == cpu.training.steps
     assert said["images_seen"] == cpu.training.steps * cpu.batch_size
     assert said["parameters"] == sum(p.numel() for p in cpu.build().parameters())
+    assert said["weights"] == digest(DATA / f"{file}_cpu.safetensors"), "measured of others"
 
 
 def test_committed_figures_reach_the_aim(figures):
@@ -203,21 +204,21 @@ def test_memory_is_counted_where_there_is_no_resource_module_too(monkeypatch, tm
     told = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=123_456_789))
     monkeypatch.setitem(sys.modules, "resource", None)
     importlib.reload(sd_bench)
-    assert sd_bench.peak_memory is recipe_runs.peak_memory
-    monkeypatch.setattr(recipe_runs, "Path", lambda _: tmp_path / "nothing")
+    assert sd_bench.peak_memory is results.peak_memory
+    monkeypatch.setattr(results, "Path", lambda _: tmp_path / "nothing")
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(psutil, "Process", lambda: told)
-    assert recipe_runs.peak_memory() == 123_456_789
+    assert results.peak_memory() == 123_456_789
 
 
 def test_memory_is_what_the_system_itself_says(monkeypatch, tmp_path):
     resource = pytest.importorskip("resource")
-    found = recipe_runs.peak_memory()
+    found = results.peak_memory()
     unit = 1 if sys.platform == "darwin" else 1024
     most = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert psutil.Process().memory_info().rss / 2 < found <= 1.01 * most
-    monkeypatch.setattr(recipe_runs, "Path", lambda _: tmp_path / "nothing")
-    assert recipe_runs.peak_memory() >= most
+    monkeypatch.setattr(results, "Path", lambda _: tmp_path / "nothing")
+    assert results.peak_memory() >= most
 
 
 def test_train_then_evaluate_writes_weights_and_figures(tmp_path, monkeypatch):
@@ -246,8 +247,10 @@ def test_timing_keeps_weights_and_figures_and_says_how_long_it_took(tmp_path):
     assert how_trained(known | {"clock": told}, "digits") == (
         "Trained in 1.5 minutes (5,000 digits seen, 2.0 GB of memory at most) on a clock."
     )
-    train_recipe("smoke", out, torch.device("cpu"))  # other weights: that clock was not theirs
-    assert json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["clock"] is None
+    update_json(out.with_suffix(".json"), {"frechet": 1.0, "batch_sizes": {"of": "others"}})
+    train_recipe("smoke", out, torch.device("cpu"))  # other weights: none of that is theirs
+    found = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+    assert not {"clock", "frechet"} & found.keys() and found["batch_sizes"] == {"of": "others"}
 
 
 def test_commands_explain_themselves():

@@ -254,6 +254,8 @@ def test_zero_terminal_snr():
             network, draw(0), ac, spaced_timesteps(1000, 10), prediction_type="v_prediction"
         )
         assert torch.isfinite(found).all()
+        with pytest.raises(ValueError, match="noise_pred says nothing of the picture"):
+            sample(network, draw(0), ac, spaced_timesteps(1000, 10), clip_sample=True)
     for steps in (1, 4):
         few, v = spaced_timesteps(1000, steps), {"prediction_type": "v_prediction"}
         with pytest.raises(ValueError, match="alphas_cumprod must be above 0 at every t"):

@@ -179,13 +179,14 @@ def test_odd_samples_are_named(tmp_path):
         "is missing": {key: value for key, value in made().items() if key != POOLED},
         "infinite values": made(**{LATENT: np.full((2, 3, 3), np.inf, np.float16)}),
         "must be \\(1 to 5, D\\)": made(**{CONTEXT: np.zeros((9, 4), np.float16)}),
+        "must be \\(1 to 5, D\\), got .*\\[\\]": made(**{CONTEXT: np.zeros((), np.float16)}),
         "unlike the others": made(**{POOLED: np.zeros(3, np.float16)}),
         "damaged \\(Object arrays": made(**{POOLED: pickled.getvalue()}),
     }
     write_shard(tmp_path, 0, [made(), *wrong.values()])
     found, problems = read_shard(tmp_path / "000000.tar", LENGTH, 6)
     assert len(found[LATENT]) == 1
-    for line, (text, row) in zip(problems, zip(wrong, range(1, 6), strict=True), strict=False):
+    for line, (text, row) in zip(problems, zip(wrong, range(1, 7), strict=True), strict=False):
         with pytest.raises(ValueError, match=f"000000-00000{row}: .*{text}"):
             raise ValueError(line)
 

@@ -23,12 +23,12 @@ from t2i.sd_random import TINY, random_pipeline, write_random
 from t2i.sd_schedule import SAMPLERS, schedule_from_config, start_of
 from t2i.sd_sizes import (
     SD15,
-    autoencoder_from_config,
     text_from_config,
     trained_size,
     unet_from_config,
 )
 from t2i.stable_diffusion import StableDiffusion
+from t2i.vae_files import autoencoder_from_config
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 PROMPTS, NEGATIVE = ["a red seven", "no blue star here"], "grey"
@@ -245,6 +245,10 @@ def test_schedules_that_are_not_ours_are_named():
         schedule.timesteps("euler", 5)
     with pytest.raises(ValueError, match=r"\[1, 999\]"):
         schedule.timesteps("ddim", 1000)  # the first step would be 1000: there is none
+    leading = schedule_from_config({"steps_offset": 1, "timestep_spacing": "leading"})
+    with pytest.raises(ValueError, match=r"\[1, 998\]"):
+        leading.timesteps("dpmpp_2m", 999)
+    assert leading.timesteps("dpmpp_2m", 998).max() < 1000
     for strength in (0.0, 0.01, 1.5):
         with pytest.raises(ValueError, match="strength"):
             start_of(torch.arange(10), strength)

@@ -8,8 +8,8 @@ import torch
 
 from t2i import show_vae, vae_studies
 from t2i.captions import PADDING
-from t2i.checkpoint import save_weights
-from t2i.flops import count_flops
+from t2i.checkpoint import digest, save_weights
+from t2i.flops import count_flops, time_in_turn
 from t2i.latent_recipes import draw_latents, encoded_scenes, latent_recipe
 from t2i.latents import BlockMeans, LatentSpace
 from t2i.scenes import scenes
@@ -149,7 +149,7 @@ def test_pictures_of_latents(vae):
     assert colours.shape == (2, 3, 8, 8) and colours.abs().max() <= 1
     bars = show_vae.cost_bars({"FLOPs": {"pixels": 4e9, "latents": 2.5e8}})
     assert "16.0 to 1" in bars.alt
-    assert set(show_vae.time_in_turn({"a": lambda: 1, "b": lambda: 2}, 3)) == {"a", "b"}
+    assert set(time_in_turn({"a": lambda: 1, "b": lambda: 2}, 3)) == {"a", "b"}
 
 
 def test_coarser_block_means_lose_more():
@@ -160,6 +160,13 @@ def test_coarser_block_means_lose_more():
 
 
 @needs_weights
+def test_committed_studies_are_of_the_committed_weights_and_recipe():
+    known = json.loads(vae_studies.FIGURES.read_text(encoding="utf-8"))
+    assert known["diffuse"]["weights"] == digest(WEIGHTS)
+    assert known["diffuse"]["scaling_factor"] == pytest.approx(load_space().scaling_factor.item())
+    assert known["compare"]["batch_size"] == vae_recipe("cpu").batch_size
+
+
 def test_committed_weights_and_factor_belong_together():
     vae, info = load_vae()
     space = load_space()
