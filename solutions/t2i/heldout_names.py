@@ -75,6 +75,15 @@ class NameFrames:
                         return neighbour, filled[word], filled[other]
         return None
 
+    def exchanges(self, name: Words, other: Words) -> int:
+        """In how many frames both words stand that turn one of these two names into the other."""
+        (before, after), *more = [
+            pair for pair in zip(name, other, strict=True) if len({*pair}) > 1
+        ]
+        if more:
+            raise ValueError(f"{name} and {other} differ in more than one word")
+        return sum(before in filled and after in filled for filled in self.fillings.values())
+
 
 def frames(name: Words) -> list[tuple[Frame, str]]:
     """Each word of a name, and what is left without it; a name of one word has no frame."""

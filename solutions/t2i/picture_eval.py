@@ -8,6 +8,7 @@ Pictures of names that were seen may be repeated from memory. Those that were he
 the question is whether the model composed them, or repeated the seen name that is a word away.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,16 +16,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from t2i.byte_words import split_words
 from t2i.folders import FilesError, read_json, write_json
-from t2i.heldout_names import NameSplit, split_names
+from t2i.heldout_names import NameFrames, NameSplit, split_names
 from t2i.metrics import nearest_distances
 from t2i.picture_folder import read_folder
 from t2i.results import machine, share_of
 from t2i.text_to_image import TextToImage
-from t2i.text_to_image_eval import UNSEEN, draw
+from t2i.text_to_image_eval import UNSEEN, draw, weights_of
 from t2i.text_to_image_recipes import GUIDANCE_SCALE, INFERENCE_STEPS, load_text_to_image
 from t2i.vae_runs import there_and_back
 
+OFTEN = (1, 5, 50)  # exchanges seen elsewhere: so often at least, and less often than the next
 NEAR = 10  # own pictures among so many nearest are counted, too
 SAME = 1e-4  # two distances that differ by less count as one: some pictures are there twice
 
@@ -87,6 +90,33 @@ def composed(
     return (share_of(told) if told else {}) | {"n": len(told)}
 
 
+def by_exchange(
+    images: Tensor,
+    pictures: Tensor,
+    captions: Sequence[str],
+    asked: AskedNames,
+    training: Sequence[int],
+) -> list[dict]:
+    """Held-out names whose own picture came nearest, by how often training showed the exchange.
+
+    From "woman pilot" to "man pilot" one word is exchanged, as between many other names that were
+    seen; from "last quarter moon" to "first quarter moon" one that hardly any others exchange.
+
+    Returns:
+        for each step of OFTEN: `at_least` so many pairs of seen names, `nearest` of `n`.
+    """
+    words = [tuple(split_words(caption)) for caption in captions]
+    known = NameFrames([words[row] for row in training])
+    pairs = zip(asked.held_out, asked.neighbours, strict=True)
+    times = [known.exchanges(words[own], words[near]) for own, near in pairs]
+    first = (nearer_than_own(images, pictures, asked.held_out) == 0).tolist()
+    rows = []
+    for least, most in zip(OFTEN, (*OFTEN[1:], math.inf), strict=True):
+        told = [hit for hit, seen in zip(first, times, strict=True) if least <= seen < most]
+        rows.append({"at_least": least, "nearest": sum(told), "n": len(told)})
+    return rows
+
+
 def measure_names(
     images: Tensor, pictures: Tensor, own: Sequence[int], training: Sequence[int], pipe: TextToImage
 ) -> dict:
@@ -144,8 +174,11 @@ def evaluate_names(model: Path, data: Path, count: int, device: torch.device) ->
         if name == "held_out":
             for what, drawn in (("composed", images), ("composed_shuffled", images.roll(1, 0))):
                 sets[name][what] = composed(drawn, pictures, own, asked.neighbours)
+            told = by_exchange(images, pictures, captions, asked, split.seen)
+            sets[name]["by_exchange"] = told
         print(name, sets[name], flush=True)
     result = {"steps": INFERENCE_STEPS, "guidance_scale": GUIDANCE_SCALE, "sets": sets}
-    result |= {"pictures": len(pictures), "machine": machine(device)}
+    result |= {"pictures": len(pictures), "data": log["data"], "machine": machine(device)}
+    result |= {"weights": weights_of(model)}
     write_json(Path(model) / "evaluation.json", result)
     return result

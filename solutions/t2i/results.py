@@ -23,8 +23,18 @@ from t2i.checkpoint import lock_of, write_atomically
 
 def machine(device: torch.device) -> str:
     """The machine in a few words."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def processor() -> str:
+    """The processor's name; where Linux tells its generation, with that."""
+    file = Path("/proc/cpuinfo")
+    told = file.read_text(encoding="utf-8") if file.exists() else ""
+    found = dict(re.findall(r"^(model name|cpu family|model)\s*: (.+)$", told, re.MULTILINE))
+    if len(found) < 3:
+        return platform.processor() or platform.machine()
+    return f"{found['model name']} (family {found['cpu family']}, model {found['model']})"
 
 
 def peak_memory() -> int:

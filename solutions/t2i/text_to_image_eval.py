@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from t2i.batches import stream_seed
 from t2i.captions import Scene
+from t2i.checkpoint import digest
 from t2i.folders import FilesError, read_json, write_json
 from t2i.metrics import frechet_distance, nearest_distances
 from t2i.picture_files import to_images
@@ -81,6 +82,12 @@ def draw(pipe: TextToImage, prompts: Sequence[str], seed: int, name: str = "") -
         found += pipe(part, INFERENCE_STEPS, GUIDANCE_SCALE, stream_seed(seed, first))
     levels = torch.stack([torch.from_numpy(np.array(image)) for image in found])
     return to_images(levels.permute(0, 3, 1, 2))
+
+
+def weights_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of weights in a model's folder."""
+    files = sorted(Path(folder).glob("*/*.safetensors"))
+    return {file.relative_to(folder).as_posix(): digest(file) for file in files}
 
 
 def count_views(views: Sequence[View], asked: Sequence[Scene]) -> dict[str, dict]:
@@ -210,6 +217,7 @@ def evaluate(folder: Path, count: int, device: torch.device) -> dict:
         "images_per_second": round(sum(map(len, sets.values())) / seconds, 2),
         "seconds_to_first_image": round(first, 2),
         "machine": machine(device),
+        "weights": weights_of(folder),
     }
     write_json(folder / "evaluation.json", result)
     return result
