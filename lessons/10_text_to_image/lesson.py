@@ -525,7 +525,7 @@ Three trainings, one after the other, each on what the last one made:
 
 Scenes are encoded *once*, before the third training. Then the autoencoder rests.
 
-`make train` in a terminal does all three, and goes on where it was stopped. `tier=cpu` takes an hour or two on two cores, `tier=gpu` minutes on a GPU, with larger pictures and more things in them. This is how it went for the model that comes with the course:
+`make train` in a terminal does all three, and goes on where it was stopped. `tier=cpu` takes an hour or two on two cores, `tier=gpu` minutes on a GPU, with larger pictures and more things in them (it tells you where its model is, beside the course's own). This is how it went for the model that comes with the course:
 """
 
 # %%
@@ -977,7 +977,36 @@ show_text_to_image.gallery(to_pil(folder.images()), folder.captions, columns=4)
 # %% [markdown]
 r"""
 Four. The report names `lost.png`, which is not there, and what had to be done to the others.
+
+### A real folder: 3,543 emoji
+
+The course did it with a real folder: *Noto Emoji*, 3,543 small pictures with their names. `make train data=noto-emoji` took three quarters of an hour on two cores, and its model comes with the course. 116 names were held out, each of them one word away from a name that was seen. The model never saw *woman astronaut medium skin tone*, but it did see the man, and many other women and men.
+
+**Predict before you look.** What will it draw for a name that it never saw: what was asked for, the seen emoji next to it, or porridge?
+
+![Eight held-out names. Drawn are, as asked, a man feeding a baby, a woman astronaut, a woman at a building site, a hand, a kneeling person and a man with a beard. The last quarter moon has become a full yellow face, and the black heart a red one.](figures/emoji.png)
+
+(Every fifteenth of the 116 names, the first picture that came. Above what was drawn, in the middle the true emoji, which no training showed, below a seen one whose name differs in one word.)
+
+Now count. No judge knows emoji, but each name has *its own picture*, and that can be looked for: is the drawn picture nearer to it, pixel by pixel, than to all the other 3,542?
 """
+
+# %%
+#| table: show_measured.names_table
+
+# %% [markdown]
+r"""
+**What you saw.** The seen names are no feat: in a hundred passes the network learns them by heart. The held-out ones are: there is nothing to remember, and yet most are right. **It composes**, and the table says when: where the same two words stand in for each other in many names (*woman* and *man*, one skin tone and another), it has learnt what the exchange does to a picture. Where only a handful of names show it (*black heart* beside *black flag*), it guesses, and guesses wrong. That is the answer to "does it only copy?", at least for this model: it repeats what it saw often, and transfers what it saw changing often.
+
+Try it. The first three names were held out; then type what you like.
+"""
+
+# %%
+from t2i.text_to_image_recipes import EMOJI, load_text_to_image
+
+emoji = load_text_to_image(EMOJI)
+names = ["woman singer medium-light skin tone", "kiss man man", "angry face", "rocket"]
+show_text_to_image.gallery(emoji(names), names, columns=4)
 
 # %% [markdown]
 r"""

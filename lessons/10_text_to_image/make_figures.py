@@ -1,9 +1,12 @@
 """Draw the figures of lesson 10: python lessons/10_text_to_image/make_figures.py [name ...]
 
 Three of them explain and need nothing. The losses, the gallery and the film are of the trained
-model (`make train` makes it); where that is missing, one sentence says so.
+model (`make train` makes it); where that is missing, one sentence says so. `emoji` needs the
+emoji's pictures as well, in T2I_DATA/noto-emoji.
 """
 
+import os
+import textwrap
 from pathlib import Path
 
 import torch
@@ -13,13 +16,15 @@ from torch import Tensor
 from t2i import show, show_measured, show_roads, show_text_to_image
 from t2i.figure_files import draw_figures
 from t2i.flow import flow_point
+from t2i.heldout_names import split_names
 from t2i.latents import LatentSpace
 from t2i.mixture import FlowMixture
+from t2i.picture_folder import read_folder
 from t2i.prompt_film import PromptFilm
 from t2i.show_attention import film_file
 from t2i.show_blocks import arrow
 from t2i.text_to_image import TextToImage
-from t2i.text_to_image_recipes import load_text_to_image, text_to_image_recipe
+from t2i.text_to_image_recipes import DATA, EMOJI, load_text_to_image, text_to_image_recipe
 
 FIGURES = Path(__file__).parent / "figures"
 PROMPT = "a red seven above a blue star"
@@ -103,6 +108,18 @@ def gallery() -> show.Picture:
     return show_text_to_image.gallery(load_text_to_image()(prompts), prompts)
 
 
+def emoji(count: int = 8) -> show.Picture:
+    """Names that the emoji's model never saw, evenly chosen, and what it draws for them."""
+    folder = read_folder(Path(os.environ.get("T2I_DATA", DATA)) / "noto-emoji", 32)
+    split, images = split_names(folder.captions), folder.images()
+    every = slice(0, None, -(-len(split.held_out) // count))
+    own, near = split.held_out[every], split.neighbours[every]
+    names = [folder.captions[row] for row in own]
+    drawn = show_text_to_image.to_tensor(load_text_to_image(EMOJI)(names))
+    rows = {"drawn": drawn, "the emoji": images[own], "a seen name,\none word off": images[near]}
+    return show.film_strip(rows, [textwrap.fill(name, 12) for name in names], alt="")
+
+
 def film() -> bytes:
     """From noise to picture, and where each word is looked at."""
     pipe = load_text_to_image()
@@ -113,4 +130,4 @@ def film() -> bytes:
 
 
 if __name__ == "__main__":
-    draw_figures(FIGURES, system, roads, slider, training, gallery, film)
+    draw_figures(FIGURES, system, roads, slider, training, gallery, emoji, film)

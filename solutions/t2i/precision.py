@@ -76,9 +76,11 @@ class MultipliedOut(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        mask = args[3] if len(args) > 3 else kwargs.get("attn_mask")
-        plain = mask is None or mask.dtype == torch.bool
-        known = len(args) <= 4 and set(kwargs) <= {"query", "key", "value", "attn_mask"}
-        if func is F.scaled_dot_product_attention and plain and known:
+        if func is F.scaled_dot_product_attention and _asks_no_more(*args, **kwargs):
             return multiplied_out(*args, **kwargs)
         return func(*args, **kwargs)
+
+
+def _asks_no_more(query, key, value, attn_mask=None, *more, **others) -> bool:
+    """Whether multiplied_out does all that a call of torch's attention asks for."""
+    return not more and not others and (attn_mask is None or attn_mask.dtype == torch.bool)

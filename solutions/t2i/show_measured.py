@@ -6,10 +6,10 @@ from typing import Any
 
 from IPython.display import Markdown
 
-from t2i.results import figures_in, table
+from t2i.results import figures_in, share_told, table
 from t2i.scene_runs import set_name
 from t2i.show import BLUE, Picture, panels, plain_marks
-from t2i.text_to_image_recipes import CHECKPOINT
+from t2i.text_to_image_recipes import CHECKPOINT, EMOJI
 
 NO_TRAINING = "No training has been recorded yet: `make train` does it."
 NO_EVALUATION = "Not measured yet: `make evaluate` does it."
@@ -104,3 +104,44 @@ def _share(found: Mapping[str, float] | None) -> str:
         return "–"
     within = f" ({found['low']:.1%} to {found['high']:.1%})" if "low" in found else ""
     return f"{found['share']:.1%}{within}"
+
+
+def names_table(folder: Path = EMOJI) -> Markdown:
+    """What picture_eval found of a model that learned from a folder: seen and held-out names."""
+    sets = read(folder, "evaluation").get("sets", {})
+    if not sets:
+        return Markdown(NO_EVALUATION)
+    head = ("names", "how many", "its own picture is the nearest", "among the nearest ten")
+    head += ("nearest, of another name's", "nearest, through the autoencoder")
+    rows = [
+        (
+            set_name(name).replace("held out", "held-out"),
+            f"{found['n']:,}",
+            share_told(found["drawn"]["nearest"]),
+            share_told(found["drawn"]["near"]),
+            _share(found["shuffled"]["nearest"]),
+            _share(found["vae"]["nearest"]),
+        )
+        for name, found in sets.items()
+    ]
+    return table(head, rows, _on_held_out(sets.get("held_out", {})), right=True)
+
+
+def _on_held_out(found: Mapping[str, Any]) -> str:
+    """Does it compose or repeat, and where not? In three sentences."""
+    if not found.get("composed", {}).get("n"):
+        return ""
+    bins = found["by_exchange"]
+    ends = [f" to {after['at_least'] - 1} times" for after in bins[1:]] + [" times or more"]
+    told = "; ".join(
+        f"{row['at_least']}{end}: {row['nearest']} of {row['n']}"
+        for row, end in zip(bins, ends, strict=True)
+    )
+    return (
+        f"Held-out pictures that are nearer to what was asked than to the seen neighbour: "
+        f"**{share_told(found['composed'])}**; drawn for another name: "
+        f"{_share(found['composed_shuffled'])}. The nearest is the right one, by how often "
+        f"training exchanges the same two words elsewhere: {told}. Median distance to the nearest "
+        f"training picture: drawn {found['nearest']:.1f}, the held-out pictures themselves "
+        f"{found['nearest_real']:.1f}."
+    )
