@@ -2,19 +2,25 @@
 
 import itertools
 import json
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
-from t2i import picture_eval, text_to_image_eval
+from t2i import picture_eval, show_measured, text_to_image_eval
 from t2i.folders import FilesError
-from t2i.heldout_names import split_names
+from t2i.heldout_names import NameFrames, split_names
 from t2i.picture_eval import asked_names, composed, evaluate_names, found_among, nearer_than_own
 from t2i.picture_folder import read_folder
-from t2i.text_to_image_recipes import CHECKPOINT
+from t2i.text_to_image_recipes import CHECKPOINT, EMOJI
 
+PICTURES_OF_EMOJI = Path(os.environ.get("T2I_DATA", "nowhere")) / "noto-emoji"
+needs_emoji = pytest.mark.skipif(
+    not PICTURES_OF_EMOJI.is_dir(), reason="T2I_DATA names no folder with noto-emoji"
+)
 PICTURES = torch.tensor([0.0, 1.0, 3.0, 3.0]).reshape(4, 1, 1, 1).expand(4, 3, 8, 8)
 
 
@@ -120,3 +126,51 @@ def test_a_folder_and_a_model_that_do_not_belong_together(world, monkeypatch, ca
     assert (
         end.value.code == 2 and "learned from scenes: leave data= away" in capsys.readouterr().err
     )
+
+
+def test_how_often_an_exchange_was_seen(world):
+    frames = NameFrames([("red", "a"), ("blue", "a"), ("red", "b"), ("blue", "b"), ("red", "c")])
+    assert frames.exchanges(("blue", "c"), ("red", "c")) == 2
+    assert frames.exchanges(("red", "d"), ("red", "a")) == 0
+    with pytest.raises(ValueError, match="more than one word"):
+        frames.exchanges(("blue", "c"), ("red", "a"))
+    world.use(world.of.get)
+    held_out = evaluate_names(world.model, world.data, 1000, torch.device("cpu"))["sets"][
+        "held_out"
+    ]
+    rows = held_out["by_exchange"]  # of 40 names, a colour is exchanged in at most ten places
+    assert [row["at_least"] for row in rows] == [1, 5, 50] and rows[2]["n"] == 0
+    assert sum(row["n"] for row in rows) == held_out["n"] == sum(row["nearest"] for row in rows)
+
+
+# --- the committed model of emoji
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict:
+    return json.loads((EMOJI / "evaluation.json").read_text(encoding="utf-8"))
+
+
+def test_committed_figures_are_of_the_committed_model(measured):
+    log = json.loads((EMOJI / "training.json").read_text(encoding="utf-8"))
+    assert measured["weights"] == text_to_image_eval.weights_of(EMOJI)
+    assert measured["data"] == log["data"] and measured["sets"]["seen"]["n"] >= 1000
+    assert measured["sets"]["held_out"]["n"] == len(log["held_out"])
+
+
+def test_committed_figures_say_that_it_composes(measured):
+    held_out = measured["sets"]["held_out"]
+    assert held_out["composed"]["low"] > held_out["composed_shuffled"]["high"]
+    assert held_out["drawn"]["nearest"]["low"] > held_out["shuffled"]["nearest"]["high"]
+    table = show_measured.names_table().data
+    assert f"| held-out | {held_out['n']} | {held_out['drawn']['nearest']['share']:.1%} (" in table
+
+
+@needs_emoji
+def test_the_committed_model_draws_names_that_it_never_saw():
+    folder = read_folder(PICTURES_OF_EMOJI, 32)
+    rows = split_names(folder.captions).held_out[::8]
+    pipe = text_to_image_eval.load_text_to_image(EMOJI)
+    images = text_to_image_eval.draw(pipe, [folder.captions[row] for row in rows], seed=7)
+    right = nearer_than_own(images, folder.images(), rows) == 0
+    assert right.sum() > len(rows) / 2  # by chance one in 3,543 is

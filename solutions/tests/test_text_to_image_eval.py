@@ -10,7 +10,7 @@ import torch
 from t2i.folders import read_json
 from t2i.scene_judge import View
 from t2i.scene_specs import WORLDS, Specs, draw_specs, heldout
-from t2i.text_to_image_eval import asked_for, count_views, scene_features
+from t2i.text_to_image_eval import asked_for, count_views, scene_features, weights_of
 from t2i.text_to_image_recipes import CHECKPOINT, text_to_image_recipe
 
 FILE = CHECKPOINT / "evaluation.json"
@@ -109,6 +109,7 @@ def test_figures_stand_beside_chance_and_ceilings():
     likeness = MEASURED["likeness"]
     assert likeness["frechet_floor"] < likeness["frechet"]
     assert read_json(CHECKPOINT / "training.json")["tier"] == "cpu"
+    assert MEASURED["weights"] == weights_of(CHECKPOINT)
 
 
 @needs_figures

@@ -282,6 +282,21 @@ def test_unknown_tiers_and_missing_models_are_named(tmp_path):
     with pytest.raises(ValueError, match="There is no folder .*nothing"):
         load_text_to_image(tmp_path / "nothing")
     assert CHECKPOINT.parts[-2:] == ("checkpoints", "scenes")
+    files = [path for path in CHECKPOINT.parent.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 24e6, "they come along with each clone"
+
+
+def test_only_the_cpu_tier_is_the_courses_own_model():
+    assert text_to_image_runs.home_of("cpu") == CHECKPOINT
+    for tier in ("smoke", "gpu"):
+        assert not text_to_image_runs.home_of(tier).is_relative_to(CHECKPOINT.parent)
+
+
+def test_lanes_that_do_not_share_out_the_batch_are_refused_before_any_training(tmp_path):
+    for lanes in (0, 3):
+        with pytest.raises(ValueError, match=f"lanes must be a multiple of the 1 .*got {lanes}"):
+            train_all("smoke", tmp_path / "model", tmp_path, shards=tmp_path / "s", lanes=lanes)
+    assert not list(tmp_path.iterdir())
 
 
 def test_rms_norms_are_trained_without_a_word():
