@@ -26,8 +26,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.checkpoint import lock_of
-
 # The four files of MNIST, unpacked: size in bytes and MD5 (torchvision's kind of checksum).
 MNIST_FILES = {
     "train-images-idx3-ubyte": (47_040_016, "6bbc9ace898e44ae57da46a324031adb"),
@@ -171,8 +169,6 @@ def _fetch_again(error: DataError) -> Path:
 def _fetch() -> Path | None:
     """Download MNIST beside its place, check it, then move it there in one step.
 
-    Processes that come meanwhile wait, and take that copy.
-
     Returns:
         The data folder; None, after the notice, where the network does not give it.
     """
@@ -183,20 +179,28 @@ def _fetch() -> Path | None:
         mirror = _answering_mirror()
         if mirror is None:
             return _go_without("there is neither a copy nor a network")
-        with lock_of(folder / "MNIST"):
-            if _is_whole(folder):
-                return folder  # another process has fetched it meanwhile
-            print(f"Downloading MNIST (11 MB) to {folder}", file=sys.stderr)
-            try:
-                _download(scratch, mirror)
-            except (OSError, EOFError, RuntimeError, HTTPException, DataError) as error:
-                return _go_without(f"the download failed: {_first_line(error)}")
-            place = folder / "MNIST" / "raw"
-            place.parent.mkdir(exist_ok=True)
-            if place.exists():
-                place.rename(scratch / "damaged")
-            (scratch / "MNIST" / "raw").rename(place)
+        print(f"Downloading MNIST (11 MB) to {folder}", file=sys.stderr)
+        try:
+            _download(scratch, mirror)
+        except (OSError, EOFError, RuntimeError, HTTPException, DataError) as error:
+            return _go_without(f"the download failed: {_first_line(error)}")
+        _move_into_place(scratch / "MNIST" / "raw", folder, scratch / "damaged")
     return folder
+
+
+def _move_into_place(whole: Path, folder: Path, damaged: Path) -> None:
+    """Put a whole copy where it belongs, unless another process has just done so."""
+    place = folder / "MNIST" / "raw"
+    place.parent.mkdir(exist_ok=True)
+    for _ in range(3):
+        if _is_whole(folder):
+            return
+        with suppress(OSError):  # somebody was quicker: look again
+            if place.exists():
+                place.rename(damaged)
+            whole.rename(place)
+    if not _is_whole(folder):
+        raise DataError(f"{place} cannot be replaced by a whole copy: delete it and run again.")
 
 
 def _first_line(error: Exception) -> str:

@@ -273,6 +273,12 @@ def test_a_damaged_download_leaves_nothing_behind(small, mirror, capsys):
     assert list(folder.iterdir()) == []
 
 
+def test_a_copy_that_another_process_has_just_put_there_stays(small, tmp_path):
+    (tmp_path / "mine").mkdir()
+    data._move_into_place(tmp_path / "mine", data._data_folder(), tmp_path / "damaged")
+    assert (tmp_path / "mine").is_dir() and not (tmp_path / "damaged").exists()
+
+
 def test_our_own_damaged_copy_is_fetched_again(small, mirror, capsys, monkeypatch):
     folder = small.parent.parent
     monkeypatch.delenv("T2I_DATA")

@@ -115,7 +115,7 @@ def test_training_batches_hold_broken_pictures_too():
     for make in BROKEN:
         specs = draw_specs(range(6), "any", "one")
         images = paint(specs, digits="judge")
-        made = make(images, images.roll(1, 0), specs)
+        made = make(images, images.roll(1, 0), specs, "judge")
         assert made.shape == images.shape
         assert ((made - images).abs().amax(dim=(1, 2, 3)) > 0.1).all(), make.__name__
 
