@@ -14,14 +14,15 @@ import pytest
 import torch
 from torchvision import datasets
 
-from t2i import data
-from t2i.data import DataError, data_source, mnist
+from t2i import mnist_fetch, mnist_files
+from t2i.data import data_source, mnist
+from t2i.mnist_files import DataError
 
 
 def _real_folder() -> Path | None:
     """The folder with the real MNIST, as the course finds it, without downloading it."""
     try:
-        return data._mnist_folder()
+        return mnist_files.mnist_folder()
     except DataError:
         return None
 
@@ -57,8 +58,8 @@ def small(tmp_path, monkeypatch):
     for name, content in _small_files().items():
         (raw / name).write_bytes(content)
         table[name] = (len(content), hashlib.md5(content).hexdigest())
-    monkeypatch.setattr(data, "MNIST_FILES", table)
-    monkeypatch.setattr(data, "_without_mnist", None)
+    monkeypatch.setattr(mnist_files, "MNIST_FILES", table)
+    monkeypatch.setattr(mnist_fetch, "_why_without", None)
     monkeypatch.setenv("T2I_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("T2I_OFFLINE", "1")
     return raw
@@ -173,8 +174,8 @@ def test_a_read_only_folder_without_mnist_is_one_sentence(tmp_path, monkeypatch)
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setenv("T2I_DATA", str(tmp_path))
-    monkeypatch.setattr(data, "_without_mnist", None)
-    monkeypatch.setattr(data.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(mnist_fetch, "_why_without", None)
+    monkeypatch.setattr(mnist_fetch.tempfile, "mkdtemp", refuse)
     with pytest.raises(DataError, match="cannot be written .Permission denied.: set T2I_DATA"):
         mnist()
 
@@ -188,7 +189,7 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
 def test_without_network_and_copy_the_small_digits_stand_in(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("T2I_DATA", str(tmp_path))
     monkeypatch.setenv("T2I_OFFLINE", "1")
-    monkeypatch.setattr(data, "_without_mnist", None)
+    monkeypatch.setattr(mnist_fetch, "_why_without", None)
     assert "first use downloads it" in data_source()
     images, labels = mnist("train")
     tests, test_labels = mnist("test")
@@ -204,14 +205,14 @@ def test_without_network_and_copy_the_small_digits_stand_in(tmp_path, monkeypatc
 
 
 def test_a_silent_network_is_given_up_soon(monkeypatch):
-    assert data.NETWORK_SECONDS <= 10
+    assert mnist_fetch.NETWORK_SECONDS <= 10
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), None) as silent:  # accepts, says nothing
         address = f"http://127.0.0.1:{silent.server_port}/"
         monkeypatch.setattr(datasets.MNIST, "mirrors", [address, address])
-        monkeypatch.setattr(data, "NETWORK_SECONDS", 0.5)
+        monkeypatch.setattr(mnist_fetch, "NETWORK_SECONDS", 0.5)
         monkeypatch.delenv("T2I_OFFLINE", raising=False)
         start = time.monotonic()
-        assert data._answering_mirror() is None
+        assert mnist_fetch._answering_mirror() is None
         assert time.monotonic() - start < 3
 
 
@@ -259,7 +260,7 @@ def test_a_download_arrives_whole(small, mirror, capsys):
     os.utime(left, (0, 0))
     images, _ = mnist("train")
     assert images.shape == (6, 1, 28, 28)
-    assert sorted(path.name for path in small.iterdir()) == sorted(data.MNIST_FILES)
+    assert sorted(path.name for path in small.iterdir()) == sorted(mnist_files.MNIST_FILES)
     assert [path.name for path in folder.iterdir()] == ["MNIST"]
     assert "Downloading MNIST" in capsys.readouterr().err
 
@@ -275,14 +276,16 @@ def test_a_damaged_download_leaves_nothing_behind(small, mirror, capsys):
 
 def test_a_copy_that_another_process_has_just_put_there_stays(small, tmp_path):
     (tmp_path / "mine").mkdir()
-    data._move_into_place(tmp_path / "mine", data._data_folder(), tmp_path / "damaged")
+    folder = mnist_files.data_folder()
+    mnist_fetch._move_into_place(tmp_path / "mine", folder, tmp_path / "damaged")
     assert (tmp_path / "mine").is_dir() and not (tmp_path / "damaged").exists()
 
 
 def test_our_own_damaged_copy_is_fetched_again(small, mirror, capsys, monkeypatch):
     folder = small.parent.parent
     monkeypatch.delenv("T2I_DATA")
-    monkeypatch.setattr(data, "_data_folder", lambda: folder)
+    monkeypatch.setattr(mnist_files, "data_folder", lambda: folder)
+    monkeypatch.setattr(mnist_fetch, "data_folder", lambda: folder)
     _truncate(small / IMAGES)
     assert mnist("train")[0].shape == (6, 1, 28, 28)
     assert "is truncated" in capsys.readouterr().err
@@ -292,7 +295,8 @@ def test_our_own_damaged_copy_is_fetched_again(small, mirror, capsys, monkeypatc
 def test_our_own_damaged_copy_without_network_is_named(small, monkeypatch):
     folder = small.parent.parent
     monkeypatch.delenv("T2I_DATA")
-    monkeypatch.setattr(data, "_data_folder", lambda: folder)
+    monkeypatch.setattr(mnist_files, "data_folder", lambda: folder)
+    monkeypatch.setattr(mnist_fetch, "data_folder", lambda: folder)
     _flip_a_byte(small / IMAGES)
     with pytest.raises(DataError, match="is corrupt .* delete .* and run again with a network"):
         mnist("train")
