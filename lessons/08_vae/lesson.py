@@ -645,7 +645,7 @@ How much does it matter? When the course was made, lesson 6's network learnt to 
 r"""
 *Nothing recognised*: the judge is not even half sure of any thing. Mostly there is something all the same, as the pictures show: a shape in the right colour that is no clear digit or star.
 
-![Three rows of eight pictures painted from the same eight captions and the same noise, from latents of three sizes. In the row with standard deviation 1 the circle, the two and the eight are clearer than in the others; the seven and the four are broken in all three.](figures/scaling.png)
+![Three rows of eight pictures painted from the same eight captions and the same noise, from latents of three sizes. In the row with standard deviation 1 the star, the heart, the circle and the four are clearer than in the others; its two has fallen apart.](figures/scaling.png)
 
 (Eight pictures prove little; the percentages beside the rows come from the table.)
 
