@@ -35,8 +35,9 @@ grade: ## grade a lesson: lesson=1 [only=EXERCISE] [notebook=FILE] [json=FILE]
 
 lab: ## open JupyterLab on a lesson: lesson=1
 	$(NEEDS_LESSON)
-	@set -- lessons/$$(printf '%02d' "$(lesson)")_*/*.ipynb; test -e "$$1" || \
-		{ echo "Lesson $(lesson) is still in preparation, or there is no such lesson." >&2; exit 2; }; \
+	@number="$(lesson)"; set -- lessons/$$(printf '%02d' "$${number#0}" 2>/dev/null)_*/*.ipynb; \
+		test -e "$$1" || \
+		{ echo "There are lessons 1 to 10; $(lesson) is not one of them." >&2; exit 2; }; \
 		$(RUN) -m jupyterlab "$$1"
 
 solve: ## write a lesson's solved notebook, for instructors: lesson=1 out=FILE
@@ -138,7 +139,7 @@ train: ## train lesson 10's three parts, or go on: [tier=cpu] [data=PICTURES] [o
 
 # "$$prompt" and not "$(prompt)": the shell would read quotes, backquotes and dollars in a prompt.
 sample: ## draw what you type: prompt="a seven" out=7.png [seed=0] [film=1] [model=DIR]
-	@test -n "$$prompt" && test -n "$(out)" || \
+	@test -n "$${prompt+given}" && test -n "$(out)" || \
 		{ echo "What, and where to? For example: make sample prompt=\"a red seven\" out=seven.png" >&2; exit 2; }
 	@$(RUN) -m t2i.sample "$$prompt" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film) \
 		$(if $(model),--model "$(model)")

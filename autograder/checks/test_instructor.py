@@ -160,7 +160,7 @@ def test_tables_for_people_and_for_nbgrader(course, tmp_path):
     assert (found["ann"]["name"], found["cem"]["name"]) == ("'=Ann", "C. Jr Cem")
     assert [found[name]["points"] for name in ("ann", "bob", "cem")] == ["10", "10", ""]
     assert {row["max"] for row in found.values()} == {"100"}
-    assert found["cem"]["flag"] == "nothing was graded" and not found["ann"]["flag"]
+    assert found["cem"]["flag"] == "nothing came in" and not found["ann"]["flag"]
     with table.export(course, tmp_path / "all.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {row["student_id"]: row["score"] for row in rows} == {

@@ -165,9 +165,12 @@ def export(
         course = _course(folder)
         lessons = [course.lesson(number) for number in lesson] or LESSONS
         print(f"wrote {(table.write if plain else table.export)(course, to, lessons)}")
+        graded = {row["lesson"] for row in table.rows(course, lessons) if row["points"]}
         for each, any_came in table.came_in(course, lessons).items():
             if not any_came:
                 print(f"lesson {each.number} is not in it: nothing was collected")
+            elif each.slug not in graded:
+                print(f"lesson {each.number} has no points in it: run autograde first")
 
 
 @app.command()

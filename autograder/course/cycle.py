@@ -154,6 +154,10 @@ def show(report: Report, console: Console) -> None:
         console.print(
             f"✔ none of {report.lines} lines of hidden tests and solutions in {report.files} files"
         )
+    mode = sandbox.detect()
+    if not mode.is_sandbox:
+        told = f"! tried without a sandbox; autograde of a class refuses here ({mode})"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
     times = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in report.seconds.items())
     total = sum(report.seconds.values())
     console.print(f"{total:.0f} s: {times}", style="dim", highlight=False)

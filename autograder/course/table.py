@@ -45,7 +45,8 @@ def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, 
                 try:
                     handed_in = gradebook.find_submission(lesson.slug, student.id)
                 except MissingEntry:
-                    row |= {"points": "", "late": "", "flag": "nothing was graded"}
+                    why = "nothing was graded" if handed else "nothing came in"
+                    row |= {"points": "", "late": "", "flag": why}
                 else:
                     points = handed_in.score - (handed_in.late_submission_penalty or 0)
                     seconds = handed_in.total_seconds_late

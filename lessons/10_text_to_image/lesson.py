@@ -805,7 +805,7 @@ if wrong:
 r"""
 Look at each. Is a thing missing? Has a colour gone to the wrong thing? Is a digit badly written? Or is the judge mistaken?
 
-A handful of pictures proves nothing. So the course counts, with hundreds of prompts of each kind:
+A handful of pictures proves nothing. So the course counts, with a thousand prompts of each kind:
 """
 
 # %%
@@ -813,7 +813,7 @@ A handful of pictures proves nothing. So the course counts, with hundreds of pro
 
 # %% [markdown]
 r"""
-How to read it (the brackets are 95 % intervals):
+How to read it (the brackets are 95 % intervals; *relation* and *background* count only the prompts that tell one):
 
 - *Satisfied*: everything together, all things, all colours, the relation, the background if the prompt tells it.
 - *Shuffled*: the same pictures judged by *other* prompts. So much does luck alone give.
@@ -822,7 +822,7 @@ How to read it (the brackets are 95 % intervals):
 
 A model can be above these two: it writes the usual digits, not the odd ones. Look for such a line.
 
-A *relation* is counted over the prompts that tell one, and is right only where both colours are there. So a model that hears *side by side* or *one above the other*, but not which thing is where, would get 50 %, and one that hears nothing of it a quarter (lesson 9). Ours is far above that: it does read *left of* and *above*. Most pictures that fail at *satisfied* fail at *object*: mostly it is a digit that is not recognised.
+A *relation* is right only where both colours are there. So a model that hears *side by side* or *one above the other*, but not which thing is where, would get 50 %, and one that hears nothing of it a quarter (lesson 9). Ours is far above that: it does read *left of* and *above*. Most pictures that fail at *satisfied* fail at *object*: mostly it is a digit that is not recognised.
 
 And compare the held-out lines with the seen ones. *Relations* always have two things, so they belong beside *seen two*. *Pairs* and *phrasings* have one thing in about half of their prompts, so they belong beside *seen mixed*, which has as many. Near each other: the model composes. Far below: it memorises. **Which of the two does ours?** Look before you read on.
 
@@ -980,7 +980,7 @@ Four. The report names `lost.png`, which is not there, and what had to be done t
 
 ### A real folder: 3,543 emoji
 
-The course did it with a real folder: *Noto Emoji*, 3,543 small pictures with their names. `make train data=noto-emoji` took three quarters of an hour on two cores, and its model comes with the course. 116 names were held out, each of them one word away from a name that was seen. The model never saw *woman astronaut medium skin tone*, but it did see the man, and many other women and men.
+The course did it with a real folder: *Noto Emoji*, 3,543 small pictures with their names. `make train` with `data=` and that folder took three quarters of an hour on two (fast) cores, and the model comes with the course; the pictures do not. It learnt from 3,427 of them. 116 names were held out, each of them one word away from a name that was seen. The model never saw *woman astronaut medium skin tone*, but it did see the man, and many other women and men.
 
 **Predict before you look.** What will it draw for a name that it never saw: what was asked for, the seen emoji next to it, or porridge?
 

@@ -117,7 +117,7 @@ def emoji(count: int = 8) -> show.Picture:
     names = [folder.captions[row] for row in own]
     drawn = show_text_to_image.to_tensor(load_text_to_image(EMOJI)(names))
     rows = {"drawn": drawn, "the emoji": images[own], "a seen name,\none word off": images[near]}
-    return show.film_strip(rows, [textwrap.fill(name, 12) for name in names], alt="")
+    return show.film_strip(rows, [textwrap.fill(name, 11) for name in names], alt="")
 
 
 def film() -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from t2i.known_words import examples_of, words_known
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import CHECKPOINT
 
@@ -31,10 +32,10 @@ def main() -> None:
     options = parser.parse_args()
     try:
         pipe = TextToImage.from_pretrained(options.model)
-        from t2i import demo_drawing, demo_page  # Gradio: not everybody has it, and it takes long
+        from t2i import demo_page  # Gradio: not everybody has it, and it takes long
 
         pipe = pipe.to("cuda" if torch.cuda.is_available() else "cpu")
-        page = demo_page.build(pipe, demo_drawing.words_known(options.model))
+        page = demo_page.build(pipe, words_known(options.model), examples_of(options.model))
         demo_page.serve(page, options.port, not options.no_browser)
     except ModuleNotFoundError as error:
         sys.exit(MISSING.format(name=error.name))

@@ -8,33 +8,25 @@ Nothing here knows Gradio.
 """
 
 import base64
-import difflib
 import html
 import io
 import queue
-import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from t2i.captions import BACKGROUNDS, COLOURS, DIGITS, PLACES, SHAPES, SIZES, words_of
-from t2i.folders import read_json
 from t2i.prompt_film import PromptFilm
 from t2i.sample import sheet
-from t2i.scene_specs import draw_specs
 from t2i.show import to_array
 from t2i.show_attention import HEAT, clock
 from t2i.text_to_image import TextToImage
-from t2i.text_to_image_recipes import RECIPES, text_to_image_recipe
 
 LONGEST = 300  # letters of a prompt
-SCENES = 3000  # whose captions are looked through for the words that a model knows
 GUIDANCE, STEPS, SEEDS = (0.0, 10.0), (1, 100), (0, 999_999)  # lowest and highest
 _ONE_AT_A_TIME = threading.Lock()  # a film looks at the whole model
 
@@ -86,64 +78,6 @@ def _number(name: str, value: float | None, lowest: float, highest: float, whole
         given = "" if value is None else f", not {value}"
         raise WishError(f"{name} must be {kind} from {lowest:,g} to {highest:,g}{given}.")
     return value
-
-
-def words_known(folder: Path) -> frozenset[str]:
-    """The words of the captions that a model learnt from; empty if its folder does not tell.
-
-    Args:
-        folder: a model's; `training.json` in it names the tier, and what was held out where it
-            learnt from other pictures than scenes.
-    """
-    log = read_json(folder / "training.json") if (folder / "training.json").is_file() else {}
-    if log.get("tier") not in RECIPES or "held_out" in log:
-        return frozenset()
-    specs = draw_specs(range(SCENES), "train", text_to_image_recipe(log["tier"]).world)
-    return frozenset(word for caption in specs.captions() for word in words_of(caption))
-
-
-def told_words(known: frozenset[str]) -> str:
-    """A sentence on the words of scenes that a model knows."""
-    places = tuple(PLACES.values()) if "middle" in known else ()  # else left belongs to a relation
-    parts = (
-        ("the colours", COLOURS),
-        ("the digits (or 0 to 9)", DIGITS),
-        ("the shapes", SHAPES),
-        ("the sizes", SIZES),
-        ("the places", places),
-        ("and", ("left of", "right of", "above", "below")),
-        ("on backgrounds that are", BACKGROUNDS),
-    )
-    told = []
-    for name, words in parts:
-        here = [word for word in words if known.issuperset(word.split())]
-        if here:
-            told.append(f"{name} {', '.join(here)}")
-    return f"It knows {'; '.join(told)}."
-
-
-def remarks(pipe: TextToImage, wish: Wish, known: frozenset[str]) -> str:
-    """What to say about a prompt that is drawn all the same; often nothing."""
-    told = []
-    strange = [word for word in _words(wish.prompt) if known and word not in known]
-    if strange:
-        near = {word: difflib.get_close_matches(word, known, 1, 0.75) for word in strange}
-        hints = [f"{words[0]} instead of {word}" for word, words in near.items() if words]
-        hint = f" Did you mean {' and '.join(hints)}?" if hints else ""
-        names = " or ".join(f"“{word}”" for word in strange)
-        told.append(
-            f"No caption that the model learnt from has {names}: it draws all the same, and can "
-            f"only go by the rest.{hint} {told_words(known)}"
-        )
-    length = len(pipe.text.positions)
-    if len(pipe.tokenizer.encode(wish.prompt)) > length:
-        told.append(f"The prompt is long: the model reads its first {length - 2} pieces only.")
-    return " ".join(told)
-
-
-def _words(text: str) -> list[str]:
-    """The words of a prompt, lower case, each one once."""
-    return list(dict.fromkeys(re.findall(r"[^\s,.:;!?\"()]+", text.lower())))
 
 
 def drawn(pipe: TextToImage, wish: Wish) -> Iterator[tuple[PromptFilm, int]]:

@@ -6,7 +6,8 @@ elsewhere.
 
 import html
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when it is loaded
 
@@ -21,20 +22,14 @@ from t2i.demo_drawing import (  # noqa: E402
     drawn,
     picture_html,
     read_wish,
-    remarks,
     words_html,
 )
+from t2i.known_words import SCENE_EXAMPLES, remarks  # noqa: E402
 from t2i.show import ORANGE  # noqa: E402
 from t2i.text_to_image import TextToImage  # noqa: E402
 from t2i.text_to_image_recipes import GUIDANCE_SCALE, INFERENCE_STEPS  # noqa: E402
 
 HOST = "127.0.0.1"
-EXAMPLES = (
-    "a red seven",
-    "a green heart on a white background",
-    "a blue star above a yellow circle",
-    "a pink 3 to the left of a cyan square",
-)
 WELCOME = """# Words to picture
 Type what you want to see. The model starts from pure noise, and guesses at each step anew which
 picture your words mean."""
@@ -71,18 +66,23 @@ def free_slider(*arguments, **named) -> gr.Slider:
     return slider
 
 
-def build(pipe: TextToImage, known: frozenset[str] = frozenset()) -> gr.Blocks:
+def build(
+    pipe: TextToImage,
+    known: frozenset[str] = frozenset(),
+    examples: Sequence[str] = SCENE_EXAMPLES,
+) -> gr.Blocks:
     """The page that draws with a model.
 
     Args:
         pipe: the model.
         known: the words of the captions that it learnt from; empty: any word may be known.
+        examples: prompts to try, which it can draw.
     """
 
     def draw(*told) -> Iterator[dict]:
         try:
             wish = read_wish(*told)
-            yield {remark: _note(remarks(pipe, wish, known)), button: _button(busy=True)}
+            yield {remark: _note(remarks(pipe, wish.prompt, known)), button: _button(busy=True)}
             for seen, number in drawn(pipe, wish):
                 pictures = {picture: picture_html(seen, number, wish)}
                 yield pictures | {words: words_html(seen, number)}
@@ -107,7 +107,7 @@ def build(pipe: TextToImage, known: frozenset[str] = frozenset()) -> gr.Blocks:
             with gr.Column(scale=4, min_width=320):
                 prompt = gr.Textbox(
                     label="Prompt",
-                    placeholder=f"for example: {EXAMPLES[0]}",
+                    placeholder=f"for example: {examples[0]}",
                     elem_id="prompt",
                     autofocus=True,
                     max_length=LONGEST + 1,
@@ -128,7 +128,7 @@ def build(pipe: TextToImage, known: frozenset[str] = frozenset()) -> gr.Blocks:
                 )
                 hint = f"Which noise to start from: {SEEDS[0]} to {SEEDS[1]:,}."
                 seed = gr.Number(0, label="Seed", info=hint, elem_id="seed")
-                gr.Examples([[text] for text in EXAMPLES], prompt, label="Or try one of these")
+                gr.Examples([[text] for text in examples], prompt, label="Or try one of these")
             with gr.Column(scale=8, min_width=600):
                 remark = gr.HTML(elem_id="remark")
                 with gr.Row():
@@ -176,6 +176,12 @@ def _button(busy: bool = False) -> dict:
     return gr.update(value="Drawing …" if busy else "Draw", interactive=not busy)
 
 
+def is_taken(port: int) -> bool:
+    """Whether another program of this computer listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
 def serve(page: gr.Blocks, port: int | None, browser: bool) -> None:
     """Show the page on this computer, and on no other, until Ctrl-C.
 
@@ -187,6 +193,8 @@ def serve(page: gr.Blocks, port: int | None, browser: bool) -> None:
     Raises:
         OSError: the port is taken.
     """
+    if port is not None and is_taken(port):
+        raise OSError(f"Port {port} is taken: give another one, or none, and a free one is found.")
     _, address, _ = page.launch(
         server_name=HOST,
         server_port=port,

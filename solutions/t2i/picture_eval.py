@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from t2i.byte_words import split_words
-from t2i.folders import FilesError, read_json, write_json
+from t2i.folders import FilesError, write_json
 from t2i.heldout_names import NameFrames, NameSplit, split_names
 from t2i.metrics import nearest_distances
 from t2i.picture_folder import read_folder
 from t2i.results import machine, share_of
 from t2i.text_to_image import TextToImage
-from t2i.text_to_image_eval import UNSEEN, draw, weights_of
+from t2i.text_to_image_eval import UNSEEN, draw, training_of, weights_of
 from t2i.text_to_image_recipes import GUIDANCE_SCALE, INFERENCE_STEPS, load_text_to_image
 from t2i.vae_runs import there_and_back
 
@@ -157,9 +157,12 @@ def evaluate_names(model: Path, data: Path, count: int, device: torch.device) ->
     Raises:
         FilesError: the model learned from something else, or a folder cannot be used.
     """
-    log = read_json(Path(model) / "training.json")
+    log = training_of(model)
     if "held_out" not in log:
-        raise FilesError(f"The model in {model} learned from scenes: leave data= away.")
+        raise FilesError(
+            f"The model in {model} learned from scenes, not from {data}: say with model= which "
+            f"model did, or leave data= away."
+        )
     pipe = load_text_to_image(model).to(device)
     folder = read_folder(data, pipe.size)
     captions, pictures, split = folder.captions, folder.images(), split_names(folder.captions)

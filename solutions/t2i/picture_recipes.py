@@ -21,6 +21,7 @@ from t2i.bpe import Tokenizer, train_bpe
 from t2i.clip_recipes import ClipRecipe
 from t2i.folders import FilesError
 from t2i.heldout_names import split_names
+from t2i.known_words import split_prompt
 from t2i.picture_files import to_images
 from t2i.picture_folder import PictureFolder, read_folder
 from t2i.text_to_image_recipes import PART, TextToImageRecipe, text_to_image_recipe
@@ -165,6 +166,7 @@ class PictureRecipe(TextToImageRecipe):
             "data": source.data,
             "skipped": source.report.counts(),
             "held_out": source.held_out,
+            "words": sorted({word for said in source.captions for word in split_prompt(said)}),
         }
 
     def some(self, count: int = 1000) -> Tensor:

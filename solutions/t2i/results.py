@@ -24,7 +24,8 @@ from t2i.checkpoint import lock_of, write_atomically
 def machine(device: torch.device) -> str:
     """The machine in a few words."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__}"
 
 
 def processor() -> str:

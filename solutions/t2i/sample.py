@@ -18,6 +18,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from t2i.checkpoint import write_atomically
+from t2i.known_words import remarks, words_known
 from t2i.prompt_film import PromptFilm
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import CHECKPOINT, GUIDANCE_SCALE, INFERENCE_STEPS
@@ -91,6 +92,9 @@ def main() -> None:
         parser.error(f"--guidance must be a number, got {options.guidance}")
     try:
         pipe = TextToImage.from_pretrained(options.model)
+        said = remarks(pipe, options.prompt, words_known(options.model))
+        if said:
+            print(said, file=sys.stderr)
         pictures, film = draw(pipe.to("cuda" if torch.cuda.is_available() else "cpu"), options)
         write(options.out, pictures, film)
     except (OSError, ValueError) as error:  # FilesError is one of them

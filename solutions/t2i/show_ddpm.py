@@ -168,7 +168,12 @@ def results_table() -> Markdown:
         ),
         ("… as a share of real digits' (our aim: 85 %)", f"**{share:.1%}**", "100 %", ""),
         ("Fréchet distance", f"{r['frechet']:.2f}", f"{r['frechet_floor']:.2f} (floor)", ""),
-        ("median distance to the nearest", f"{r['nearest']:.2f}", f"{r['nearest_real']:.2f}", ""),
+        (
+            "median distance to the nearest training digit",
+            f"{r['nearest']:.2f}",
+            f"{r['nearest_real']:.2f}",
+            "",
+        ),
     )
     sampling = r.get("sampling_seconds")
     took = f" in {sampling / 60:.1f} minutes" if sampling else ""

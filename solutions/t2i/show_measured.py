@@ -14,6 +14,7 @@ from t2i.text_to_image_recipes import CHECKPOINT, EMOJI
 NO_TRAINING = "No training has been recorded yet: `make train` does it."
 NO_EVALUATION = "Not measured yet: `make evaluate` does it."
 PARTS = {"vae": "autoencoder", "clip": "CLIP", "transformer": "transformer"}
+BESIDE = ("shuffled", "rendered", "vae")  # told without their intervals: the table is wide
 COLUMNS = ("satisfied", "colour", "object", "relation", "background", "shuffled", "rendered", "vae")
 
 
@@ -94,23 +95,22 @@ def results_table(folder: Path = CHECKPOINT) -> Markdown:
     kept = [name for name in COLUMNS if any(name in found for found in sets.values())]
     rows = []
     for name, found in sets.items():
-        cells = [_share(found.get(column)) for column in kept]
+        cells = [_share(found.get(column), column not in BESIDE) for column in kept]
         rows.append((set_name(name), f"{found.get('n', '?')}", *cells))
     return table(("prompts", "how many", *kept), rows, right=True)
 
 
-def _share(found: Mapping[str, float] | None) -> str:
+def _share(found: Mapping[str, float] | None, interval: bool = True) -> str:
     if not found or "share" not in found:
         return "–"
-    within = f" ({found['low']:.1%} to {found['high']:.1%})" if "low" in found else ""
-    return f"{found['share']:.1%}{within}"
+    return share_told(found) if interval and "low" in found else f"{found['share']:.1%}"
 
 
 def names_table(folder: Path = EMOJI) -> Markdown:
     """What picture_eval found of a model that learned from a folder: seen and held-out names."""
     sets = read(folder, "evaluation").get("sets", {})
     if not sets:
-        return Markdown(NO_EVALUATION)
+        return Markdown("Not measured yet: `make evaluate data=… model=…` does it.")
     head = ("names", "how many", "its own picture is the nearest", "among the nearest ten")
     head += ("nearest, of another name's", "nearest, through the autoencoder")
     rows = [
@@ -119,8 +119,8 @@ def names_table(folder: Path = EMOJI) -> Markdown:
             f"{found['n']:,}",
             share_told(found["drawn"]["nearest"]),
             share_told(found["drawn"]["near"]),
-            _share(found["shuffled"]["nearest"]),
-            _share(found["vae"]["nearest"]),
+            _share(found["shuffled"]["nearest"], False),
+            _share(found["vae"]["nearest"], False),
         )
         for name, found in sets.items()
     ]

@@ -102,7 +102,7 @@ def results_table(path: Path = WEIGHTS) -> Markdown:
         return Markdown("Not measured yet: `make measure-vae` does it.")
     head = ("unseen scenes", "how many", "PSNR", "worst 5 %", "judge: originals")
     head += ("judge: came back", "points lost")
-    return table(head, summary(measured), how_trained(measured, "scenes"))
+    return table(head, summary(measured), how_trained(measured, "scenes"), right=True)
 
 
 def study_table(kind: str, path: Path = FIGURES) -> Markdown:
@@ -126,7 +126,7 @@ def study_table(kind: str, path: Path = FIGURES) -> Markdown:
             share = run["reconstructions"]
             rows.append(
                 (
-                    f"{name} ({study['steps']} steps)",
+                    name,
                     f"{run['latent_numbers']}",
                     f"{run['nats']:.0f}",
                     f"{run['idle']:.0%}",
@@ -134,7 +134,9 @@ def study_table(kind: str, path: Path = FIGURES) -> Markdown:
                     share_told(share),
                 )
             )
-    return table(head, rows)
+    n = next(iter(runs.values()))["n"]
+    note = f"{study['steps']} steps each; measured on {n} scenes."
+    return table(head, rows, note, right=True)
 
 
 def scaling_table(path: Path = FIGURES) -> Markdown:
@@ -142,9 +144,9 @@ def scaling_table(path: Path = FIGURES) -> Markdown:
     study = figures_in(path).get("diffuse")
     if study is None:
         return Markdown("Not measured yet: `make study-latents` does it.")
-    head = ("standard deviation of the latents", "captions", "satisfied", "nothing recognised")
+    head = ("standard deviation of the latents", "how many", "satisfied", "nothing recognised")
     rows = []
     for run in study["runs"].values():
         told = share_told(run["satisfied"])
         rows.append((f"{run['spread']:g}", f"{run['n']}", told, f"{run['nothing_seen']:.1%}"))
-    return table(head, rows)
+    return table(head, rows, right=True)

@@ -84,6 +84,13 @@ def draw(pipe: TextToImage, prompts: Sequence[str], seed: int, name: str = "") -
     return to_images(levels.permute(0, 3, 1, 2))
 
 
+def training_of(folder: Path) -> dict:
+    """What training.json in a model's folder says; FilesError if it is no such folder."""
+    if not Path(folder).is_dir():
+        raise FilesError(f"There is no folder {folder}: train a model with `make train`.")
+    return read_json(Path(folder) / "training.json")
+
+
 def weights_of(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of weights in a model's folder."""
     files = sorted(Path(folder).glob("*/*.safetensors"))
@@ -193,7 +200,7 @@ def evaluate(folder: Path, count: int, device: torch.device) -> dict:
     Raises:
         FilesError: a file is missing, or the model learned from other pictures than scenes.
     """
-    log = read_json(folder / "training.json")
+    log = training_of(folder)
     if "held_out" in log:
         raise FilesError(f"The model in {folder} learned from {log['data']}: say which with data=.")
     started = time.perf_counter()

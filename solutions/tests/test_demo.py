@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import re
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import torch
 from packaging.requirements import Requirement
 
 from autograder.checks.browser import CHROMIUM, Browser, wait
-from t2i import demo, demo_drawing, text_to_image_runs
+from t2i import demo, demo_drawing, known_words, text_to_image_runs
 from t2i.captions import VOCABULARY
 from t2i.latents import LatentSpace
 from t2i.text_to_image import TextToImage
@@ -200,26 +201,34 @@ def test_what_cannot_be_drawn_is_said(told, says):
 
 def test_words_that_no_caption_had_are_named(pipe):
     known = frozenset(VOCABULARY[1:])
-    assert demo_drawing.remarks(pipe, wish("A red 7, to the left of a blue star!"), known) == ""
-    assert demo_drawing.remarks(pipe, wish("a red dragon"), frozenset()) == ""
-    told = demo_drawing.remarks(pipe, wish("a red dragon or a circel"), known)
+    assert known_words.remarks(pipe, "A red 7, to the left of a blue star!", known) == ""
+    assert known_words.remarks(pipe, "a red dragon", frozenset()) == ""
+    told = known_words.remarks(pipe, "a red dragon or a circel", known)
     assert "“dragon” or “or” or “circel”" in told and "circle instead of circel" in told
-    assert "reads its first 22 pieces" in demo_drawing.remarks(
-        pipe, wish("a red seven " * 9), known
-    )
+    assert "reads its first 22 pieces" in known_words.remarks(pipe, "a red seven " * 9, known)
 
 
 def test_known_words_are_those_of_the_models_training(tmp_path):
-    assert demo_drawing.words_known(tmp_path) == frozenset()
+    assert known_words.words_known(tmp_path) == frozenset()
     (tmp_path / "training.json").write_text('{"tier": "cpu"}')
-    pair = demo_drawing.words_known(tmp_path)
+    pair = known_words.words_known(tmp_path)
     assert {"seven", "7", "above", "background"} <= pair and not {"small", "top"} & pair
-    assert "sizes" not in demo_drawing.told_words(pair)
+    assert "sizes" not in known_words.told_words(pair)
     (tmp_path / "training.json").write_text('{"tier": "gpu"}')
-    many = demo_drawing.words_known(tmp_path)
-    assert pair < many and "; the sizes small, large; " in demo_drawing.told_words(many)
+    many = known_words.words_known(tmp_path)
+    assert pair < many and "; the sizes small, large; " in known_words.told_words(many)
+    assert known_words.examples_of(tmp_path) == known_words.SCENE_EXAMPLES
+
+
+def test_a_model_of_a_folder_knows_that_folders_words(pipe, tmp_path):
     (tmp_path / "training.json").write_text('{"tier": "cpu", "held_out": ["a sleeping cat"]}')
-    assert demo_drawing.words_known(tmp_path) == frozenset(), "it learnt from a folder"
+    assert known_words.words_known(tmp_path) == frozenset(), "an older one does not tell"
+    assert known_words.examples_of(tmp_path) == ("a sleeping cat",)
+    told = {"tier": "cpu", "held_out": [], "words": ["a", "cat", "dog", "red"]}
+    (tmp_path / "training.json").write_text(json.dumps(told))
+    known = known_words.words_known(tmp_path)
+    said = known_words.remarks(pipe, "a red catt", known)
+    assert "has “catt”" in said and said.endswith("Did you mean cat instead of catt?")
 
 
 def test_the_last_guess_is_the_picture(pipe):
