@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from wire import Connection, Reference, WireError
 
-TORCH_CLASSES = {"Linear", "Conv2d", "BatchNorm2d"}
+TORCH_CLASSES = {"Linear", "Conv2d", "BatchNorm2d", "HuberLoss"}
 MAX_TEXT = 600
 PLACE = "<notebook: "
 

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 from torch.distributions import Normal, SigmoidTransform
@@ -118,7 +119,8 @@ def check_point(student, x_0: Tensor, noise: Tensor, t: Tensor, where: str) -> N
 def test_points_of_any_shape(student, rng):
     for shape in ((5, 2, 4, 3), (5, 3), (3, 3), (1, 4, 2, 6), (4,), (2, 3, 2, 2, 1)):
         ends = normal(rng, *shape), normal(rng, *shape)
-        where = f"of samples with {len(shape) - 1} axes"
+        axes = len(shape) - 1
+        where = f"of samples with {axes} {'axis' if axes == 1 else 'axes'}"
         check_point(student, *ends, between(rng, shape[0]), where)
 
 
@@ -295,13 +297,11 @@ def check_loss(student, x_0: Tensor, t: Tensor, noise: Tensor, what: str, answer
         theirs = with_own_pieces(student, loss)
         if theirs is not None and matches(actual, theirs, **CLOSE):
             return  # the mistake is in one of them, and has an exercise of its own
+    advice = "It is mean((noise − x_0 − model(x_t, t))²)."
+    if not torch.allclose(model.calls[0][1].to(t), t):
+        advice += " And the model is asked at other times than the t that is given."
     expect_close(
-        actual,
-        loss(),
-        what,
-        causes=causes_of(LOSS_MISTAKES, loss),
-        otherwise="It is mean((noise − x_0 − model(x_t, t))²).",
-        **CLOSE,
+        actual, loss(), what, causes=causes_of(LOSS_MISTAKES, loss), otherwise=advice, **CLOSE
     )
 
 
@@ -342,6 +342,36 @@ def test_loss_of_models_that_are_understood(student, rng):
         unchanged(student, run, values[place], name)
     loss = student.rectified_flow_loss(model, x_0.bfloat16(), t, noise.bfloat16())
     expect(isinstance(loss, Tensor) and loss.isfinite().all(), "The loss in bfloat16 is no number.")
+
+
+@exercise("rectified_flow_loss")
+def test_the_loss_teaches_the_model(student, rng):
+    """A slope has to come back through the model; that of the target alone teaches nothing."""
+    x_0, noise, t = normal(rng, 3, 3), normal(rng, 3, 3), between(rng, 3)
+    try:
+        usable = matches(student.flow_point(x_0, noise, t), point(x_0, noise, t))
+        usable &= matches(student.flow_target(x_0, noise), slope(x_0, noise))
+    except Exception:
+        usable = False
+    if not usable:
+        return  # the mistake is in one of them, and has an exercise of its own
+    held = student.hold(x_0)
+    held.call("requires_grad_")
+    model = student.new_torch("HuberLoss", reduction="none")  # any layer of torch that takes both
+    loss = ask(lambda: student.new("rectified_flow_loss", model, held, t, noise), LOSS_HINTS)
+    cut = (
+        "The loss does not teach the model anything: the way back through it is cut, by no_grad(), "
+        "detach() or .data. Only drawing goes without gradients; training needs them."
+    )
+    ask(lambda: loss.call("backward"), {"": cut})
+    found, right = held.get("grad"), []
+    for target in (slope(x_0, noise), None):  # the target's own slope may be left out
+        leaf = x_0.clone().requires_grad_()
+        said = F.huber_loss(point(leaf, noise, t), t.expand(3, 3), reduction="none")
+        wanted = slope(leaf, noise) if target is None else target
+        (wanted - said).square().mean().backward()
+        right.append(leaf.grad)
+    expect(isinstance(found, Tensor) and any(matches(found, each, **CLOSE) for each in right), cut)
 
 
 # --- logit_normal_times ---------------------------------------------------------------------------
@@ -881,6 +911,19 @@ def test_empty_prompts(student, rng):
 
 
 @exercise("encode_prompt")
+def test_the_three_parts_have_names(student, rng):
+    reader = Reader(student, rng)
+    made = ask(
+        lambda: student.new("encode_prompt", reader.tokenizer, reader.text, TEXTS[:2]), READ_HINTS
+    )
+    for name in ("context", "mask", "pooled"):
+        ask(
+            lambda name=name: made.get(name),
+            {"": f"What comes back has no .{name}: return Prompt(context, mask, pooled)."},
+        )
+
+
+@exercise("encode_prompt")
 def test_reading_on_another_device(student, rng):
     """As on a GPU: the tokenizer counts on the CPU, the encoder lies elsewhere."""
     reader, given = Reader(student, rng), []
@@ -943,6 +986,13 @@ class Studio:
             fail(
                 "The transformer is called as transformer(z_t, t, context, mask, pooled), with "
                 "five tensors; the last three are a Prompt's."
+            )
+        axes = [each.ndim for each in given[2:]]
+        if axes != [3, 2, 2] or mask.dtype != torch.bool:
+            fail(
+                "The transformer is called as transformer(z_t, t, context, mask, pooled), with the "
+                f"three of a Prompt in that order; it got some of {axes[0]}, {axes[1]} and "
+                f"{axes[2]} axes, and a mask of {mask.dtype}."
             )
         if x_t.shape[1:] != self.pattern.shape[1:]:
             fail(
@@ -1018,6 +1068,8 @@ GUIDANCE_MISTAKES = {
 CALL_HINTS = {
     "got an unexpected keyword": "Keep the arguments of __call__ as they are.",
     "must match the size": "Do both halves and the latents have as many rows?",
+    "has no attribute 'shape'": "guided_prediction wants tensors as the two conditions, not a "
+    "Prompt: row numbers, for example, and a model that picks those rows of what was read.",
     "Cannot handle this data type": "to_pil wants pictures of three colours; are the latents never "
     "decoded?",
     "zero dimensional": "Prompts are joined field by field: torch.cat of the two contexts, of the "

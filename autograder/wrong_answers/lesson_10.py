@@ -363,6 +363,29 @@ def rectified_flow_loss(model, x_0, t, noise):
     ),
     dict(
         exercise="rectified_flow_loss",
+        name="model_without_gradients",
+        says="does not teach the model anything",
+        code="""
+def rectified_flow_loss(model, x_0, t, noise):
+    x_t = flow_point(x_0, noise, t)
+    with torch.no_grad():
+        direction = model(x_t, t)
+    return F.mse_loss(direction, flow_target(x_0, noise))
+""",
+    ),
+    dict(
+        exercise="rectified_flow_loss",
+        name="its_own_times",
+        says="other times than the t that is given",
+        code="""
+def rectified_flow_loss(model, x_0, t, noise):
+    t = torch.rand(len(x_0)).to(x_0)
+    x_t = flow_point(x_0, noise, t)
+    return F.mse_loss(model(x_t, t), flow_target(x_0, noise))
+""",
+    ),
+    dict(
+        exercise="rectified_flow_loss",
         name="t_with_axes",
         says="one t a sample",
         code="""
@@ -883,6 +906,17 @@ def sample_euler(model, x_1, times, on_step=None):
 """,
     ),
     # --- encode_prompt ---
+    dict(
+        exercise="encode_prompt",
+        name="a_plain_tuple",
+        says="return Prompt",
+        code="""
+def encode_prompt(tokenizer, text, prompts):
+    tokens = tokenizer(prompts, len(text.positions)).to(text.positions.device)
+    context, pooled = text(tokens)
+    return context, words_mask(tokens, text.end_token), pooled
+""",
+    ),
     dict(
         exercise="encode_prompt",
         name="mask_inverted",
@@ -2056,14 +2090,14 @@ def encode_prompt(tokenizer, text, prompts):
     ),
     dict(
         exercise="encode_prompt",
-        name="a_plain_tuple_and_pooled_by_hand",
+        name="pooled_by_hand",
         code="""
 def encode_prompt(tokenizer, text, prompts):
     tokens = tokenizer(prompts, len(text.positions)).to(text.positions.device)
     context, _ = text(tokens)
     mask = words_mask(tokens, text.end_token)
     end = mask.sum(dim=1) - 1
-    return context, mask, context[torch.arange(len(context)), end]
+    return Prompt(context, mask, context[torch.arange(len(context)), end])
 """,
     ),
     # --- TextToImage.__call__ ---

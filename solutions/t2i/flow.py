@@ -77,7 +77,7 @@ def rectified_flow_loss(model: nn.Module, x_0: Tensor, t: Tensor, noise: Tensor)
         noise: (B, ...) standard Gaussian noise.
 
     Returns:
-        a scalar. A model that answers 0 gets 1 + mean square of the data.
+        a scalar.
 
     Source: Liu et al. 2022, arXiv:2209.03003, equation 1.
     """

@@ -54,7 +54,7 @@ def captions_heard(folder: Path = CHECKPOINT) -> Markdown:
     """How often the text encoder's CLIP finds out a caption that is wrong by one thing only."""
     log = read(folder, "training").get("clip", {})
     told = {
-        "order_heard": "two things changed places or kinds",
+        "order_heard": "shapes or things changed places",
         "kind_heard": "one thing is another",
     }
     if not set(told) <= set(log):

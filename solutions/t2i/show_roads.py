@@ -60,7 +60,7 @@ def roads(walks: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> Picture:
         panel.plot(*steps.permute(2, 0, 1), color=BLUE, lw=1, marker="o", ms=3)
         panel.plot(*steps[-1].T, "x", color=VERMILLION, ms=6, mew=1.6)
         missed = (steps[-1] - exact[title][-1]).square().sum(-1).mean().sqrt()
-        words.append(f"{title}: {missed:.2f} beside the goal on average")
+        words.append(f"{title}: {missed:.2f} beside the goal (root mean square)")
     told = "; ".join(words)
     alt = f"Grey roads from noise to three clouds, and walks along them in few steps. {told}"
     return Picture(figure, alt, f"crosses: where the walk ends. {told}")
