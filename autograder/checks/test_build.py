@@ -167,7 +167,7 @@ BAD = {
     "no check": ("#| check: Downsample\n", "", "has no '#| check: Downsample'"),
     "second check": ("check: Downsample", "check: cosine_betas", "second check"),
     "unknown question": ("quiz: chain", "quiz: chian", "no question 'chian'"),
-    "unknown table": ("given: schedules.snr", "table: show_ddpm.table", "no attribute 'table'"),
+    "unknown table": ("given: schedules.snr", "table: show_ddpm.tabel", "no attribute 'tabel'"),
     "no table": ("given: schedules.snr", "table: show_ddpm.results", "gives a dict, not a table"),
     "odd table": ("given: schedules.snr", "table: show_ddpm.smooth", "gives no table"),
     "unknown directive": ("#| given:", "#| gives:", "no directive"),

@@ -79,7 +79,7 @@ def load_folder(folder: str | Path, kind: type[TextToImage] = TextToImage) -> Te
     if not folder.is_dir():
         raise FilesError(f"There is no folder {folder}: train a model with `make train`.")
     if not (folder / INDEX).is_file():
-        raise FilesError(f"{folder} has no {INDEX}: it is no folder that `make train` made.")
+        raise FilesError(f"{folder / INDEX} is missing: is that a folder that `make train` made?")
     index = read_json(folder / INDEX)
     found = index.get("_class_name", "something unknown")
     if found != FORMAT:
