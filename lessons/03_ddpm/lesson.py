@@ -11,7 +11,7 @@ The method is called DDPM, *denoising diffusion probabilistic model* (Ho et al. 
 1. Train a network to say **which noise** is in a picture.
 2. Start from pure noise, and take away a little of the noise that the network sees. A thousand times.
 
-You bring `add_noise` from lesson 1 and the UNet from lesson 2. Plan about 90 minutes in all, with about 8 to 10 minutes of training; you can read on meanwhile.
+You bring `add_noise` from lesson 1 and the UNet from lesson 2. Plan about 90 minutes in all, with about 4 to 9 minutes of training; you can read on meanwhile.
 """
 
 # %%
@@ -263,7 +263,7 @@ show.show_images(
 r"""
 The training loop is the one that you know from lesson 2: take a batch, ask for the loss, step, repeat. Each sample gets a step $t$ of its own and fresh noise. **Both functions in it are yours:** `ddpm_loss` says what is wrong, `ema_update` drags the slow copy along.
 
-The cell takes about 8 to 10 minutes on two CPU cores, depending on how old they are. Stop it whenever you like: run again, it goes on where it was, since it saves its state in the folder `data/runs`. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! (You can write the next exercises, but their cells run only when the training is done.)
+The cell takes about 4 to 9 minutes on two CPU cores, depending on how old they are. Stop it whenever you like: run again, it goes on where it was, since it saves its state in the folder `data/runs`. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! (You can write the next exercises, but their cells run only when the training is done.)
 """
 
 # %%

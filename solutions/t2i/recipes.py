@@ -151,7 +151,7 @@ def digit_loss(model: "FoldedUNet", x_0: Tensor) -> Tensor:
 
 
 def recipe(tier: str) -> Recipe:
-    """The recipe of a tier: "smoke" (seconds, no meaning), "cpu" (8 to 10 minutes), "gpu"."""
+    """The recipe of a tier: "smoke" (seconds, no meaning), "cpu" (4 to 9 minutes), "gpu"."""
     if tier not in RECIPES:
         raise ValueError(f"tier must be one of {', '.join(RECIPES)}, got {tier!r}")
     return RECIPES[tier]
