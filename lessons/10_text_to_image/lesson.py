@@ -1007,7 +1007,7 @@ Now count. No judge knows emoji, but each name has *its own picture*, and that c
 
 # %% [markdown]
 r"""
-**What you saw.** The seen names are no feat: in a hundred passes over the folder the network learns them by heart. The held-out ones are: there is nothing to remember, and yet most are right. **It composes**, and the table says when: where the same two words stand in for each other in many names (*woman* and *man*, one skin tone and another), it has learnt what the exchange does to a picture. Where only a handful of names show it (*black heart* beside *black flag*), it guesses, and guesses wrong. That is the answer to "does it only copy?", at least for this model: it repeats what it saw often, and transfers what it saw changing often.
+**What you saw.** The seen names are no feat: in a hundred passes over the folder the network learns them by heart. The held-out ones are: there is nothing to remember, and yet most are right. **It composes**, and the table says when: where the same two words stand in for each other in many names (*woman* and *man*, one skin tone and another), it has learnt what the exchange does to a picture. Where only a handful of names show it (*black heart* beside *black flag*), it guesses, and guesses wrong (there are only five such names here, so do not lean on it too much). That is the answer to "does it only copy?", at least for this model: it repeats what it saw often, and transfers what it saw changing often.
 
 Try it. The first three names were held out, *rocket* was not; then type what you like.
 """
