@@ -120,11 +120,11 @@ def test_the_page_in_a_browser(tmp_path):
 
         browser.type("#seed input", "0")
         browser.type("#steps input[type=number]", "8")
-        browser.type("#prompt textarea", "a <b>dragon</b> in the midle")
+        browser.type("#prompt textarea", "a <b>dragon</b> abowe a star")
         browser.press()
         strange = browser.state(remark="dragon", step="^8 of 8$", button="^Draw$", pixels="^data:")
         assert "It knows the colours red" in strange["remark"]
-        assert "middle instead of midle" in strange["remark"]
+        assert "above instead of abowe" in strange["remark"]
         assert "<b>dragon</b>" in strange["remark"]  # shown as typed, not as a tag
         assert strange["pixels"] not in (first["pixels"], second["pixels"])
 

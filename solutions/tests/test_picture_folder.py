@@ -513,7 +513,7 @@ def test_it_writes_neither_among_the_pictures_nor_over_the_courses_model(picture
 
 
 def test_shards_of_a_folder_hold_its_pictures_and_captions_and_none_held_out(
-    trained, pictures, tiny, tmp_path
+    trained, pictures, tiny, tmp_path, monkeypatch
 ):
     pipe, _, parts = trained
     plan, shards = picture_recipe(tiny, pictures), tmp_path / "shards"
@@ -540,10 +540,11 @@ def test_shards_of_a_folder_hold_its_pictures_and_captions_and_none_held_out(
         assert noise.mean().abs() < 0.1 and (noise.std() - 1).abs() < 0.1  # one draw of each
         torch.testing.assert_close(found[POOLED], told.pooled[part], rtol=1e-3, atol=2e-3)
     assert first == len(plan.source) == 30
-    with pytest.raises(FilesError, match="30 pictures are too few for 31 shards"):
-        how = {"shards": tmp_path / "more", "lanes": 31}
+    monkeypatch.setitem(RECIPES, "wide", replace(RECIPES[tiny], batch_size=32))
+    with pytest.raises(FilesError, match="30 pictures are too few for 32 shards"):
+        how = {"shards": tmp_path / "more", "lanes": 32}
         (work / "transformer.safetensors").unlink()
-        train_on_pictures(pictures, tiny, tmp_path / "model", work, **how)
+        train_on_pictures(pictures, "wide", tmp_path / "model", work, **how)
 
 
 def test_the_command_trains_on_a_folder_or_says_in_one_sentence_why_not(
