@@ -33,7 +33,8 @@ def make(
 
     with _said():
         course = make_course(folder, lessons, course_id, trust_submissions, seed, db_url or None)
-        print(f"{course.folder} holds the lessons {', '.join(map(str, lessons))}")
+        numbers = ", ".join(map(str, lessons))
+        print(f"{course.folder} holds lesson{'s' * (len(lessons) > 1)} {numbers}")
 
 
 @app.command()
