@@ -236,7 +236,7 @@ def count_relations(views: Sequence[View], asked: Sequence[Scene]) -> dict:
         ("placed_of_both", sum(placed), sum(both)),
     ):
         low, high = wilson(hits, of) if of else (0.0, 1.0)
-        share = hits / of if of else 0.0  # nobody to count: nothing is known
+        share = hits / of if of else 0.0
         result[name] = {"share": round(share, 4), "low": round(low, 4), "high": round(high, 4)}
     result["any_relation"] = round(sum(any_of_four) / 4 / max(1, sum(both)), 4)
     return result

@@ -8,7 +8,7 @@ could take away what the caption names (Podell et al. 2023, arXiv:2307.01952, fi
 that learned from cut pictures to cut heads off). Of several frames the first counts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,12 @@ TOPS = {"I": (255, 65535, 2**31), "F": (1, 255, 65535)}  # what white may be whe
 def to_images(levels: Tensor) -> Tensor:
     """Whole numbers from 0 to 255 as float32 in [-1, 1]."""
     return levels.float() / 127.5 - 1
+
+
+def to_tensor(pictures: Sequence[Image.Image]) -> Tensor:
+    """PIL images of one size as (B, 3, H, W) in [-1, 1]."""
+    levels = torch.stack([torch.from_numpy(np.array(each)) for each in pictures])
+    return to_images(levels.permute(0, 3, 1, 2))
 
 
 def read_picture(path: str | Path, size: int) -> tuple[Tensor, list[str]]:

@@ -107,7 +107,7 @@ def prompts(pairs: np.ndarray, count: int, split: str, seed: int) -> Specs:
 
 def set_name(key: str) -> str:
     """ "heldout_pairs" as a reader says it."""
-    return key.replace("_", " ").replace("heldout", "held-out")
+    return key.replace("held_out", "held-out").replace("heldout", "held-out").replace("_", " ")
 
 
 def draw(

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from IPython.display import Markdown
 from PIL import Image
 from torch import Tensor
 
 from t2i.folders import FilesError
 from t2i.latents import LatentSpace
+from t2i.picture_files import to_tensor
 from t2i.show import (
     BLACK,
     BLUE,
@@ -75,12 +75,6 @@ def ready_model(folder: Path = CHECKPOINT) -> tuple[TextToImage, TextToImageReci
     space = LatentSpace(plan.vae.build(), 1.0)
     text = plan.clip.build().text
     return TextToImage(plan.clip.tokenizer, text, plan.build(), space, plan.vae.size), plan
-
-
-def to_tensor(pictures: Sequence[Image.Image]) -> Tensor:
-    """PIL images of one size as (B, 3, H, W) in [-1, 1]."""
-    values = torch.stack([torch.from_numpy(np.array(each)) for each in pictures])
-    return values.permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def gallery(

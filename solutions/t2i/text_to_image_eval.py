@@ -24,7 +24,7 @@ from t2i.captions import Scene
 from t2i.checkpoint import digest
 from t2i.folders import FilesError, read_json, write_json
 from t2i.metrics import frechet_distance, nearest_distances
-from t2i.picture_files import to_images
+from t2i.picture_files import to_tensor
 from t2i.results import machine, share_of
 from t2i.scene_judge import View, as_judged, in_order, load_judge, look, shows
 from t2i.scene_specs import Specs, draw_specs
@@ -80,8 +80,7 @@ def draw(pipe: TextToImage, prompts: Sequence[str], seed: int, name: str = "") -
     for first in firsts:
         part = prompts[first : first + PART]
         found += pipe(part, INFERENCE_STEPS, GUIDANCE_SCALE, stream_seed(seed, first))
-    levels = torch.stack([torch.from_numpy(np.array(image)) for image in found])
-    return to_images(levels.permute(0, 3, 1, 2))
+    return to_tensor(found)
 
 
 def training_of(folder: Path) -> dict:
