@@ -102,6 +102,11 @@ def training() -> show.Picture:
     return show_measured.training_chart()
 
 
+def satisfied() -> show.Picture:
+    """The committed evaluation, a dot a set of prompts."""
+    return show_measured.satisfied_chart()
+
+
 def gallery() -> show.Picture:
     """Every prompt of the list, seed 0, the first picture that came."""
     prompts = list(show_text_to_image.PROMPTS)
@@ -117,7 +122,7 @@ def emoji(count: int = 8) -> show.Picture:
     names = [folder.captions[row] for row in own]
     drawn = show_text_to_image.to_tensor(load_text_to_image(EMOJI)(names))
     rows = {"drawn": drawn, "the emoji": images[own], "a seen name,\none word off": images[near]}
-    return show.film_strip(rows, [textwrap.fill(name, 11) for name in names], alt="")
+    return show.film_strip(rows, [textwrap.fill(name, 12) for name in names], alt="", width=9.5)
 
 
 def film() -> bytes:
@@ -130,4 +135,4 @@ def film() -> bytes:
 
 
 if __name__ == "__main__":
-    draw_figures(FIGURES, system, roads, slider, training, gallery, emoji, film)
+    draw_figures(FIGURES, system, roads, slider, training, satisfied, gallery, emoji, film)

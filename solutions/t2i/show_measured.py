@@ -8,7 +8,7 @@ from IPython.display import Markdown
 
 from t2i.results import figures_in, share_told, table
 from t2i.scene_runs import set_name
-from t2i.show import BLUE, Picture, panels, plain_marks
+from t2i.show import BLACK, BLUE, SKY, Picture, panels, plain_marks
 from t2i.text_to_image_recipes import CHECKPOINT, EMOJI
 
 NO_TRAINING = "No training has been recorded yet: `make train` does it."
@@ -89,7 +89,8 @@ def one_pass(count: float, folder: Path = CHECKPOINT, here: float | None = None)
 
 def results_table(folder: Path = CHECKPOINT) -> Markdown:
     """What the repository's command measured of the model: a line for each set of prompts."""
-    sets = read(folder, "evaluation").get("sets", {})
+    measured = read(folder, "evaluation")
+    sets = measured.get("sets", {})
     if not sets:
         return Markdown(NO_EVALUATION)
     kept = [name for name in COLUMNS if any(name in found for found in sets.values())]
@@ -97,7 +98,47 @@ def results_table(folder: Path = CHECKPOINT) -> Markdown:
     for name, found in sets.items():
         cells = [_share(found.get(column), column not in BESIDE) for column in kept]
         rows.append((set_name(name), f"{found.get('n', '?')}", *cells))
-    return table(("prompts", "how many", *kept), rows, right=True)
+    return table(("prompts", "how many", *kept), rows, _on_likeness(measured), right=True)
+
+
+def _on_likeness(measured: Mapping[str, Any]) -> str:
+    """Fréchet distance, nearest training scene and speed, each beside what it is to be read by."""
+    if "likeness" not in measured:
+        return ""
+    like = measured["likeness"]
+    return (
+        f"Fréchet distance to real scenes, in the judge's features: {like['frechet']:.2f} (floor, "
+        f"as many real scenes: {like['frechet_floor']:.2f}; n = {like['n']:,}). Median distance to "
+        f"the nearest of {like['training_scenes_searched']:,} training scenes: drawn "
+        f"{like['nearest']:.1f}, real scenes {like['nearest_real']:.1f}. "
+        f"{measured['images_per_second']:.1f} pictures a second, the first "
+        f"{measured['seconds_to_first_image']:.1f} seconds after the model began to load, on "
+        f"{measured['machine']}."
+    )
+
+
+def satisfied_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
+    """Of each set of prompts the share satisfied, with its interval, beside the two ceilings."""
+    sets = read(folder, "evaluation").get("sets", {})
+    if not sets:
+        return Markdown(NO_EVALUATION)
+    figure, (axes,) = panels(1, 1, 8, 2.8)
+    places, satisfied = range(len(sets)), [found["satisfied"] for found in sets.values()]
+    for name, colour in (("rendered", BLACK), ("vae", SKY)):
+        ceiling = [found[name]["share"] for found in sets.values()]
+        axes.plot(places, ceiling, "_", color=colour, ms=20, mew=2, label=name)
+    shares = [each["share"] for each in satisfied]
+    below = [each["share"] - each["low"] for each in satisfied]
+    above = [each["high"] - each["share"] for each in satisfied]
+    axes.errorbar(places, shares, (below, above), fmt="o", color=BLUE, capsize=4, label="satisfied")
+    names = [set_name(name) for name in sets]
+    axes.set_xticks(places, [name.replace(" ", "\n") for name in names])
+    axes.set(ylabel="share", xlim=(-0.5, len(sets) - 0.5), ylim=(min(shares) - 0.04, 1.01))
+    axes.legend(loc="lower left", ncols=3)
+    luck = max(found["shuffled"]["share"] for found in sets.values())
+    told = "; ".join(f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True))
+    note = f"The axis does not begin at 0: shuffled prompts get {luck:.1%} at most."
+    return Picture(figure, f"Share of prompts satisfied: {told}. {note}", note)
 
 
 def _share(found: Mapping[str, float] | None, interval: bool = True) -> str:
@@ -115,7 +156,7 @@ def names_table(folder: Path = EMOJI) -> Markdown:
     head += ("nearest, of another name's", "nearest, through the autoencoder")
     rows = [
         (
-            set_name(name).replace("held out", "held-out"),
+            set_name(name),
             f"{found['n']:,}",
             share_told(found["drawn"]["nearest"]),
             share_told(found["drawn"]["near"]),

@@ -8,8 +8,13 @@ from PIL import Image
 
 from t2i import show_measured, show_roads, show_text_to_image
 from t2i.flow import euler_times, flow_point, flow_target, sample_euler
+from t2i.folders import read_json
 from t2i.mixture import FlowMixture, Mixture
+from t2i.scene_runs import set_name
 from t2i.schedules import alphas_cumprod, cosine_betas
+from t2i.text_to_image_recipes import CHECKPOINT
+
+MEASURED = read_json(CHECKPOINT / "evaluation.json")
 
 SHARE = {"share": 0.984, "low": 0.97, "high": 0.99}
 
@@ -71,6 +76,18 @@ def test_without_a_trained_model_one_sentence_says_so(nowhere, capsys):
     ):
         assert table.data == show_measured.NO_TRAINING
     assert show_measured.results_table(nowhere).data == show_measured.NO_EVALUATION
+    assert show_measured.satisfied_chart(nowhere).data == show_measured.NO_EVALUATION
+
+
+def test_the_committed_evaluation_is_told_with_floor_ceilings_and_speed():
+    told, like = show_measured.results_table().data, MEASURED["likeness"]
+    assert f"{like['frechet']:.2f} (floor, as many real scenes: {like['frechet_floor']:.2f}" in told
+    assert f"drawn {like['nearest']:.1f}, real scenes {like['nearest_real']:.1f}" in told
+    assert f"{MEASURED['images_per_second']:.1f} pictures a second, the first" in told
+    chart = show_measured.satisfied_chart()
+    for name, found in MEASURED["sets"].items():
+        assert f"{set_name(name)} {found['satisfied']['share']:.1%}" in chart.alt
+    assert "shuffled prompts get" in chart.caption and chart.png(40)
 
 
 def test_a_trained_model_is_loaded_with_its_recipe(untrained, tmp_path, capsys):
