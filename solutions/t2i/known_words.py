@@ -30,7 +30,7 @@ def words_known(folder: Path) -> frozenset[str]:
         folder: a model's; `training.json` in it names the tier of one that learnt from scenes,
             and the words of one that learnt from a folder.
     """
-    log = read_json(folder / "training.json") if (folder / "training.json").is_file() else {}
+    log = _log(folder)
     if "held_out" in log or log.get("tier") not in RECIPES:
         return frozenset(log.get("words", ()))
     specs = draw_specs(range(SCENES), "train", text_to_image_recipe(log["tier"]).world)
@@ -39,9 +39,15 @@ def words_known(folder: Path) -> frozenset[str]:
 
 def examples_of(folder: Path) -> tuple[str, ...]:
     """Prompts to try with a model: of one that learnt from a folder, names that it never saw."""
-    log = read_json(folder / "training.json") if (folder / "training.json").is_file() else {}
+    log = _log(folder)
     names = log.get("held_out") or ()
     return tuple(names[:: max(1, len(names) // 4)][:4]) or SCENE_EXAMPLES
+
+
+def _log(folder: Path) -> dict:
+    """What training.json of a model says; nothing without it."""
+    path = folder / "training.json"
+    return read_json(path) if path.is_file() else {}
 
 
 def told_words(known: frozenset[str]) -> str:

@@ -174,9 +174,9 @@ def nearest_distances(images: Tensor, training: Tensor, chunk: int = 250) -> tup
     return torch.cat(distances), torch.cat(indices)
 
 
-def check_count(count: int) -> None:
-    """Refuse too few samples for a report, or more than there are real digits to compare with."""
-    most = len(mnist("test")[0]) // 2
+def check_count(count: int, real: int) -> None:
+    """Refuse too few samples for a report, or more than half of the `real` test digits."""
+    most = real // 2
     if not 100 <= count <= most:
         raise ValueError(f"a report needs 100 to {most} images, got {count}")
 
@@ -197,7 +197,7 @@ def report(images: Tensor, seed: int = 0) -> Report:
     """
     training, (test, _) = mnist("train")[0], mnist("test")
     n = len(images)
-    check_count(n)
+    check_count(n, len(test))
     images = images.cpu().float().clamp(-1, 1)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(test), generator=generator)

@@ -118,7 +118,7 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dic
     Raises:
         ValueError: fewer than 100, or more than half of the test set.
     """
-    check_count(count)
+    check_count(count, len(mnist("test")[0]))
     model, started = load_ddpm(path)[0].to(device), time.perf_counter()
     sizes = [250] * (count // 250) + [count % 250] * bool(count % 250)
     parts = [draw(model, size, stream_seed(seed, part)) for part, size in enumerate(sizes)]
