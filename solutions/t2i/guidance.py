@@ -242,7 +242,9 @@ def _scale_like(x_t: Tensor, guidance_scale: float | Tensor) -> Tensor:
 
 def _null_like(condition: Tensor, null: int | Tensor) -> Tensor:
     """null as a tensor that fits each sample of condition."""
-    null = torch.as_tensor(null, dtype=condition.dtype, device=condition.device)
+    if not isinstance(null, Tensor):
+        return condition.new_full((), null)
+    null = null.to(condition)
     if null.ndim and null.shape != condition.shape[1:]:
         raise ValueError(
             f"null {tuple(null.shape)} must be a number or fit one sample's condition: "

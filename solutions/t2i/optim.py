@@ -25,6 +25,7 @@ def make_optimizers(
     muon_rate: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.999),
     weight_decay: float = 0.01,
+    recorded: bool = False,
 ) -> list[torch.optim.Optimizer]:
     """AdamW for everything, or Muon for the matrices inside and AdamW for the rest.
 
@@ -33,23 +34,28 @@ def make_optimizers(
         learning_rate: AdamW's highest.
         muon_rate: Muon's highest; 0 leaves everything to AdamW.
         betas, weight_decay: AdamW's; weight_decay is Muon's too.
+        recorded: for a step that a GPU records: learning rates are numbers in its memory.
     """
     inner = {id(p) for p in inner_matrices(model)} if muon_rate else set()
     rest = [p for p in model.parameters() if id(p) not in inner]
     adamw = {"lr": learning_rate, "betas": betas, "weight_decay": weight_decay}
-    made = [torch.optim.AdamW(rest, fused=True, **adamw)]
+    made = [torch.optim.AdamW(rest, fused=True, capturable=recorded, **adamw)]
     if inner:
         matrices = [p for p in model.parameters() if id(p) in inner]
         made.append(Muon(matrices, lr=muon_rate, weight_decay=weight_decay))
-    for optimizer in made:
-        optimizer.param_groups[0]["highest_lr"] = optimizer.param_groups[0]["lr"]
+    for group in (optimizer.param_groups[0] for optimizer in made):
+        group["highest_lr"] = group["lr"]
+        if recorded:
+            group["lr"] = torch.tensor(group["lr"], device=rest[0].device)
     return made
 
 
 def set_learning_rates(optimizers: Iterable[torch.optim.Optimizer], share: float) -> None:
     """Give each optimiser this share of its own highest learning rate."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(share * group["highest_lr"])
+        else:
             group["lr"] = share * group["highest_lr"]
 
 
@@ -111,7 +117,7 @@ class Muon(torch.optim.Optimizer):
             for p, update in zip(params, orthogonalize(wanted), strict=True):
                 stretch = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(part_like(update.view(p.shape), p), alpha=-group["lr"] * stretch)
+                p.sub_(group["lr"] * stretch * part_like(update.reshape(p.shape), p))
 
     def _direction(self, p: nn.Parameter, keep: float) -> Tensor:
         state = self.state[p]

@@ -205,6 +205,7 @@ def picture_recipe(tier: str, folder: str | Path) -> PictureRecipe:
             "vae": PictureVae(**_arguments(VaeRecipe, plan.vae), source=source),
             "clip": PictureClip(**_arguments(ClipRecipe, plan.clip), source=source),
             "scenes": len(source),
+            "stored": False,
             "source": source,
         }
     )

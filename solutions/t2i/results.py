@@ -38,8 +38,10 @@ def processor() -> str:
     return f"{found['model name']} (family {found['cpu family']}, model {found['model']})"
 
 
-def peak_memory() -> int:
-    """The most memory that this process ever held, in bytes."""
+def peak_memory(device: torch.device | None = None) -> int:
+    """The most memory that this process ever held, in bytes: a GPU's, or the machine's own."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     told = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
     if told:  # Linux, where what getrusage tells begins with what the parent held

@@ -72,34 +72,41 @@ def scenes(
     return paint(specs, size, digits), specs.captions()
 
 
-def paint(specs: Specs, size: int = 32, digits: str = "train") -> Tensor:
+def paint(
+    specs: Specs, size: int = 32, digits: str = "train", device: str | torch.device = "cpu"
+) -> Tensor:
     """Paint scenes, all rows at once.
 
     Args:
         specs: B scenes, from draw_specs.
         size: height and width in pixels, 16 or more.
         digits: one of DIGIT_PARTS.
+        device: where to paint; the pictures stay there.
 
     Returns:
         (B, 3, size, size) float32 in [-1, 1].
     """
     if not isinstance(size, int) or size < 16:
         raise ValueError(f"size must be a whole number of pixels, 16 or more, got {size!r}")
-    bank, starts = digit_bank(digits)
+
+    def there(values: np.ndarray | Tensor) -> Tensor:
+        return torch.as_tensor(values).to(device)
+
+    bank, starts = (there(each) for each in digit_bank(digits))
     behind = torch.tensor([BACKGROUND_PALETTE[name] for name in BACKGROUNDS])
-    canvas = behind[torch.from_numpy(specs.background)][:, :, None, None]
+    canvas = there(behind[torch.from_numpy(specs.background)])[:, :, None, None]
     canvas = canvas.expand(-1, -1, size, size).clone()  # (B, 3, size, size) in [0, 1]
-    y, x, height, turn = place(specs)
+    y, x, height, turn = (there(each) for each in place(specs))
     palette = torch.tensor([PALETTE[name] for name in COLOURS])
     for slot in range(int(specs.count.max(initial=0))):
-        rows = torch.from_numpy(np.flatnonzero(specs.count > slot))
-        kind = torch.from_numpy(specs.kind[:, slot])[rows]
+        of = np.flatnonzero(specs.count > slot)
+        rows, kind = there(of), there(specs.kind[of, slot])
         at = [values[rows, slot] for values in (y, x, height, turn)]
         u, v = _own_coordinates(size, *at)
-        pick = torch.from_numpy(specs.layout[:, slot, 5])[rows]
+        pick = there(specs.layout[of, slot, 5])
         ink = coverage(kind, u, v, at[2] * size, pick, bank, starts)[:, None]  # (b, 1, S, S)
-        light = torch.from_numpy(specs.layout[:, slot, 4]).float()[rows, None]
-        colour = palette[torch.from_numpy(specs.colour[:, slot])[rows]] * (0.9 + 0.1 * light)
+        light = torch.from_numpy(specs.layout[of, slot, 4]).float()[:, None]
+        colour = there(palette[torch.from_numpy(specs.colour[of, slot])] * (0.9 + 0.1 * light))
         canvas[rows] += ink * (colour[:, :, None, None] - canvas[rows])
     return canvas.mul_(2).sub_(1)
 
@@ -217,7 +224,7 @@ def _wrapped(text: str, width: int = 22) -> str:
 
 def _own_coordinates(size: int, y: Tensor, x: Tensor, height: Tensor, turn: Tensor):
     """(B, S, S) u and v: 0 in a thing's centre, 1 at its edge, turned as the thing is turned."""
-    axis = (torch.arange(size) + 0.5) / size
+    axis = (torch.arange(size, device=y.device) + 0.5) / size
     dy = (axis[None, :, None] - y[:, None, None]) * (2 / height)[:, None, None]
     dx = (axis[None, None, :] - x[:, None, None]) * (2 / height)[:, None, None]
     c, s = turn.cos()[:, None, None], turn.sin()[:, None, None]

@@ -218,5 +218,5 @@ def repeat_prompts(prompt: str | Sequence[str], num_images: int) -> list[str]:
 
 def to_pil(images: Tensor) -> list[Image.Image]:
     """(B, 3, H, W) in [-1, 1] as PIL images; what lies outside is clipped."""
-    levels = (127.5 * (images.clamp(-1, 1) + 1)).round().byte()
+    levels = (127.5 * (images.float().clamp(-1, 1) + 1)).round().byte()
     return [Image.fromarray(each) for each in levels.permute(0, 2, 3, 1).cpu().numpy()]

@@ -48,6 +48,7 @@ class TextToImageRecipe:
         batch_size: latents a step.
         training: the transformer's steps, learning rate and so on.
         shift: of the sampler's times.
+        stored: the scenes are painted once and kept on the device, see stored_recipes.
     """
 
     vae: VaeRecipe
@@ -57,6 +58,7 @@ class TextToImageRecipe:
     batch_size: int
     training: TrainConfig
     shift: float = 1.0
+    stored: bool = False
 
     @property
     def world(self) -> str:
@@ -106,7 +108,7 @@ class TextToImageRecipe:
         self, text: TextTransformer, team: Team = ALONE
     ) -> Callable[[TextDiT, tuple[Tensor, Tensor]], Tensor]:
         """What train minimises; the text encoder reads, and is not trained."""
-        nothing = self.clip.tokenizer([""], self.clip.length)[0]
+        nothing = self.clip.tokenizer([""], self.clip.length)[0].to(text.positions.device)
         return lambda model, batch: text_flow_loss(model, text, *batch, nothing, team)
 
 
@@ -129,7 +131,7 @@ def text_flow_loss(
         team: who shares the batch.
     """
     told, t, noise = flow_draws(z_0, team)
-    kept = torch.where(told[:, None], tokens, nothing.to(tokens.device))
+    kept = torch.where(told[:, None], tokens, nothing)
     with torch.no_grad():
         context, pooled = text(kept)
     mask = words_mask(kept, text.end_token)
@@ -155,7 +157,7 @@ def encode_scenes(
     for part in progress(range(-(-count // batches.batch_size))):
         images, told = next(batches)
         latents.append(seeded_latents(space, images.to(device), seed=part).half().cpu())
-        tokens.append(told)
+        tokens.append(told.cpu())
     return torch.cat(latents)[:count], torch.cat(tokens)[:count]
 
 
@@ -192,27 +194,28 @@ RECIPES = {
     ),
     "gpu": TextToImageRecipe(
         VaeRecipe(
-            {"block_channels": (64, 128, 256), "layers_per_block": 2},
+            {"block_channels": (32, 64, 96), "layers_per_block": 1, "norm_groups": 8},
             64,
-            64,
-            TrainConfig(steps=20_000, learning_rate=5e-4, ema_horizon=0.05, save_every=1000),
+            128,
+            TrainConfig(steps=5000, decay="linear", save_every=2500, on_gpu="recorded", **MUON),
         ),
         PairClipRecipe(
-            {"width": 256, "num_layers": 4, "num_heads": 4},
-            {"patch": 8, "width": 256, "num_layers": 6, "num_heads": 4},
+            {"width": 128, "num_layers": 4, "num_heads": 4},
+            {"patch": 8, "width": 192, "num_layers": 4, "num_heads": 4},
             128,
             1024,
-            TrainConfig(steps=5000, learning_rate=1e-3, muon_rate=0.02, save_every=500),
-            worlds=("lone", "many"),
+            TrainConfig(steps=4000, save_every=2000, on_gpu="compiled", **MUON),
+            worlds=("many",),
             size=64,
             length=32,
         ),
-        {"patch_size": 2, "dim": 384, "depth": 8, "num_heads": 6},
-        scenes=500_000,
-        batch_size=256,
+        {"patch_size": 2, "dim": 192, "depth": 6, "num_heads": 6},
+        scenes=400_000,
+        batch_size=512,
         training=TrainConfig(
-            steps=30_000, learning_rate=1e-3, muon_rate=0.02, ema_horizon=0.05, save_every=1000
+            steps=15_000, decay="linear", save_every=2500, on_gpu="compiled", **MUON
         ),
+        stored=True,
     ),
 }
 

@@ -10,6 +10,7 @@ its log in data/checkpoints/.
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from t2i.prompt_encoder import PromptEncoder
 from t2i.recipes import DATA
 from t2i.shard_training import is_written, shard_loss, write_encoded_shards
 from t2i.shards import ShardBatches, check_lanes
+from t2i.stored_recipes import stored_recipe
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import (
     CHECKPOINT,
@@ -35,6 +37,7 @@ from t2i.text_to_image_recipes import (
     encode_scenes,
     text_to_image_recipe,
 )
+from t2i.training import TrainState
 from t2i.vae_runs import scaling_factor_of
 from t2i.workshop import Workshop, same_or_refuse
 
@@ -48,6 +51,7 @@ def train_all(
     team: Team = ALONE,
     lanes: int = 8,
     plan: TextToImageRecipe | None = None,
+    watch: Callable[[TextToImage, TrainState, float], None] | None = None,
 ) -> TextToImage:
     """Train the three parts, or go on, and write the whole model.
 
@@ -62,6 +66,8 @@ def train_all(
         team: who trains the transformer. The two small parts are the first process's work.
         lanes: shards that are open at a time.
         plan: None: the tier's recipe, on scenes.
+        watch: called after each step of the transformer: with the model as far as it is trained,
+            the state, and the seconds that all three trainings have taken so far.
 
     Returns:
         the model, on that device.
@@ -74,6 +80,8 @@ def train_all(
     if shards:
         check_lanes(lanes, plan.batch_size, team.size)
     shop = Workshop(work or DATA / "runs" / f"text_to_image_{tier}", torch.device(device))
+    if plan.stored and device == "cuda":
+        plan = stored_recipe(plan, device)
     with team.first_goes_ahead():
         shop.claim(plan.data)
         vae = shop.part(
@@ -109,6 +117,14 @@ def train_all(
         same_or_refuse(shards, found.made_of, made_of)
         return found
 
+    def whole(transformer) -> TextToImage:
+        size, shift = plan.vae.size, plan.shift
+        return TextToImage(plan.clip.tokenizer, text, transformer, space, size, shift)
+
+    def watch_whole(state: TrainState, seconds: float) -> None:
+        before = sum(shop.log[name]["seconds"] for name in ("vae", "clip"))
+        watch(whole(state.ema_model), state, before + seconds)
+
     transformer = shop.part(
         "transformer",
         plan.build(),
@@ -116,9 +132,10 @@ def train_all(
         from_shards if shards else batches,
         plan.training,
         team=team,
+        watch=watch and watch_whole,
         **made_of,
     )
-    pipe = TextToImage(plan.clip.tokenizer, text, transformer, space, plan.vae.size, plan.shift)
+    pipe = whole(transformer)
     if team.is_first:
         pipe.save_pretrained(out)
         write_json(out / "training.json", {"tier": tier} | plan.about() | shop.log)

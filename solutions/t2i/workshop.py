@@ -8,9 +8,11 @@
 Lesson 10 trains its three parts in one; so does a folder of pictures.
 """
 
+import contextlib
 import copy
 import statistics
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,26 @@ from t2i.distributed import ALONE, Team
 from t2i.folders import read_json, write_json
 from t2i.recipe_runs import curve
 from t2i.results import machine, peak_memory
-from t2i.training import TrainConfig, train
+from t2i.training import TrainConfig, TrainState, train
+
+
+class Stopwatch:
+    """Seconds since it was made, but for those in which it was stopped."""
+
+    def __init__(self):
+        self.started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return time.perf_counter() - self.started
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """What happens meanwhile takes no time."""
+        since = time.perf_counter()
+        yield
+        self.started += time.perf_counter() - since
 
 
 @dataclass
@@ -48,6 +69,7 @@ class Workshop:
         training: TrainConfig,
         finish: Callable[[nn.Module], dict] = lambda model: {},
         team: Team = ALONE,
+        watch: Callable[[TrainState, float], None] | None = None,
         **made_of: Any,
     ) -> nn.Module:
         """A trained part: from its file, or by training it now.
@@ -59,6 +81,7 @@ class Workshop:
             batches: makes the batches, only if there is something to train.
             finish: what to measure of the trained part and write down.
             team: the processes that train it together.
+            watch: called after each step, with the seconds that the part has taken so far.
             **made_of: what else it depends on; its file and its checkpoint remember it.
 
         Raises:
@@ -66,7 +89,7 @@ class Workshop:
         """
         file = self.folder / f"{name}.safetensors"
         if not file.exists():
-            self._train(file, model, loss_fn, batches(), training, finish, team, made_of)
+            self._train(file, model, loss_fn, batches, training, finish, team, watch, made_of)
         tensors, info = load_tensors(file)
         same_or_refuse(file, info, {"steps": training.steps})
         same_or_refuse(file, info.get("made_of", made_of), made_of)  # older files do not tell
@@ -79,22 +102,28 @@ class Workshop:
         file: Path,
         model: nn.Module,
         loss_fn: Callable,
-        batches: Any,
+        batches: Callable[[], Any],
         training: TrainConfig,
         finish: Callable[[nn.Module], dict],
         team: Team,
+        watch: Callable[[TrainState, float], None] | None,
         made_of: dict[str, Any],
     ) -> None:
         """Train a copy of a part and write its file, from the first process of the team."""
         if team.is_first:
             print(f"Training {file.stem}: {training.steps} steps.")
         running, speeds = file.with_suffix(".run.safetensors"), []
+        clock = Stopwatch()
         learner = copy.deepcopy(model)
         if not team.fsdp:  # FSDP moves the weights itself, a block at a time
             learner = learner.to(self.device)
         how = {"checkpoint": running, "team": team, "made_of": made_of}
-        for state in train(learner, loss_fn, batches, training, **how):
+        for state in train(learner, loss_fn, batches(), training, **how):
             speeds.append(state.images_per_second)
+            if watch:
+                seconds = clock.seconds
+                with clock.stopped():
+                    watch(state, seconds)
         trained = team.gathered(state.ema_model.state_dict())
         team.wait()  # all have read what they go on from
         if team.is_first:
@@ -104,9 +133,10 @@ class Workshop:
                 "made_of": made_of,
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "images_per_second": round(statistics.median(speeds), 1),
+                "seconds": round(clock.seconds, 1),
                 "machine": machine(self.device),
                 "processes": team.size,
-                "peak_memory_bytes": peak_memory(),
+                "peak_memory_bytes": peak_memory(self.device),
                 "losses": curve(state.losses),
             }
             info |= finish(model.cpu().float().eval().requires_grad_(False))

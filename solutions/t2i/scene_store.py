@@ -1,0 +1,186 @@
+"""Scenes painted once and kept in a GPU's memory: a GPU learns faster than a processor paints.
+
+    store = SceneStore(400_000, "many", 64, tokenizer, length=32, device="cuda")
+    store.levels, store.tokens                        # (N, 3, 64, 64) uint8, (N, 32)
+    images, tokens, rows, wrong = next(StoredPairs(store, 1024, steps=5000))
+
+The scenes are those of SceneBatches and PairBatches, and nothing that these hold out is among them.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from t2i.batches import Batches
+from t2i.bpe import Tokenizer
+from t2i.clip_recipes import captions_of
+from t2i.picture_files import to_images
+from t2i.scene_specs import draw_specs
+from t2i.scenes import paint
+from t2i.wrong_captions import replaced_captions, swapped_captions, wrong_chances
+
+PART = 5000  # scenes painted or told at once
+WRONG = 3  # wrong captions of each scene
+PLAIN_SHARE = 0.2  # of the scenes, the first ones, are told in the order of the picture
+
+
+@dataclass
+class SceneStore:
+    """The first scenes of a world's training split, painted and told when they are first asked for.
+
+    Args:
+        count: how many.
+        world, size: as in scenes.
+        tokenizer: of the captions.
+        length: tokens of a caption.
+        device: where the pictures and the numbers are kept; 12 kB a scene of 64 × 64.
+    """
+
+    count: int
+    world: str
+    size: int
+    tokenizer: Tokenizer
+    length: int
+    device: str | torch.device = "cpu"
+
+    data = "scenes"  # what is learned from, as a workshop calls it
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def plain(self) -> int:
+        """So many of the scenes, the first ones, are told in the order of the picture."""
+        return round(PLAIN_SHARE * self.count)
+
+    @cached_property
+    def levels(self) -> Tensor:
+        """(N, 3, size, size) uint8."""
+        kept = torch.empty(self.count, 3, self.size, self.size, dtype=torch.uint8)
+        kept = kept.to(self.device)
+        for rows in tqdm(self._parts(), desc="painting", unit="part"):
+            images = paint(draw_specs(rows, world=self.world), self.size, device=self.device)
+            kept[rows.start : rows.stop] = images.add_(1).mul_(127.5).round_().byte()
+        return kept
+
+    @cached_property
+    def told(self) -> tuple[Tensor, Tensor]:
+        """The captions, (N, length), and WRONG wrong ones of each, (N, WRONG, length), as int16."""
+        tell = partial(
+            tell_scenes,
+            world=self.world,
+            tokenizer=self.tokenizer,
+            length=self.length,
+            plain=self.plain,
+        )
+        with ProcessPoolExecutor(os.cpu_count()) as pool:
+            parts = list(tqdm(pool.map(tell, self._parts()), desc="telling", total=self.num_parts))
+        right, wrong = (torch.from_numpy(np.concatenate(each)) for each in zip(*parts, strict=True))
+        return right.to(self.device), wrong.to(self.device)
+
+    @property
+    def tokens(self) -> Tensor:
+        """(N, length) int64, the captions."""
+        return self.told[0].long()
+
+    @property
+    def num_parts(self) -> int:
+        """In so many parts the scenes are painted and told."""
+        return -(-self.count // PART)
+
+    def _parts(self) -> list[range]:
+        starts = range(0, self.count, PART)
+        return [range(start, min(start + PART, self.count)) for start in starts]
+
+
+def tell_scenes(
+    rows: range, world: str, tokenizer: Tokenizer, length: int, plain: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The captions of some scenes, and wrong ones.
+
+    A scene of which fewer than WRONG wrong captions are known gets another scene's caption.
+
+    Args:
+        rows: numbers of N scenes.
+        world, tokenizer, length: as in SceneStore.
+        plain: scenes below this number are told in the order of the picture, see PairBatches.
+
+    Returns:
+        (N, length) and (N, WRONG, length), int16.
+    """
+    specs = draw_specs(rows, world=world)
+    specs.phrasing[: max(0, plain - rows.start), 6] = 1.0  # decides whether a caption is turned
+    right = token_rows(captions_of(specs), tokenizer, length)
+    others = np.roll(right, 1, axis=0)
+    wrong = np.stack([np.roll(others, shift, axis=0) for shift in range(WRONG)], axis=1)
+    found = np.zeros(len(rows), dtype=int)
+    chances = wrong_chances(rows, world, seed=0)
+    for whose, captions in (swapped_captions(specs), replaced_captions(specs, chances)):
+        for row, numbers in zip(whose, token_rows(captions, tokenizer, length), strict=True):
+            wrong[row, found[row]] = numbers
+            found[row] += 1
+    return right, wrong
+
+
+def token_rows(captions: Sequence[str], tokenizer: Tokenizer, length: int) -> np.ndarray:
+    """(B, length) int16: as the tokenizer has them, but every word is looked up only once."""
+    known: dict[str, list[int]] = {}
+    rows = np.full((len(captions), length), tokenizer.end, dtype=np.int16)
+    rows[:, 0] = tokenizer.start
+    for row, caption in zip(rows, captions, strict=True):
+        numbers = []
+        for word in caption.split():
+            if word not in known:
+                known[word] = tokenizer.encode(word)[1:-1]
+            numbers += known[word]
+        numbers = numbers[: length - 2]
+        row[1 : 1 + len(numbers)] = numbers
+    return rows
+
+
+class StoredPairs:
+    """Endless batches of a store for CLIP: (images, tokens, rows, wrong), as PairBatches has them.
+
+    In the first steps only the scenes that are told plainly come up.
+
+    Args:
+        store: of the scenes.
+        batch_size: of a batch.
+        steps: of the whole training.
+    """
+
+    def __init__(self, store: SceneStore, batch_size: int, steps: int):
+        self.store, self.batch_size = store, batch_size
+        self.first = round(PLAIN_SHARE * steps)
+        rows = torch.arange(len(store))
+        self.stages = [
+            Batches(rows[: store.plain], batch_size=batch_size),
+            Batches(rows[store.plain :], batch_size=batch_size),
+        ]
+        pictures = torch.arange(batch_size, device=store.device)
+        self.rows = pictures.repeat_interleave(WRONG)
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        plain, usual = self.stages
+        picked = next(plain if plain.position < self.first else usual).to(self.store.device)
+        right, wrong = (each[picked].long() for each in self.store.told)
+        return to_images(self.store.levels[picked]), right, self.rows, wrong.flatten(0, 1)
+
+    def state(self) -> dict:
+        """What restore needs to go on from here."""
+        return {"stages": [stage.state() for stage in self.stages], "plain": self.first}
+
+    def restore(self, state: dict) -> None:
+        """Go on where such batches stood; ValueError when their scenes were others."""
+        for stage, was in zip(self.stages, state["stages"], strict=True):
+            stage.restore(was)
