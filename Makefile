@@ -67,7 +67,7 @@ time-trainings: ## time the CPU trainings of lessons 3 and 5 to 8, weights stay 
 time-notebooks: ## run the solved notebooks by the clock (an hour): [lesson=1] [tier=cpu]
 	@$(COURSE) time $(if $(lesson),"$(lesson)") --tier "$(or $(tier),cpu)"
 
-bench: ## time our networks beside the same in diffusers: [only=dit] [budget=200] [json=FILE]
+bench: ## time our networks beside diffusers': [only=dit] [budget=200] [json=FILE]
 	@$(RUN) -m t2i.bench $(if $(only),--only $(only)) $(if $(budget),--budget "$(budget)") \
 		$(if $(json),--json "$(json)")
 

@@ -76,7 +76,7 @@ def peak_bytes(
 def matmul_rate(device: torch.device, side: int = 8192, repeats: int = 20) -> float:
     """Operations a second of this device's own bfloat16 matrix product of random matrices."""
     a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    timed(lambda _: a @ b, range(3), device)  # until the clock rate has risen
+    timed(lambda _: a @ b, range(repeats), device)  # until the clock rate has risen
     spent = timed(lambda _: a @ b, range(repeats), device)
     return 2 * side**3 / statistics.median(step.wall for step in spent)
 
