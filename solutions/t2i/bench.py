@@ -111,12 +111,16 @@ def measured(rows: list[Row], job: Job, budget: float, result: dict) -> Iterator
         rows, job: as in measure.
         budget: seconds, after which no row is begun, and the last one ends.
         result: what was measured is added to its rows, what was not to `errors` and `skipped`.
+
+    Yields:
+        what was measured of each row; {} where nothing was.
     """
     end = time.monotonic() + budget
     for row in rows:
         left, started = end - time.monotonic(), time.monotonic()
         if left <= 0:
             result["skipped"].append(str(row))
+            yield {}
             continue
         print(f"{row} …", flush=True)
         found: dict = {}
@@ -128,6 +132,7 @@ def measured(rows: list[Row], job: Job, budget: float, result: dict) -> Iterator
             result["skipped"].append(f"{row} ({error})")
         except Exception as error:  # out of memory, no compiler, other numbers
             result["errors"][str(row)] = f"{type(error).__name__}: {error!s:.500}"
+            print(f"{row} failed, and the next one follows: {error!s:.200}", flush=True)
         tidy(job.device)
         yield found
 
