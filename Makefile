@@ -67,8 +67,9 @@ time-trainings: ## time the CPU trainings of lessons 3 and 5 to 8, weights stay 
 time-notebooks: ## run the solved notebooks by the clock (an hour): [lesson=1] [tier=cpu]
 	@$(COURSE) time $(if $(lesson),"$(lesson)") --tier "$(or $(tier),cpu)"
 
-bench: ## time our networks beside the same in diffusers: [only=dit] [json=FILE]
-	@$(RUN) -m t2i.bench $(if $(only),--only "$(only)") $(if $(json),--json "$(json)")
+bench: ## time our networks beside diffusers': [only=dit] [budget=200] [json=FILE]
+	@$(RUN) -m t2i.bench $(if $(only),--only $(only)) $(if $(budget),--budget "$(budget)") \
+		$(if $(json),--json "$(json)")
 
 train-classifier: ## train the frozen MNIST classifier and judge anew (minutes)
 	@$(RUN) -m t2i.metrics train

@@ -1,45 +1,54 @@
-"""Bench: our networks beside diffusers' of the same size, with the same weights.
+"""Bench: our networks beside diffusers' and transformers' of the same size and the same weights.
 
-    pair = build_pair("dit", gpu=False)          # "unet", "text_unet" or "dit"
-    largest_difference(pair)                      # raises ValueError where they do not agree
-
-A small size is for a processor, a large one for a GPU; both networks of a pair always have one.
+pair = build_pair("dit", "tiny")              # a name and a size of bench_sizes.NETWORKS
+largest_difference(pair)                      # raises ValueError where they do not agree
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from t2i.bench_sizes import HEAD, NETWORKS, Size
+from t2i.clip_files import from_transformers
 from t2i.convert import unet2d_condition_state_dict, unet2d_state_dict
 from t2i.dit_files import dit_from_config, dit_state_dict, share_embedding
+from t2i.sd_sizes import text_from_config, unet_from_config
 from t2i.text_unet import TextUNet
 from t2i.unet import UNet
+from t2i.vae_files import autoencoder_from_config, autoencoder_state_dict
 
-HEAD = 32  # channels of an attention head in the UNets
-WORDS = 24  # words of a caption
 TOLERANCE = 1e-4  # how far the two answers may lie apart, in float32
+Inputs = tuple[Tensor, ...]
 
 
 class Plain(nn.Module):
-    """diffusers' network, called as ours is: it takes the same inputs and gives a tensor.
+    """A network, called as ours is: it takes the same inputs and gives the first that it gives.
 
     Args:
-        model: diffusers' own.
+        model: diffusers' or transformers' own, or ours where it gives more than one tensor.
         mask_name: what it calls the mask that our network takes last; None: there is none.
+        more: named arguments of every call; None: those that make diffusers give a tuple.
     """
 
-    def __init__(self, model: nn.Module, mask_name: str | None = None):
+    def __init__(
+        self,
+        model: nn.Module,
+        mask_name: str | None = None,
+        more: Mapping[str, Any] | None = None,
+    ):
         super().__init__()
         self.model, self.mask_name = model, mask_name
+        self.more = {"return_dict": False} if more is None else more
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Inputs as ours -> the prediction (B, C, H, W)."""
+        """Inputs as ours -> the prediction, of any shape."""
         if self.mask_name is None:
-            return self.model(*inputs, return_dict=False)[0]
-        named = {self.mask_name: inputs[-1], "return_dict": False}
-        return self.model(*inputs[:-1], **named)[0]
+            return self.model(*inputs, **self.more)[0]
+        return self.model(*inputs[:-1], **{self.mask_name: inputs[-1]}, **self.more)[0]
 
 
 @dataclass(frozen=True)
@@ -49,15 +58,20 @@ class Pair:
     Args:
         title: what they are.
         ours, theirs: called alike, as model(*inputs).
-        inputs: of one batch; the pictures (B, C, H, W) first.
+        draw: called as draw(count), gives random inputs on torch's default device.
         convolutional: whether channels-last suits them.
+        inputs: of one batch, every one with a row for each of it.
+        relative: whether they may lie apart by TOLERANCE of the largest number that comes out,
+            as with real sizes, whose sums are long; else by TOLERANCE itself.
     """
 
     title: str
     ours: nn.Module
     theirs: nn.Module
-    inputs: tuple[Tensor, ...]
-    convolutional: bool
+    draw: Callable[[int], Inputs]
+    convolutional: bool = False
+    inputs: Inputs = ()
+    relative: bool = False
 
     @property
     def models(self) -> dict[str, nn.Module]:
@@ -65,115 +79,144 @@ class Pair:
         return {"ours": self.ours, "diffusers": self.theirs}
 
 
-def unet_pair(gpu: bool) -> Pair:
+def unet_pair(size: Size) -> Pair:
     """Lesson 2's UNet and UNet2DModel, on pictures of 28 × 28."""
     from diffusers import UNet2DModel  # takes seconds to import, and only the bench needs it
 
-    channels, looks = ((128, 256), (True, True)) if gpu else ((64, 128), (False, True))
-    theirs = UNet2DModel(
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=channels,
-        layers_per_block=2,
-        down_block_types=["AttnDownBlock2D" if look else "DownBlock2D" for look in looks],
-        up_block_types=["AttnUpBlock2D" if look else "UpBlock2D" for look in reversed(looks)],
-        attention_head_dim=HEAD,
-    )
-    ours = UNet(1, 1, channels, 2, looks, HEAD)
+    theirs, widths = UNet2DModel(**size.config), size.config["block_out_channels"]
+    looks = [kind.startswith("Attn") for kind in size.config["down_block_types"]]
+    ours = UNet(1, 1, widths, size.config["layers_per_block"], looks, HEAD)
     ours.load_state_dict(unet2d_state_dict(theirs.state_dict()))
-    inputs = pictures_and_steps(256 if gpu else 16, 1, 28)
-    return Pair(f"UNet {channels} against UNet2DModel", ours, Plain(theirs), inputs, True)
+    draw = partial(pictures_and_steps, channels=1, side=size.side)
+    return Pair(f"UNet {widths} against UNet2DModel", ours, Plain(theirs), draw, True)
 
 
-def text_unet_pair(gpu: bool) -> Pair:
-    """Lesson 6's TextUNet and UNet2DConditionModel, on latents, with masked words."""
+def text_unet_pair(size: Size) -> Pair:
+    """Lesson 6's TextUNet and UNet2DConditionModel, on latents; the real one without a mask."""
     from diffusers import UNet2DConditionModel
 
-    channels, context_dim = ((128, 256, 384), 512) if gpu else ((64, 96), 64)
-    layers, groups = (2, 32) if gpu else (1, 16)
-    theirs = UNet2DConditionModel(
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=channels,
-        layers_per_block=layers,
-        down_block_types=["CrossAttnDownBlock2D"] * len(channels),
-        up_block_types=["CrossAttnUpBlock2D"] * len(channels),
-        cross_attention_dim=context_dim,
-        attention_head_dim=tuple(width // HEAD for width in channels),  # their name for num_heads
-        norm_num_groups=groups,
-    )
-    ours = TextUNet(
-        4,
-        4,
-        context_dim,
-        head_channels=HEAD,
-        norm_groups=groups,
-        block_channels=channels,
-        layers_per_block=layers,
-        attention_levels=(True,) * len(channels),
-    )
+    config, real = size.config, size is NETWORKS["text_unet"]["real"]
+    theirs = UNet2DConditionModel(**config)
+    ours = unet_from_config(config) if real else small_text_unet(config)
     ours.load_state_dict(unet2d_condition_state_dict(theirs.state_dict()))
-    x_t, t = pictures_and_steps(64 if gpu else 16, 4, 32 if gpu else 16)
-    context = torch.randn(len(x_t), WORDS, context_dim)
-    mask = torch.arange(WORDS) < torch.randint(1, WORDS + 1, (len(x_t), 1))  # (B, L)
-    wrapped = Plain(theirs, "encoder_attention_mask")
-    title = f"TextUNet {channels} against UNet2DConditionModel"
-    return Pair(title, ours, wrapped, (x_t, t, context, mask), True)
+
+    def draw(count: int) -> Inputs:
+        context = torch.randn(count, size.words, config["cross_attention_dim"])
+        said = torch.arange(size.words) < torch.randint(1, size.words + 1, (count, 1))  # (B, L)
+        return *pictures_and_steps(count, 4, size.side), context, *([] if real else [said])
+
+    wrapped = Plain(theirs, None if real else "encoder_attention_mask")
+    title = f"TextUNet {config['block_out_channels']} against UNet2DConditionModel"
+    return Pair(title, ours, wrapped, draw, True)
 
 
-def dit_pair(gpu: bool) -> Pair:
-    """Lesson 9's DiT and DiTTransformer2DModel, on latents: DiT-B/2 on a GPU, else smaller."""
+def small_text_unet(config: Mapping[str, Any]) -> TextUNet:
+    """Lesson 6's, with more heads where it is wider."""
+    widths = config["block_out_channels"]
+    return TextUNet(
+        4,
+        4,
+        config["cross_attention_dim"],
+        head_channels=HEAD,
+        norm_groups=config["norm_num_groups"],
+        block_channels=widths,
+        layers_per_block=config["layers_per_block"],
+        attention_levels=(True,) * len(widths),
+    )
+
+
+def dit_pair(size: Size) -> Pair:
+    """Lesson 9's DiT and DiTTransformer2DModel, on latents."""
     from diffusers import DiTTransformer2DModel
 
-    heads, depth, size, classes = (12, 12, 32, 1000) if gpu else (6, 6, 16, 10)
-    theirs = DiTTransformer2DModel(
-        num_attention_heads=heads,
-        attention_head_dim=64 if gpu else HEAD,
-        in_channels=4,
-        num_layers=depth,
-        sample_size=size,
-        patch_size=2,
-        num_embeds_ada_norm=classes,
-    )
+    config = size.config
+    theirs = DiTTransformer2DModel(**config)
     theirs.load_state_dict(share_embedding(theirs.state_dict()))
     ours = dit_from_config(theirs.config)
     ours.load_state_dict(dit_state_dict(theirs.state_dict()))
-    x_t, t = pictures_and_steps(64 if gpu else 16, 4, size)
-    label = torch.randint(classes, (len(x_t),))
-    dim = theirs.config.num_attention_heads * theirs.config.attention_head_dim
-    title = f"DiT {dim} × {depth} against DiTTransformer2DModel"
-    return Pair(title, ours, Plain(theirs), (x_t, t, label), False)
+
+    def draw(count: int) -> Inputs:
+        label = torch.randint(config["num_embeds_ada_norm"], (count,))
+        return *pictures_and_steps(count, 4, size.side), label
+
+    dim = config["num_attention_heads"] * config["attention_head_dim"]
+    title = f"DiT {dim} × {config['num_layers']} against DiTTransformer2DModel"
+    return Pair(title, ours, Plain(theirs), draw)
 
 
-PAIRS: dict[str, Callable[[bool], Pair]] = {
+def vae_pair(size: Size) -> Pair:
+    """Lesson 8's autoencoder and diffusers', there and back through the likeliest latent."""
+    from diffusers import AutoencoderKL
+
+    theirs, ours = AutoencoderKL(**size.config), autoencoder_from_config(size.config)
+    ours.load_state_dict(autoencoder_state_dict(theirs.state_dict()))
+    widths = size.config["block_out_channels"]
+    title = f"VAE {widths} against diffusers' AutoencoderKL, there and back"
+    return Pair(title, ours, Plain(theirs), partial(pictures, side=size.side), True)
+
+
+def clip_pair(size: Size) -> Pair:
+    """Lesson 7's text encoder and CLIPTextModel, on texts of every length, filled up."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    end = size.config["eos_token_id"]
+    theirs = CLIPTextModel(CLIPTextConfig(**size.config))
+    ours = text_from_config(size.config)
+    ours.load_state_dict(from_transformers(theirs.state_dict()))
+
+    def draw(count: int) -> Inputs:
+        tokens = torch.randint(end - 1, (count, size.words))
+        length = torch.randint(1, size.words, (count, 1))
+        return (tokens.masked_fill(torch.arange(size.words) >= length, end),)
+
+    width, layers = size.config["hidden_size"], size.config["num_hidden_layers"]
+    title = f"CLIP text {width} × {layers} against transformers' CLIPTextModel"
+    return Pair(title, Plain(ours, more={}), Plain(theirs), draw)
+
+
+PAIRS: dict[str, Callable[[Size], Pair]] = {
     "unet": unet_pair,
     "text_unet": text_unet_pair,
     "dit": dit_pair,
+    "vae": vae_pair,
+    "clip": clip_pair,
 }
 
 
-def build_pair(name: str, gpu: bool = False, batch_size: int | None = None) -> Pair:
-    """A pair whose weights and inputs depend on its name and size alone, on the CPU.
+def build_pair(
+    name: str,
+    size: str = "tiny",
+    batch_size: int | None = None,
+    device: torch.device | str = "cpu",
+) -> Pair:
+    """A pair whose weights and inputs depend on its name, its size and the kind of device alone.
 
     Nothing is dropped out in either: both are in evaluation mode, which changes no gradient.
 
     Args:
         name: a key of PAIRS.
-        gpu: the large size.
+        size: one that NETWORKS has of it.
         batch_size: rows of the inputs; None: what suits the size.
+        device: where all of it is made at once.
     """
-    with torch.random.fork_rng(devices=[]):
+    device, chosen = torch.device(device), NETWORKS[name][size]
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), device:
         torch.manual_seed(0)
-        pair = PAIRS[name](gpu)
-    count = len(pair.inputs[0])
-    rows = torch.arange(batch_size or count) % count
-    inputs = tuple(each[rows] for each in pair.inputs)
-    return Pair(pair.title, pair.ours.eval(), pair.theirs.eval(), inputs, pair.convolutional)
+        pair = PAIRS[name](chosen)
+        rows = torch.arange(batch_size or chosen.batch_size) % chosen.batch_size
+        inputs = tuple(each[rows] for each in pair.draw(chosen.batch_size))
+    models = pair.ours.eval(), pair.theirs.eval()
+    return Pair(pair.title, *models, pair.draw, pair.convolutional, inputs, size == "real")
 
 
-def pictures_and_steps(count: int, channels: int, size: int) -> tuple[Tensor, Tensor]:
+def pictures(count: int, channels: int = 3, side: int = 32) -> Inputs:
+    """Noise in the place of pictures (B, C, H, W)."""
+    return (torch.randn(count, channels, side, side),)
+
+
+def pictures_and_steps(count: int, channels: int, side: int) -> Inputs:
     """Noise in the place of pictures (B, C, H, W), and steps (B,)."""
-    return torch.randn(count, channels, size, size), torch.randint(1000, (count,))
+    return *pictures(count, channels, side), torch.randint(1000, (count,))
 
 
 @torch.no_grad()
@@ -186,9 +229,10 @@ def largest_difference(pair: Pair) -> float:
     rows = [each[:2] for each in pair.inputs]
     ours, theirs = pair.ours(*rows), pair.theirs(*rows)
     difference = (ours - theirs).abs().max().item()
-    if not difference <= TOLERANCE:
+    allowed = TOLERANCE * (theirs.abs().max().item() if pair.relative else 1)
+    if not difference <= allowed:
         raise ValueError(
             f"{pair.title}: the answers lie {difference:.2g} apart with the same weights, and "
-            f"{TOLERANCE:g} is allowed. Nothing is timed; see solutions/tests/test_*parity.py."
+            f"{allowed:.2g} is allowed. Nothing is timed; see solutions/tests/test_*parity.py."
         )
     return difference

@@ -1,14 +1,32 @@
 """The bench compares equals: same weights, same numbers, and both take turns."""
 
+import dataclasses
 import json
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from t2i import bench, bench_speed
-from t2i.bench_pairs import PAIRS, TOLERANCE, Pair, build_pair, largest_difference
-from t2i.bench_speed import Settings, alternating, judged, pair_flops, time_pair
+from t2i import bench, bench_clock, bench_rows
+from t2i.bench_clock import Spent, at_most, matmul_rate, peak_bytes, timed
+from t2i.bench_pairs import PAIRS, TOLERANCE, build_pair, largest_difference
+from t2i.bench_rows import FIRST, Job, Row, plan
+from t2i.bench_sizes import NETWORKS, SIZES
+from t2i.bench_speed import (
+    Settings,
+    alternating,
+    burst_of,
+    compile_blocks,
+    judged,
+    pair_flops,
+    placed,
+    time_pair,
+)
+from t2i.dit_files import dit_from_config
+from t2i.sd_sizes import text_from_config, unet_from_config
+from t2i.vae_files import autoencoder_from_config
 
 CPU = torch.device("cpu")
 
@@ -17,10 +35,12 @@ CPU = torch.device("cpu")
 def test_both_networks_of_a_pair_give_the_same_numbers(name):
     pair = build_pair(name, batch_size=3)
     assert largest_difference(pair) <= TOLERANCE
-    assert type(pair.theirs.model).__module__.startswith("diffusers.")
+    origin = "transformers." if name == "clip" else "diffusers."
+    assert type(pair.theirs.model).__module__.startswith(origin)
     x_t, *others = pair.inputs
     with torch.no_grad():
         expected = pair.ours(x_t, *others)
+        assert (pair.theirs(x_t.roll(1, 0), *others) - expected).abs().max() > TOLERANCE
         assert expected.std() > 0.01, "zeros would agree whatever the networks do"
         for place, other in enumerate(others):  # time, label or words, mask: each must matter
             changed = [*others[:place], other.roll(1, 0), *others[place + 1 :]]
@@ -33,11 +53,43 @@ def test_networks_that_differ_are_not_timed(monkeypatch):
         pair.ours.blocks[1].mlp[0].weight[0] += 0.5
     with pytest.raises(ValueError, match="Nothing is timed"):
         largest_difference(pair)
-    monkeypatch.setitem(bench.PAIRS, "dit", None)
-    monkeypatch.setattr(bench, "build_pair", lambda *_: pair)
+    monkeypatch.setattr(bench_rows, "build_pair", lambda *_: pair)
     monkeypatch.setattr(sys, "argv", ["bench", "--only", "dit"])
-    with pytest.raises(SystemExit, match="Nothing is timed"):
+    with pytest.raises(SystemExit, match="dit tiny eager: .* Nothing is timed"):
         bench.main()
+
+
+def test_real_sizes_may_differ_by_a_share_of_what_comes_out():
+    pair = build_pair("dit", batch_size=1)
+    with torch.no_grad():
+        pair.theirs.model.proj_out_2.weight *= 1000
+        pair.ours.final.patch_out.weight *= 1000 * (1 + 1e-5)
+    with pytest.raises(ValueError, match="apart"):
+        largest_difference(pair)
+    assert largest_difference(dataclasses.replace(pair, relative=True)) > TOLERANCE
+
+
+def test_real_sizes_are_the_released_ones():
+    """Numbers of weights as they are published, without memory for them."""
+    with torch.device("meta"):
+        made = {
+            "text_unet": unet_from_config(NETWORKS["text_unet"]["real"].config),
+            "vae": autoencoder_from_config(NETWORKS["vae"]["real"].config),
+            "clip": text_from_config(NETWORKS["clip"]["real"].config),
+            "dit": dit_from_config(NETWORKS["dit"]["real"].config),
+        }
+    found = {name: bench_rows.count_parameters(model) for name, model in made.items()}
+    assert found.pop("dit") == pytest.approx(130e6, rel=0.01)  # Peebles and Xie 2022, table 1
+    assert found == {"text_unet": 859_520_964, "vae": 83_653_863, "clip": 123_060_480}
+
+
+def test_every_step_sees_other_inputs_and_no_zeros():
+    for name in PAIRS:
+        pair = build_pair(name, batch_size=3)
+        first, second = pair.draw(3), pair.draw(3)
+        for one, other, kept in zip(first, second, pair.inputs, strict=True):
+            assert one.shape == other.shape == kept.shape and one.dtype == kept.dtype
+        assert not torch.equal(first[0], second[0]) and first[0].any()
 
 
 def test_the_batch_is_as_large_as_asked_and_the_same_every_time():
@@ -62,71 +114,182 @@ def test_operations_of_a_dit_are_those_of_its_matrices():
     assert all(parameter.grad is None for parameter in pair.ours.parameters())
 
 
-def test_the_two_take_turns_and_who_is_first_changes():
+@pytest.mark.parametrize(
+    "burst, expected", [(1, "abbaab" + "baabba"), (2, "aabbbbaaaabb" + "bbaaaabbbbaa")]
+)
+def test_the_two_take_turns_and_who_is_first_changes(burst, expected):
     order: list[str] = []
-    calls = {name: lambda name=name: order.append(name) for name in "ab"}
-    times = list(alternating(calls, CPU, runs=2, steps=3))
-    assert "".join(order) == "ab" + "abbaab" + "baabba"
-    assert [[len(values) for values in run.values()] for run in times] == [[3, 3], [3, 3]]
+    calls = {name: lambda batch, name=name: order.append((name, batch)) for name in "ab"}
+    numbers = iter(range(99))
+    turns = list(alternating(calls, lambda: next(numbers), CPU, runs=2, steps=3, burst=burst))
+    assert "".join(name for name, _ in order) == expected
+    seen = [[batch for who, batch in order if who == name] for name in "ab"]
+    assert sorted(seen[0]) == sorted(seen[1]) == list(range(6 * burst)), "new inputs, for both"
+    assert [[len(steps) for steps in run.values()] for run in turns] == [[3 * burst] * 2] * 2
 
 
-def test_medians_ratio_and_utilisation(monkeypatch):
-    seconds = {"ours": [9.0, 1.0, 2.0], "diffusers": [4.0, 5.0, 3.0]}
-    busy = {"ours": [1.0, 3.0, 2.0], "diffusers": [2.5, 1.0, 9.0]}
-    found = judged(seconds, busy, flops=600, device=CPU)
+def test_medians_ratio_and_utilisation():
+    walls, owns = [[9.0, 1.0, 2.0], [4.0, 5.0, 3.0]], [[1.0, 3.0, 2.0], [2.5, 1.0, 9.0]]
+    turns = [
+        {"ours": [Spent(walls[0][i], owns[0][i])], "diffusers": [Spent(walls[1][i], owns[1][i])]}
+        for i in range(3)
+    ]
+    found = judged(turns, flops=600, rows=8, peak=None)
     assert (found["ours_median"], found["diffusers_median"], found["ratio"]) == (2, 4, 0.5)
     assert found["processor_ratio"] == 0.8
+    assert found["images_per_second"] == {"ours": 4, "diffusers": 2}
     assert found["model_flops_per_second"] == 300 and found["model_flop_utilisation"] is None
-    monkeypatch.setattr(bench_speed, "peak_flops", lambda _: 1000.0)
-    on_gpu = judged(seconds, busy, flops=600, device=torch.device("cuda"))
-    assert on_gpu["model_flop_utilisation"] == 0.3 and on_gpu["processor_ratio"] is None
+    on_gpu = [{who: [Spent(step.wall)] for who, (step,) in run.items()} for run in turns]
+    found = judged(on_gpu, flops=600, rows=8, peak=1000.0)
+    assert found["model_flop_utilisation"] == 0.3 and found["processor_ratio"] is None
 
 
-@pytest.mark.parametrize("gpu", ["NVIDIA H100 80GB HBM3", "A card of tomorrow"])
-def test_a_peak_is_known_or_left_open(monkeypatch, gpu):
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: gpu)
-    how = Settings.for_device(torch.device("cuda"))
-    assert how.bfloat16 and how.compile and how.channels_last
-    known = bench_speed.peak_flops(how.device)
-    assert known == (989e12 if "H100" in gpu else None)
-    assert ("unknown" in bench.describe(how)["note"]) == (known is None)
+def test_short_steps_are_taken_many_in_a_row_on_a_gpu_alone():
+    gpu, cpu = (Settings.for_device(torch.device(name)) for name in ("cuda", "cpu"))
+    assert gpu.bfloat16 and gpu.channels_last and not (gpu.compile or cpu.bfloat16)
+    assert [burst_of([[Spent(s)], [Spent(0.001)]], gpu) for s in (0.5, 0.03, 1e-4)] == [1, 4, 20]
+    assert burst_of([[Spent(1e-4)]], cpu) == 1
+
+
+def test_a_gpus_clock_is_its_events(monkeypatch):
+    """The GPU's own time, in milliseconds; it is waited for before the first and after the last."""
+    log = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.when = len(log)
+            log.append("mark")
+
+        def elapsed_time(self, after):
+            return 1000.0 * (after.when - self.when)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: log.append("wait"))
+    spent = timed(lambda batch: log.append(batch), "xy", SimpleNamespace(type="cuda"))
+    assert log == ["wait", "mark", "x", "mark", "mark", "y", "mark", "wait"]
+    assert spent == [Spent(2.0), Spent(2.0)]
+
+
+def test_peak_memory_leaves_the_other_network_out(monkeypatch):
+    """100 bytes lie there, 40 of them the network's own; in the step it is 170 at most."""
+    assert peak_bytes(lambda _: None, None, [], CPU) is None
+    for name, value in (("memory_allocated", 100), ("max_memory_allocated", 170)):
+        monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
+    for name in ("reset_peak_memory_stats", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: None)
+    gpu = SimpleNamespace(type="cuda")
+    own = SimpleNamespace(nbytes=40, device=gpu)
+    elsewhere = SimpleNamespace(nbytes=999, device=CPU)
+    assert peak_bytes(lambda _: None, None, [own, elsewhere], gpu) == 40 + 70
+
+
+def test_on_a_gpu_there_is_more_to_measure(monkeypatch):
+    assert bench.options_of([]).sizes == ["tiny"] and "capstone" not in bench.options_of([]).only
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A card of tomorrow")
+    options = bench.options_of([])
+    assert (options.sizes, options.modes) == (["small", "real"], ["eager", "compiled"])
+    assert "capstone" in options.only and options.steps == 1
+    told = bench.describe(torch.device("cuda"), 789e12)
+    assert "tomorrow" in told["machine"] and "of 789 TFLOP/s" in told["note"]
+
+
+def test_a_matmul_rate_is_measured():
+    assert 1e6 < matmul_rate(CPU, side=64, repeats=3) < 1e15
 
 
 def test_a_gpus_settings_train_both_networks():
     """bfloat16 and channels last, here on the processor; the steps really change the weights."""
     pair = build_pair("text_unet", batch_size=1)
-    pair = Pair(pair.title, pair.ours, pair.theirs, pair.inputs, convolutional=True)
-    before = {name: model.conv_in.weight.clone() for name, model in convolutions(pair).items()}
-    found = time_pair(pair, Settings(CPU, bfloat16=True, channels_last=True), runs=1, steps=1)
-    assert not found["compiled"]
-    for name, model in convolutions(pair).items():
+    networks = {"ours": pair.ours, "diffusers": pair.theirs.model}
+    before = {name: model.conv_in.weight.clone() for name, model in networks.items()}
+    how = Settings(CPU, bfloat16=True, channels_last=True, bursts=True)
+    found = time_pair(pair, how, runs=1, steps=1, peak_flops=1e12)
+    assert not found["compiled"] and found["training"]["model_flop_utilisation"] > 0
+    for name, model in networks.items():
         assert model.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
-        assert (model.conv_in.weight - before[name]).abs().max() > 0
+        assert model.conv_in.weight.dtype == torch.float32
+        assert (model.conv_in.weight - before[name]).abs().max() > 1e-5
 
 
-def convolutions(pair: Pair) -> dict[str, torch.nn.Module]:
-    return {"ours": pair.ours, "diffusers": pair.theirs.model}
+@pytest.mark.parametrize("name", list(PAIRS))
+def test_the_repeated_blocks_of_both_are_compiled(name, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **how: compiled.append((self, how))
+    )
+    pair = build_pair(name, batch_size=1)
+    placed(pair, Settings(CPU, compile=True))
+    ours, theirs = (
+        [m for m, how in compiled if m in set(model.modules()) and how == {"dynamic": False}]
+        for model in pair.models.values()
+    )
+    assert len(ours) == len(theirs) > 1 and len(ours) + len(theirs) == len(compiled)
+    if hasattr(type(pair.theirs.model), "compile_repeated_blocks") and name == "text_unet":
+        assert {type(m).__name__ for m in theirs} == set(pair.theirs.model._repeated_blocks)
+    with pytest.raises(ValueError, match="Linear repeats none"):
+        compile_blocks(torch.nn.Linear(1, 1))
 
 
-def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch, capsys):
-    def refuse(_):
-        raise RuntimeError("no compiler")
+def test_the_most_telling_rows_come_first_and_what_there_is_not_is_left_out():
+    rows = plan(bench_rows.NAMES, ["small", "real"], bench_rows.MODES, gpu=True)
+    assert tuple(rows[: len(FIRST)]) == FIRST and len(set(rows)) == len(rows)
+    assert not [row for row in rows if row.name == "unet" and row.size == "real"]
+    assert rows[-1] == Row("recipe", "gpu")
+    assert plan(["vae", "dit"], ["tiny"], ["eager"]) == [
+        Row("dit", "tiny", "eager"),
+        Row("vae", "tiny", "eager"),
+    ]
+    assert {row.size for row in FIRST if row.size} <= set(SIZES)
 
-    monkeypatch.setattr(torch, "compile", lambda model: refuse)
-    pair = build_pair("dit", batch_size=1)
-    models, _, compiled = bench_speed.placed(pair, Settings(CPU, compile=True))
-    assert not compiled and models == pair.models
-    assert "does not work here" in capsys.readouterr().out
+
+def test_one_row_that_fails_does_not_keep_the_others_from_being_measured(monkeypatch):
+    def measure(row, _):
+        if row.name == "unet":
+            raise torch.OutOfMemoryError("too large")
+        if row.name == "dit":
+            try:
+                time.sleep(30)
+            except TimeoutError as error:
+                raise RuntimeError("the compiler gave up") from error
+        return {"title": row.name}
+
+    monkeypatch.setattr(bench, "measure", measure)
+    result: dict = {"rows": {}, "errors": {}, "skipped": []}
+    rows = [Row(name) for name in ("unet", "vae", "dit", "clip")]
+    found = list(bench.measured(rows, Job(CPU), 2.0, result))
+    assert found == [{}, {"title": "vae"}, {}, {}]
+    assert list(result["rows"]) == ["vae"] and "too large" in result["errors"]["unet"]
+    late, never = result["skipped"]
+    assert late.startswith("dit (not done in the") and never == "clip"
+
+
+def test_what_takes_too_long_is_ended():
+    with pytest.raises(TimeoutError, match="took longer"), at_most(0.05):
+        time.sleep(5)
+    with at_most(60):
+        pass
+    assert bench_clock.signal.getitimer(bench_clock.signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_whole_call_is_timed():
+    found = bench_rows.capstone(Job(CPU, runs=2, batch_size=2))
+    assert found["batch_size"] == 2 and len(found["seconds"]) == 2
+    assert found["images_per_second"] > 0 and found["peak_memory_bytes"] is None
 
 
 def test_the_command_writes_what_it_measured(tmp_path, monkeypatch, capsys):
     out = tmp_path / "bench.json"
-    few = ["--runs", "2", "--steps", "1", "--batch-size", "1"]
+    few = ["--runs", "2", "--steps", "1", "--batch-size", "1", "--budget", "100"]
     monkeypatch.setattr(sys, "argv", ["bench", "--only", "dit", *few, "--json", str(out)])
     bench.main()
     found = json.loads(out.read_text(encoding="utf-8"))
     assert "threads" in found["machine"] and "float32" in found["note"]
-    dit = found["pairs"]["dit"]
+    assert list(found["rows"]) == ["dit tiny eager"] and not (found["errors"] or found["skipped"])
+    dit = found["rows"]["dit tiny eager"]
     assert dit["batch_size"] == 1 and dit["largest_difference"] <= TOLERANCE
     assert dit["parameters"]["ours"] < dit["parameters"]["diffusers"]  # theirs: one clock a block
     for kind in ("training", "sampling"):

@@ -1,0 +1,213 @@
+"""The same numbers on a GPU: beside diffusers and transformers, beside our own on the processor.
+
+T2I_TEST_DEVICE=cpu runs the very same code without a GPU.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+import pytest
+import torch
+from diffusers.models.attention import JointTransformerBlock
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from t2i.bench_clock import plain_float32
+from t2i.bench_pairs import PAIRS, build_pair
+from t2i.clip import ImageEncoder
+from t2i.clip_files import from_transformers
+from t2i.dit_files import joint_state_dict
+from t2i.joint import JointAttentionBlock
+from t2i.training import Batches, TrainConfig, train
+from t2i.unet import UNet
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts
+DEVICE = torch.device(os.environ.get("T2I_TEST_DEVICE", "cuda"))
+pytestmark = pytest.mark.skipif(
+    DEVICE.type == "cuda" and not torch.cuda.is_available(), reason="no GPU that CUDA knows"
+)
+LARGEST = {torch.float32: 1e-4}  # how far apart two numbers may lie
+RELATIVE = {torch.bfloat16: 2e-2}  # the same for the length of all differences together
+
+
+@dataclasses.dataclass
+class Case:
+    """Two networks with the same weights, on the processor, and what both are given.
+
+    call(model, *inputs) gives the tensors to compare; theirs takes their_call.
+    """
+
+    ours: nn.Module
+    theirs: nn.Module
+    inputs: tuple[Tensor, ...]
+    call: Callable[..., tuple[Tensor, ...]]
+    their_call: Callable[..., tuple[Tensor, ...]]
+
+
+@pytest.fixture(autouse=True)
+def no_tf32():
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    plain_float32()
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def of_the_bench(name: str) -> Case:
+    pair = build_pair(name, "tiny", batch_size=3)
+
+    def call(model: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return (model(*inputs),)
+
+    return Case(pair.ours, pair.theirs, pair.inputs, call, call)
+
+
+def encoding_and_decoding() -> Case:
+    pair = build_pair("vae", "tiny", batch_size=3)
+    z = torch.randn(3, 4, 16, 16)
+
+    def call(model: nn.Module, x_0: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+        posterior = model.encode(x_0)
+        return posterior.mean, posterior.logvar, model.decode(z)
+
+    def their_call(model: nn.Module, x_0: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+        posterior = model.encode(x_0).latent_dist
+        return posterior.mean, posterior.logvar, model.decode(z).sample
+
+    return Case(pair.ours, pair.theirs.model, (*pair.inputs, z), call, their_call)
+
+
+def text_and_whole_text() -> Case:
+    pair = build_pair("clip", "tiny", batch_size=3)
+
+    def their_call(model: nn.Module, tokens: Tensor) -> tuple[Tensor, ...]:
+        told = model(tokens)
+        return told.last_hidden_state, told.pooler_output
+
+    return Case(pair.ours.model, pair.theirs.model, pair.inputs, nn.Module.__call__, their_call)
+
+
+def vision() -> Case:
+    config = {"image_size": 32, "patch_size": 8, "hidden_size": 64, "num_hidden_layers": 3}
+    config |= {"num_attention_heads": 4, "intermediate_size": 256}
+    theirs = CLIPVisionModel(CLIPVisionConfig(**config)).eval()
+    ours = ImageEncoder(32, 8, 64, 3, 4, 256).eval()
+    ours.load_state_dict(from_transformers(theirs.state_dict()))
+
+    def their_call(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+        told = model(images)
+        return told.last_hidden_state, told.pooler_output
+
+    return Case(ours, theirs, (torch.randn(3, 3, 32, 32),), nn.Module.__call__, their_call)
+
+
+def joint_block() -> Case:
+    theirs = JointTransformerBlock(64, 4, 16, False, qk_norm="rms_norm").eval()
+    ours = JointAttentionBlock(64, 4, qk_norm=True).eval()
+    ours.load_state_dict(joint_state_dict(theirs.state_dict()))
+    inputs = torch.randn(3, 20, 64), torch.randn(3, 7, 64), torch.randn(3, 64)
+
+    def their_call(model: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+        context, x = model(*inputs)
+        return x, context
+
+    return Case(ours, theirs, inputs, nn.Module.__call__, their_call)
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    **{name: lambda name=name: of_the_bench(name) for name in PAIRS},
+    "vae_halves": encoding_and_decoding,
+    "clip_text": text_and_whole_text,
+    "clip_vision": vision,
+    "joint_block": joint_block,
+}
+
+
+def answers(
+    model: nn.Module, call: Callable, inputs: tuple[Tensor, ...], device, dtype=torch.float32
+) -> tuple[Tensor, ...]:
+    """What a network says on the device in these numbers, brought to the processor."""
+    given = [each.to(device, dtype if each.is_floating_point() else None) for each in inputs]
+    with torch.no_grad():
+        return tuple(each.float().cpu() for each in call(model.to(device, dtype), *given))
+
+
+def assert_close(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...], dtype) -> None:
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected, strict=True):
+        assert one.isfinite().all() and other.std() > 0.01, "zeros would agree with anything"
+        if dtype in LARGEST:
+            assert (one - other).abs().max() <= LARGEST[dtype]
+        else:
+            assert (one - other).norm() / other.norm() <= RELATIVE[dtype]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", list(CASES))
+def test_the_same_as_theirs(name, dtype):
+    torch.manual_seed(0)
+    case = CASES[name]()
+    theirs = answers(case.theirs, case.their_call, case.inputs, DEVICE, dtype)
+    assert_close(answers(case.ours, case.call, case.inputs, DEVICE, dtype), theirs, dtype)
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_the_same_as_on_the_processor(name):
+    torch.manual_seed(0)
+    case = CASES[name]()
+    expected = answers(case.ours, case.call, case.inputs, "cpu")
+    assert_close(answers(case.ours, case.call, case.inputs, DEVICE), expected, torch.float32)
+
+
+def small_unet() -> UNet:
+    torch.manual_seed(0)
+    return UNet(1, 1, (32, 64), 1, (False, True), 16, 16).to(DEVICE)
+
+
+def loss_fn(model: nn.Module, x_0: Tensor) -> Tensor:
+    t = torch.randint(1000, (len(x_0),), device=x_0.device)
+    noise = torch.randn_like(x_0)
+    return (model(x_0 + noise, t) - noise).square().mean()
+
+
+@pytest.fixture(params=[False, True], ids=["as it is", "deterministic"])
+def deterministic(request):
+    """Whether torch is told to add in the same order every time, where a GPU would not."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = request.param
+    torch.use_deterministic_algorithms(request.param, warn_only=True)
+    yield request.param
+    torch.backends.cudnn.deterministic = before
+    torch.use_deterministic_algorithms(False)
+
+
+def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
+    assert one.keys() == other.keys()
+    return [name for name, value in one.items() if not torch.equal(value, other[name])]
+
+
+@pytest.mark.filterwarnings("ignore:.*deterministic")
+@pytest.mark.parametrize("muon_rate", [0.0, 0.02], ids=["adamw", "muon"])
+def test_a_training_goes_on_at_the_same_bits(tmp_path, muon_rate, deterministic):
+    images = torch.randn(40, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    config = TrainConfig(steps=8, save_every=3, muon_rate=muon_rate)
+
+    def run(checkpoint=None, stop: int = 8) -> tuple[int, dict[str, Tensor]]:
+        """The first step that was made, and the weights after `stop` of them, both copies."""
+        batches, first = Batches(images, batch_size=8, seed=5), 0
+        for state in train(small_unet(), loss_fn, batches, config, checkpoint, progress=False):
+            first = first or state.step
+            if state.step == stop:
+                break
+        slow = {f"slow.{name}": value for name, value in state.ema_model.state_dict().items()}
+        return first, state.model.state_dict() | slow
+
+    whole, path = run()[1], tmp_path / "run.safetensors"
+    if not deterministic and differing(whole, run()[1]):
+        pytest.skip("two whole runs differ here, too: this GPU adds in an order of its own")
+    run(path, stop=5)
+    torch.manual_seed(7)  # another process would stand elsewhere
+    first, resumed = run(path)
+    assert first == 4, "it must go on, not start anew"
+    assert not differing(whole, resumed)
+    assert next(iter(whole.values())).device.type == DEVICE.type
