@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.attention import merge_heads, split_heads
-from t2i.recorded import being_recorded
+from t2i.recorded import values_at_hand
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def check_tokens(tokens: Tensor, size: int, most: int, end_token: int) -> None:
             f"tokens must be (B, L) int64 with L from 1 to {most}, got {tuple(tokens.shape)} "
             f"{tokens.dtype}"
         )
-    if being_recorded():
+    if not values_at_hand(tokens):
         return
     if len(tokens) and (tokens.min() < 0 or tokens.max() >= size):
         raise ValueError(
@@ -128,5 +128,5 @@ def check_features(image_features: Tensor, text_features: Tensor) -> None:
             f"{tuple(image_features.shape)} and {tuple(text_features.shape)}"
         )
     for name, features in (("image_features", image_features), ("text_features", text_features)):
-        if not being_recorded() and not features.isfinite().all():
+        if values_at_hand(features) and not features.isfinite().all():
             raise ValueError(f"{name} must be finite, it contains NaN or infinity")

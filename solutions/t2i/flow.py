@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i.recorded import being_recorded
+from t2i.recorded import values_at_hand
 
 
 def flow_point(x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def flow_point(x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         raise ValueError(f"noise must be {tuple(x_0.shape)} like x_0, got {tuple(noise.shape)}")
     if t.shape != x_0.shape[:1]:
         raise ValueError(f"t must be (B,) = ({len(x_0)},), got {tuple(t.shape)}")
-    if not being_recorded() and not ((t >= 0) & (t <= 1)).all():
+    if values_at_hand(t) and not ((t >= 0) & (t <= 1)).all():
         raise ValueError(
             f"t must lie in [0, 1] in a flow (no step numbers), got {t.min():g} to {t.max():g}"
         )

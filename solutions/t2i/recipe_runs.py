@@ -76,7 +76,7 @@ def train_weights(
     result = info | {
         "machine": machine(device),
         "training_seconds": round(seconds, 1),
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": peak_memory(device),
         "losses": curve(losses),
     }
     with changing_json(out.with_suffix(".json")) as known:

@@ -23,12 +23,13 @@ from torch import Tensor, nn
 AS_ALWAYS = 3  # steps before the recording: libraries choose their ways, memory is set aside
 
 
-def being_recorded() -> bool:
-    """Whether a GPU's step is being recorded now: then no check may look at values.
+def values_at_hand(tensor: Tensor) -> bool:
+    """Whether a check may look at a tensor's values: not if they lie on a GPU (or nowhere: meta).
 
-    The steps before the recording did, with every check.
+    A GPU works on by itself, and Python would have to wait for it; while a step is recorded, there
+    are no values at all. (What is out of range stops a GPU too, with a message of its own.)
     """
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+    return not (tensor.is_cuda or tensor.is_meta)
 
 
 class RecordedStep:

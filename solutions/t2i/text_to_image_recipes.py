@@ -29,7 +29,7 @@ from t2i.recipes import DATA
 from t2i.scenes import SceneBatches, scenes
 from t2i.text_to_image import TextDiT, TextToImage
 from t2i.training import TrainConfig
-from t2i.vae_recipes import VaeRecipe
+from t2i.vae_recipes import VaeRecipe, vae_recipe
 
 CHECKPOINT = DATA / "checkpoints" / "scenes"
 EMOJI = DATA / "checkpoints" / "emoji"  # the same recipe, of a folder of emoji with names
@@ -193,18 +193,13 @@ RECIPES = {
         training=TrainConfig(steps=5500, decay="linear", save_every=250, **MUON),
     ),
     "gpu": TextToImageRecipe(
-        VaeRecipe(
-            {"block_channels": (32, 64, 96), "layers_per_block": 1, "norm_groups": 8},
-            64,
-            128,
-            TrainConfig(steps=5000, decay="linear", save_every=2500, on_gpu="recorded", **MUON),
-        ),
+        vae_recipe("gpu"),
         PairClipRecipe(
             {"width": 128, "num_layers": 4, "num_heads": 4},
             {"patch": 8, "width": 192, "num_layers": 4, "num_heads": 4},
             128,
             1024,
-            TrainConfig(steps=4000, save_every=2000, on_gpu="compiled", **MUON),
+            TrainConfig(steps=2000, save_every=1000, on_gpu="compiled", **MUON),
             worlds=("many",),
             size=64,
             length=32,
@@ -213,7 +208,7 @@ RECIPES = {
         scenes=400_000,
         batch_size=512,
         training=TrainConfig(
-            steps=15_000, decay="linear", save_every=2500, on_gpu="compiled", **MUON
+            steps=11_000, decay="linear", save_every=2500, on_gpu="compiled", **MUON
         ),
         stored=True,
     ),

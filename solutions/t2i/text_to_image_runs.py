@@ -122,7 +122,7 @@ def train_all(
         return TextToImage(plan.clip.tokenizer, text, transformer, space, size, shift)
 
     def watch_whole(state: TrainState, seconds: float) -> None:
-        before = sum(shop.log[name]["seconds"] for name in ("vae", "clip"))
+        before = sum(part["seconds"] for part in shop.log.values())
         watch(whole(state.ema_model), state, before + seconds)
 
     transformer = shop.part(

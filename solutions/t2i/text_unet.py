@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from t2i.attention import SpatialTransformer
 from t2i.recipes import FoldedUNet
+from t2i.recorded import values_at_hand
 from t2i.unet import UNet, timestep_embedding
 
 
@@ -30,7 +31,7 @@ def check_inputs(x_t: Tensor, t: Tensor, context: Tensor) -> None:
             f"x_t must be (B, C, H, W) and t (B,), got {tuple(x_t.shape)} and {tuple(t.shape)}"
         )
     for name, tensor in (("x_t", x_t), ("context", context)):
-        if not tensor.is_meta and not tensor.isfinite().all():  # meta tensors hold no numbers
+        if values_at_hand(tensor) and not tensor.isfinite().all():
             raise ValueError(f"{name} must be finite, it contains NaN or infinity")
 
 
@@ -152,7 +153,8 @@ class WordEncoder(nn.Module):
                 f"tokens must be (B, L) int64 with L from 1 to {most}, got {tuple(tokens.shape)} "
                 f"{tokens.dtype}"
             )
-        if len(tokens) and (tokens.min() < 0 or tokens.max() >= size):
+        known = len(tokens) and values_at_hand(tokens)
+        if known and (tokens.min() < 0 or tokens.max() >= size):
             raise ValueError(
                 f"tokens must lie in 0..{size - 1} (the vocabulary), "
                 f"got {tokens.min().item()}..{tokens.max().item()}"

@@ -93,10 +93,10 @@ RECIPES = {
     "smoke": VaeRecipe(SMALL, 32, 8, TrainConfig(steps=20)),
     "cpu": VaeRecipe(SMALL, 32, 8, TrainConfig(steps=7500, decay="linear", save_every=500, **FAST)),
     "gpu": VaeRecipe(
-        {"block_channels": (64, 128, 256), "layers_per_block": 2},
+        {"block_channels": (32, 64, 96), "layers_per_block": 1, "norm_groups": 8},
         64,
-        64,
-        TrainConfig(steps=20_000, learning_rate=5e-4, ema_horizon=0.05, save_every=1000),
+        128,
+        TrainConfig(steps=1750, decay="linear", save_every=500, on_gpu="recorded", **FAST),
     ),
 }
 

@@ -18,8 +18,10 @@ from t2i.bench_pairs import PAIRS, build_pair
 from t2i.clip import ImageEncoder
 from t2i.clip_files import from_transformers
 from t2i.dit_files import joint_state_dict
-from t2i.joint import JointAttentionBlock
-from t2i.training import Batches, TrainConfig, train
+from t2i.flow import rectified_flow_loss
+from t2i.flow_training import flow_draws
+from t2i.joint import JointAttentionBlock, JointDiT
+from t2i.training import Batches, TrainConfig, TrainState, train
 from t2i.unet import UNet
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts
@@ -211,3 +213,38 @@ def test_a_training_goes_on_at_the_same_bits(tmp_path, muon_rate, deterministic)
     assert first == 4, "it must go on, not start anew"
     assert not differing(whole, resumed)
     assert next(iter(whole.values())).device.type == DEVICE.type
+
+
+def small_joint() -> JointDiT:
+    torch.manual_seed(0)
+    kind = {"context_dim": 16, "sample_size": 8, "patch_size": 2, "dim": 32, "depth": 3}
+    return JointDiT(4, num_heads=2, **kind).to(DEVICE)
+
+
+def flow_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    z_0, context = batch
+    _, t, noise = flow_draws(z_0)
+    return rectified_flow_loss(lambda z_t, t: model(z_t, t, context), z_0, t, noise)
+
+
+@pytest.mark.parametrize("on_gpu", ["recorded", "compiled"])
+def test_a_recorded_step_learns_what_a_plain_one_learns(tmp_path, on_gpu):
+    """The same batches, noise, rates and slow copy; after a break, too."""
+    made = torch.Generator().manual_seed(1)
+    data = torch.randn(64, 4, 8, 8, generator=made), torch.randn(64, 5, 16, generator=made)
+    plain = TrainConfig(steps=16, save_every=8, muon_rate=0.02)
+
+    def run(config: TrainConfig, checkpoint=None, stop: int = 16) -> TrainState:
+        batches = Batches(*data, batch_size=16, seed=5)
+        for state in train(small_joint(), flow_loss, batches, config, checkpoint, progress=False):
+            if state.step == stop:
+                return state
+
+    fast, path = dataclasses.replace(plain, on_gpu=on_gpu), tmp_path / "run.safetensors"
+    expected, whole = run(plain), run(fast)
+    run(fast, path, stop=10)
+    for found in (whole, run(fast, path)):
+        torch.testing.assert_close(found.losses, expected.losses, rtol=0.01, atol=0.01)
+        for name, value in expected.ema_model.state_dict().items():
+            theirs = found.ema_model.state_dict()[name]
+            assert (theirs - value).norm() <= 0.03 * value.norm() + 1e-3, name
