@@ -4,8 +4,8 @@
     make train data=my_pictures  (= the same with --data my_pictures; see picture_runs)
     torchrun --nproc-per-node 8 -m t2i.text_to_image_runs --tier gpu --shards data/shards
 
-It goes on where it was stopped, at any moment. What is finished lies in data/runs/, the model and
-its log in data/checkpoints/.
+It goes on where it was stopped, at any moment. What is finished lies in data/runs/, with the model
+and its log. The course's own model, in data/checkpoints/scenes, is that of the GPU tier.
 """
 
 import argparse
@@ -31,7 +31,6 @@ from t2i.shards import ShardBatches, check_lanes
 from t2i.stored_recipes import stored_recipe
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import (
-    CHECKPOINT,
     RECIPES,
     TextToImageRecipe,
     encode_scenes,
@@ -144,8 +143,8 @@ def train_all(
 
 
 def home_of(tier: str) -> Path:
-    """Where a tier's model is written: the course's own is the CPU's, and no other replaces it."""
-    return CHECKPOINT if tier == "cpu" else DATA / "runs" / f"text_to_image_{tier}" / "model"
+    """Where a tier's model is written; the course's own, in CHECKPOINT, is not replaced."""
+    return DATA / "runs" / f"text_to_image_{tier}" / "model"
 
 
 def _encoded(plan, space: LatentSpace) -> dict[str, Tensor]:
@@ -186,8 +185,8 @@ def main() -> None:
     except (ValueError, CheckpointError) as error:  # FilesError is a ValueError
         sys.exit(f"{error}")
     if team.is_first:
-        told = f" --model {out}" if out != CHECKPOINT else ""
-        print(f'The model is in {out}: python -m t2i.sample "{prompt}" --out picture.png{told}')
+        told = f'"{prompt}" --out picture.png --model {out}'
+        print(f"The model is in {out}: python -m t2i.sample {told}")
 
 
 if __name__ == "__main__":

@@ -101,20 +101,20 @@ def test_one_kind_of_mistake_costs_its_share_and_all(wrong):
 @needs_figures
 def test_figures_stand_beside_chance_and_ceilings():
     for name, found in MEASURED["sets"].items():
-        assert found["n"] >= 400, name
+        assert found["n"] >= 2000, name
         assert found["shuffled"]["share"] < 0.05 < 0.9 < found["vae"]["share"], name
         share = found["satisfied"]["share"]
         assert found["satisfied"]["low"] <= share <= found["satisfied"]["high"]
-        assert share <= found["rendered"]["share"] + 0.02  # it may write plainer digits, no more
+        assert share <= found["rendered"]["share"] + 0.06  # it writes plainer digits than people
     likeness = MEASURED["likeness"]
     assert likeness["frechet_floor"] < likeness["frechet"]
-    assert read_json(CHECKPOINT / "training.json")["tier"] == "cpu"
+    assert read_json(CHECKPOINT / "training.json")["tier"] == "gpu"
     assert MEASURED["weights"] == weights_of(CHECKPOINT)
 
 
 @needs_figures
 def test_the_committed_parts_were_trained_by_the_recipe_as_it_stands():
-    log, plan = read_json(CHECKPOINT / "training.json"), text_to_image_recipe("cpu")
+    log, plan = read_json(CHECKPOINT / "training.json"), text_to_image_recipe("gpu")
     parts = {"vae": plan.vae, "clip": plan.clip, "transformer": plan}
     for name, part in parts.items():
         assert log[name]["steps"] == part.training.steps, name
@@ -122,7 +122,14 @@ def test_the_committed_parts_were_trained_by_the_recipe_as_it_stands():
 
 
 @needs_figures
-@pytest.mark.parametrize(("name", "aim"), [("seen_one", 0.98), ("seen_two", 0.85)])
+@pytest.mark.parametrize(
+    ("name", "aim"),
+    [
+        ("seen_one", 0.99),
+        pytest.param("seen_two", 0.99, marks=pytest.mark.xfail(strict=True)),  # 98.9 %
+        pytest.param("seen_three", 0.96, marks=pytest.mark.xfail(strict=True)),  # 95.4 %
+    ],
+)
 def test_the_committed_model_reaches_the_aim(name, aim):
     assert MEASURED["sets"][name]["satisfied"]["share"] >= aim
 
