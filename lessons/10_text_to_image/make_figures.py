@@ -13,17 +13,20 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from t2i import show, show_measured, show_roads, show_text_to_image
+from t2i import show, show_measured, show_roads, show_text_to_image, show_tiers
 from t2i.figure_files import draw_figures
 from t2i.flow import flow_point
 from t2i.heldout_names import split_names
 from t2i.latents import LatentSpace
 from t2i.mixture import FlowMixture
+from t2i.picture_files import to_tensor
 from t2i.picture_folder import read_folder
 from t2i.prompt_film import PromptFilm
+from t2i.scene_judge import look, shows
 from t2i.show_attention import film_file
 from t2i.show_blocks import arrow
 from t2i.text_to_image import TextToImage
+from t2i.text_to_image_eval import asked_for
 from t2i.text_to_image_recipes import DATA, EMOJI, load_text_to_image, text_to_image_recipe
 
 FIGURES = Path(__file__).parent / "figures"
@@ -32,8 +35,8 @@ CENTRES, CLOUD = show_roads.CENTRES, show_roads.CLOUD
 
 
 def system() -> show.Picture:
-    """The whole with the shapes of the CPU recipe; no weights are needed for that."""
-    plan = text_to_image_recipe("cpu")
+    """The whole with the shapes of the course's own model; no weights are needed for that."""
+    plan = text_to_image_recipe("gpu")
     text, space = plan.clip.build().text, LatentSpace(plan.vae.build(), 1.0)
     pipe = TextToImage(plan.clip.tokenizer, text, plan.build(), space, plan.vae.size)
     return show_text_to_image.system(pipe, PROMPT)
@@ -113,6 +116,20 @@ def gallery() -> show.Picture:
     return show_text_to_image.gallery(load_text_to_image()(prompts), prompts)
 
 
+def heldout(count: int = 32) -> show.Picture:
+    """The first prompts of the held-out pairs, none left out, and which the judge calls right."""
+    specs = asked_for("many", count)["heldout_pairs"]
+    pictures, told = load_text_to_image()(specs.captions()), range(count)
+    right = [shows(view, specs.told(row)) for row, view in enumerate(look(to_tensor(pictures)))]
+    titles = [f"{'' if right[row] else '✗ '}{specs.caption(row)}" for row in told]
+    return show_text_to_image.gallery(pictures, titles, columns=8, width=13)
+
+
+def race() -> show.Picture:
+    """How soon the model drew what was asked for."""
+    return show_tiers.race_chart()
+
+
 def emoji(count: int = 8) -> show.Picture:
     """Names that the emoji's model never saw, evenly chosen, and what it draws for them."""
     folder = read_folder(Path(os.environ.get("T2I_DATA", DATA)) / "noto-emoji", 32)
@@ -135,4 +152,5 @@ def film() -> bytes:
 
 
 if __name__ == "__main__":
-    draw_figures(FIGURES, system, roads, slider, training, satisfied, gallery, emoji, film)
+    drawn = (system, roads, slider, training, race, satisfied, gallery, heldout, emoji, film)
+    draw_figures(FIGURES, *drawn)

@@ -39,10 +39,7 @@ def flow_point(x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         raise ValueError(f"noise must be {tuple(x_0.shape)} like x_0, got {tuple(noise.shape)}")
     if t.shape != x_0.shape[:1]:
         raise ValueError(f"t must be (B,) = ({len(x_0)},), got {tuple(t.shape)}")
-    if values_at_hand(t) and not ((t >= 0) & (t <= 1)).all():
-        raise ValueError(
-            f"t must lie in [0, 1] in a flow (no step numbers), got {t.min():g} to {t.max():g}"
-        )
+    check_t(t)
     t = t.to(x_0.dtype).reshape(-1, *[1] * (x_0.ndim - 1))
     return (1 - t) * x_0 + t * noise
 
@@ -169,6 +166,14 @@ def sample_euler(
         if on_step is not None:
             on_step(t_next, x, direction)
     return x
+
+
+def check_t(t: Tensor) -> None:
+    """Say what is wrong with the times of points on the way; nothing otherwise."""
+    if values_at_hand(t) and not ((t >= 0) & (t <= 1)).all():
+        raise ValueError(
+            f"t must lie in [0, 1] in a flow (no step numbers), got {t.min():g} to {t.max():g}"
+        )
 
 
 def check_times(times: Tensor) -> None:

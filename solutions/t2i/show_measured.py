@@ -75,15 +75,16 @@ def one_pass(count: float, folder: Path = CHECKPOINT, here: float | None = None)
     if not log.get("images_per_second"):
         return Markdown(NO_TRAINING)
     rate = log["images_per_second"]
-    days = count / rate / 86_400
+    hours = count / rate / 3600
+    unit, often = ("days", hours / 24) if hours > 48 else ("hours", hours)
     where = f" ({log['machine']})" if isinstance(log.get("machine"), str) else ""
     beside = (
         f" The chart counts five times at this notebook's {here:,.0f} a second." if here else ""
     )
     return Markdown(
         f"Our transformer learnt from {rate:,.0f} latents a second when it was made{where}. "
-        f"To see {count / 1e6:,.0f} million once would take it **{days:,.0f} days**, five times "
-        f"{5 * days:,.0f}.{beside}"
+        f"To see {count / 1e6:,.0f} million once would take it **{often:,.0f} {unit}**, five "
+        f"times {5 * often:,.0f}.{beside}"
     )
 
 
@@ -124,8 +125,10 @@ def satisfied_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
         return Markdown(NO_EVALUATION)
     figure, (axes,) = panels(1, 1, 8, 2.8)
     places, satisfied = range(len(sets)), [found["satisfied"] for found in sets.values()]
+    lowest = min(each["low"] for each in satisfied)
     for name, colour in (("rendered", BLACK), ("vae", SKY)):
         ceiling = [found[name]["share"] for found in sets.values()]
+        lowest = min(lowest, *ceiling)
         axes.plot(places, ceiling, "_", color=colour, ms=20, mew=2, label=name)
     shares = [each["share"] for each in satisfied]
     below = [each["share"] - each["low"] for each in satisfied]
@@ -133,7 +136,7 @@ def satisfied_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
     axes.errorbar(places, shares, (below, above), fmt="o", color=BLUE, capsize=4, label="satisfied")
     names = [set_name(name) for name in sets]
     axes.set_xticks(places, [name.replace(" ", "\n") for name in names])
-    axes.set(ylabel="share", xlim=(-0.5, len(sets) - 0.5), ylim=(min(shares) - 0.04, 1.01))
+    axes.set(ylabel="share", xlim=(-0.5, len(sets) - 0.5), ylim=(lowest - 0.03, 1.01))
     axes.legend(loc="lower left", ncols=3)
     luck = max(found["shuffled"]["share"] for found in sets.values())
     told = "; ".join(f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True))

@@ -10,7 +10,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -166,6 +166,16 @@ def text_to_image_recipe(tier: str) -> TextToImageRecipe:
     if tier not in RECIPES:
         raise ValueError(f"tier must be one of {', '.join(RECIPES)}, got {tier!r}")
     return RECIPES[tier]
+
+
+def short_recipe(plan: TextToImageRecipe) -> TextToImageRecipe:
+    """The same, but for a transformer and a training in the CPU tier's sizes.
+
+    It learns from the same latents and captions, in minutes, enough to see it begin.
+    """
+    cpu = RECIPES["cpu"]
+    dit = cpu.dit | {"patch_size": plan.dit["patch_size"]}
+    return replace(plan, dit=dit, batch_size=cpu.batch_size, training=cpu.training, stored=False)
 
 
 MUON = {"learning_rate": 3e-3, "muon_rate": 0.02}
