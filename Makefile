@@ -18,7 +18,7 @@ MAKEFLAGS += --no-print-directory
 	train-scene-judge train-scenes measure-scenes bench-scenes train-clip \
 	measure-clip compare-batch-sizes train-clip-scenes measure-clip-scenes train-vae measure-vae \
 	study-vae study-latents measure-dit train sample stable-diffusion \
-	bench-sd demo evaluate format lint clean clean-venv
+	bench-sd demo evaluate race format lint clean clean-venv
 
 help: ## list the targets
 	@echo "make TARGET; the environment in .venv is set up on first use. Targets:"

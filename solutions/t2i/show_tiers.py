@@ -58,7 +58,10 @@ def _line(training: dict, evaluation: dict) -> tuple[str, ...]:
     sets = [evaluation["sets"].get(f"seen_{number}") for number in NUMBERS]
     shares = [share_told(found["satisfied"]) if found else "–" for found in sets]
     things = WORLDS[plan.world].counts
-    pictures, machine = f"{plan.vae.size} × {plan.vae.size}", training["transformer"]["machine"].split(", ")
+    pictures, machine = (
+        f"{plan.vae.size} × {plan.vae.size}",
+        training["transformer"]["machine"].split(", "),
+    )
     where = ", ".join(machine[:2])  # without the version of torch
     about = (pictures, f"{min(things)} to {max(things)}", where, f"{seconds / 60:.0f}")
     return (training["tier"], *about, *shares)

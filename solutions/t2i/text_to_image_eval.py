@@ -1,6 +1,7 @@
 """How well lesson 10's model draws what is asked for, with everything that belongs beside it.
 
     make evaluate [count=1000]        (= python -m t2i.text_to_image_eval --count 1000)
+    python -m t2i.text_to_image_eval --autoencoder    (what that part alone loses of a scene)
     make evaluate data=my_pictures model=my_model     (how that goes: picture_eval)
 
 The judge of lesson 6 looks at pictures of seen combinations and of all that training held out.
@@ -26,7 +27,7 @@ from t2i.folders import FilesError, read_json, write_json
 from t2i.metrics import frechet_distance, nearest_distances
 from t2i.picture_files import to_tensor
 from t2i.precision import gpu_precision
-from t2i.results import machine, share_of
+from t2i.results import machine, share_of, update_json
 from t2i.scene_judge import View, as_judged, in_order, load_judge, look, shows
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint, scenes
@@ -38,7 +39,7 @@ from t2i.text_to_image_recipes import (
     load_text_to_image,
     text_to_image_recipe,
 )
-from t2i.vae_runs import there_and_back
+from t2i.vae_runs import measure_splits, there_and_back
 
 UNSEEN = 10  # seed of the scenes that are asked for; training's is 0
 PARTS = {"cpu": 64, "cuda": 512}  # pictures drawn at once
@@ -230,6 +231,19 @@ def evaluate(folder: Path, count: int, device: torch.device) -> dict:
     return result
 
 
+def evaluate_autoencoder(folder: Path, count: int, device: torch.device) -> dict:
+    """Measure what the model's autoencoder loses, and add it to evaluation.json.
+
+    Args:
+        folder, device: as in evaluate.
+        count: scenes of each split.
+    """
+    pipe = load_text_to_image(folder).to(device)
+    found = {"machine": machine(device), "scenes": measure_splits(pipe.space.vae, pipe.size, count)}
+    update_json(Path(folder) / "evaluation.json", {"autoencoder": found})
+    return found
+
+
 def main() -> None:
     """Measure the model of lesson 10 and write evaluation.json into its folder."""
     parser = argparse.ArgumentParser(
@@ -237,6 +251,7 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, default=CHECKPOINT, help="the model's folder")
     parser.add_argument("--count", type=int, default=1000, help="prompts of each set")
+    parser.add_argument("--autoencoder", action="store_true", help="measure that part alone")
     parser.add_argument("--data", type=Path, help="the folder of pictures it learned from, if any")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -245,8 +260,11 @@ def main() -> None:
             from t2i.picture_eval import evaluate_names  # it stands on this module
 
             result = evaluate_names(options.model, options.data, options.count, device)
+        elif options.autoencoder:
+            result = evaluate_autoencoder(options.model, options.count, device)
         else:
             result = evaluate(options.model, options.count, device)
+            result |= {"autoencoder": evaluate_autoencoder(options.model, options.count, device)}
     except FilesError as error:
         parser.exit(2, f"{error}\n")
     print({key: value for key, value in result.items() if key != "sets"})

@@ -77,22 +77,33 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = UNSEEN) -
         seed: of the scenes and of the noise.
     """
     vae, info = load_vae(path)
-    vae, started = vae.to(device), time.perf_counter()
-    size, found = vae_recipe(info["tier"]).size, {}
-    for split in SPLITS:
-        specs = draw_specs(range(count), split, "many", seed)
-        images = paint(specs, size, digits="test")
-        back, kl = there_and_back(vae, images, seed)
-        found[split] = measure(images, back, specs.captions()) | {"nats": kl.mean().item()}
-        print(split, found[split])
+    started = time.perf_counter()
     result = {
         "weights": digest(path),
-        "scenes": found,
+        "scenes": measure_splits(vae.to(device), vae_recipe(info["tier"]).size, count, seed),
         "measuring_seconds": round(time.perf_counter() - started, 1),
         "measuring_machine": machine(device),
     }
     update_json(path.with_suffix(".json"), result)
     return result
+
+
+def measure_splits(vae: nn.Module, size: int, count: int, seed: int = UNSEEN) -> dict[str, dict]:
+    """What an autoencoder loses of unseen scenes: `measure` of each split, and its nats.
+
+    Args:
+        vae: the autoencoder.
+        size: height and width of its pictures.
+        count, seed: as in evaluate.
+    """
+    found = {}
+    for split in SPLITS:
+        specs = draw_specs(range(count), split, "many", seed)
+        images = paint(specs, size, digits="test")
+        back, kl = there_and_back(vae, images, seed)
+        found[split] = measure(images, back, specs.captions()) | {"nats": kl.mean().item()}
+        print(split, found[split], flush=True)
+    return found
 
 
 @torch.no_grad()
