@@ -12,17 +12,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from t2i.batches import Batches
+from t2i.batches import Batches, refuse_other_data
 from t2i.bpe import Tokenizer
+from t2i.captions import COLOURS
 from t2i.clip_recipes import captions_of
 from t2i.picture_files import to_images
-from t2i.scene_specs import draw_specs
+from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint
 from t2i.wrong_captions import replaced_captions, swapped_captions, wrong_chances
 
@@ -96,8 +98,8 @@ class SceneStore:
         return -(-self.count // PART)
 
     def _parts(self) -> list[range]:
-        starts = range(0, self.count, PART)
-        return [range(start, min(start + PART, self.count)) for start in starts]
+        ends = [self.count * part // self.num_parts for part in range(self.num_parts + 1)]
+        return [range(*each) for each in pairwise(ends)]  # nearly alike: none is too small to fill
 
 
 def tell_scenes(
@@ -105,7 +107,7 @@ def tell_scenes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The captions of some scenes, and wrong ones.
 
-    A scene of which fewer than WRONG wrong captions are known gets another scene's caption.
+    A scene of which fewer than WRONG wrong captions are known gets captions of other things.
 
     Args:
         rows: numbers of N scenes.
@@ -114,19 +116,39 @@ def tell_scenes(
 
     Returns:
         (N, length) and (N, WRONG, length), int16.
+
+    Raises:
+        ValueError: the scenes are so few that one finds no other.
     """
     specs = draw_specs(rows, world=world)
     specs.phrasing[: max(0, plain - rows.start), 6] = 1.0  # decides whether a caption is turned
     right = token_rows(captions_of(specs), tokenizer, length)
-    others = np.roll(right, 1, axis=0)
-    wrong = np.stack([np.roll(others, shift, axis=0) for shift in range(WRONG)], axis=1)
+    wrong = np.zeros((len(rows), WRONG, length), dtype=np.int16)
     found = np.zeros(len(rows), dtype=int)
     chances = wrong_chances(rows, world, seed=0)
     for whose, captions in (swapped_captions(specs), replaced_captions(specs, chances)):
         for row, numbers in zip(whose, token_rows(captions, tokenizer, length), strict=True):
             wrong[row, found[row]] = numbers
             found[row] += 1
+    _fill_up(wrong, found, right, specs)
     return right, wrong
+
+
+def _fill_up(wrong: np.ndarray, found: np.ndarray, right: np.ndarray, specs: Specs) -> None:
+    """Where captions are missing, take those of the scenes before it that hold other things."""
+    there = np.arange(3) < specs.count[:, None]
+    things = np.sort(np.where(there, len(COLOURS) * specs.kind + specs.colour, -1))
+    for shift in range(1, WRONG * len(right) + 1):
+        rows = np.flatnonzero(found < WRONG)
+        if not len(rows):
+            return
+        others = (rows - shift) % len(right)
+        apart = (things[rows] != things[others]).any(axis=1)
+        rows, others = rows[apart], others[apart]
+        wrong[rows, found[rows]] = right[others]
+        found[rows] += 1
+    if (found < WRONG).any():
+        raise ValueError(f"{len(right)} scenes are too few to find wrong captions for each of them")
 
 
 def token_rows(captions: Sequence[str], tokenizer: Tokenizer, length: int) -> np.ndarray:
@@ -178,9 +200,15 @@ class StoredPairs:
 
     def state(self) -> dict:
         """What restore needs to go on from here."""
-        return {"stages": [stage.state() for stage in self.stages], "plain": self.first}
+        return self._kind() | {"stages": [stage.state() for stage in self.stages]}
 
     def restore(self, state: dict) -> None:
         """Go on where such batches stood; ValueError when their scenes were others."""
+        refuse_other_data(self._kind(), state)
         for stage, was in zip(self.stages, state["stages"], strict=True):
             stage.restore(was)
+
+    def _kind(self) -> dict:
+        """Which scenes these are, and how they are told."""
+        kind = {name: getattr(self.store, name) for name in ("world", "size", "length")}
+        return kind | {"plain": self.first}

@@ -9,6 +9,7 @@ and its log. The course's own model, in data/checkpoints/scenes, is that of the 
 """
 
 import argparse
+import copy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -121,8 +122,10 @@ def train_all(
         return TextToImage(plan.clip.tokenizer, text, transformer, space, size, shift)
 
     def watch_whole(state: TrainState, seconds: float) -> None:
-        before = sum(part["seconds"] for part in shop.log.values())
-        watch(whole(state.ema_model), state, before + seconds)
+        before = sum(part.get("seconds", 0.0) for part in shop.log.values())  # old files tell none
+        slow = state.ema_model  # a pipeline freezes what it is made of
+        slow = copy.deepcopy(slow) if slow is state.model else slow
+        watch(whole(slow), state, before + seconds)
 
     transformer = shop.part(
         "transformer",

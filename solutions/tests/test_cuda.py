@@ -3,6 +3,7 @@
 T2I_TEST_DEVICE=cpu runs the very same code without a GPU.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from diffusers.models.attention import JointTransformerBlock
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from t2i import training
 from t2i.bench_clock import plain_float32
 from t2i.bench_pairs import PAIRS, build_pair
 from t2i.clip import ImageEncoder
@@ -21,6 +23,8 @@ from t2i.dit_files import joint_state_dict
 from t2i.flow import rectified_flow_loss
 from t2i.flow_training import flow_draws
 from t2i.joint import JointAttentionBlock, JointDiT
+from t2i.scene_specs import draw_specs
+from t2i.scenes import paint
 from t2i.training import Batches, TrainConfig, TrainState, train
 from t2i.unet import UNet
 
@@ -216,9 +220,18 @@ def test_a_training_goes_on_at_the_same_bits(tmp_path, muon_rate, deterministic)
 
 
 def small_joint() -> JointDiT:
+    """A network in which every layer counts from the first step on.
+
+    As it is built, the last layer and all gates are 0, and so is what the others learn at first:
+    rounding decides then where they go, and no two ways of computing end at the same weights.
+    """
     torch.manual_seed(0)
     kind = {"context_dim": 16, "sample_size": 8, "patch_size": 2, "dim": 32, "depth": 3}
-    return JointDiT(4, num_heads=2, **kind).to(DEVICE)
+    model = JointDiT(4, num_heads=2, **kind)
+    for p in model.parameters():
+        if not p.any():
+            nn.init.normal_(p, std=0.1)
+    return model.to(DEVICE)
 
 
 def flow_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -227,24 +240,56 @@ def flow_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return rectified_flow_loss(lambda z_t, t: model(z_t, t, context), z_0, t, noise)
 
 
-@pytest.mark.parametrize("on_gpu", ["recorded", "compiled"])
-def test_a_recorded_step_learns_what_a_plain_one_learns(tmp_path, on_gpu):
-    """The same batches, noise, rates and slow copy; after a break, too."""
+def learnt(config: TrainConfig, checkpoint=None, stop: int | None = None) -> TrainState:
+    """Where small_joint stands after `stop` steps of a training."""
     made = torch.Generator().manual_seed(1)
     data = torch.randn(64, 4, 8, 8, generator=made), torch.randn(64, 5, 16, generator=made)
-    plain = TrainConfig(steps=16, save_every=8, muon_rate=0.02)
+    batches = Batches(*data, batch_size=16, seed=5)
+    for state in train(small_joint(), flow_loss, batches, config, checkpoint, progress=False):
+        if state.step == stop:
+            break
+    return state
 
-    def run(config: TrainConfig, checkpoint=None, stop: int = 16) -> TrainState:
-        batches = Batches(*data, batch_size=16, seed=5)
-        for state in train(small_joint(), flow_loss, batches, config, checkpoint, progress=False):
-            if state.step == stop:
-                return state
 
-    fast, path = dataclasses.replace(plain, on_gpu=on_gpu), tmp_path / "run.safetensors"
-    expected, whole = run(plain), run(fast)
-    run(fast, path, stop=10)
-    for found in (whole, run(fast, path)):
-        torch.testing.assert_close(found.losses, expected.losses, rtol=0.01, atol=0.01)
-        for name, value in expected.ema_model.state_dict().items():
-            theirs = found.ema_model.state_dict()[name]
-            assert (theirs - value).norm() <= 0.03 * value.norm() + 1e-3, name
+def all_weights(model: nn.Module) -> Tensor:
+    return torch.cat([value.float().flatten() for value in model.state_dict().values()])
+
+
+@pytest.mark.parametrize("on_gpu", ["recorded", "compiled"])
+def test_a_recorded_step_learns_what_a_plain_one_learns(tmp_path, on_gpu, monkeypatch):
+    """The same batches, noise, rates and slow copy; after a break, too.
+
+    In float32, and without Muon: its rotations make the least direction of an update as large as
+    the greatest, and what rounding has put there with it.
+    """
+    monkeypatch.setattr(training, "fastest_precision", lambda device: contextlib.nullcontext())
+    config = TrainConfig(steps=16, save_every=8, learning_rate=1e-3, ema_horizon=0.5)
+    fast, path = dataclasses.replace(config, on_gpu=on_gpu), tmp_path / "run.safetensors"
+    start, expected, whole = all_weights(small_joint()), learnt(config), learnt(fast)
+    learnt(fast, path, stop=10)
+    for found in (whole, learnt(fast, path)):
+        torch.testing.assert_close(found.losses, expected.losses, rtol=2e-3, atol=0)
+        for copy in ("model", "ema_model"):
+            wanted, theirs = (all_weights(getattr(each, copy)) for each in (expected, found))
+            assert (theirs - wanted).norm() <= 0.05 * (wanted - start).norm(), copy
+
+
+@pytest.mark.parametrize("on_gpu", ["recorded", "compiled"])
+def test_a_recorded_step_learns_as_well_with_muon_and_bfloat16(on_gpu):
+    """Rounding leads each to weights of its own here, but to no worse ones."""
+    config = TrainConfig(steps=60, learning_rate=1e-3, muon_rate=0.01)
+    plain, fast = (
+        torch.tensor(learnt(each).losses)
+        for each in (config, dataclasses.replace(config, on_gpu=on_gpu))
+    )
+    assert plain[-10:].mean() < 0.9 * plain[:10].mean(), "there is something to learn"
+    for steps in (slice(0, 10), slice(25, 35), slice(-10, None)):
+        torch.testing.assert_close(fast[steps].mean(), plain[steps].mean(), rtol=0.02, atol=0)
+
+
+def test_scenes_are_painted_on_a_gpu_as_on_the_processor():
+    specs = draw_specs(range(200), world="many")
+    painted = paint(specs, 64, device=DEVICE)
+    assert painted.device.type == DEVICE.type
+    apart = (painted.cpu() - paint(specs, 64)).abs()
+    assert apart.mean() < 1e-5 and (apart > 0.01).sum() < 10  # of millions

@@ -79,6 +79,17 @@ def test_drop_condition_drops_whole_contexts_and_null_can_learn():
     torch.testing.assert_close(null.grad, torch.full((4, 6), float(is_null.sum())))
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float16])
+def test_a_null_that_is_a_number_is_a_tensor_of_it(dtype, monkeypatch):
+    """It is made where the condition lies: a recorded step may copy nothing from elsewhere."""
+    condition = torch.arange(6).to(dtype).reshape(2, 3)
+    wanted = drop_condition(condition, torch.full((3,), 7.0), 1.0)
+    monkeypatch.setattr(torch, "as_tensor", None)
+    monkeypatch.setattr(torch, "tensor", None)
+    found = drop_condition(condition, 7, 1.0)
+    assert found.dtype == wanted.dtype == dtype and found.equal(wanted) and (found == 7).all()
+
+
 def test_drop_condition_is_repeatable():
     label = torch.zeros(50).long()
     first, again, other = (

@@ -90,3 +90,33 @@ def test_both_rates_follow_one_schedule():
     optimizers = make_optimizers(nn.Linear(3, 3), 1e-3, muon_rate=0.02)
     set_learning_rates(optimizers, 0.25)
     assert [o.param_groups[0]["lr"] for o in optimizers] == [0.25e-3, 0.005]
+
+
+def trained_as(recorded: bool) -> nn.Module:
+    """A network with matrices, a convolution and vectors, after four updates by both optimisers."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(36, 5), nn.LayerNorm(5))
+    optimizers = make_optimizers(model, 1e-2, 0.05, weight_decay=0.1, recorded=recorded)
+    for share in (0.2, 1.0, 0.6, 0.1):
+        set_learning_rates(optimizers, share)
+        for p in model.parameters():
+            p.grad = torch.randn_like(p)
+        for optimizer in optimizers:
+            optimizer.step()
+    return model
+
+
+def test_for_a_recording_rates_are_numbers_in_memory_that_are_overwritten():
+    optimizers = make_optimizers(nn.Linear(3, 3), 1e-3, muon_rate=0.02, recorded=True)
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    for share in (0.25, 0.5):
+        set_learning_rates(optimizers, share)
+        assert [rate.item() for rate in rates] == pytest.approx([share * 1e-3, share * 0.02])
+    for optimizer, rate in zip(optimizers, rates, strict=True):
+        assert optimizer.param_groups[0]["lr"] is rate  # a recording reads this very place
+
+
+def test_rates_in_memory_move_the_weights_as_plain_numbers_do():
+    plain, recorded = trained_as(False), trained_as(True)
+    for one, other in zip(plain.parameters(), recorded.parameters(), strict=True):
+        torch.testing.assert_close(other, one)

@@ -30,7 +30,12 @@ from t2i.picture_recipes import PicturesInOrder, picture_recipe
 from t2i.picture_runs import train_on_pictures
 from t2i.shard_files import LATENT, POOLED, read_shard
 from t2i.text_to_image import TextToImage, encode_prompt
-from t2i.text_to_image_recipes import CHECKPOINT, RECIPES, encode_scenes
+from t2i.text_to_image_recipes import (
+    CHECKPOINT,
+    RECIPES,
+    encode_scenes,
+    text_to_image_recipe,
+)
 from t2i.text_to_image_runs import train_all
 from t2i.training import TrainConfig
 
@@ -406,6 +411,10 @@ def test_all_three_learn_from_the_same_pictures_and_from_no_held_out_one(picture
     parts = PicturesInOrder(plan.source, 7)
     assert [len(next(parts)[0]) for _ in range(5)] == [7, 7, 7, 7, 2]
     assert torch.equal(plan.some(1)[0], picture_of[plan.source.captions[0]])
+
+
+def test_a_gpu_does_not_paint_scenes_in_place_of_a_folder(pictures):
+    assert text_to_image_recipe("gpu").stored and not picture_recipe("gpu", pictures).stored
 
 
 def test_every_picture_is_encoded_once_in_its_order(pictures, tiny):

@@ -1,6 +1,7 @@
 """The numbers of a training on a processor: bfloat16 where it has it, and attention as products."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 
 from t2i import precision
 from t2i.clip import CLIP, ImageEncoder, TextTransformer, contrastive_loss
-from t2i.precision import MultipliedOut, fastest_precision, multiplied_out
+from t2i.precision import MultipliedOut, fastest_precision, gpu_precision, multiplied_out
 
 QUERY, KEY, VALUE = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 7, 8), torch.randn(2, 3, 7, 4)
 SEEN = torch.tensor([True, True, False, True, False, True, True]).expand(2, 1, 1, 7)
@@ -39,6 +40,19 @@ def test_attention_is_multiplied_out_while_it_lasts_and_only_plain_attention(mon
     )
     F.scaled_dot_product_attention(QUERY, KEY, VALUE)
     assert len(calls) == 2
+
+
+def test_only_a_gpu_draws_in_bfloat16(monkeypatch):
+    """On a processor that is fast at bfloat16, too, pictures are float32's."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    with gpu_precision(torch.device("cpu")):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    asked = []
+    monkeypatch.setattr(precision, "fastest_precision", lambda d: asked.append(d) or nullcontext())
+    for name in ("cpu", "cuda"):
+        with gpu_precision(torch.device(name)):
+            pass
+    assert asked == [torch.device("cuda")]
 
 
 def test_clips_logits_keep_their_differences_under_autocast():

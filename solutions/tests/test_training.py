@@ -311,6 +311,22 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
         finish(checkpoint=path)
 
 
+def test_how_a_gpu_is_told_is_one_of_three_and_no_matter_of_the_run(tmp_path):
+    """A run that was begun in one way goes on in another; a processor knows only one."""
+    with pytest.raises(ValueError, match="on_gpu must be .*compiled.*got 'graph'"):
+        TrainConfig(steps=1, on_gpu="graph")
+    path, expected = tmp_path / "run.safetensors", weights(finish())
+    for state in train(network(), loss_fn, data(), CONFIG, checkpoint=path, progress=False):
+        if state.step == 7:
+            break
+    config = dataclasses.replace(CONFIG, on_gpu="recorded")
+    steps = []
+    for state in train(network(), loss_fn, data(), config, checkpoint=path, progress=False):
+        steps.append(state.step)
+    assert steps[0] == 7, "it must go on from the sixth"
+    assert_same_bits(weights(state), expected)
+
+
 def test_weights_alone_come_back(tmp_path):
     model, other = network(), nn.Sequential(*copy.deepcopy(list(network())))
     nn.init.normal_(model[0].weight)
