@@ -134,6 +134,9 @@ study-latents: ## compare diffusion in scaled and unscaled latents (minutes)
 measure-dit: ## train and measure lesson 9's UNets and DiTs (an hour): [tier=cpu]
 	@$(RUN) -m t2i.dit_runs --tier "$(or $(tier),cpu)"
 
+race: ## train lesson 10's model by the clock, on a GPU, and watch it get good (minutes)
+	@$(RUN) -m t2i.race
+
 train: ## train lesson 10's three parts, or go on: [tier=cpu] [data=PICTURES] [out=DIR]
 	@$(RUN) -m t2i.text_to_image_runs train --tier "$(or $(tier),cpu)" \
 		$(if $(data),--data "$(data)") $(if $(out),--out "$(out)")
