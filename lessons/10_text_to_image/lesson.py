@@ -630,6 +630,7 @@ One line deserves a look: one prompt in ten is replaced by the empty one. Withou
 
 # %%
 import time
+from dataclasses import replace
 
 from t2i.guidance import drop_condition
 from t2i.text_to_image_recipes import DATA, short_recipe, text_to_image_recipe
@@ -663,8 +664,9 @@ begun, count = time.perf_counter(), pick(smoke=250, cpu=5000, gpu=100_000)
 z_0, tokens = encode_scenes(space, plan.encoded(), count)
 rate = count / (time.perf_counter() - begun)
 print(f"{count} scenes as latents {tuple(z_0.shape)}, {rate:.0f} a second")
+training = replace(plan.training, on_gpu="plain")  # your loss may look at values: no recording
 fresh, begun, losses = plan.build().to(device), time.perf_counter(), []
-for state in train(fresh, text_loss, plan.batches(z_0.float(), tokens), plan.training):
+for state in train(fresh, text_loss, plan.batches(z_0.float(), tokens), training):
     losses.append(state.loss)
     if time.perf_counter() - begun > pick(smoke=2, cpu=150, gpu=150):
         break

@@ -68,8 +68,15 @@ class RecordedStep:
         """Write down what a step does, without doing it."""
         self.batch = _copied(batch)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.loss = self.update(self.batch)
+        try:
+            with torch.cuda.graph(self.graph):
+                self.loss = self.update(self.batch)
+        except RuntimeError as error:
+            raise RuntimeError(
+                "This step cannot be recorded, most likely because something in it looks at a "
+                'value (an `if`, an assert, `.item()`): train with on_gpu="plain". '
+                f"The GPU said: {error!s:.300}"
+            ) from error
 
 
 def compile_blocks(model: nn.Module) -> None:
