@@ -1,6 +1,7 @@
 """What lesson 10's evaluation counts, on views that are known; and what was measured."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,9 @@ from t2i.folders import read_json
 from t2i.scene_judge import View
 from t2i.scene_specs import WORLDS, Specs, draw_specs, heldout
 from t2i.text_to_image_eval import asked_for, count_views, scene_features, weights_of
-from t2i.text_to_image_recipes import CHECKPOINT, text_to_image_recipe
+from t2i.text_to_image_recipes import CHECKPOINT, DATA, text_to_image_recipe
 
+REPOSITORY = DATA.parent
 FILE = CHECKPOINT / "evaluation.json"
 MEASURED = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
 needs_figures = pytest.mark.skipif(not MEASURED, reason="make evaluate has not been run")
@@ -146,3 +148,16 @@ def test_the_committed_model_reaches_the_aim(name, aim):
 def test_what_was_held_out_is_drawn_as_well_as_what_was_seen(heldout, seen):
     shares = [MEASURED["sets"][name]["satisfied"]["share"] for name in (seen, heldout)]
     assert shares[0] - shares[1] <= 0.03
+
+
+@needs_figures
+def test_the_readme_tells_the_figures_that_were_measured():
+    told = (REPOSITORY / "README.md").read_text(encoding="utf-8").split("## Two commands")[0]
+    told = " ".join(told.split())
+    unseen = MEASURED["sets"]["heldout_pairs"]["satisfied"]
+    of_cpu = read_json(DATA / "text_to_image_cpu.json")["evaluation"]["sets"]
+    shares = [unseen[name] for name in ("share", "low", "high")]
+    shares += [of_cpu[name]["satisfied"]["share"] for name in ("seen_one", "seen_two")]
+    found = re.findall(r"(\d+\.\d)(?: %| to|\))", told)
+    assert found == [f"{100 * share:.1f}" for share in shares]
+    assert f"of {unseen['n']:,} such prompts" in told
