@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from t2i.captions import BACKGROUNDS, COLOURS, DIGITS, PLACES, SHAPES, SIZES, words_of
+from t2i.clip_recipes import captions_of
 from t2i.folders import read_json
 from t2i.scene_specs import draw_specs
 from t2i.text_to_image import TextToImage
@@ -33,8 +34,10 @@ def words_known(folder: Path) -> frozenset[str]:
     log = _log(folder)
     if "held_out" in log or log.get("tier") not in RECIPES:
         return frozenset(log.get("words", ()))
-    specs = draw_specs(range(SCENES), "train", text_to_image_recipe(log["tier"]).world)
-    return frozenset(word for caption in specs.captions() for word in words_of(caption))
+    plan = text_to_image_recipe(log["tier"])
+    specs = draw_specs(range(SCENES), "train", plan.world)
+    told = specs.captions() + (captions_of(specs) if plan.stored else [])  # these have synonyms
+    return frozenset(word for caption in told for word in words_of(caption))
 
 
 def examples_of(folder: Path) -> tuple[str, ...]:
