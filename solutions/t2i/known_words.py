@@ -8,7 +8,7 @@ import difflib
 import re
 from pathlib import Path
 
-from t2i.captions import BACKGROUNDS, COLOURS, DIGITS, PLACES, SHAPES, SIZES, words_of
+from t2i.captions import BACKGROUNDS, COLOURS, DIGITS, PLACES, SHAPES, SIZES
 from t2i.clip_recipes import captions_of
 from t2i.folders import read_json
 from t2i.scene_specs import draw_specs
@@ -37,7 +37,7 @@ def words_known(folder: Path) -> frozenset[str]:
     plan = text_to_image_recipe(log["tier"])
     specs = draw_specs(range(SCENES), "train", plan.world)
     told = specs.captions() + (captions_of(specs) if plan.stored else [])  # these have synonyms
-    return frozenset(word for caption in told for word in words_of(caption))
+    return frozenset(word for caption in told for word in split_prompt(caption))
 
 
 def examples_of(folder: Path) -> tuple[str, ...]:
