@@ -367,6 +367,7 @@ The pictures are scenes of one to three things, with backgrounds now. Captions a
 
 # %%
 import time
+from dataclasses import replace
 
 from t2i.training import train
 from t2i.vae_recipes import DATA, load_vae, vae_recipe
@@ -388,8 +389,9 @@ def loss_fn(model: AutoencoderKL, batch: tuple) -> Tensor:
 
 # %%
 checkpoint = DATA / "runs" / f"lesson_8_{tier()}.safetensors" if whole_training else None
+training = replace(plan.training, on_gpu="plain")  # so that your code may look at values
 losses, begun = [], time.perf_counter()
-for state in train(model, loss_fn, plan.batches(), plan.training, checkpoint):
+for state in train(model, loss_fn, plan.batches(), training, checkpoint):
     losses.append(state.loss)
     if not whole_training and time.perf_counter() - begun > pick(smoke=2, cpu=150, gpu=150):
         break
@@ -461,7 +463,7 @@ The autoencoder of lesson 10's model is this lesson's GPU recipe: pictures of 64
 """
 
 # %%
-#| table: show_vae.gpu_table
+#| table: show_tiers.autoencoder_table
 
 # %% [markdown]
 r"""
