@@ -389,7 +389,7 @@ def loss_fn(model: AutoencoderKL, batch: tuple) -> Tensor:
 
 # %%
 checkpoint = DATA / "runs" / f"lesson_8_{tier()}.safetensors" if whole_training else None
-training = replace(plan.training, on_gpu="plain")  # your classes may look at values: no recording
+training = replace(plan.training, on_gpu="plain")  # so that your code may look at values
 losses, begun = [], time.perf_counter()
 for state in train(model, loss_fn, plan.batches(), training, checkpoint):
     losses.append(state.loss)
@@ -463,7 +463,7 @@ The autoencoder of lesson 10's model is this lesson's GPU recipe: pictures of 64
 """
 
 # %%
-#| table: show_vae.gpu_table
+#| table: show_tiers.autoencoder_table
 
 # %% [markdown]
 r"""

@@ -528,7 +528,7 @@ Three trainings, one after the other, each on what the last one made:
 
 Scenes are encoded *once*, before the third training. Then the autoencoder rests.
 
-`make train` in a terminal does all three, and goes on where it was stopped. There are two sizes of it. `tier=cpu` takes an hour or two on two cores. `tier=gpu` wants a GPU, and makes larger pictures with more things in them; the model that comes with the course was made so. (Each tells you where its model is, beside the course's own.) The last three columns say how many of the prompts with one, two and three things were painted as asked, with their 95 % intervals:
+`make train` in a terminal does all three, and goes on where it was stopped. There are two sizes of it. `tier=cpu` takes an hour or two on two cores. `tier=gpu` wants a GPU (it used 12 GB of its memory), and makes larger pictures with more things in them; the model that comes with the course was made so. (Each tells you where its model is, beside the course's own.) The last three columns say how many of the prompts with one, two and three things were painted as asked, with their 95 % intervals:
 """
 
 # %%
@@ -664,7 +664,7 @@ begun, count = time.perf_counter(), pick(smoke=250, cpu=5000, gpu=100_000)
 z_0, tokens = encode_scenes(space, plan.encoded(), count)
 rate = count / (time.perf_counter() - begun)
 print(f"{count} scenes as latents {tuple(z_0.shape)}, {rate:.0f} a second")
-training = replace(plan.training, on_gpu="plain")  # your loss may look at values: no recording
+training = replace(plan.training, on_gpu="plain")  # so that your loss may look at values
 fresh, begun, losses = plan.build().to(device), time.perf_counter(), []
 for state in train(fresh, text_loss, plan.batches(z_0.float(), tokens), training):
     losses.append(state.loss)

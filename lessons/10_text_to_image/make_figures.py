@@ -1,7 +1,7 @@
 """Draw the figures of lesson 10: python lessons/10_text_to_image/make_figures.py [name ...]
 
 Three of them explain and need nothing. The losses, the gallery and the film are of the trained
-model (`make train` makes it); where that is missing, one sentence says so. `emoji` needs the
+model (which comes with the course); where that is missing, one sentence says so. `emoji` needs the
 emoji's pictures as well, in T2I_DATA/noto-emoji.
 """
 

@@ -200,10 +200,10 @@ def picture_recipe(tier: str, folder: str | Path) -> PictureRecipe:
     plan = text_to_image_recipe(tier)
     source = Pictures(read_folder(folder, plan.vae.size), plan.clip.length)
     return PictureRecipe(
-        **_arguments(TextToImageRecipe, plan)
+        **arguments_of(TextToImageRecipe, plan)
         | {
-            "vae": PictureVae(**_arguments(VaeRecipe, plan.vae), source=source),
-            "clip": PictureClip(**_arguments(ClipRecipe, plan.clip), source=source),
+            "vae": PictureVae(**arguments_of(VaeRecipe, plan.vae), source=source),
+            "clip": PictureClip(**arguments_of(ClipRecipe, plan.clip), source=source),
             "scenes": len(source),
             "stored": False,
             "source": source,
@@ -211,6 +211,6 @@ def picture_recipe(tier: str, folder: str | Path) -> PictureRecipe:
     )
 
 
-def _arguments(kind: type, plan) -> dict:
-    """What a recipe was made with; what a tier's own kind of recipe adds is for scenes."""
+def arguments_of(kind: type, plan) -> dict:
+    """What a recipe of this kind was made with; what its own kind adds to that is left out."""
     return {field.name: getattr(plan, field.name) for field in fields(kind)}

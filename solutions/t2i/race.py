@@ -94,7 +94,9 @@ def main() -> None:
         work, out = options.work or Path(folder) / "work", options.out or Path(folder) / "model"
         found = race(options.tier, work, out, device, options.count, options.every)
     update_json(DATA / f"race_{options.tier}.json", found)
-    print(f"{GOAL:.0%} of the prompts after {found['seconds_to_goal']} seconds.")
+    seconds = found["seconds_to_goal"]
+    when = "were never reached" if seconds is None else f"after {seconds} seconds"
+    print(f"{GOAL:.0%} of the prompts {when}.")
 
 
 if __name__ == "__main__":

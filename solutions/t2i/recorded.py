@@ -4,16 +4,20 @@
     loss = step(batch)               # the first three as always; the fourth is recorded and played
 
 A step of a small network is some thousand little jobs for the GPU. Python calls them out one after
-the other, and needs longer for that than the GPU for doing them. But every step is the same jobs on
-the same places of the memory, only with other numbers in them. So they are written down once (a
-CUDA graph), and all of them are started with one call. Whatever changes from step to step must
-therefore stand in the GPU's memory: the batch, the learning rates, the state of the random numbers.
-And nothing may look at a value and decide by it: the recording knows no "if".
+the other, and often the GPU waits for the next. But every step is the same jobs on the same places
+of the memory, only with other numbers in them. So they are written down once (a CUDA graph), and
+all of them are started with one call. Whatever changes from step to step must therefore stand in
+the GPU's memory: the batch, the learning rates, the state of the random numbers. And nothing may
+look at a value and decide by it: the recording knows no "if". What this saved is in
+data/benchmarks.md.
 
 Source: Ansel et al. 2024, "PyTorch 2", section 3 (torch.compile) and the notes on CUDA graphs in
     PyTorch's manual, "CUDA semantics".
 """
 
+import importlib.util
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,13 +25,18 @@ import torch
 from torch import Tensor, nn
 
 AS_ALWAYS = 3  # steps before the recording: libraries choose their ways, memory is set aside
+NO_RECORDING = (
+    'This step cannot be recorded. Something in it looks at a value, as "if loss > 1" or .item() '
+    'do; with on_gpu="plain" it can be trained all the same.'
+)
 
 
 def values_at_hand(tensor: Tensor) -> bool:
     """Whether a check may look at a tensor's values: not if they lie on a GPU (or nowhere: meta).
 
     A GPU works on by itself, and Python would have to wait for it; while a step is recorded, there
-    are no values at all. (What is out of range stops a GPU too, with a message of its own.)
+    are no values at all. (A token out of range stops a GPU too, with a message of its own; whatever
+    is NaN or infinite is found in the loss.)
     """
     return not (tensor.is_cuda or tensor.is_meta)
 
@@ -44,13 +53,21 @@ class RecordedStep:
         self.graph, self.batch, self.loss = None, None, None
 
     def __call__(self, batch: Any) -> Tensor:
-        """One step; batches must all have the same shapes. The loss is overwritten by the next."""
+        """One step; the next one overwrites its loss.
+
+        Raises:
+            ValueError: a batch of other shapes than the one that was recorded.
+            RuntimeError: the update looks at values, so it cannot be recorded.
+        """
         self.calls += 1
         if self.calls <= AS_ALWAYS:
             return self._aside(batch)
         if self.graph is None:
             self._record(batch)
         for place, value in zip(tensors_of(self.batch), tensors_of(batch), strict=True):
+            if place.shape != value.shape:
+                recorded, given = tuple(place.shape), tuple(value.shape)
+                raise ValueError(f"the step was recorded with {recorded}, a batch has {given}")
             place.copy_(value)
         self.graph.replay()
         return self.loss
@@ -72,11 +89,13 @@ class RecordedStep:
             with torch.cuda.graph(self.graph):
                 self.loss = self.update(self.batch)
         except RuntimeError as error:
-            raise RuntimeError(
-                "This step cannot be recorded, most likely because something in it looks at a "
-                'value (an `if`, an assert, `.item()`): train with on_gpu="plain". '
-                f"The GPU said: {error!s:.300}"
-            ) from error
+            raise RuntimeError(NO_RECORDING) from error
+
+
+def can_compile() -> bool:
+    """Whether torch.compile finds what it needs for a GPU: Triton, and a C compiler for that."""
+    compilers = filter(None, (os.environ.get("CC"), "gcc", "clang"))
+    return importlib.util.find_spec("triton") is not None and any(map(shutil.which, compilers))
 
 
 def compile_blocks(model: nn.Module) -> None:

@@ -7,7 +7,6 @@
 The scenes are those of SceneBatches and PairBatches, and nothing that these hold out is among them.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from t2i.batches import Batches, refuse_other_data
 from t2i.bpe import Tokenizer
 from t2i.captions import COLOURS
 from t2i.clip_recipes import captions_of
+from t2i.pair_clip import PLAIN_SHARE
 from t2i.picture_files import to_images
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint
@@ -30,7 +30,6 @@ from t2i.wrong_captions import replaced_captions, swapped_captions, wrong_chance
 
 PART = 5000  # scenes painted or told at once
 WRONG = 3  # wrong captions of each scene
-PLAIN_SHARE = 0.2  # of the scenes, the first ones, are told in the order of the picture
 
 
 @dataclass
@@ -82,7 +81,7 @@ class SceneStore:
             length=self.length,
             plain=self.plain,
         )
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
+        with ProcessPoolExecutor() as pool:
             parts = list(tqdm(pool.map(tell, self._parts()), desc="telling", total=self.num_parts))
         right, wrong = (torch.from_numpy(np.concatenate(each)) for each in zip(*parts, strict=True))
         return right.to(self.device), wrong.to(self.device)

@@ -38,8 +38,9 @@ from t2i.text_to_image_recipes import (
 )
 
 MISSING = (
-    "The trained model data/checkpoints/scenes is not there yet (`make train` makes it), so what "
-    "follows is painted by an untrained network and means nothing."
+    "The course's own model data/checkpoints/scenes is not there (`make train tier=gpu "
+    "out=data/checkpoints/scenes` makes it), so what follows is painted by an untrained network "
+    "and means nothing."
 )
 UNWRITTEN = (
     "In your copy, the call that draws is yours to write, in section 6. Until then, this is what "

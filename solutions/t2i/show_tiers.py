@@ -1,14 +1,16 @@
-"""Lesson 10's two tiers: what each of them reached, and how soon the large one was good."""
+"""The two tiers of lessons 8 and 10: what each reached, and how soon the large one was good."""
 
 from pathlib import Path
 
 from IPython.display import Markdown
 
-from t2i.results import figures_in, share_told, table
+from t2i.results import figures_in, how_trained, share_told, table
 from t2i.scene_specs import WORLDS
 from t2i.show import BLUE, GREY, SKY, Picture, panels
+from t2i.show_vae import RESULTS
 from t2i.text_to_image_eval import NUMBERS
 from t2i.text_to_image_recipes import CHECKPOINT, DATA, text_to_image_recipe
+from t2i.vae_runs import summary
 
 NO_RACE = "Not measured yet: `make race` does it, on a GPU."
 RACE = DATA / "race_gpu.json"
@@ -35,15 +37,30 @@ def race_chart(file: Path = RACE) -> Picture | Markdown:
         f"{known['prompts']} prompts of seen combinations at each look, with 95 % intervals; the "
         f"clock stands still while they are drawn. {known['machine']}."
     )
-    told = f"{known['goal']:.0%} after {known['seconds_to_goal']:.0f} seconds"
+    when = known["seconds_to_goal"]
+    told = f"{known['goal']:.0%} " + ("never" if when is None else f"after {when:.0f} seconds")
     return Picture(figure, f"Prompts satisfied against seconds of training: {told}. {note}", note)
+
+
+def autoencoder_table(folder: Path = CHECKPOINT) -> Markdown:
+    """What the GPU tier's autoencoder loses: lesson 8's table, of a part of lesson 10's model."""
+    measured = figures_in(folder / "evaluation.json").get("autoencoder")
+    if not measured:
+        return Markdown("Not measured yet: `python -m t2i.text_to_image_eval --autoencoder` does.")
+    known = figures_in(folder / "training.json")
+    log, plan = known["vae"], text_to_image_recipe(known["tier"])
+    figures = {name: log[name] for name in ("peak_memory_bytes", "machine")}
+    figures |= {"training_seconds": log["seconds"]}
+    figures |= {"images_seen": log["steps"] * plan.vae.batch_size}
+    return table(RESULTS, summary(measured), how_trained(figures, "scenes"), right=True)
 
 
 def tiers_table(folder: Path = CHECKPOINT, file: Path = CPU_TIER) -> Markdown:
     """What the CPU tier's model reached, and what the course's own did: a line each."""
     gpu = {name: figures_in(folder / f"{name}.json") for name in ("training", "evaluation")}
     head = ("tier", "pictures", "things", "trained on", "minutes", *NUMBERS)
-    return table(head, [_line(**known) for known in (figures_in(file), gpu)])
+    measured = [known for known in (figures_in(file), gpu) if known and all(known.values())]
+    return table(head, [_line(**known) for known in measured])
 
 
 def _line(training: dict, evaluation: dict) -> tuple[str, ...]:
@@ -58,10 +75,7 @@ def _line(training: dict, evaluation: dict) -> tuple[str, ...]:
     sets = [evaluation["sets"].get(f"seen_{number}") for number in NUMBERS]
     shares = [share_told(found["satisfied"]) if found else "–" for found in sets]
     things = WORLDS[plan.world].counts
-    pictures, machine = (
-        f"{plan.vae.size} × {plan.vae.size}",
-        training["transformer"]["machine"].split(", "),
-    )
-    where = ", ".join(machine[:2])  # without the version of torch
+    pictures = f"{plan.vae.size} × {plan.vae.size}"
+    where = training["transformer"]["machine"].rpartition(", ")[0]  # without torch's version
     about = (pictures, f"{min(things)} to {max(things)}", where, f"{seconds / 60:.0f}")
     return (training["tier"], *about, *shares)

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from t2i.results import figures_in, how_trained, share_told, table
 from t2i.show import BLUE, VERMILLION, Picture, panels, to_array
-from t2i.vae_recipes import DATA, WEIGHTS
+from t2i.vae_recipes import WEIGHTS
 from t2i.vae_studies import FIGURES
 
-GPU_TIER = DATA / "checkpoints" / "scenes"  # lesson 10's model
 RESULTS = ("unseen scenes", "how many", "PSNR", "worst 5 %", "judge: originals")
 RESULTS += ("judge: came back", "points lost")
 SHADES = "cividis"  # dark blue to yellow: the same for colour-blind eyes
@@ -104,24 +103,6 @@ def results_table(path: Path = WEIGHTS) -> Markdown:
     if "scenes" not in measured:
         return Markdown("Not measured yet: `make measure-vae` does it.")
     return table(RESULTS, summary(measured), how_trained(measured, "scenes"), right=True)
-
-
-def gpu_table(folder: Path = GPU_TIER) -> Markdown:
-    """The same of the GPU tier's autoencoder, which is a part of lesson 10's model."""
-    from t2i.vae_recipes import vae_recipe
-    from t2i.vae_runs import summary
-
-    measured = figures_in(folder / "evaluation.json").get("autoencoder")
-    if not measured:
-        return Markdown("Not measured yet: `python -m t2i.text_to_image_eval --autoencoder` does.")
-    log, batch = figures_in(folder / "training.json")["vae"], vae_recipe("gpu").batch_size
-    figures = {
-        "training_seconds": log["seconds"],
-        "images_seen": log["steps"] * batch,
-        "peak_memory_bytes": log["peak_memory_bytes"],
-        "machine": log["machine"],
-    }
-    return table(RESULTS, summary(measured), how_trained(figures, "scenes"), right=True)
 
 
 def study_table(kind: str, path: Path = FIGURES) -> Markdown:

@@ -16,7 +16,7 @@ from t2i.batches import Batches
 from t2i.bpe import Tokenizer
 from t2i.clip_recipes import ClipRecipe
 from t2i.pair_clip import PairClipRecipe
-from t2i.picture_recipes import PicturesInOrder, PictureVae
+from t2i.picture_recipes import PicturesInOrder, PictureVae, arguments_of
 from t2i.scene_store import SceneStore, StoredPairs
 from t2i.text_to_image_recipes import TextToImageRecipe
 from t2i.vae_recipes import VaeRecipe
@@ -63,12 +63,8 @@ def stored_recipe(plan: TextToImageRecipe, device: str | torch.device) -> Stored
     return StoredRecipe(
         **vars(plan)
         | {
-            "vae": PictureVae(**_without_source(VaeRecipe, plan.vae), source=source),
-            "clip": StoredClip(**_without_source(ClipRecipe, clip), source=source),
+            "vae": PictureVae(**arguments_of(VaeRecipe, plan.vae), source=source),
+            "clip": StoredClip(**arguments_of(ClipRecipe, clip), source=source),
             "source": source,
         }
     )
-
-
-def _without_source(kind: type, plan) -> dict:
-    return {name: getattr(plan, name) for name in kind.__dataclass_fields__}

@@ -76,7 +76,7 @@ def asked_for(world: str, count: int) -> dict[str, Specs]:
 
 @torch.no_grad()
 def draw(pipe: TextToImage, prompts: Sequence[str], seed: int, name: str = "") -> Tensor:
-    """(B, 3, size, size) on the CPU, a part at a time; the noise depends on the seed alone."""
+    """(B, 3, size, size) on the CPU, a part at a time, which are other parts and noise on a GPU."""
     found, size = [], PARTS[pipe.device.type]
     for first in tqdm(range(0, len(prompts), size), desc=name, unit="batch"):
         part = prompts[first : first + size]

@@ -32,7 +32,7 @@ from t2i.training import TrainConfig
 from t2i.vae_recipes import VaeRecipe, vae_recipe
 
 CHECKPOINT = DATA / "checkpoints" / "scenes"
-EMOJI = DATA / "checkpoints" / "emoji"  # the same recipe, of a folder of emoji with names
+EMOJI = DATA / "checkpoints" / "emoji"  # the CPU tier's recipe, of a folder of emoji with names
 PART = 250  # scenes encoded at once
 INFERENCE_STEPS, GUIDANCE_SCALE = 25, 5.0  # TextToImage's own, where nothing else is asked for
 

@@ -80,7 +80,7 @@ def train_all(
     if shards:
         check_lanes(lanes, plan.batch_size, team.size)
     shop = Workshop(work or DATA / "runs" / f"text_to_image_{tier}", torch.device(device))
-    if plan.stored and device == "cuda":
+    if plan.stored and shop.device.type == "cuda":
         plan = stored_recipe(plan, device)
     with team.first_goes_ahead():
         shop.claim(plan.data)

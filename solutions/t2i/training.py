@@ -34,7 +34,7 @@ from t2i.checkpoint import CheckpointError, load_into, load_tensors, save_tensor
 from t2i.distributed import ALONE, Team, part_like
 from t2i.optim import make_optimizers, set_learning_rates
 from t2i.precision import fastest_precision
-from t2i.recorded import RecordedStep, compile_blocks
+from t2i.recorded import RecordedStep, can_compile, compile_blocks
 
 # Under autocast torch tells of every RMSNorm that its weights are float32. So they should be.
 warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
@@ -58,9 +58,9 @@ class TrainConfig:
         seed: of all randomness inside the loop.
         save_every: steps between two checkpoints.
         on_gpu: how a GPU is told what to do. "plain": by Python, job by job. "recorded": the step
-            is recorded once and then replayed, see recorded.py; many small jobs then take a third
-            of the time. "compiled": the network's blocks are compiled first, too. A processor
-            knows only "plain".
+            is recorded once and then replayed, see recorded.py; all batches must have one shape,
+            and nothing may look at values. "compiled": the network's blocks are compiled first,
+            too, where there is a compiler. A processor, and a team, know only "plain".
     """
 
     steps: int
@@ -118,7 +118,8 @@ def train(
         batches: a Batches, or anything with __next__, state() and restore(state).
         config: see TrainConfig.
         checkpoint: a file to save to and, when it is there already, to go on from.
-        ema_update: moves the slow copy, as in lesson 3 (the default is t2i's own).
+        ema_update: moves the slow copy, as in lesson 3 (the default is t2i's own). Its decay is
+            a number, in a recorded step a tensor with one number.
         progress: show a progress bar.
         team: the processes that train the model together; `batches` gives this one's rows.
         made_of: what else must be the same when a run goes on, as JSON holds it.
@@ -135,7 +136,7 @@ def train(
     network = team.wrap(model)  # the model itself, where one process trains
     if ema_model is not model:
         team.shard(ema_model)
-    if recorded and config.on_gpu == "compiled":
+    if recorded and config.on_gpu == "compiled" and can_compile():
         compile_blocks(model)
     same = _plain(config) | dict(made_of or {})
     run = TrainState(0, math.nan, 0.0, 0.0, model, ema_model)

@@ -1,13 +1,22 @@
 """A recorded step, without a GPU: small stand-ins for CUDA's graphs and streams."""
 
 import contextlib
+import importlib.util
+import shutil
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from t2i.clip_recipes import clip_recipe
-from t2i.recorded import AS_ALWAYS, RecordedStep, compile_blocks, tensors_of, values_at_hand
+from t2i.recorded import (
+    AS_ALWAYS,
+    RecordedStep,
+    can_compile,
+    compile_blocks,
+    tensors_of,
+    values_at_hand,
+)
 from t2i.text_to_image_recipes import text_to_image_recipe
 
 
@@ -112,6 +121,49 @@ def test_a_batch_of_other_parts_is_refused_once_the_step_is_recorded(update):
         step(batch_of(number))
     with pytest.raises(ValueError, match="zip"):
         step(batch_of(4) | {"extra": torch.zeros(2)})
+
+
+def test_a_batch_of_another_shape_is_refused_and_not_spread(update):
+    step = RecordedStep(update)
+    for number in range(4):
+        step(batch_of(number))
+    with pytest.raises(ValueError, match=r"recorded with \(2,\), a batch has \(1,\)"):
+        step(batch_of(4) | {"x": torch.ones(1)})
+
+
+def test_a_step_that_cannot_be_recorded_says_what_to_do(update):
+    step, inner = RecordedStep(update), RuntimeError("operation not permitted when capturing")
+    for number in range(3):
+        step(batch_of(number))
+
+    def looks(batch):
+        raise inner
+
+    step.update = looks
+    with pytest.raises(RuntimeError, match='on_gpu="plain"') as caught:
+        step(batch_of(3))
+    assert caught.value.__cause__ is inner
+
+
+@pytest.mark.parametrize(
+    ("triton", "found", "told", "able"),
+    [
+        (True, {"gcc"}, None, True),
+        (True, {"clang"}, None, True),
+        (True, {"mine"}, "mine", True),
+        (True, set(), None, False),
+        (False, {"gcc"}, None, False),
+    ],
+)
+def test_a_gpus_programs_are_compiled_where_there_is_a_compiler(
+    monkeypatch, triton, found, told, able
+):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if triton else None)
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in found else None)
+    monkeypatch.delenv("CC", raising=False)
+    if told:
+        monkeypatch.setenv("CC", told)
+    assert can_compile() is able
 
 
 def test_values_are_at_hand_on_a_processor_only():
