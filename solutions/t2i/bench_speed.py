@@ -216,11 +216,11 @@ def placed(pair: Pair, how: Settings) -> dict[str, nn.Module]:
     if how.compile:
         torch._dynamo.config.recompile_limit = 64  # one version for each width and resolution
         for model in models.values():
-            compile_blocks(model)
+            compile_repeated(model)
     return models
 
 
-def compile_blocks(model: nn.Module) -> None:
+def compile_repeated(model: nn.Module) -> None:
     """Compile every repeated block by itself, as diffusers' compile_repeated_blocks does.
 
     Raises:

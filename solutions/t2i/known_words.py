@@ -11,7 +11,7 @@ from pathlib import Path
 from t2i.captions import BACKGROUNDS, COLOURS, DIGITS, PLACES, SHAPES, SIZES
 from t2i.clip_recipes import captions_of
 from t2i.folders import read_json
-from t2i.scene_specs import draw_specs
+from t2i.scene_specs import WORLDS, draw_specs
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import RECIPES, text_to_image_recipe
 
@@ -21,6 +21,7 @@ SCENE_EXAMPLES = (
     "a blue star above a yellow circle",
     "a pink 3 to the left of a cyan square",
 )
+OF_THREE = "a red 1, a green star and a blue 4, from left to right"
 SCENES = 3000  # whose captions are looked through for the words that a model knows
 
 
@@ -44,7 +45,11 @@ def examples_of(folder: Path) -> tuple[str, ...]:
     """Prompts to try with a model: of one that learnt from a folder, names that it never saw."""
     log = _log(folder)
     names = log.get("held_out") or ()
-    return tuple(names[:: max(1, len(names) // 4)][:4]) or SCENE_EXAMPLES
+    if names:
+        return tuple(names[:: max(1, len(names) // 4)][:4])
+    tier = log.get("tier")
+    three = tier in RECIPES and 3 in WORLDS[text_to_image_recipe(tier).world].counts
+    return (*SCENE_EXAMPLES[:3], OF_THREE) if three else SCENE_EXAMPLES
 
 
 def _log(folder: Path) -> dict:

@@ -90,6 +90,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the model; none: it is thrown away")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if options.tier == "gpu" and device == "cpu":
+        parser.exit(2, "There is no GPU here that CUDA knows; on a processor this takes days.\n")
     with tempfile.TemporaryDirectory() as folder:
         work, out = options.work or Path(folder) / "work", options.out or Path(folder) / "model"
         found = race(options.tier, work, out, device, options.count, options.every)

@@ -92,6 +92,11 @@ def training_of(folder: Path) -> dict:
     return read_json(Path(folder) / "training.json")
 
 
+def world_of(log: dict) -> str:
+    """Which scenes a model learned from, by its training.json."""
+    return text_to_image_recipe(log["tier"]).world
+
+
 def weights_of(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of weights in a model's folder."""
     files = sorted(Path(folder).glob("*/*.safetensors"))
@@ -208,7 +213,7 @@ def evaluate(folder: Path, count: int, device: torch.device) -> dict:
     pipe = load_text_to_image(folder).to(device)
     pipe("a red seven", INFERENCE_STEPS, GUIDANCE_SCALE)
     first = time.perf_counter() - started
-    world = text_to_image_recipe(log["tier"]).world
+    world = world_of(log)
     sets, found, drawn, seconds = asked_for(world, count), {}, {}, 0.0
     for number, (name, specs) in enumerate(sets.items()):
         begun = time.perf_counter()
@@ -238,8 +243,9 @@ def evaluate_autoencoder(folder: Path, count: int, device: torch.device) -> dict
         folder, device: as in evaluate.
         count: scenes of each split.
     """
-    pipe = load_text_to_image(folder).to(device)
-    found = {"machine": machine(device), "scenes": measure_splits(pipe.space.vae, pipe.size, count)}
+    pipe, world = load_text_to_image(folder).to(device), world_of(training_of(folder))
+    scenes = measure_splits(pipe.space.vae, pipe.size, count, world=world)
+    found = {"machine": machine(device), "scenes": scenes}
     update_json(Path(folder) / "evaluation.json", {"autoencoder": found})
     return found
 

@@ -174,6 +174,8 @@ def main() -> None:
     parser.add_argument("--fsdp", action="store_true", help="under torchrun: share out the weights")
     options = parser.parse_args()
     out, prompt = options.out or home_of(options.tier), "a red seven"
+    if options.tier == "gpu" and not torch.cuda.is_available():
+        print("There is no GPU here that CUDA knows; on a processor this tier takes days.")
     how = {"device": "cuda" if torch.cuda.is_available() else "cpu", "shards": options.shards}
     try:
         with joined_team(options.fsdp) as team:

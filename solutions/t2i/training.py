@@ -21,7 +21,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,11 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from t2i.batches import Batches, batch_length, random_stream, to_device
-from t2i.checkpoint import CheckpointError, load_into, load_tensors, save_tensors
-from t2i.distributed import ALONE, Team, part_like
+from t2i.distributed import ALONE, Team
 from t2i.optim import make_optimizers, set_learning_rates
 from t2i.precision import fastest_precision
 from t2i.recorded import RecordedStep, can_compile, compile_blocks
+from t2i.training_files import load_run, plain_config, save_run
 
 # Under autocast torch tells of every RMSNorm that its weights are float32. So they should be.
 warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
@@ -138,54 +138,75 @@ def train(
         team.shard(ema_model)
     if recorded and config.on_gpu == "compiled" and can_compile():
         compile_blocks(model)
-    same = _plain(config) | dict(made_of or {})
+    same = plain_config(config) | dict(made_of or {})
     run = TrainState(0, math.nan, 0.0, 0.0, model, ema_model)
-    optimizers = make_optimizers(
-        model, config.learning_rate, config.muon_rate, config.betas, config.weight_decay, recorded
-    )
+    update = Update(run, network, loss_fn, config, ema_update, team, recorded)
     if checkpoint is not None and Path(checkpoint).exists():
-        _load_run(checkpoint, run, optimizers, batches, same)
+        load_run(checkpoint, run, update.optimizers, batches, same)
         if progress:
             print(f"Going on from step {run.step} of {checkpoint}; delete it to train anew.")
     if run.step >= config.steps:
         yield run  # nothing left to do: hand over what was trained
-    decay = torch.zeros((), device=device)
-    move_ema = ema_update or _default_ema_update()
-
-    def update(batch: Any) -> Tensor:
-        with fastest_precision(device):
-            loss = loss_fn(network.train(), batch)
-        model.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        for optimizer in optimizers:
-            optimizer.step()
-        if recorded and ema_model is not model:
-            move_ema(ema_model, model, decay)
-        return loss.detach()
-
-    if recorded:
-        update = RecordedStep(update)
     with tqdm(initial=run.step, total=config.steps, disable=not progress, unit="step") as bar:
         for step in range(run.step, config.steps):
             started = time.perf_counter()
             batch = to_device(next(batches), device)
             run.learning_rate = learning_rate_at(step, config)
-            set_learning_rates(optimizers, run.learning_rate / config.learning_rate)
-            decay.fill_(ema_decay_at(step, config))
-            with random_stream(config.seed, step, device):
-                loss = update(batch)
-            run.step, run.loss = step + 1, _finite(team.mean(loss), step)
+            run.loss = update(batch, step)
+            run.step = step + 1
             run.losses.append(run.loss)
-            if ema_model is not model and not recorded:
-                move_ema(ema_model, model, ema_decay_at(step, config))
             images = batch_length(batch) * team.size
             run.images_per_second = images / (time.perf_counter() - started)
             if checkpoint is not None and _is_time_to_save(run.step, config):
-                _save_run(checkpoint, run, optimizers, batches, same, team)
+                save_run(checkpoint, run, update.optimizers, batches, same, team)
             bar.set_postfix(loss=f"{run.loss:.4f}", refresh=False)
             bar.update()
             yield dataclasses.replace(run)
+
+
+class Update:
+    """One update of the weights, and of their slow copy.
+
+    Args:
+        run: has the model and the slow copy, which may be the model itself.
+        network: what the loss calls in the model's place.
+        loss_fn, config, ema_update, team: as train takes them.
+        recorded: a GPU records the update, and plays it from then on.
+    """
+
+    def __init__(self, run, network, loss_fn, config, ema_update, team, recorded: bool):
+        self.run, self.network, self.loss_fn, self.config = run, network, loss_fn, config
+        self.team, self.loss = team, math.nan
+        self.move_slow_copy, self.recorded = ema_update or _default_ema_update(), recorded
+        self.device = next(run.model.parameters()).device
+        rates = (config.learning_rate, config.muon_rate, config.betas, config.weight_decay)
+        self.optimizers = make_optimizers(run.model, *rates, recorded)
+        self.decay = torch.zeros((), device=self.device) if recorded else 0.0
+        self.all = RecordedStep(self._all) if recorded else self._all
+
+    def __call__(self, batch: Any, step: int) -> float:
+        """A batch in, its loss out, the mean over the team."""
+        rate, decay = learning_rate_at(step, self.config), ema_decay_at(step, self.config)
+        set_learning_rates(self.optimizers, rate / self.config.learning_rate)
+        self.decay = self.decay.fill_(decay) if self.recorded else decay
+        with random_stream(self.config.seed, step, self.device):
+            loss = self.all(batch)
+        return _finite(loss.item(), step) if self.recorded else self.loss
+
+    def _all(self, batch: Any) -> Tensor:
+        model, slow = self.run.model, self.run.ema_model
+        with fastest_precision(self.device):
+            loss = self.loss_fn(self.network.train(), batch)
+        if not self.recorded:  # now, before anything is spoilt
+            self.loss = _finite(self.team.mean(loss), self.run.step)
+        model.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), self.config.clip_norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        if slow is not model:
+            self.move_slow_copy(slow, model, self.decay)
+        return loss.detach()
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:
@@ -217,73 +238,6 @@ def ema_decay_at(step: int, config: TrainConfig) -> float:
 
 def _is_time_to_save(step: int, config: TrainConfig) -> bool:
     return step % config.save_every == 0 or step == config.steps
-
-
-def _save_run(path, run: TrainState, optimizers, batches, same: dict, team: Team) -> None:
-    """Write everything that the next start needs into one file, the same for any team."""
-    tensors = {f"model/{name}": value for name, value in run.model.state_dict().items()}
-    if run.ema_model is not run.model:
-        tensors |= {f"ema/{name}": value for name, value in run.ema_model.state_dict().items()}
-    for number, optimizer in enumerate(optimizers):
-        for index, values in optimizer.state_dict()["state"].items():
-            start = f"optimizer/{number}/{index}"
-            tensors |= {f"{start}/{name}": value for name, value in values.items()}
-    info = {"format": "t2i-training", "step": run.step, "loss": run.loss, "losses": run.losses}
-    info |= {"images_per_second": run.images_per_second}
-    info |= {"batches": batches.state(), "config": same}
-    tensors = team.gathered(tensors)
-    if team.is_first:
-        save_tensors(path, tensors, info)
-
-
-def _load_run(path, run: TrainState, optimizers, batches, same: dict) -> None:
-    """Put everything back as it was, or say in one sentence why that cannot be."""
-    tensors, info = load_tensors(path)
-    if info.get("format") != "t2i-training":
-        raise CheckpointError(f"{path} is not a training checkpoint: give this run another name.")
-    for name, wanted in same.items():
-        if info["config"].get(name) != wanted:
-            raise CheckpointError(
-                f"{path} belongs to a run with {name}={info['config'].get(name)}, this one has "
-                f"{name}={wanted}: delete it to start anew, or give this run another file name."
-            )
-    try:
-        batches.restore(info["batches"])
-    except ValueError as error:
-        raise CheckpointError(f"{path} belongs to a run over other data: {error}.") from None
-    load_into(run.model, _below("model", tensors), path)
-    if run.ema_model is not run.model:
-        load_into(run.ema_model, _below("ema", tensors), path)
-    for number, optimizer in enumerate(optimizers):
-        _load_optimizer(optimizer, _below(f"optimizer/{number}", tensors))
-    run.step, run.loss, run.losses = info["step"], info["loss"], list(info["losses"])
-    run.images_per_second = info.get("images_per_second", 0.0)  # older files do not tell
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give each parameter its running averages back, in the parameter's own memory layout."""
-    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
-        for name, value in _below(str(index), tensors).items():
-            if value.shape == parameter.shape:
-                value = torch.empty_like(parameter).copy_(part_like(value, parameter)).detach()
-            else:
-                value = value.to(parameter.device, copy=True)  # out of the file: see load_tensors
-            optimizer.state[parameter][name] = value
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name[len(prefix) + 1 :]: value
-        for name, value in tensors.items()
-        if name.startswith(prefix + "/")
-    }
-
-
-def _plain(config: TrainConfig) -> dict[str, Any]:
-    """What must be the same when a run goes on; how often it saves, and how fast, need not be."""
-    values = asdict(config)
-    del values["save_every"], values["on_gpu"]
-    return values | {"betas": list(config.betas)}
 
 
 def _finite(loss: float, step: int) -> float:

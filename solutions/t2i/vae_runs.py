@@ -88,17 +88,20 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = UNSEEN) -
     return result
 
 
-def measure_splits(vae: nn.Module, size: int, count: int, seed: int = UNSEEN) -> dict[str, dict]:
+def measure_splits(
+    vae: nn.Module, size: int, count: int, seed: int = UNSEEN, world: str = "many"
+) -> dict[str, dict]:
     """What an autoencoder loses of unseen scenes: `measure` of each split, and its nats.
 
     Args:
         vae: the autoencoder.
         size: height and width of its pictures.
         count, seed: as in evaluate.
+        world: of the scenes.
     """
     found = {}
     for split in SPLITS:
-        specs = draw_specs(range(count), split, "many", seed)
+        specs = draw_specs(range(count), split, world, seed)
         images = paint(specs, size, digits="test")
         back, kl = there_and_back(vae, images, seed)
         found[split] = measure(images, back, specs.captions()) | {"nats": kl.mean().item()}

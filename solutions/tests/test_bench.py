@@ -18,7 +18,7 @@ from t2i.bench_speed import (
     Settings,
     alternating,
     burst_of,
-    compile_blocks,
+    compile_repeated,
     judged,
     pair_flops,
     placed,
@@ -231,7 +231,7 @@ def test_the_repeated_blocks_of_both_are_compiled(name, monkeypatch):
     if hasattr(type(pair.theirs.model), "compile_repeated_blocks") and name == "text_unet":
         assert {type(m).__name__ for m in theirs} == set(pair.theirs.model._repeated_blocks)
     with pytest.raises(ValueError, match="Linear repeats none"):
-        compile_blocks(torch.nn.Linear(1, 1))
+        compile_repeated(torch.nn.Linear(1, 1))
 
 
 def test_the_most_telling_rows_come_first_and_what_there_is_not_is_left_out():

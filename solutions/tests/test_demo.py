@@ -218,6 +218,8 @@ def test_known_words_are_those_of_the_models_training(tmp_path):
     many = known_words.words_known(tmp_path)
     assert pair < many and "; the sizes small, large; " in known_words.told_words(many)
     assert "crimson" in many and "crimson" not in pair, "stored scenes are told with synonyms"
+    assert known_words.OF_THREE in known_words.examples_of(tmp_path)
+    (tmp_path / "training.json").write_text('{"tier": "cpu"}')
     assert known_words.examples_of(tmp_path) == known_words.SCENE_EXAMPLES
 
 
