@@ -148,7 +148,8 @@ def sample_euler(
         model: called as model(x_t, t) with t (B,) on x_t's device, returns the direction (B, ...).
         x_1: (B, ...) standard Gaussian noise.
         times: (N + 1,) strictly descending within [0, 1], as euler_times gives them.
-        on_step: called after each step as on_step(t_next, x, direction), to draw or to count.
+        on_step: called after each step as on_step(t_next, x, direction), to draw or to count;
+            t_next is a plain number.
 
     Returns:
         x: (B, ...), where the walk ends.

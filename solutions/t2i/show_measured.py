@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from IPython.display import Markdown
+from matplotlib.ticker import PercentFormatter
 
 from t2i.results import figures_in, share_told, table
 from t2i.scene_runs import set_name
@@ -33,7 +34,8 @@ def training_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
     for panel, (name, part) in zip(axes, parts.items(), strict=True):
         steps, losses = zip(*part["losses"], strict=True)
         panel.plot(steps, losses, color=BLUE, lw=1.5)
-        panel.set(title=PARTS[name], xlabel="step", yscale="log")
+        title = f"{PARTS[name]}, at last {losses[-1]:.2g}"
+        panel.set(title=title, xlabel="step", yscale="log")
         plain_marks(panel)
     axes[0].set_ylabel("loss")
     told = "; ".join(
@@ -82,7 +84,8 @@ def one_pass(count: float, folder: Path = CHECKPOINT, here: float | None = None)
         f" The chart counts five times at this notebook's {here:,.0f} a second." if here else ""
     )
     return Markdown(
-        f"Our transformer learnt from {rate:,.0f} latents a second when it was made{where}. "
+        f"The transformer of the course's model learnt from {rate:,.0f} latents a second when it "
+        f"was made{where}. "
         f"To see {count / 1e6:,.0f} million once would take it **{often:,.0f} {unit}**, five "
         f"times {5 * often:,.0f}.{beside}"
     )
@@ -136,7 +139,8 @@ def satisfied_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
     axes.errorbar(places, shares, (below, above), fmt="o", color=BLUE, capsize=4, label="satisfied")
     names = [set_name(name) for name in sets]
     axes.set_xticks(places, [name.replace(" ", "\n") for name in names])
-    axes.set(ylabel="share", xlim=(-0.5, len(sets) - 0.5), ylim=(lowest - 0.03, 1.01))
+    axes.set(ylabel="satisfied", xlim=(-0.5, len(sets) - 0.5), ylim=(lowest - 0.03, 1.01))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(loc="lower left", ncols=3)
     luck = max(found["shuffled"]["share"] for found in sets.values())
     told = "; ".join(f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True))
@@ -183,7 +187,7 @@ def _on_held_out(found: Mapping[str, Any]) -> str:
     )
     return (
         f"Held-out pictures that are nearer to what was asked than to the seen neighbour: "
-        f"**{share_told(found['composed'])}**; drawn for another name: "
+        f"**{share_told(found['composed'])}**; of pictures drawn for another name, by luck, "
         f"{_share(found['composed_shuffled'])}. The nearest is the right one, by how often "
         f"training exchanges the same two words elsewhere: {told}. Median distance to the nearest "
         f"training picture: drawn {found['nearest']:.1f}, the held-out pictures themselves "

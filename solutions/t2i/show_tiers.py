@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from IPython.display import Markdown
+from matplotlib.ticker import PercentFormatter
 
 from t2i.results import figures_in, how_trained, share_told, table
 from t2i.scene_specs import WORLDS
@@ -29,10 +30,12 @@ def race_chart(file: Path = RACE) -> Picture | Markdown:
     figure, (axes,) = panels(1, 1, 8, 2.8)
     axes.errorbar(seconds, shares, (below, above), fmt="o-", color=BLUE, capsize=3, ms=4, lw=1.2)
     axes.axhline(known["goal"], color=GREY, lw=1, ls="--")
+    axes.text(seconds[-1], known["goal"] - 0.08, f"{known['goal']:.0%}", ha="right", color=GREY)
     axes.axvspan(0, seconds[0], color=SKY, alpha=0.25, lw=0)
     axes.text(seconds[0] / 2, 0.5, "autoencoder, CLIP,\nencoding", ha="center", va="center")
     axes.set(xlabel="seconds of training, from nothing", ylabel="prompts satisfied")
     axes.set(xlim=(0, seconds[-1] * 1.02), ylim=(-0.03, 1.03))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     note = (
         f"{known['prompts']} prompts of seen combinations at each look, with 95 % intervals; the "
         f"clock stands still while they are drawn. {known['machine']}."
