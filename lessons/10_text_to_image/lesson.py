@@ -541,7 +541,7 @@ Scenes are encoded *once*, before the third training. Then the autoencoder rests
 r"""
 (With one thing the small model even wins. It has less to learn there: a lone thing always fills its picture. In the large model's world it may be small, and stand anywhere.)
 
-How can a GPU be so much faster? It computes fast, and it is never left waiting: the scenes are painted beforehand, and a step is not called out job by job, but recorded once and played again (`t2i/recorded.py`).
+How can a GPU be so much faster? It computes fast, and it is kept busy: the scenes are painted beforehand, and a step is not called out job by job, but recorded once and played again (`t2i/recorded.py`).
 
 This is how the three trainings of the course's model went:
 """
@@ -859,7 +859,7 @@ A model can be above these two: it writes the usual digits, and people the odd o
 
 A *relation* is right only where all colours are there (of three things, all three must stand in order). With two things, a model that hears *side by side* or *one above the other*, but not which thing is where, would get 50 %, and one that hears nothing of it a quarter (lesson 9). Ours is far above that: it does read *left of* and *above*. Most pictures that fail at *satisfied* fail at *object*: mostly it is a digit that is not recognised.
 
-And compare the held-out lines with the seen ones. *Relations* have two or three things, so they belong between *seen two* and *seen three*. *Pairs* and *phrasings* have one, two or three things, so they belong beside *seen mixed*, which is mixed alike. Near each other: the model composes. Far below: it memorises. **Which of the two does ours?** Look before you unfold. (The last line below the table asks it in another way: the drawn pictures are as far from the nearest training scene as new real scenes are, so they are no copies. The Fréchet distance, which compares the whole lot with real scenes, is well above its floor: the model draws more alike than people write.)
+And compare the held-out lines with the seen ones. *Relations* have two or three things, so they belong between *seen two* and *seen three*. *Pairs* and *phrasings* have one, two or three things, so they belong beside *seen mixed*, which is mixed alike. Near each other: the model composes. Far below: it memorises. **Which of the two does ours?** Look before you unfold. (The last line below the table asks it in another way: the drawn pictures are as far from the nearest training scene as new real scenes are, so they are no copies. The Fréchet distance, which compares the whole lot with real scenes, is well above its floor: most likely because the model's digits are more alike than people's.)
 
 <details><summary>What we read in it</summary>
 
