@@ -673,8 +673,8 @@ training = replace(plan.training, on_gpu="plain")  # so that your loss may look 
 fresh, begun, losses = plan.build().to(device), time.perf_counter(), []
 for state in train(fresh, text_loss, plan.batches(z_0.float(), tokens), training):
     losses.append(state.loss)
-    seconds = time.perf_counter() - begun
-    if seconds > pick(smoke=2, cpu=150, gpu=150) and (len(losses) >= 200 or seconds > 300):
+    seconds, enough = time.perf_counter() - begun, len(losses) >= pick(smoke=1, cpu=200, gpu=200)
+    if seconds > pick(smoke=2, cpu=150, gpu=150) and (enough or seconds > 300):
         break
 learnt = len(losses) * plan.batch_size / (time.perf_counter() - begun)
 print(f"trained on {learnt:.0f} latents a second")  # both speeds come back in section 9
