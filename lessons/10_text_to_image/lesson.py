@@ -817,6 +817,14 @@ show_text_to_image.gallery(pictures, titles)
 r"""
 In the first row at least one thing has a colour that it never had in training. In the second, two stand to each other as these two never did. In the third everything is ordinary, but told in an order of words that never came up. Do you agree with the judge each time? It is lenient with a badly written eight.
 
+<details><summary>Thirty-two more of the first row's kind</summary>
+
+![Thirty-two prompts, each with the picture drawn for it: one, two or three coloured digits and shapes on black, white, grey or brown. Every picture shows what its prompt says.](figures/heldout.png)
+
+(The first 32 of the list that is counted below, one try each, none left out. The judge calls all of them right.)
+
+</details>
+
 ### Failures
 
 And now what goes wrong. Three things are the hardest. So here is a list of ordinary prompts, and of those with the most things *all* that the judge calls wrong, none left out (of more than eight, the first eight).

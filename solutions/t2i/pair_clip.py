@@ -17,7 +17,7 @@ from t2i.bpe import Tokenizer
 from t2i.clip import CLIP, contrastive_loss
 from t2i.clip_recipes import ClipBatches, ClipRecipe, captions_of
 from t2i.precision import full_precision
-from t2i.scene_specs import draw_specs
+from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint
 from t2i.wrong_captions import (
     replaced_captions,
@@ -28,6 +28,11 @@ from t2i.wrong_captions import (
 
 UNSEEN = 10  # seed of the scenes to measure with; training's is 0
 PLAIN_SHARE = 0.2  # of the training, at its start: things are told in the order of the picture
+
+
+def tell_plainly(specs: Specs, count: int | None = None) -> None:
+    """Let the first `count` scenes, or all, be told in the order of the picture; in place."""
+    specs.phrasing[:count, 6] = 1.0  # this number decides whether a caption is turned
 
 
 class PairBatches(ClipBatches):
@@ -56,7 +61,7 @@ class PairBatches(ClipBatches):
         for world in self.worlds:
             specs = draw_specs(numbers, world=world, seed=self.seed)
             if start < self.plain:
-                specs.phrasing[:, 6] = 1.0  # this number decides whether a caption is turned
+                tell_plainly(specs)
             chances = wrong_chances(numbers, world, self.seed)
             for whose, told in (swapped_captions(specs), replaced_captions(specs, chances)):
                 rows.append(torch.from_numpy(whose) + len(captions))

@@ -22,7 +22,7 @@ from t2i.batches import Batches, refuse_other_data
 from t2i.bpe import Tokenizer
 from t2i.captions import COLOURS
 from t2i.clip_recipes import captions_of
-from t2i.pair_clip import PLAIN_SHARE
+from t2i.pair_clip import PLAIN_SHARE, tell_plainly
 from t2i.picture_files import to_images
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint
@@ -120,7 +120,7 @@ def tell_scenes(
         ValueError: the scenes are so few that one finds no other.
     """
     specs = draw_specs(rows, world=world)
-    specs.phrasing[: max(0, plain - rows.start), 6] = 1.0  # decides whether a caption is turned
+    tell_plainly(specs, max(0, plain - rows.start))
     right = token_rows(captions_of(specs), tokenizer, length)
     wrong = np.zeros((len(rows), WRONG, length), dtype=np.int16)
     found = np.zeros(len(rows), dtype=int)
