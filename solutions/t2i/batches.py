@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -92,15 +92,27 @@ def random_stream(seed: int, step: int, device: torch.device) -> Iterator[None]:
 
 def to_device(batch: Any, device: torch.device) -> Any:
     """A batch (a tensor, or a tuple or dictionary of them) on the device."""
+    return changed(batch, lambda tensor: tensor.to(device))
+
+
+def changed(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A batch of the same make, with every tensor changed."""
     if isinstance(batch, Tensor):
-        return batch.to(device)
+        return change(batch)
     if isinstance(batch, dict):
-        return {name: to_device(value, device) for name, value in batch.items()}
-    return tuple(to_device(value, device) for value in batch)
+        return {name: changed(value, change) for name, value in batch.items()}
+    return tuple(changed(value, change) for value in batch)
+
+
+def tensors_of(batch: Any) -> Iterator[Tensor]:
+    """All tensors of a batch, from the first to the last."""
+    if isinstance(batch, Tensor):
+        yield batch
+        return
+    for part in batch.values() if isinstance(batch, dict) else batch:
+        yield from tensors_of(part)
 
 
 def batch_length(batch: Any) -> int:
     """How many samples a batch holds."""
-    while not isinstance(batch, Tensor):
-        batch = next(iter(batch.values() if isinstance(batch, dict) else batch))
-    return len(batch)
+    return len(next(tensors_of(batch)))

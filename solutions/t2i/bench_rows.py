@@ -41,23 +41,26 @@ class Row(NamedTuple):
         return " ".join(part for part in self if part)
 
 
-FIRST = (
-    Row("dit", "real", "eager"),
-    Row("dit", "real", "compiled"),
-    Row("text_unet", "small", "eager"),
-    Row("dit", "small", "eager"),
-    Row("vae", "small", "eager"),
-    Row("clip", "small", "eager"),
-    Row("capstone"),
-    Row("text_unet", "real", "eager"),
-    Row("vae", "real", "eager"),
-    Row("clip", "real", "eager"),
-    Row("unet", "small", "eager"),
-    Row("clip", "real", "compiled"),
-    Row("dit", "small", "compiled"),
-    Row("clip", "small", "compiled"),
-    Row("text_unet", "real", "compiled"),
-    Row("text_unet", "small", "compiled"),
+FIRST = tuple(
+    Row(*told.split())
+    for told in (
+        "dit real eager",
+        "dit real compiled",
+        "text_unet small eager",
+        "dit small eager",
+        "vae small eager",
+        "clip small eager",
+        "capstone",
+        "text_unet real eager",
+        "vae real eager",
+        "clip real eager",
+        "unet small eager",
+        "clip real compiled",
+        "dit small compiled",
+        "clip small compiled",
+        "text_unet real compiled",
+        "text_unet small compiled",
+    )
 )
 
 

@@ -18,11 +18,13 @@ Source: Ansel et al. 2024, "PyTorch 2", section 3 (torch.compile) and the notes 
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from t2i.batches import changed, tensors_of
 
 AS_ALWAYS = 3  # steps before the recording: libraries choose their ways, memory is set aside
 NO_RECORDING = (
@@ -83,7 +85,7 @@ class RecordedStep:
 
     def _record(self, batch: Any) -> None:
         """Write down what a step does, without doing it."""
-        self.batch = _copied(batch)
+        self.batch = changed(batch, Tensor.clone)
         self.graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(self.graph):
@@ -106,20 +108,3 @@ def compile_blocks(model: nn.Module) -> None:
     for lists in model.modules():
         for block in lists if isinstance(lists, nn.ModuleList) else ():
             block.compile(dynamic=False)
-
-
-def tensors_of(batch: Any) -> Iterator[Tensor]:
-    """All tensors of a batch (a tensor, or a tuple or dictionary of them)."""
-    if isinstance(batch, Tensor):
-        yield batch
-        return
-    for part in batch.values() if isinstance(batch, dict) else batch:
-        yield from tensors_of(part)
-
-
-def _copied(batch: Any) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.clone()
-    if isinstance(batch, dict):
-        return {name: _copied(value) for name, value in batch.items()}
-    return tuple(_copied(value) for value in batch)

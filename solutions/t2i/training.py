@@ -168,7 +168,7 @@ class Update:
     """One update of the weights, and of their slow copy.
 
     Args:
-        run: has the model and the slow copy, which may be the model itself.
+        run: has the learning rate, the model and the slow copy, which may be the model itself.
         network: what the loss calls in the model's place.
         loss_fn, config, ema_update, team: as train takes them.
         recorded: a GPU records the update, and plays it from then on.
@@ -176,8 +176,7 @@ class Update:
 
     def __init__(self, run, network, loss_fn, config, ema_update, team, recorded: bool):
         self.run, self.network, self.loss_fn, self.config = run, network, loss_fn, config
-        self.team, self.loss = team, math.nan
-        self.move_slow_copy, self.recorded = ema_update or _default_ema_update(), recorded
+        self.ema_update, self.team, self.recorded = ema_update, team, recorded
         self.device = next(run.model.parameters()).device
         rates = (config.learning_rate, config.muon_rate, config.betas, config.weight_decay)
         self.optimizers = make_optimizers(run.model, *rates, recorded)
@@ -186,26 +185,26 @@ class Update:
 
     def __call__(self, batch: Any, step: int) -> float:
         """A batch in, its loss out, the mean over the team."""
-        rate, decay = learning_rate_at(step, self.config), ema_decay_at(step, self.config)
-        set_learning_rates(self.optimizers, rate / self.config.learning_rate)
+        set_learning_rates(self.optimizers, self.run.learning_rate / self.config.learning_rate)
+        decay = ema_decay_at(step, self.config)
         self.decay = self.decay.fill_(decay) if self.recorded else decay
         with random_stream(self.config.seed, step, self.device):
             loss = self.all(batch)
-        return _finite(loss.item(), step) if self.recorded else self.loss
+        return _finite(loss.item(), step) if self.recorded else self.run.loss
 
     def _all(self, batch: Any) -> Tensor:
         model, slow = self.run.model, self.run.ema_model
         with fastest_precision(self.device):
             loss = self.loss_fn(self.network.train(), batch)
         if not self.recorded:  # now, before anything is spoilt
-            self.loss = _finite(self.team.mean(loss), self.run.step)
+            self.run.loss = _finite(self.team.mean(loss), self.run.step)
         model.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), self.config.clip_norm)
         for optimizer in self.optimizers:
             optimizer.step()
         if slow is not model:
-            self.move_slow_copy(slow, model, self.decay)
+            (self.ema_update or _default_ema_update())(slow, model, self.decay)
         return loss.detach()
 
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from t2i.batches import tensors_of
 from t2i.clip_recipes import clip_recipe
 from t2i.recorded import (
     AS_ALWAYS,
     RecordedStep,
     can_compile,
     compile_blocks,
-    tensors_of,
     values_at_hand,
 )
 from t2i.text_to_image_recipes import text_to_image_recipe
