@@ -1061,7 +1061,7 @@ show_text_to_image.gallery(emoji(names), names, columns=4)
 
 # %% [markdown]
 r"""
-The first two show what was asked for, if you forgive the singer the blot on her face. *Angry face* is one of those that do not: hardly any other pair of names exchanges *angry* for another word. *Rocket* was seen. And nothing is ever refused: ask for words that no name had, and you get porridge, not an error.
+The first two come out right (the pink on the singer's face is no mistake: the real emoji wears it, too). *Angry face* is one of those that do not: hardly any other pair of names exchanges *angry* for another word. *Rocket* was seen. And nothing is ever refused: ask for words that no name had, and you get porridge, not an error.
 """
 
 # %% [markdown]
