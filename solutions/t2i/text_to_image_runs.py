@@ -9,37 +9,22 @@ and its log. The course's own model, in data/checkpoints/scenes, is that of the 
 """
 
 import argparse
-import copy
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from tqdm.auto import tqdm
 
-from t2i.checkpoint import (
-    CheckpointError,
-    digest,
-)
-from t2i.distributed import ALONE, OwnRows, Team, joined_team
+from t2i.checkpoint import CheckpointError
+from t2i.distributed import ALONE, Team, joined_team
 from t2i.folders import write_json
-from t2i.latents import LatentSpace
-from t2i.prompt_encoder import PromptEncoder
 from t2i.recipes import DATA
-from t2i.shard_training import is_written, shard_loss, write_encoded_shards
-from t2i.shards import ShardBatches, check_lanes
+from t2i.shard_training import shard_loss
+from t2i.shards import check_lanes
+from t2i.small_parts import SmallParts, Watch
 from t2i.stored_recipes import stored_recipe
 from t2i.text_to_image import TextToImage
-from t2i.text_to_image_recipes import (
-    RECIPES,
-    TextToImageRecipe,
-    encode_scenes,
-    text_to_image_recipe,
-)
-from t2i.training import TrainState
-from t2i.vae_runs import scaling_factor_of
-from t2i.workshop import Workshop, same_or_refuse
+from t2i.text_to_image_recipes import RECIPES, TextToImageRecipe, text_to_image_recipe
+from t2i.workshop import Part, Workshop
 
 
 def train_all(
@@ -51,7 +36,7 @@ def train_all(
     team: Team = ALONE,
     lanes: int = 8,
     plan: TextToImageRecipe | None = None,
-    watch: Callable[[TextToImage, TrainState, float], None] | None = None,
+    watch: Watch | None = None,
 ) -> TextToImage:
     """Train the three parts, or go on, and write the whole model.
 
@@ -66,8 +51,7 @@ def train_all(
         team: who trains the transformer. The two small parts are the first process's work.
         lanes: shards that are open at a time.
         plan: None: the tier's recipe, on scenes.
-        watch: called after each step of the transformer: with the model as far as it is trained,
-            the state, and the seconds that all three trainings have taken so far.
+        watch: called after each step of the transformer, see SmallParts.watched.
 
     Returns:
         the model, on that device.
@@ -82,62 +66,14 @@ def train_all(
     shop = Workshop(work or DATA / "runs" / f"text_to_image_{tier}", torch.device(device))
     if plan.stored and shop.device.type == "cuda":
         plan = stored_recipe(plan, device)
-    with team.first_goes_ahead():
-        shop.claim(plan.data)
-        vae = shop.part(
-            "vae",
-            plan.vae.build(),
-            plan.vae.loss,
-            plan.vae.batches,
-            plan.vae.training,
-            lambda vae: {"scaling_factor": scaling_factor_of(vae, plan.some())},
-        )
-        clip = shop.part(
-            "clip",
-            plan.clip.build(),
-            plan.clip.loss,
-            plan.clip.batches,
-            plan.clip.training,
-            plan.clip.measure,
-        )
-    text = PromptEncoder(clip.text)
-    space = LatentSpace(vae, shop.log["vae"]["scaling_factor"]).to(shop.device)
-    latents = {"scenes": plan.scenes, "vae": digest(shop.folder / "vae.safetensors")}
-    made_of = latents | {"clip": digest(shop.folder / "clip.safetensors")}
-
-    def batches():
-        with team.first_goes_ahead():
-            data = shop.tensors("latents", lambda: _encoded(plan, space), **latents)
-        return OwnRows(plan.batches(data["z_0"].float(), data["tokens"]), team)
-
-    def from_shards():
-        if not is_written(shards):
-            write_encoded_shards(plan, space, text, shards, team, lanes, **made_of)
-        found = ShardBatches(shards, plan.batch_size, team, lanes=lanes)
-        same_or_refuse(shards, found.made_of, made_of)
-        return found
-
-    def whole(transformer) -> TextToImage:
-        size, shift = plan.vae.size, plan.shift
-        return TextToImage(plan.clip.tokenizer, text, transformer, space, size, shift)
-
-    def watch_whole(state: TrainState, seconds: float) -> None:
-        before = sum(part.get("seconds", 0.0) for part in shop.log.values())  # old files tell none
-        slow = state.ema_model  # a pipeline freezes what it is made of
-        slow = copy.deepcopy(slow) if slow is state.model else slow
-        watch(whole(slow), state, before + seconds)
-
-    transformer = shop.part(
-        "transformer",
-        plan.build(),
-        shard_loss(plan, text, team) if shards else plan.loss(text, team),
-        from_shards if shards else batches,
-        plan.training,
-        team=team,
-        watch=watch and watch_whole,
-        **made_of,
-    )
-    pipe = whole(transformer)
+    parts = SmallParts(plan, shop, team)
+    if shards:
+        loss, batches = shard_loss(plan, parts.text, team), lambda: parts.shards(shards, lanes)
+    else:
+        loss, batches = plan.loss(parts.text, team), parts.latents
+    how = {"team": team, "watch": watch and parts.watched(watch)}
+    part = Part(plan.build(), loss, batches, plan.training, **how)
+    pipe = parts.whole(shop.part("transformer", part, **parts.made_of))
     if team.is_first:
         pipe.save_pretrained(out)
         write_json(out / "training.json", {"tier": tier} | plan.about() | shop.log)
@@ -148,15 +84,6 @@ def train_all(
 def home_of(tier: str) -> Path:
     """Where a tier's model is written; the course's own, in CHECKPOINT, is not replaced."""
     return DATA / "runs" / f"text_to_image_{tier}" / "model"
-
-
-def _encoded(plan, space: LatentSpace) -> dict[str, Tensor]:
-    """All pictures of the transformer's training, through the autoencoder once."""
-    told = f"{plan.scenes:,} pictures to latents"
-    z_0, tokens = encode_scenes(
-        space, plan.encoded(), plan.scenes, lambda parts: tqdm(parts, desc=told, unit="batch")
-    )
-    return {"z_0": z_0, "tokens": tokens}
 
 
 def main() -> None:

@@ -87,7 +87,10 @@ class TrainConfig:
 
 @dataclass
 class TrainState:
-    """Where a run stands after `step` updates; train yields it after each of them."""
+    """Where a run stands after `step` updates; train yields it after each of them.
+
+    Its seconds are those of all its starts, without what the caller does between two updates.
+    """
 
     step: int
     loss: float
@@ -96,6 +99,7 @@ class TrainState:
     model: nn.Module
     ema_model: nn.Module
     losses: list[float] = field(default_factory=list)  # of all steps, before a resume too
+    seconds: float = 0.0
 
 
 def train(
@@ -128,6 +132,7 @@ def train(
         CheckpointError: the checkpoint is damaged or belongs to another run.
         FloatingPointError: the loss became infinite or not a number.
     """
+    since = time.perf_counter()
     device, progress = next(model.parameters()).device, progress and team.is_first
     recorded = config.on_gpu != "plain" and device.type == "cuda" and team.size == 1
     if recorded:
@@ -143,6 +148,7 @@ def train(
     update = Update(run, network, loss_fn, config, ema_update, team, recorded)
     if checkpoint is not None and Path(checkpoint).exists():
         load_run(checkpoint, run, update.optimizers, batches, same)
+        since -= run.seconds
         if progress:
             print(f"Going on from step {run.step} of {checkpoint}; delete it to train anew.")
     if run.step >= config.steps:
@@ -156,12 +162,15 @@ def train(
             run.step = step + 1
             run.losses.append(run.loss)
             images = batch_length(batch) * team.size
-            run.images_per_second = images / (time.perf_counter() - started)
+            now = time.perf_counter()
+            run.images_per_second, run.seconds = images / (now - started), now - since
             if checkpoint is not None and _is_time_to_save(run.step, config):
                 save_run(checkpoint, run, update.optimizers, batches, same, team)
             bar.set_postfix(loss=f"{run.loss:.4f}", refresh=False)
             bar.update()
+            paused = time.perf_counter()
             yield dataclasses.replace(run)
+            since += time.perf_counter() - paused
 
 
 class Update:

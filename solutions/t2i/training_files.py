@@ -26,7 +26,7 @@ def save_run(path, run, optimizers, batches, same: dict, team: Team) -> None:
             start = f"optimizer/{number}/{index}"
             tensors |= {f"{start}/{name}": value for name, value in values.items()}
     info = {"format": "t2i-training", "step": run.step, "loss": run.loss, "losses": run.losses}
-    info |= {"images_per_second": run.images_per_second}
+    info |= {"images_per_second": run.images_per_second, "seconds": run.seconds}
     info |= {"batches": batches.state(), "config": same}
     tensors = team.gathered(tensors)
     if team.is_first:
@@ -54,7 +54,8 @@ def load_run(path, run, optimizers, batches, same: dict) -> None:
     for number, optimizer in enumerate(optimizers):
         _load_optimizer(optimizer, _below(f"optimizer/{number}", tensors))
     run.step, run.loss, run.losses = info["step"], info["loss"], list(info["losses"])
-    run.images_per_second = info.get("images_per_second", 0.0)  # older files do not tell
+    for name in ("images_per_second", "seconds"):
+        setattr(run, name, info.get(name, 0.0))  # older files do not tell
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

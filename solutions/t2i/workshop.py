@@ -1,18 +1,17 @@
 """A workshop of trained parts: what is finished stays, what is half-done goes on.
 
     shop = Workshop(folder, device)
-    vae = shop.part("vae", model, loss_fn, batches, training)     # trained now, or from its file
-    data = shop.tensors("latents", make, vae=digest(...))         # made now, or from their file
-    dit = shop.part("dit", model, loss_fn, batches, training, vae=digest(...))
+    vae = shop.part("vae", Part(model, loss_fn, batches, training))   # now, or from its file
+    data = shop.tensors("latents", make, vae=digest(...))             # likewise
+    dit = shop.part("dit", Part(model, loss_fn, batches, training), vae=digest(...))
 
 Lesson 10 trains its three parts in one; so does a folder of pictures.
 """
 
-import contextlib
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,23 +27,27 @@ from t2i.results import machine, peak_memory
 from t2i.training import TrainConfig, TrainState, train
 
 
-class Stopwatch:
-    """Seconds since it was made, but for those in which it was stopped."""
+@dataclass
+class Part:
+    """What is to be trained, and how.
 
-    def __init__(self):
-        self.started = time.perf_counter()
+    Args:
+        model: fresh; it stays so.
+        loss_fn, training: as train takes them.
+        batches: makes the batches, only if there is something to train.
+        finish: what to measure of the trained part and write down.
+        team: the processes that train it together.
+        watch: called after each step with where the training stands, and the seconds that the part
+            has taken so far; its own do not count.
+    """
 
-    @property
-    def seconds(self) -> float:
-        """So far."""
-        return time.perf_counter() - self.started
-
-    @contextlib.contextmanager
-    def stopped(self) -> Iterator[None]:
-        """What happens meanwhile takes no time."""
-        since = time.perf_counter()
-        yield
-        self.started += time.perf_counter() - since
+    model: nn.Module
+    loss_fn: Callable
+    batches: Callable[[], Any]
+    training: TrainConfig
+    finish: Callable[[nn.Module], dict] = lambda model: {}
+    team: Team = ALONE
+    watch: Callable[[TrainState, float], None] | None = None
 
 
 @dataclass
@@ -60,89 +63,65 @@ class Workshop:
     device: torch.device
     log: dict[str, Any] = field(default_factory=dict)
 
-    def part(
-        self,
-        name: str,
-        model: nn.Module,
-        loss_fn: Callable,
-        batches: Callable[[], Any],
-        training: TrainConfig,
-        finish: Callable[[nn.Module], dict] = lambda model: {},
-        team: Team = ALONE,
-        watch: Callable[[TrainState, float], None] | None = None,
-        **made_of: Any,
-    ) -> nn.Module:
+    def part(self, name: str, part: Part, **made_of: Any) -> nn.Module:
         """A trained part: from its file, or by training it now.
 
         Args:
             name: of the part, and of its file.
-            model: fresh.
-            loss_fn, training: as train takes them.
-            batches: makes the batches, only if there is something to train.
-            finish: what to measure of the trained part and write down.
-            team: the processes that train it together.
-            watch: called after each step, with the seconds that the part has taken so far.
+            part: what to train.
             **made_of: what else it depends on; its file and its checkpoint remember it.
 
         Raises:
             CheckpointError: its file is of a training of another length, or made of something else.
         """
-        file = self.folder / f"{name}.safetensors"
+        file, model = self.folder / f"{name}.safetensors", part.model
         if not file.exists():
-            self._train(file, model, loss_fn, batches, training, finish, team, watch, made_of)
+            self._train(file, part, made_of)
         tensors, info = load_tensors(file)
-        same_or_refuse(file, info, {"steps": training.steps})
+        same_or_refuse(file, info, {"steps": part.training.steps})
         same_or_refuse(file, info.get("made_of", made_of), made_of)  # older files do not tell
         load_into(model.cpu(), tensors, file)
         self.log[name] = {key: value for key, value in info.items() if key != "format"}
         return model.eval().requires_grad_(False).to(self.device)
 
-    def _train(
-        self,
-        file: Path,
-        model: nn.Module,
-        loss_fn: Callable,
-        batches: Callable[[], Any],
-        training: TrainConfig,
-        finish: Callable[[nn.Module], dict],
-        team: Team,
-        watch: Callable[[TrainState, float], None] | None,
-        made_of: dict[str, Any],
-    ) -> None:
+    def _train(self, file: Path, part: Part, made_of: dict[str, Any]) -> None:
         """Train a copy of a part and write its file, from the first process of the team."""
+        team, running = part.team, file.with_suffix(".run.safetensors")
         if team.is_first:
-            print(f"Training {file.stem}: {training.steps} steps.")
-        running, speeds = file.with_suffix(".run.safetensors"), []
-        clock = Stopwatch()
-        learner = copy.deepcopy(model)
+            print(f"Training {file.stem}: {part.training.steps} steps.")
+        started = time.perf_counter()
+        learner = copy.deepcopy(part.model)
         if not team.fsdp:  # FSDP moves the weights itself, a block at a time
             learner = learner.to(self.device)
+        batches = part.batches()
+        before, speeds = time.perf_counter() - started, []
         how = {"checkpoint": running, "team": team, "made_of": made_of}
-        for state in train(learner, loss_fn, batches(), training, **how):
+        for state in train(learner, part.loss_fn, batches, part.training, **how):
             speeds.append(state.images_per_second)
-            if watch:
-                seconds = clock.seconds
-                with clock.stopped():
-                    watch(state, seconds)
+            if part.watch:
+                part.watch(state, before + state.seconds)
         trained = team.gathered(state.ema_model.state_dict())
         team.wait()  # all have read what they go on from
         if team.is_first:
-            model.load_state_dict(trained)
-            info = {
-                "steps": training.steps,
-                "made_of": made_of,
-                "parameters": sum(p.numel() for p in model.parameters()),
-                "images_per_second": round(statistics.median(speeds), 1),
-                "seconds": round(clock.seconds, 1),
-                "machine": machine(self.device),
-                "processes": team.size,
-                "peak_memory_bytes": peak_memory(self.device),
-                "losses": curve(state.losses),
-            }
-            info |= finish(model.cpu().float().eval().requires_grad_(False))
-            save_weights(file, model, info, torch.float32)
+            part.model.load_state_dict(trained)
+            info = self._told(part, state, speeds, before + state.seconds)
+            info |= {"made_of": made_of} | part.finish(part.model.eval().requires_grad_(False))
+            save_weights(file, part.model, info, torch.float32)
             running.unlink(missing_ok=True)
         team.wait()
+
+    def _told(self, part: Part, state: TrainState, speeds: list[float], seconds: float) -> dict:
+        """What to remember of a training."""
+        return {
+            "steps": part.training.steps,
+            "parameters": sum(p.numel() for p in part.model.parameters()),
+            "images_per_second": round(statistics.median(speeds), 1),
+            "seconds": round(seconds, 1),
+            "machine": machine(self.device),
+            "processes": part.team.size,
+            "peak_memory_bytes": peak_memory(self.device),
+            "losses": curve(state.losses),
+        }
 
     def claim(self, data: str) -> None:
         """Say that what is made here is made of this data; nobody else's work is gone on with.

@@ -19,7 +19,7 @@ from t2i.scenes import scenes
 from t2i.text_to_image import to_pil
 from t2i.text_to_image_recipes import GUIDANCE_SCALE
 from t2i.training import TrainConfig
-from t2i.workshop import Stopwatch, Workshop
+from t2i.workshop import Part, Workshop
 
 
 class Painter:
@@ -54,7 +54,7 @@ def test_the_share_is_the_judges_own():
     observer(painter, SimpleNamespace(step=7), 2.04)
     (look,) = observer.looks
     hits = satisfied(to_tensor(to_pil(half)), captions)
-    assert 0.3 < hits.float().mean() < 0.7, "some right, some wrong"
+    assert 0 < hits.float().mean() < 1, "some right, some wrong"
     assert look["share"] == pytest.approx(hits.float().mean().item())
     assert look["low"] < look["share"] < look["high"]
     assert (look["seconds"], look["step"]) == (2.0, 7)
@@ -97,39 +97,53 @@ def test_the_goal_is_reached_at_the_first_look_that_shows_it(judged, shares, whe
     assert judged(1.0, [1.0, 2.0, 3.0, 4.0], shares).seconds_to_goal == when
 
 
-def test_a_stopwatch_does_not_count_what_it_was_stopped_for(monkeypatch):
-    clock = Clock(monkeypatch)
-    watch = Stopwatch()
-    clock.spend(3)
-    with watch.stopped():
-        clock.spend(100)
-    clock.spend(4)
-    assert watch.seconds == 7
-    with watch.stopped():
-        clock.spend(1000)
-    assert watch.seconds == 7
+class Line:
+    """A part whose every job takes its time: five seconds for the data, two for a step."""
+
+    def __init__(self, monkeypatch, **how):
+        self.clock = Clock(monkeypatch)
+        self.told: list[tuple[int, float]] = []
+        training = TrainConfig(steps=3, save_every=1)
+        self.part = Part(
+            nn.Linear(3, 1), self.loss, self.batches, training, watch=self.watch, **how
+        )
+
+    def batches(self) -> Batches:
+        self.clock.spend(5)
+        return Batches(torch.ones(4, 3), batch_size=2)
+
+    def loss(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        self.clock.spend(2)
+        return model(x).square().mean()
+
+    def watch(self, state, seconds: float) -> None:
+        self.told.append((state.step, seconds))
+        self.clock.spend(100)
 
 
 def test_a_parts_seconds_hold_its_data_and_its_steps_but_not_the_watching(tmp_path, monkeypatch):
-    clock, told = Clock(monkeypatch), []
-
-    def batches() -> Batches:
-        clock.spend(5)
-        return Batches(torch.ones(4, 3), batch_size=2)
-
-    def loss_fn(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        clock.spend(2)
-        return model(x).square().mean()
-
-    def watch(state, seconds: float) -> None:
-        told.append((state.step, seconds))
-        clock.spend(100)
-
-    shop, training = Workshop(tmp_path, torch.device("cpu")), TrainConfig(steps=3)
-    shop.part("line", nn.Linear(3, 1), loss_fn, batches, training, watch=watch)
-    assert told == [(1, 7), (2, 9), (3, 11)]
+    line, shop = Line(monkeypatch), Workshop(tmp_path, torch.device("cpu"))
+    shop.part("line", line.part)
+    assert line.told == [(1, 7), (2, 9), (3, 11)]
     assert shop.log["line"]["seconds"] == 11
     assert shop.log["line"]["images_per_second"] == 1.0  # two images in two seconds
+
+
+def test_a_parts_seconds_go_on_where_it_was_stopped(tmp_path, monkeypatch):
+    line, shop = Line(monkeypatch), Workshop(tmp_path, torch.device("cpu"))
+    watch = line.part.watch
+
+    def stopped(state, seconds: float) -> None:
+        watch(state, seconds)
+        if state.step == 2 and len(line.told) == 2:
+            raise KeyboardInterrupt
+
+    line.part.watch = stopped
+    with pytest.raises(KeyboardInterrupt):
+        shop.part("line", line.part)
+    shop.part("line", line.part)
+    assert line.told == [(1, 7), (2, 9), (3, 11)]
+    assert shop.log["line"]["seconds"] == 11
 
 
 def test_a_race_asks_for_seen_combinations_and_writes_down_when_it_was_good(tmp_path, monkeypatch):

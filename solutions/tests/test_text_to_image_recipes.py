@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from t2i import text_to_image_runs, workshop
+from t2i import small_parts, text_to_image_runs, workshop
 from t2i.captions import COLOURS, KINDS, parse
 from t2i.checkpoint import CheckpointError, load_tensors, save_tensors
 from t2i.flow import flow_point
@@ -140,7 +140,7 @@ def test_stopped_at_any_stage_it_goes_on_and_ends_at_the_same_weights(
     trained, tmp_path, monkeypatch
 ):
     """Three steps, stop, again: within each part, at its last step, and while latents are made."""
-    real_train, real_encode = workshop.train, text_to_image_runs.encode_scenes
+    real_train, real_encode = workshop.train, small_parts.encode_scenes
     left, stops = [0], []
 
     def train(*args, **more):
@@ -157,7 +157,7 @@ def test_stopped_at_any_stage_it_goes_on_and_ends_at_the_same_weights(
         return real_encode(*args, **more)
 
     monkeypatch.setattr(workshop, "train", train)
-    monkeypatch.setattr(text_to_image_runs, "encode_scenes", encode)
+    monkeypatch.setattr(small_parts, "encode_scenes", encode)
     for turn in range(12):
         left[0] = 3 if turn % 2 else 4
         try:
