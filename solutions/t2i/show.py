@@ -18,6 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from t2i.image_grid import image_grid
+from t2i.image_grid import to_array as to_array  # a helper of this module's too
+
 # Okabe and Ito 2008, "Color Universal Design": the one home of the course's colours.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, YELLOW, BLACK = "#CC79A7", "#56B4E9", "#F0E442", "#000000"
@@ -34,7 +37,6 @@ _STYLE = {
     "axes.axisbelow": True,
     "grid.alpha": 0.3,
 }
-_PIXELS = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "nearest"}
 
 
 @dataclass
@@ -98,14 +100,6 @@ def plain_marks(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter("")
 
 
-def to_array(image: Tensor) -> np.ndarray:
-    """An image (C, H, W) in [-1, 1] as (H, W) or (H, W, 3) in [0, 1]; the rest is clipped."""
-    image = image.detach().float().cpu()
-    if image.ndim == 3:
-        image = image[0] if len(image) == 1 else image.permute(1, 2, 0)
-    return ((image + 1) / 2).clamp(0, 1).numpy()
-
-
 def film_strip(
     rows: Mapping[str, Tensor | Sequence[Tensor]],
     column_titles: Sequence[str] = (),
@@ -122,7 +116,7 @@ def film_strip(
         alt, caption, width: see `Picture`; inches.
     """
     titles = [list(column_titles)] + [[]] * (len(rows) - 1)
-    return Picture(_grid(list(rows.values()), titles, list(rows), width), alt, caption)
+    return Picture(image_grid(list(rows.values()), titles, list(rows), width), alt, caption)
 
 
 def show_images(
@@ -137,7 +131,9 @@ def show_images(
     """Images (N, C, H, W) in [-1, 1] side by side, `columns` in a row, each with its own title."""
     starts = range(0, len(images), columns)
     rows = [images[i : i + columns] for i in starts]
-    return Picture(_grid(rows, [titles[i : i + columns] for i in starts], [], width), alt, caption)
+    return Picture(
+        image_grid(rows, [titles[i : i + columns] for i in starts], [], width), alt, caption
+    )
 
 
 def curves(
@@ -223,34 +219,3 @@ def slider(draw: Callable[..., Picture], **controls: object) -> None:
         knob.observe(redraw_or_say, "value")
     redraw()
     display(VBox([*knobs.values(), page]))
-
-
-def _grid(
-    rows: Sequence[Sequence[Tensor]],
-    titles: Sequence[Sequence[str]],
-    labels: Sequence[str],
-    width: float,
-) -> Figure:
-    """All images on one pair of axes (many small axes would be slow); an image is one unit wide."""
-    longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
-    margin = 0.08 * longest + 0.15 if labels else 0.0  # inches for the labels on the left
-    cells = max(len(row) for row in rows)
-    size = min((width - margin) / cells, 2.0)  # inches an image
-    ratio = rows[0][0].shape[-2] / rows[0][0].shape[-1]
-    above = [0.2 * max((1 + t.count("\n") for t in row), default=0) / size for row in titles]
-    height = sum(above) + len(rows) * (ratio + 0.04)
-    full = margin + cells * size
-    figure = Figure(figsize=(full, height * size))
-    axes = figure.add_axes((margin / full, 0, cells * size / full, 1))
-    for i, row in enumerate(rows):
-        y = sum(above[: i + 1]) + i * (ratio + 0.04)
-        for j, image in enumerate(row):
-            box = (j + 0.02, j + 0.98, y + 0.96 * ratio, y)
-            axes.imshow(to_array(image), extent=box, **_PIXELS)
-        for j, title in enumerate(titles[i]):
-            axes.text(j + 0.5, y - 0.04 / size, title, ha="center", va="bottom")
-        for label in labels[i : i + 1]:
-            axes.text(-0.07 / size, y + ratio / 2, label, ha="right", va="center")
-    axes.set(xlim=(0, cells), ylim=(height, 0), aspect="auto")
-    axes.axis("off")
-    return figure

@@ -23,6 +23,18 @@ def test_every_picture_is_drawn_once_and_carries_its_alt_text(shape):
     assert show.show_images(list(images), alt="x", columns=2).png()[1:4] == b"PNG"
 
 
+@pytest.mark.parametrize(("value", "framed"), [(1.0, 1), (0.98, 1), (0.5, 0), (-1.0, 0)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_that_ends_in_white_has_a_frame_around_its_pixels(value, framed, channels):
+    image = torch.full((channels, 8, 8), value)
+    image[:, 2:6, 2:6] = -1
+    (axes,) = show.show_images([image], alt="x").figure.axes
+    assert len(axes.patches) == framed
+    for frame in axes.patches:
+        left, right, bottom, top = axes.images[0].get_extent()
+        assert frame.get_bbox().extents == pytest.approx([left, top, right, bottom])
+
+
 def test_saved_file_is_reproducible(tmp_path):
     def draw():
         return show.curves([0, 1, 2], {"up": [0, 1, 2], "down": [2, 1, 0]}, alt="x", xlabel="t")
