@@ -638,14 +638,15 @@ import time
 from dataclasses import replace
 
 from t2i.guidance import drop_condition
+from t2i.stored_recipes import stored_recipe
 from t2i.text_to_image_recipes import DATA, encode_scenes, short_recipe, text_to_image_recipe
 from t2i.text_to_image_runs import train_all
 from t2i.training import train
 
 device = "cuda" if torch.cuda.is_available() and tier() == "gpu" else "cpu"
 if tier() == "gpu":
-    plan = text_to_image_recipe("gpu")
-    given = train_all("gpu", DATA / "runs" / "lesson_10", device=device)
+    plan = stored_recipe(text_to_image_recipe("gpu"), device)  # all scenes are painted there, once
+    given = train_all("gpu", DATA / "runs" / "lesson_10", device=device, plan=plan)
 else:
     plan = short_recipe(plan)
 tokenizer, text, space = given.tokenizer, given.text.to(device), given.space.to(device)

@@ -52,12 +52,14 @@ class StoredRecipe(TextToImageRecipe):
 
 
 def stored_recipe(plan: TextToImageRecipe, device: str | torch.device) -> StoredRecipe:
-    """The same recipe, but its scenes are painted once and kept.
+    """The same recipe, but its scenes are painted once and kept. One that has them stays as it is.
 
     Args:
         plan: of scenes; its CLIP learns from wrong captions.
         device: where the scenes are kept.
     """
+    if isinstance(plan, StoredRecipe):
+        return plan
     clip, size = plan.clip, plan.vae.size
     source = SceneStore(plan.scenes, plan.world, size, clip.tokenizer, clip.length, device)
     return StoredRecipe(

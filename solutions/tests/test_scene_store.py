@@ -186,11 +186,17 @@ def test_stored_pairs_of_other_scenes_are_refused(store):
 
 
 @pytest.fixture(scope="module")
-def plan():
-    """The smoke tier on a hundred stored scenes, three steps a part."""
+def painted():
+    """The smoke tier on a hundred scenes, three steps a part."""
     few, smoke = TrainConfig(steps=3, save_every=2), RECIPES["smoke"]
     vae, clip = (replace(part, training=few) for part in (smoke.vae, smoke.clip))
-    return stored_recipe(replace(smoke, vae=vae, clip=clip, training=few, scenes=100), "cpu")
+    return replace(smoke, vae=vae, clip=clip, training=few, scenes=100)
+
+
+@pytest.fixture(scope="module")
+def plan(painted):
+    """The same, stored."""
+    return stored_recipe(painted, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -231,11 +237,11 @@ def test_watch_is_told_of_each_step_and_of_the_seconds_of_all_parts(trained):
     assert seconds[2] <= before + log["transformer"]["seconds"] + 0.1  # those are rounded
 
 
-def test_finished_parts_of_a_store_are_not_made_again(plan, trained, tmp_path, monkeypatch):
+def test_finished_parts_of_a_store_are_not_made_again(painted, trained, tmp_path, monkeypatch):
     pipe, work, _ = trained
     monkeypatch.setattr(workshop, "train", None)
     monkeypatch.setattr(scene_store, "paint", None)
-    fresh = stored_recipe(plan, "cpu")
+    fresh = stored_recipe(painted, "cpu")
     again = train_all("smoke", tmp_path / "model", work / "parts", plan=fresh)
     for name, value in pipe.transformer.state_dict().items():
         assert torch.equal(again.transformer.state_dict()[name], value)
@@ -266,6 +272,10 @@ def test_a_stored_recipe_is_the_recipe():
     source = stored.source
     assert source is stored.vae.source is stored.clip.source and stored.data == source.data
     assert (len(source), source.world, source.size) == (plan.scenes, plan.world, plan.vae.size)
+
+
+def test_what_is_stored_already_is_not_stored_again(plan):
+    assert stored_recipe(plan, "cpu") is plan
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
