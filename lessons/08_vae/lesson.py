@@ -6,9 +6,9 @@ r"""
 
 **Top: pictures. Middle: all that is kept of them. Bottom: what comes back.** The middle row holds one twelfth of the numbers, and still almost everything is there.
 
-A denoiser that works on the middle row instead of the top row has far less to do. That is the step from lesson 6's little network to Stable Diffusion: it never sees a pixel. It removes noise from a *latent picture*, and when it is done, a **decoder** makes a picture of it, once.
+A denoiser that works on the middle row instead of the top row has far less to do. That is the step from lesson 6's little network to Stable Diffusion: it never sees a pixel. It removes noise from a *latent picture*, and when it is done, a **decoder** makes a picture of it, once. What made the latent picture in the first place is the **encoder**. The two together, trained to give back what went in, are an **autoencoder**.
 
-Today you write that autoencoder. It is Stable Diffusion's, at a smaller size: load its weights into yours, and you get its numbers. Plan about two hours. Training takes about five minutes here, in two parts.
+Today you write one. It is Stable Diffusion's, at a smaller size: load its weights into yours, and you get its numbers. Plan about two hours. Training takes about five minutes here, in two parts.
 """
 
 # %%
@@ -57,9 +57,9 @@ show_vae.cost_bars({"FLOPs of one step": flops, "seconds of one step": seconds})
 
 # %% [markdown]
 r"""
-A sixteenth of the places: what the network does at each place by itself costs a sixteenth. Attention, where each place looks at each other place, costs a 256th. Together it is 24 times fewer FLOPs (for pictures of 32×32 pixels 18 times). The seconds follow only roughly. When the course was made, one core took 21 times fewer for this, and for pictures of 32×32 only 9 times fewer: much of so short a time goes into starting each operation. For Stable Diffusion the saving is larger still: 512×512 pixels become 64×64 latents, and attention gets 4,096 times cheaper.
+A sixteenth of the places: what the network does at each place by itself costs a sixteenth. Attention, where each place looks at each other place, costs a 256th. Together it is 24 times fewer FLOPs (for pictures of 32×32 pixels 18 times). The seconds follow only roughly. When the course was made, one core needed a 21st of the seconds for this, and for pictures of 32×32 only a ninth: much of so short a time goes into starting each operation. For Stable Diffusion the saving is larger still: 512×512 pixels become 64×64 latents, and attention gets 4,096 times cheaper.
 
-The price is that something has to translate, there and back, and that it must not lose what matters. A neighbourhood's mean colour is an **autoencoder** that needs no learning: one number a channel for each block of pixels, and back again by painting the block in it.
+The price is that something has to translate, there and back, and that it must not lose what matters. Here is an autoencoder that needs no learning, a neighbourhood's mean colour: one number a channel for each block of pixels, and back again by painting the block in it.
 """
 
 # %%
@@ -78,13 +78,13 @@ r"""
 
 $$\text{PSNR} = 10\cdot\log_{10}\frac{2^2}{\text{mean}\,(x_0 - \hat x_0)^2}$$
 
-Larger is better: 6 dB more means that pixels are off by half as much (and the mean square is a quarter). Below 20 dB everybody sees the damage; from about 30 dB one has to look for it. Keep the number of the 4×4 means in mind. They keep 3 · 8 · 8 = 192 numbers of a picture. Our *learned* autoencoder will keep nearly as few, 4 · 8 · 8 = 256, and has to beat them by far.
+Larger is better: 6 dB more means that pixels are off by half as much (and the mean square is a quarter). Below 25 dB everybody sees the damage; from about 30 dB one has to look for it. Keep the number of the 4×4 means in mind. They keep 3 · 8 · 8 = 192 numbers of a picture. Our *learned* autoencoder will keep nearly as few, 4 · 8 · 8 = 256, and has to beat them by far.
 
 ## 2. The encoder: a UNet's way down
 
 ![Boxes with shapes. An encoder: 32 by 32 pixels with 3 channels become 16 by 16, then 8 by 8, with a middle block, and 2 times 4 channels come out. Of these, four are means and four are log-variances. A draw goes into the decoder, which mirrors the encoder, one block longer at each level.](figures/autoencoder.png)
 
-(Grey numbers are the sizes *inside* a level or a block. A level resizes at its end, so the first one of the encoder hands on 16 × 16 × 16. What mean, logvar and σ are, at the right, comes in section 4.)
+(Drawn is the network that the CPU tier trains. Grey numbers are the sizes *inside* a level or a block. A level resizes at its end, so the first one of the encoder hands on 16 × 16 × 16. What mean, logvar and σ are, at the right, comes in section 4.)
 
 Half of it you know. The encoder is the way down of lesson 2's UNet, the decoder is the way up. But there are no skip connections: everything has to pass through the narrow middle. A path round it would make the latents pointless, as the picture would take that path.
 
@@ -144,7 +144,7 @@ sizes = {"block_channels": (16, 32, 32), "layers_per_block": 1, "norm_groups": 8
 
 # %% [markdown]
 r"""
-**Predict before you write.** With `block_channels=(16, 32, 64, 64)` and pictures of 48×48: what size are the latents?
+**Predict before you write.** With `block_channels=(16, 32, 64, 64)` and pictures of 48×48: what comes out, how many channels of which size?
 """
 
 # %%
@@ -168,19 +168,19 @@ print(tuple(larger(torch.zeros(1, 3, 48, 48)).shape))  # your prediction
 
 # %% [markdown]
 r"""
-**What you saw.** 6×6: each level but the last one halves.
+**What you saw.** 6×6, since each level but the last one halves; and 8 channels, twice the 4 of a latent.
 
 ## 3. The decoder: build the mirror
 
 The decoder's `forward` is given this time, and you build its parts. Going up, everything stands on its head:
 
-- The first level is the *coarsest*, so the channels come in reverse.
-- The middle comes first.
+- The middle comes first, at the width of the coarsest level.
+- Then the levels, from the coarsest to the finest: the channels come in reverse.
 - Each level has **one block more** than the encoder's. Taking apart is easier than putting together.
 - A level ends with `Upsample(width)`, lesson 2's, but for the last: then all pixels are there.
 - `conv_in` takes latent channels, `conv_out` makes the picture's.
 
-The names must be those that `forward` uses, since the saved weights are found by them: `conv_in`, `mid`, `up` (an `nn.ModuleList` of levels), `norm_out`, `conv_out`. All group norms of this network have `eps=EPS`, a millionth.
+The names must be those that `forward` uses, since the saved weights are found by them: `conv_in`, `mid`, `up` (an `nn.ModuleList` of levels), `norm_out`, `conv_out`. All group norms of this network have `eps=EPS`, a millionth: a number that keeps them from dividing by 0.
 """
 
 # %%
@@ -254,13 +254,13 @@ print(reparameterize(torch.zeros(2), torch.tensor([0.0, -4.0]), torch.ones(2))) 
 r"""
 ### The price
 
-How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** says so, in *nats* (a nat is 1.44 bits): how much longer a message becomes, on average, when it is written in the code that was made for the standard one. For Gaussians it has a closed form, one term for each latent value:
+How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** says so, in *nats* (a nat is 1.44 bits). Think of the latents as a message from the encoder to the decoder. Frequent things get short words, as in every good code; the divergence is how much longer the message becomes, on average, when its code was made for the standard Gaussian. For Gaussians it has a closed form, one term for each latent value:
 
 $$\text{KL} = \tfrac12\sum\left(\text{mean}^2 + \text{variance} - 1 - \log\text{variance}\right)$$
 
 The sum runs over all latent values of *one* picture: a picture's message is as long as all its parts together. So each picture has one number, and the result is `(B,)`.
 
-**Predict before you run.** Which costs more: a variance twice too large, or half as large?
+**Predict before you run.** Which costs more: a variance of 2, or of ½?
 """
 
 # %%
@@ -300,11 +300,11 @@ show.Picture(figure, "The price of a latent value: 0 at variance 1, 0.10 at ½, 
 
 # %% [markdown]
 r"""
-Twice the variance costs 0.15 nats, half of it 0.10: the price of a wide cloud grows like the variance, that of a narrow one only like its logarithm. A mean other than 0 costs ½ · mean² on top. But a narrow cloud is worth something: it says its place precisely, and precision has to be paid for. A cloud of standard deviation 1 at mean 0 costs nothing: it says nothing, as it is the same for each picture. The encoder will spend nats where they buy most.
+Twice the variance costs 0.15 nats, half of it 0.10: the price of a wide cloud grows like the variance, that of a narrow one only like its logarithm. A mean other than 0 costs ½ · mean² on top. But a narrow cloud is worth something to the decoder: it says precisely where the picture lies, and precision has to be paid for. A cloud of standard deviation 1 at mean 0 costs nothing: it says nothing, as it is the same for each picture. The encoder will spend nats where they buy most.
 
 ### The whole
 
-What the encoder says of a picture, mean and logvar, is called the **posterior**: what one knows of the latents *after* having seen the picture. The course keeps the two together, with your two functions as methods. (`LOGVAR_RANGE` is −30 to 20: kept inside it, logvar has an `exp()` that stays finite.)
+What the encoder says of a picture, mean and logvar, is called the **posterior**: what one knows of the latents *after* having seen the picture. (Lesson 3's posterior was the same idea for a step: what one knows of $x_{t-1}$ after having seen $x_t$ and $x_0$.) The course keeps the two together, with your two functions as methods. (`LOGVAR_RANGE` is −30 to 20: kept inside it, logvar has an `exp()` that stays finite.)
 """
 
 # %%
@@ -312,7 +312,7 @@ What the encoder says of a picture, mean and logvar, is called the **posterior**
 
 # %% [markdown]
 r"""
-And here is how all parts fit together. Two 1×1 convolutions stand round the latents (their names come from a relative of this network that rounds its latents, that is, *quantises* them).
+And here is how all parts fit together. Two 1×1 convolutions stand round the latents; each mixes the channels of one place, and Stable Diffusion's weights have them (their names come from a relative of this network that rounds its latents, that is, *quantises* them).
 """
 
 # %%
@@ -328,11 +328,11 @@ $$\text{loss} = \frac{1}{C\,H\,W}\Big(\sum (x_0 - \hat x_0)^2 + \text{kl\_weight
 
 Mind how both are counted. The first sum runs over all $C\cdot H\cdot W$ colour values of a picture, the KL over all its latent values. Dividing *both* by $C\cdot H\cdot W$ only keeps the number handy. Dividing *one* of them changes the price: `F.mse_loss(...) + kl_weight * kl.mean()` looks innocent, and charges 3,072 times as much for a nat at 32×32 pixels. It is how most first VAEs fail.
 
-Why the square, and what does the weight mean? Say that the decoder expects to miss each colour by about $s$, with Gaussian error. (Another spread than that of the latents.) To say where the true colour lies costs as many nats as the negative logarithm of its density. For a Gaussian that is $\text{error}^2 / (2s^2)$ plus a constant, and a constant teaches nothing.
+Why the square, and what does the weight mean? Say that the decoder expects to miss each colour by about $s$, with Gaussian error. (This has nothing to do with the spread of the latents.) Then the decoder's guess is not the end of the message: the true colour has to be told, too. That is short where the colour lies where it was expected, and longer the less likely it was: the negative logarithm of its density, in nats. For a Gaussian that is $\text{error}^2 / (2s^2)$ plus a constant, and a constant teaches nothing.
 
 Now add the nats of the KL and multiply all by $2s^2$: the error squared, plus $2s^2$ times KL. That is our loss, with `kl_weight` $= 2s^2$.
 
-So the weight answers a plain question: *how wrong may a colour be before it is worth writing more?* Ours is 0.001, so $s$ is 0.02, a hundredth of the way from −1 to 1.
+So the weight answers a plain question: *how wrong may a colour be before it is worth writing more?* Ours is 0.001, so $s$ is 0.02, a hundredth of the way from −1 to 1. (The default in the code below is Stable Diffusion's, a millionth.)
 
 But the square has a habit, too. Where the decoder is in doubt between two pictures, the best answer is their mean: **blur**. Stable Diffusion takes the absolute error, and two more losses that section 9 names.
 """
@@ -362,7 +362,7 @@ assert torch.isclose(price, 6 * kl_divergence(mean, logvar).mean() / 192), (
 r"""
 ### Train
 
-The pictures are scenes of one to three things, with backgrounds now. Captions are not needed: what is to come out is what went in. It runs for two and a half minutes here, with your encoder, your decoder and your loss.
+The pictures are scenes of one to three things, with backgrounds now. Captions are not needed: what is to come out is what went in. It runs for two and a half minutes here, with your encoder, your decoder and your loss. (In the smoke tier, two seconds: then what comes back is fog.)
 """
 
 # %%
@@ -389,7 +389,7 @@ def loss_fn(model: AutoencoderKL, batch: tuple) -> Tensor:
 
 # %%
 checkpoint = DATA / "runs" / f"lesson_8_{tier()}.safetensors" if whole_training else None
-training = replace(plan.training, on_gpu="plain")  # so that your code may look at values
+training = replace(plan.training, on_gpu="plain")  # so your code may look at values on a GPU too
 losses, begun = [], time.perf_counter()
 for state in train(model, loss_fn, plan.batches(), training, checkpoint):
     losses.append(state.loss)
@@ -445,11 +445,11 @@ show.film_strip({"picture": pictures, "came back": back}, alt="Six scenes, and s
 
 # %% [markdown]
 r"""
-There is section 1's number again: with about as many numbers the 4×4 means come nowhere near.
+With about as many numbers the 4×4 means of section 1 come nowhere near.
 
-None of these pictures was in the training data: other handwriting, and pairs of colour and object that training never showed. The course has measured many more, 1000 of each kind. The row *train* is new scenes, too, of the kinds that were trained on.
+None of these pictures was in the training data: other handwriting, and pairs of colour and object that training never showed. The course has measured many more. Our aim was 28 dB, and a judge who reads what came back as well as the originals, within 3 percentage points.
 
-What follows ± is a 95 % interval, of the mean; *spread* is the standard deviation from picture to picture. *Worst 5 %* is what one picture in twenty falls below. And since decibels do not know what a digit is, the judge of lesson 6 reads every picture before and after, and says whether it shows what its caption says.
+The judge is lesson 6's way of looking, for one to three things: decibels do not know what a digit is, so it reads every picture before and after, and says whether it shows what its caption says. (That needs all things, their colours and their places right. It errs in some of the originals, too, and so both are counted.)
 """
 
 # %%
@@ -457,9 +457,13 @@ What follows ± is a 95 % interval, of the mean; *spread* is the standard deviat
 
 # %% [markdown]
 r"""
-The row *triples* has scenes with two objects that stand as training never showed them. So these scenes always hold two or three things, and small ones. Our aim is 28 dB, and a judge who reads copies as well as originals within 3 points; both are reached (the second as measured: in the first row its interval touches 3).
+How to read it: **±** and the brackets are 95 % intervals. *Spread* is the standard deviation from picture to picture, *worst 5 %* what one picture in twenty falls below. *Points lost* are percentage points that the judge reads worse after than before.
 
-The autoencoder of lesson 10's model is this lesson's GPU recipe: pictures of 64×64, latents of 16×16×4, and two to three times as many weights. It was trained in a minute on one GPU, on nearly four times as many scenes:
+All scenes are new. The first row has the kinds that were trained on. *Held-out pairs* are colours with objects that training never joined, for instance a red three. *Held-out triples* are two things whose order training never showed, for instance a three left of a star: always two or three things, and small ones.
+
+The first half of the aim is reached everywhere. The second is reached as measured; but the intervals of the first and the last row go up to 3.1, so it may be that a little more than 3 points are lost there.
+
+The autoencoder of lesson 10's model is this lesson's GPU recipe, trained in a minute on one GPU, on nearly four times as many scenes. Its pictures are larger, so the judge, who looks at 32×32 pixels, sees other originals than above:
 """
 
 # %%
@@ -467,11 +471,11 @@ The autoencoder of lesson 10's model is this lesson's GPU recipe: pictures of 64
 
 # %% [markdown]
 r"""
-Nearly 7 dB more than in the table above: pixels are off by less than half as much. (The larger picture helps, too: there are more pixels beside which nothing changes.)
+Nearly 7 dB more than in the table above: pixels are off by less than half as much. (The larger picture helps, too: flat areas are easy, and of a larger picture they are the larger part.)
 
 ### What the latents look like
 
-A latent picture has four channels where a photograph has three. Here is each on its own, dark for small and bright for large values.
+A latent picture has four channels where a photograph has three. Here is each on its own, blue for small and yellow for large values.
 
 **Predict before you run.** Will you recognise the scene in them?
 """
@@ -481,7 +485,7 @@ show_vae.channel_strip(pictures[:4], z[:4], back[:4])
 
 # %% [markdown]
 r"""
-They are still *pictures*: what is on the left in the scene is on the left in the latents. That is no law. It comes from the convolutions, and it is what makes a UNet or a transformer work on them. But do not look for a channel of red things or of edges. You may find one that follows the background's brightness; nobody asked for that. The network chose some mixture, and another training would choose another.
+They are still *pictures*: what is on the left in the scene is on the left in the latents. That is no law. It comes from the convolutions, and it is what makes a UNet or a transformer work on them. But do not look for a channel of red things or of edges. You may find one that follows the background's brightness, or its opposite; nobody asked for that. The network chose some mixture, and another training would choose another.
 
 ### Halfway between two pictures
 
@@ -515,6 +519,8 @@ Here is what came back when the course was made, from short trainings that diffe
 
 # %% [markdown]
 r"""
+(These trainings are far too short for the decibels of the tables before; after the whole recipe, the usual weight gets by with fewer nats *and* brings back more: the encoder has learnt what is worth saying.)
+
 *Idle* are latent values whose standard deviation is above 0.9: clouds as wide as the standard Gaussian, the same for every picture. With too high a weight, nats are too expensive. The network gives up details first: **blur**. At last it writes nothing at all, and the decoder paints the same thing for every picture: **posterior collapse**. KL is a wonderful 0 then, and the loss stands still, high. Look at *idle*, and at the reconstructions.
 
 The other end, a weight near 0, was not tried here. There nothing keeps the clouds from shrinking to points, and the latents may spread as far as they like. The loss does not show it. Stable Diffusion went a long way in that direction: its weight is a millionth. How its latents are brought to size, is next.
@@ -643,11 +649,11 @@ show.film_strip(
 r"""
 Look at the end of the upper row first: decoded noise. It is no snow of pixels, but shreds of strokes in all colours. Pieces are what the decoder knows.
 
-The lower row drowns later: at t = 600 the scene is hardly touched. Its end is no decoded noise, though. This decoder expects latents more than five times as large, so the noise is as good as nothing to it, while the scene's own latents shrink. It paints what little is left: at t = 800 the scene at a third of its strength, which it never saw and turns into snow, and at t = 950 nearly nothing, which is grey.
+The lower row drowns later: at t = 600 the scene is still plainly readable. Its end is no decoded noise, though. This decoder expects latents more than five times as large, so the noise is as good as nothing to it, while the scene's own latents shrink. It paints what little is left: at t = 800 the scene at a third of its strength; such latents it never saw, and it makes snow of them; at t = 950 nearly nothing, which is grey.
 
 What is wrong with that? Latents that are too large outshout the noise for most of the way: the network is trained on steps where there is next to nothing to do, and the few that decide what the picture shows go by in a hurry. Latents that are too small drown at once: nearly all steps are pure noise. Either way the schedule that you chose in lesson 1 is not the one that the network gets.
 
-How much does it matter? When the course was made, lesson 6's network learnt to paint latents from words, three times with the same seeds and the same number of steps. Only the size of the latents differs: a fifth of the right one, the right one, and Stable Diffusion's without its factor. The judge counts the captions that were satisfied.
+How much does it matter? When the course was made, lesson 6's network learnt to paint latents from words, three times with the same seeds and the same number of steps. Only the size of the latents differs: a fifth of the right one, the right one, and Stable Diffusion's without its factor. The judge counts the captions that were satisfied; in brackets stands a 95 % interval.
 """
 
 # %%
@@ -663,7 +669,7 @@ r"""
 
 ## 7. Paint in latents
 
-Try it yourself. The network is lesson 6's, the loss is lesson 6's, the sampler is lesson 5's. Only what goes in changes: four channels of 8×8 in place of three of 32×32. One setting has to go, though: the sampler's `clip_sample`. It keeps every guess of the clean picture within [−1, 1], which is right for colours, and wrong for latents, which have no such bounds.
+Try it yourself. The network is lesson 6's, the loss is lesson 6's, the sampler is lesson 5's. Only what goes in changes: in the CPU tier, four channels of 8×8 in place of three of 32×32. One setting has to go, though: the sampler's `clip_sample`. It keeps every guess of the clean picture within [−1, 1], which is right for colours, and wrong for latents, which have no such bounds.
 """
 
 # %%
@@ -701,7 +707,7 @@ show.show_images(drawn, wishes, columns=4, width=7, alt="Painted in latents: " +
 
 # %% [markdown]
 r"""
-**What you saw.** Colours and shapes are right after two minutes; digits take longer, and some cannot be read yet. And the latents are what makes it so quick: in pixels, the same network gets through far fewer pictures.
+**What you saw.** Colours and shapes are right after two minutes; digits take longer, and some cannot be read yet. (The smoke tier's two seconds give shreds.) And the latents are what makes it so quick: in pixels, the same network gets through far fewer pictures.
 
 ## 8. How small can it be?
 

@@ -55,7 +55,8 @@ def autoencoder_table(folder: Path = CHECKPOINT) -> Markdown:
     figures = {name: log[name] for name in ("peak_memory_bytes", "machine")}
     figures |= {"training_seconds": log["seconds"]}
     figures |= {"images_seen": log["steps"] * plan.vae.batch_size}
-    return table(RESULTS, summary(measured), how_trained(figures, "scenes"), right=True)
+    head = ("GPU tier, 64 × 64 pixels, latents of 16 × 16", *RESULTS)
+    return table(head, summary(measured), how_trained(figures, "scenes"), right=True)
 
 
 def tiers_table(folder: Path = CHECKPOINT, file: Path = CPU_TIER) -> Markdown:

@@ -177,5 +177,6 @@ def summary(measured: dict) -> list[tuple[str, ...]]:
         decibels = f"{s['psnr']:.1f} ± {s['psnr_within']:.1f} dB (spread {s['psnr_spread']:.1f})"
         lost = f"{s['points_lost']:.1f} ± {s['points_lost_within']:.1f}"
         worst = f"{s['psnr_worst_5_percent']:.1f} dB"
-        rows.append((set_name(name), str(s["n"]), decibels, worst, *cells, lost))
+        told = "as in training" if name == "train" else set_name(name)
+        rows.append((told, str(s["n"]), decibels, worst, *cells, lost))
     return rows
