@@ -74,7 +74,7 @@ bench: ## time our networks beside diffusers': [only=dit] [budget=200] [json=FIL
 train-classifier: ## train the frozen MNIST classifier and judge anew (minutes)
 	@$(RUN) -m t2i.metrics train
 
-train-ddpm: ## train lesson 3's model anew: [tier=cpu]
+train-ddpm: ## train lesson 3's model anew: [tier=cpu], or long: lesson 4's, an hour
 	@$(RUN) -m t2i.recipes train --tier "$(or $(tier),cpu)"
 
 measure: ## measure 4,000 samples of lesson 3 (an hour): [tier=cpu]
@@ -89,8 +89,8 @@ measure-guidance: ## measure lesson 5's samples at each guidance scale: [tier=cp
 measure-samplers: ## measure lesson 4's samplers (hours); goes on where it stopped [count=1000]
 	@$(RUN) -m t2i.sampler_runs chart $(if $(count),--count "$(count)")
 
-measure-headline: ## measure lesson 4's headline (hours); goes on where it stopped [count=4000]
-	@$(RUN) -m t2i.sampler_runs headline $(if $(count),--count "$(count)")
+measure-headline: ## measure lesson 4's headline (hours); goes on where it stopped [long=yes]
+	@$(RUN) -m t2i.sampler_runs headline $(if $(long),--long) $(if $(count),--count "$(count)")
 
 train-scene-judge: ## train and check the judge of the captioned scenes anew (minutes)
 	@$(RUN) -m t2i.scene_judge train

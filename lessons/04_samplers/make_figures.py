@@ -18,7 +18,7 @@ from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
 from t2i.figure_files import draw_figures
 from t2i.mixture import Mixture
-from t2i.recipes import load_ddpm
+from t2i.recipes import LONG_WEIGHTS, WEIGHTS, load_ddpm
 from t2i.schedules import add_noise, alphas_cumprod, cosine_betas
 
 FIGURES = Path(__file__).parent / "figures"
@@ -44,6 +44,16 @@ def headline() -> show.Picture:
         "SDE-DPM-Solver\n++(2M), 20 steps": dpm_sde.sample_sde_dpmpp_2m(
             model, x_T, AC, FEW, **fresh
         ),
+    }
+    return show.film_strip(rows, alt="")
+
+
+def longer() -> show.Picture:
+    """The same noise, the same twenty smooth steps, a short and a long training."""
+    x_T = noise(10, seed=3)
+    rows = {
+        f"{name}\ntraining": dpm_solver.sample_dpmpp_2m(load_ddpm(file)[0], x_T, AC, FEW)
+        for name, file in {"lesson 3's": WEIGHTS, "8 times the": LONG_WEIGHTS}.items()
     }
     return show.film_strip(rows, alt="")
 
@@ -229,4 +239,4 @@ def quality() -> show.Picture | None:
 
 if __name__ == "__main__":
     ideas = (circle, ddim_step, heading, there_and_back)
-    draw_figures(FIGURES, *ideas, headline, walk, quality)
+    draw_figures(FIGURES, *ideas, headline, longer, walk, quality)

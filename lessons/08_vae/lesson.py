@@ -433,6 +433,8 @@ if whole_training:
     plan = vae_recipe(tier())
 vae = plan.build(kind=AutoencoderKL).eval().requires_grad_(False)
 vae.load_state_dict(trained.state_dict())  # the same names: every weight finds its place
+
+# %%
 pictures, captions = scenes(range(6), "heldout_pairs", "many", 8, size=plan.size, digits="test")
 posterior = vae.encode(pictures)
 z = posterior.sample(torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(0)))

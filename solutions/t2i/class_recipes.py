@@ -45,6 +45,8 @@ class ClassRecipe(Recipe):
 
 def class_recipe(tier: str) -> ClassRecipe:
     """The recipe of a tier: "smoke" (seconds, no meaning), "cpu" (6 to 8 minutes), "gpu"."""
+    if tier not in STEPS:
+        raise ValueError(f"tier must be one of {', '.join(STEPS)}, got {tier!r}")
     plan = recipe(tier)
     training = replace(plan.training, steps=STEPS[tier], decay="cosine")
     unet = plan.unet if tier == "gpu" else NARROW  # a label helps so much that less is enough

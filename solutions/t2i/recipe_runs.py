@@ -8,7 +8,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ from t2i.batches import Batches, stream_seed
 from t2i.checkpoint import digest, save_weights
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
+from t2i.lesson import TIERS
 from t2i.metrics import check_count, print_report, report
 from t2i.precision import fastest_precision
 from t2i.recipes import (
     DATA,
-    RECIPES,
     FoldedUNet,
     digit_loss,
     load_ddpm,
@@ -146,7 +146,9 @@ def draw(model: FoldedUNet, size: int, seed: int) -> Tensor:
     return samples.cpu()
 
 
-def command_line(module: str, runs: Any, name: str, count: int, counted: str) -> None:
+def command_line(
+    module: str, runs: Any, name: str, count: int, counted: str, tiers: Sequence[str] = TIERS
+) -> None:
     """What `python -m t2i.recipes` and its sisters do: train a recipe, time that, or measure.
 
     Args:
@@ -155,11 +157,12 @@ def command_line(module: str, runs: Any, name: str, count: int, counted: str) ->
         name: of the weights: data/NAME_TIER.safetensors.
         count: how many to measure, if nothing else is asked for.
         counted: of what, in words.
+        tiers: that have a recipe.
     """
     about = "Train a recipe, time its training, or measure the weights that came out."
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
     parser.add_argument("command", choices=("train", "time", "evaluate"))
-    parser.add_argument("--tier", choices=tuple(RECIPES), default="cpu")
+    parser.add_argument("--tier", choices=tiers, default="cpu")
     parser.add_argument("--weights", type=Path, help=f"file of the weights (data/{name}_TIER…)")
     parser.add_argument("--count", type=int, default=count, help=counted)
     options = parser.parse_args()

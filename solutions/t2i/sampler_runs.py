@@ -2,6 +2,7 @@
 
     python -m t2i.sampler_runs                    # hours on one core; goes on where it was stopped
     python -m t2i.sampler_runs headline           # few cells, four times the samples, three seeds
+    python -m t2i.sampler_runs headline --long    # the same of a network that was trained longer
     python -m t2i.sampler_runs --count 200 --seeds 1 --steps 5 10 20 --out scratch.json
 
 Each cell (sampler, steps, spacing, seed) goes to data/samplers_cpu.json as soon as it is measured;
@@ -29,7 +30,7 @@ from t2i.dpm_solver import sample_dpmpp_2m
 from t2i.lesson import tier
 from t2i.metrics import digit_features, frechet_distance, recognisability
 from t2i.precision import fastest_precision
-from t2i.recipes import DATA, WEIGHTS, FoldedUNet, load_ddpm, recipe
+from t2i.recipes import DATA, LONG_WEIGHTS, WEIGHTS, FoldedUNet, load_ddpm, recipe
 from t2i.results import changing_json, figures_in, machine, only_of
 from t2i.samplers import sample_ddim, spaced_timesteps
 
@@ -40,6 +41,7 @@ NOISY = ("ddpm", "sde_dpmpp_2m")  # ddpm, respaced, is DDIM with eta = 1 (a test
 SAMPLERS = SMOOTH + NOISY
 OTHER_SPACINGS, OTHER_STEPS = ("leading", "linspace"), (5, 10, 20)  # the rest is "trailing"
 HEADLINE = DATA / "samplers_headline_cpu.json"
+HEADLINE_LONG = DATA / "samplers_headline_long.json"  # the same, of LONG_WEIGHTS
 HEADLINE_COUNT, HEADLINE_SEEDS = 4000, 3  # lesson 3's count, so that its 1000 steps serve here
 HEADLINE_CELLS = (  # sampler, steps
     ("ddpm", 1000),
@@ -227,16 +229,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="repetitions with other noise: 2, or 3")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="of the chart")
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=SAMPLERS)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--long", action="store_true", help="headline of the long training")
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.what == "headline":
-        seeds, count, out = HEADLINE_SEEDS, HEADLINE_COUNT, HEADLINE
+        seeds, count = HEADLINE_SEEDS, HEADLINE_COUNT
+        weights, out = (LONG_WEIGHTS, HEADLINE_LONG) if options.long else (WEIGHTS, HEADLINE)
         todo = headline_cells(options.seeds or seeds)
     else:
-        seeds, count, out = 2, 1000, RESULTS
+        seeds, count, weights, out = 2, 1000, WEIGHTS, RESULTS
         todo = cells(tuple(options.samplers), tuple(options.steps), options.seeds or seeds)
-    run(todo, options.weights, options.count or count, options.out or out)
+    run(todo, options.weights or weights, options.count or count, options.out or out)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from statistics import mean
 
 from IPython.display import Markdown
 
-from t2i.results import figures_in
-from t2i.sampler_runs import HEADLINE, HEADLINE_CELLS, RESULTS
+from t2i.results import figures_in, table
+from t2i.sampler_runs import HEADLINE, HEADLINE_CELLS, HEADLINE_LONG, RESULTS
 from t2i.show import Picture
 from t2i.show_samplers import NAMES, quality_picture
 
@@ -72,6 +72,33 @@ def headline() -> Markdown:
         f"work. The floor is {mean(floors):.2f}; {known['n']:,} samples for each seed (the chart's "
         f"are too few to tell 10 %), {len(slow)} seeds, and in brackets the lowest and the highest."
     )
+
+
+def longer() -> Markdown:
+    """The headline's samplers with lesson 3's network, and with the one that was trained longer."""
+    pair = [results(file) for file in (HEADLINE, HEADLINE_LONG)]
+    found = [{each: _of(known, each) for each in HEADLINE_CELLS} for known in pair]
+    slow = [cells[HEADLINE_CELLS[0]] for cells in found]
+    if not all(slow):
+        return Markdown(f"Not measured yet: `{MEASURE_HEADLINE} long=yes` does it.")
+    rows = []
+    for name, steps in HEADLINE_CELLS:
+        cells = []
+        for values, ddpm in zip((each[name, steps] for each in found), slow, strict=True):
+            cells += [_with_range(values), f"{mean(values) / mean(ddpm):.2f}"]
+        told = "DDPM" if steps == 1000 else NAMES[name]
+        rows.append((f"{told}, {steps:,} steps", *cells))
+    head = ("", "lesson 3's training", "DDPM = 1", "eight times the training", "DDPM = 1")
+    seeds = " and ".join(f"{len(each)}" for each in slow)
+    note = (
+        f"Fréchet distances; {pair[1]['n']:,} samples for each seed, {seeds} seeds, in brackets "
+        f"the lowest and the highest. The floor is {mean(pair[0]['floor'].values()):.2f}."
+    )
+    return table(head, rows, note, right=True)
+
+
+def _of(known: Mapping, cell: tuple[str, int]) -> list[float]:
+    return measured(known, cell[0]).get(cell[1], [])
 
 
 def _with_range(values: Sequence[float]) -> str:

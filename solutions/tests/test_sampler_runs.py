@@ -1,14 +1,16 @@
 """Lesson 4's reference runs: they go on where they stopped, and belong to one set of weights."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from t2i import sampler_runs, sampler_tables
 from t2i.checkpoint import digest, save_weights
-from t2i.recipes import recipe
+from t2i.recipes import LONG_WEIGHTS, load_ddpm, recipe
 from t2i.sampler_runs import Cell, Ruler, cells, draw, run
+from t2i.sampler_tables import NAMES
 
 MEASURED = {"frechet": 1.0, "recognisability": 0.5, "seconds": 2.0}
 FULL = Cell("ddpm", 1000, "trailing", 0)
@@ -97,11 +99,10 @@ def test_committed_figures_are_of_the_committed_weights(figures, headline_figure
     assert wanted == set(headline_figures["cells"])
 
 
-def of(figures: dict, sampler: str, steps: int) -> float:
+def of(figures: dict, sampler: str, steps: int, seeds: int = sampler_runs.HEADLINE_SEEDS) -> float:
     """The mean over the headline's seeds."""
     found = [
-        figures["cells"][f"{sampler}/trailing/{steps}/{seed}"]["frechet"]
-        for seed in range(sampler_runs.HEADLINE_SEEDS)
+        figures["cells"][f"{sampler}/trailing/{steps}/{seed}"]["frechet"] for seed in range(seeds)
     ]
     return sum(found) / len(found)
 
@@ -129,6 +130,41 @@ def test_the_headline_says_for_each_form_whether_it_reached_the_aim(headline_fig
     assert _row(text, "dpmpp_2m").endswith("| 8.50 (8.00 to 9.00) | 6 % more | **reached** |")
     assert sampler_tables.MEASURE_HEADLINE in _headline(monkeypatch, _known({smooth: 8.0}))
     assert sampler_tables.MEASURE_HEADLINE in _headline(monkeypatch, {})
+
+
+@pytest.fixture(scope="module")
+def long_figures() -> dict:
+    return json.loads(sampler_runs.HEADLINE_LONG.read_text(encoding="utf-8"))
+
+
+def test_the_long_training_is_the_cpu_tiers_but_for_its_steps_and_its_figures_are_its_own(
+    long_figures,
+):
+    short, long = recipe("cpu"), recipe("long")
+    assert long.training.steps == 8 * short.training.steps
+    assert replace(long, training=replace(long.training, steps=2600)) == short
+    _, info = load_ddpm(LONG_WEIGHTS)
+    assert info["steps"] == long.training.steps
+    assert long_figures["weights"] == digest(LONG_WEIGHTS) and long_figures["n"] == 4000
+    assert {cell.key for cell in sampler_runs.headline_cells(2)} <= set(long_figures["cells"])
+
+
+def test_longer_training_helps_every_sampler_and_the_table_has_both(headline_figures, long_figures):
+    text = sampler_tables.longer().data
+    for sampler, steps in sampler_runs.HEADLINE_CELLS:
+        before, after = of(headline_figures, sampler, steps), of(long_figures, sampler, steps, 2)
+        assert after < 0.6 * before
+        told = "DDPM" if steps == 1000 else NAMES[sampler]
+        (row,) = (line for line in text.split("\n") if line.startswith(f"| {told}, {steps:,} "))
+        cells = [float(cell.split()[0]) for cell in row.split("|")[2:-1]]
+        slow = of(headline_figures, "ddpm", 1000), of(long_figures, "ddpm", 1000, 2)
+        wanted = before, before / slow[0], after, after / slow[1]
+        assert cells == pytest.approx(wanted, abs=0.006)
+
+
+def test_without_the_long_measurement_the_table_says_how_to_make_it(monkeypatch):
+    monkeypatch.setattr(sampler_tables, "results", lambda file: {})
+    assert "long=yes" in sampler_tables.longer().data
 
 
 def _known(distances: dict[str, float]) -> dict:
