@@ -663,7 +663,7 @@ But in the columns *DDPM = 1* everybody has fallen behind: DDPM's thousand steps
 
 ![Two rows of ten digits, made from the same noise by 20 steps of DPM-Solver++(2M), the upper ones after lesson 3's training, the lower ones after eight times as much. Most columns show the same digit twice, and the lower one is cleaner: a zero has lost a stroke in its middle, loose strokes have become a four. One digit has become a blot.](figures/longer.png)
 
-Column by column it is nearly the same digit. Where a road leads is decided by the data; both networks have learnt the same roads, and one of them follows them more exactly. (The eighth digit shows that even so a road may end nowhere.)
+Column by column it is nearly the same digit. Where a road leads is decided by the data; both networks have learnt the same roads, and one of them follows them more exactly. (Both began with the same first weights, which helps. The eighth digit shows that even so a road may end nowhere.)
 
 ## 10. What was left out, and where these lines live in real systems
 

@@ -50,12 +50,12 @@ def reference_chart() -> Picture | Markdown:
 def headline() -> Markdown:
     """How few steps of DPM-Solver++(2M), smooth and with fresh noise, compare with DDPM's 1,000."""
     known = results(HEADLINE)
-    slow = measured(known, "ddpm").get(1000)
+    slow = _of(known, ("ddpm", 1000))
     if not slow:
         return Markdown(f"DDPM's 1,000 steps were not measured yet: `{MEASURE_HEADLINE}` does.")
     rows = [f"| DDPM, 1,000 steps | {_with_range(slow)} | | |"]
     for name, steps in HEADLINE_CELLS:
-        values = measured(known, name).get(steps, [])[: len(slow)]  # of the same seeds alone
+        values = _of(known, (name, steps))[: len(slow)]  # of the same seeds alone
         if values and (name, steps) != ("ddpm", 1000):
             ratio = mean(values) / mean(slow[: len(values)])
             more = f"{100 * abs(ratio - 1):.0f} % {'more' if ratio > 1 else 'less'}"
@@ -98,6 +98,7 @@ def longer() -> Markdown:
 
 
 def _of(known: Mapping, cell: tuple[str, int]) -> list[float]:
+    """The Fréchet distance of each seed, for one of the headline's cells."""
     return measured(known, cell[0]).get(cell[1], [])
 
 

@@ -4,18 +4,19 @@ import json
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from t2i import race, workshop
 from t2i.batches import Batches
-from t2i.captions import COLOURS, KINDS, parse
+from t2i.captions import COLOURS, DIGITS, KINDS, parse
 from t2i.picture_files import to_tensor
 from t2i.race import GOAL, STEPS, Observer
 from t2i.scene_judge import satisfied
-from t2i.scene_specs import HELDOUT_PAIRS
-from t2i.scenes import scenes
+from t2i.scene_specs import HELDOUT_PAIRS, draw_specs
+from t2i.scenes import paint
 from t2i.text_to_image import to_pil
 from t2i.text_to_image_recipes import GUIDANCE_SCALE
 from t2i.training import TrainConfig
@@ -47,14 +48,16 @@ class Clock:
 
 
 def test_the_share_is_the_judges_own():
-    images, captions = scenes(range(30), world="pair")
+    specs = draw_specs(range(100))
+    specs = specs.take(np.flatnonzero(specs.kind[:, 0] >= len(DIGITS))[:30])  # read without MNIST
+    images, captions = paint(specs), specs.captions()
     observer = Observer(captions, every=1.0)
     half = torch.cat([images[:15], images[15:].roll(1, 0)])
     painter = Painter(half)
     observer(painter, SimpleNamespace(step=7), 2.04)
     (look,) = observer.looks
     hits = satisfied(to_tensor(to_pil(half)), captions)
-    assert 0 < hits.float().mean() < 1, "some right, some wrong"
+    assert 0.3 < hits.float().mean() < 0.7, "some right, some wrong"
     assert look["share"] == pytest.approx(hits.float().mean().item())
     assert look["low"] < look["share"] < look["high"]
     assert (look["seconds"], look["step"]) == (2.0, 7)
@@ -100,13 +103,11 @@ def test_the_goal_is_reached_at_the_first_look_that_shows_it(judged, shares, whe
 class Line:
     """A part whose every job takes its time: five seconds for the data, two for a step."""
 
-    def __init__(self, monkeypatch, **how):
+    def __init__(self, monkeypatch):
         self.clock = Clock(monkeypatch)
         self.told: list[tuple[int, float]] = []
         training = TrainConfig(steps=3, save_every=1)
-        self.part = Part(
-            nn.Linear(3, 1), self.loss, self.batches, training, watch=self.watch, **how
-        )
+        self.part = Part(nn.Linear(3, 1), self.loss, self.batches, training, watch=self.watch)
 
     def batches(self) -> Batches:
         self.clock.spend(5)
