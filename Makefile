@@ -64,8 +64,9 @@ time-trainings: ## time the CPU trainings of lessons 3 and 5 to 8, weights stay 
 	@for one in recipes class_recipes scene_recipes clip_recipes clip_scene_recipes vae_recipes; do \
 		$(RUN) -m t2i.$$one time || exit 1; done
 
-time-notebooks: ## run the solved notebooks by the clock (an hour): [lesson=1] [tier=cpu]
-	@$(COURSE) time $(if $(lesson),"$(lesson)") --tier "$(or $(tier),cpu)"
+time-notebooks: ## run the solved notebooks by the clock: [lesson=1] [tier=cpu] [grades=no] [keep=DIR]
+	@$(COURSE) time $(if $(lesson),"$(lesson)") --tier "$(or $(tier),cpu)" \
+		$(if $(filter no,$(grades)),--no-grades) $(if $(keep),--keep "$(keep)")
 
 bench: ## time our networks beside diffusers': [only=dit] [budget=200] [json=FILE]
 	@$(RUN) -m t2i.bench $(if $(only),--only $(only)) $(if $(budget),--budget "$(budget)") \

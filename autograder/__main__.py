@@ -84,11 +84,15 @@ def solve(
 def time_notebooks(
     lessons: Annotated[list[int] | None, typer.Argument(help="numbers; none: all ten")] = None,
     tier: Annotated[str, typer.Option(help="smoke, cpu or gpu")] = "cpu",
+    keep: Annotated[Path | None, typer.Option(help="keep the notebooks in this folder")] = None,
+    grades: Annotated[bool, typer.Option(help="with the cells that grade")] = True,
 ) -> None:
     """Time the solved notebooks from top to bottom (an hour)."""
     from autograder.clock import main
 
-    raise typer.Exit(main([_lesson(n) for n in lessons or range(1, 11)], tier))
+    raise typer.Exit(
+        main([_lesson(n) for n in lessons or range(1, 11)], tier, keep=keep, grades=grades)
+    )
 
 
 @app.command()

@@ -4,8 +4,9 @@ import json
 import resource
 import shutil
 
+import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from autograder import build, clock, solve, splice
 from autograder.checks import fake_lesson
@@ -95,3 +96,31 @@ def test_the_clock_writes_down_each_lesson_and_forgets_no_other(lesson, tmp_path
     assert 1e8 < found["peak_memory_bytes"] < 4e9 and "torch" in found["machine"]
     assert sorted(lesson.folder.rglob("*")) == before
     assert "lesson 1: " in capsys.readouterr().out
+
+
+def test_a_timed_notebook_can_be_kept_even_where_a_cell_fails(
+    lesson, tmp_path, monkeypatch, capsys
+):
+    def broken(lesson):
+        return new_notebook(cells=[new_code_cell("print('so far')"), new_code_cell("1 / 0")])
+
+    monkeypatch.setattr(clock, "solved", broken)
+    assert clock.main([lesson], "smoke", tmp_path / "figures.json", keep=tmp_path / "kept") == 1
+    assert "ZeroDivisionError" in capsys.readouterr().out
+    assert not (tmp_path / "figures.json").exists()
+    kept = nbformat.read(tmp_path / "kept" / lesson.notebook.name, as_version=4)
+    assert kept.cells[0].outputs[0].text == "so far\n"
+
+
+def test_only_the_grading_is_left_out_of_a_timed_notebook():
+    cells = [
+        new_code_cell('grade("add_noise")\nx = 1\nassert x == 1'),
+        new_code_cell('upgrade("add_noise")\n    grade(name)'),
+        new_markdown_cell('grade("add_noise")'),
+    ]
+    found = clock.without_grades(new_notebook(cells=cells)).cells
+    assert [cell.source for cell in found] == [
+        "\nx = 1\nassert x == 1",
+        'upgrade("add_noise")\n    grade(name)',
+        'grade("add_noise")',
+    ]

@@ -114,7 +114,7 @@ NETWORKS: dict[str, dict[str, Size]] = {
     "dit": {
         "tiny": Size(dit(6, HEAD, 6, 16, 10), 16, 16),
         "small": Size(dit(6, 64, 12, 32, 1000), 128, 32),  # DiT-S/2
-        "real": Size(dit(12, 64, 12, 32, 1000), 64, 32),  # DiT-B/2
+        "real": Size(dit(12, 64, 12, 32, 1000), 256, 32),  # DiT-B/2, and its paper's batch
     },
     "vae": {
         "tiny": Size(vae((32, 64), 1, 16), 4, 32),

@@ -24,7 +24,7 @@ from t2i.recipes import DATA, NARROW, FoldedUNet, Recipe, load_trained, noise_lo
 WEIGHTS = DATA / "guidance_cpu.safetensors"
 NUM_CLASSES = 10
 COND_DROP_PROB = 0.1
-STEPS = {"smoke": 20, "cpu": 2200, "gpu": 12_000}
+STEPS = {"smoke": 20, "cpu": 2200, "gpu": 3000}
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ RECIPES = {
         {"patch": 4, "width": 256, "num_layers": 6, "num_heads": 4},
         128,
         1024,
-        TrainConfig(steps=5000, learning_rate=1e-3, muon_rate=0.02, save_every=500),
+        TrainConfig(steps=800, learning_rate=3e-3, muon_rate=0.02, save_every=200),
     ),
 }
 

@@ -136,6 +136,6 @@ RECIPES = {
         60_000,
         64,
         256,
-        TrainConfig(steps=10_000, learning_rate=1e-3, ema_horizon=0.05),
+        TrainConfig(steps=1500, learning_rate=3e-3, muon_rate=0.02),
     ),
 }

@@ -196,7 +196,14 @@ RECIPES = {
         LARGE,
         fold=1,
         batch_size=256,
-        training=TrainConfig(steps=12_000, learning_rate=1e-3, ema_horizon=0.05, save_every=1000),
+        training=TrainConfig(
+            steps=3000,
+            learning_rate=3e-3,
+            muon_rate=0.02,
+            decay="linear",
+            ema_horizon=0.15,
+            save_every=500,
+        ),
     ),
 }
 

@@ -275,10 +275,15 @@ def test_what_takes_too_long_is_ended():
     assert bench_clock.signal.getitimer(bench_clock.signal.ITIMER_REAL) == (0, 0)
 
 
-def test_a_whole_call_is_timed():
-    found = bench_rows.capstone(Job(CPU, runs=2, batch_size=2))
+@pytest.mark.parametrize("mode", bench_rows.MODES)
+def test_a_whole_call_is_timed(mode, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(bench_rows, "compile_blocks", compiled.append)
+    found = bench_rows.measure(Row("capstone", mode=mode), Job(CPU, runs=2, batch_size=2))
     assert found["batch_size"] == 2 and len(found["seconds"]) == 2
     assert found["images_per_second"] > 0 and found["peak_memory_bytes"] is None
+    assert found["compiled"] == (mode == "compiled")
+    assert [type(model).__name__ for model in compiled] == ["TextDiT"] * found["compiled"]
 
 
 def test_the_command_writes_what_it_measured(tmp_path, monkeypatch, capsys):
