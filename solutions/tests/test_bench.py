@@ -24,7 +24,9 @@ from t2i.bench_speed import (
     placed,
     time_pair,
 )
+from t2i.bench_table import table_lines
 from t2i.dit_files import dit_from_config
+from t2i.recipes import DATA
 from t2i.sd_sizes import text_from_config, unet_from_config
 from t2i.vae_files import autoencoder_from_config
 
@@ -304,3 +306,27 @@ def test_the_command_writes_what_it_measured(tmp_path, monkeypatch, capsys):
         assert values["ratio"] == values["ours_median"] / values["diffusers_median"] > 0
         assert values["model_flops"] > 0 and values["model_flop_utilisation"] is None
     assert "DiTTransformer2DModel" in capsys.readouterr().out
+
+
+def test_the_table_in_the_data_folder_is_that_of_the_figures_beside_it():
+    found = json.loads((DATA / "bench_gpu.json").read_text(encoding="utf-8"))
+    lines = table_lines(found)
+    assert "\n".join(lines) in (DATA / "benchmarks.md").read_text(encoding="utf-8")
+    pairs = [row for row in found["rows"].values() if "training" in row]
+    assert len(lines) == 2 + 2 * len(pairs) > 2
+
+
+def test_a_line_of_the_table_tells_both_times_the_ratio_and_the_speeds():
+    step = {
+        "seconds": {"ours": [0.1, 0.3, 0.2], "diffusers": [0.05, 0.04, 0.06]},
+        "ratio": 4.0,
+        "images_per_second": {"ours": 40.0, "diffusers": 1280.0},
+        "peak_memory_bytes": {"ours": None, "diffusers": None},
+        "model_flop_utilisation": None,
+    }
+    row = {"title": "Net 8 against Theirs, eager", "batch_size": 8}
+    line = table_lines({"rows": {"net": row | {"training": step, "sampling": step}}})[2]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:2] == ["Net 8, eager, 8", "training"]
+    assert cells[2:4] == ["200 ms (100 to 300)", "50.0 ms (40.0 to 60.0)"]
+    assert cells[4:6] == ["4.00", "40 : 1,280"] and cells[6:] == ["", ""]
