@@ -64,7 +64,7 @@ time-trainings: ## time the CPU trainings of lessons 3 and 5 to 8, weights stay 
 	@for one in recipes class_recipes scene_recipes clip_recipes clip_scene_recipes vae_recipes; do \
 		$(RUN) -m t2i.$$one time || exit 1; done
 
-time-notebooks: ## run the solved notebooks by the clock: [lesson=1] [tier=cpu] [grades=no] [keep=DIR]
+time-notebooks: ## time the solved notebooks: [lesson=1] [tier=cpu] [grades=no] [keep=DIR]
 	@$(COURSE) time $(if $(lesson),"$(lesson)") --tier "$(or $(tier),cpu)" \
 		$(if $(filter no,$(grades)),--no-grades) $(if $(keep),--keep "$(keep)")
 
@@ -163,9 +163,9 @@ demo: ## open a page that draws what you type, step by step [model=FOLDER] [port
 	@"$(PYTHON)" autograder/setup_env.py demo -m t2i.demo $(if $(model),--model "$(model)") \
 		$(if $(port),--port "$(port)")
 
-evaluate: ## measure lesson 10's model, or yours: [count=1000] [data=PICTURES model=FOLDER]
+evaluate: ## measure lesson 10's model, or yours: [count=1000] [data=DIR model=DIR] [clip=F]
 	@$(RUN) -m t2i.text_to_image_eval --count "$(or $(count),1000)" \
-		$(if $(data),--data "$(data)") $(if $(model),--model "$(model)")
+		$(if $(data),--data "$(data)") $(if $(model),--model "$(model)") $(if $(clip),--clip "$(clip)")
 
 doctor: ## check this machine's set-up and say how to mend it
 	@"$(PYTHON)" autograder/setup_env.py try autograder/doctor.py

@@ -19,7 +19,16 @@ from torch import Tensor, nn
 
 from t2i.diffusion import predict_x_0
 from t2i.guidance import ClassUNet, drop_condition
-from t2i.recipes import DATA, NARROW, FoldedUNet, Recipe, load_trained, noise_loss, recipe
+from t2i.recipes import (
+    DATA,
+    NARROW,
+    FoldedUNet,
+    Recipe,
+    load_trained,
+    noise_loss,
+    of_tier,
+    recipe,
+)
 
 WEIGHTS = DATA / "guidance_cpu.safetensors"
 NUM_CLASSES = 10
@@ -45,10 +54,8 @@ class ClassRecipe(Recipe):
 
 def class_recipe(tier: str) -> ClassRecipe:
     """The recipe of a tier: "smoke" (seconds, no meaning), "cpu" (6 to 8 minutes), "gpu"."""
-    if tier not in STEPS:
-        raise ValueError(f"tier must be one of {', '.join(STEPS)}, got {tier!r}")
-    plan = recipe(tier)
-    training = replace(plan.training, steps=STEPS[tier], decay="cosine")
+    steps, plan = of_tier(STEPS, tier), recipe(tier)
+    training = replace(plan.training, steps=steps, decay="cosine")
     unet = plan.unet if tier == "gpu" else NARROW  # a label helps so much that less is enough
     return ClassRecipe(unet, plan.fold, plan.batch_size, training)
 

@@ -22,7 +22,7 @@ from t2i.batches import refuse_other_data
 from t2i.bpe import Tokenizer, train_bpe
 from t2i.caption_synonyms import say_otherwise
 from t2i.clip import CLIP, ImageEncoder, TextTransformer
-from t2i.recipes import DATA, load_trained
+from t2i.recipes import DATA, load_trained, of_tier
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint
 from t2i.training import TrainConfig
@@ -174,9 +174,7 @@ def clip_loss(model: CLIP, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 def clip_recipe(tier: str) -> ClipRecipe:
     """The recipe of a tier: "smoke" (seconds, no meaning), "cpu" (10 minutes), "gpu"."""
-    if tier not in RECIPES:
-        raise ValueError(f"tier must be one of {', '.join(RECIPES)}, got {tier!r}")
-    return RECIPES[tier]
+    return of_tier(RECIPES, tier)
 
 
 TEXT = {"width": 64, "num_layers": 2, "num_heads": 2}

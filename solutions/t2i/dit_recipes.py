@@ -19,7 +19,7 @@ from t2i.captions import MAX_LENGTH, VOCABULARY
 from t2i.checkpoint import load_into, load_tensors
 from t2i.flops import count_flops
 from t2i.joint import JointDiT
-from t2i.recipes import DATA
+from t2i.recipes import DATA, of_tier
 from t2i.scene_recipes import scene_loss
 from t2i.scenes import SceneBatches
 from t2i.schedules import alphas_cumprod, cosine_betas, gather
@@ -170,9 +170,7 @@ def flops_of_step(model: nn.Module, batch: tuple[Tensor, ...]) -> int:
 
 def dit_contest(tier: str) -> Contest:
     """The contest of a tier: "smoke" (seconds, no meaning), "cpu" (an hour), "gpu" (hours)."""
-    if tier not in CONTESTS:
-        raise ValueError(f"tier must be one of {', '.join(CONTESTS)}, got {tier!r}")
-    return CONTESTS[tier]
+    return of_tier(CONTESTS, tier)
 
 
 def _unet(block_channels: tuple[int, ...], **others) -> dict:

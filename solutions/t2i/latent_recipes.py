@@ -20,6 +20,7 @@ from t2i.batches import Batches
 from t2i.captions import PADDING, VOCABULARY, encode
 from t2i.guidance import sample_guided
 from t2i.latents import LatentSpace, seeded_latents
+from t2i.recipes import of_tier
 from t2i.samplers import spaced_timesteps
 from t2i.scene_recipes import LENGTH, ByTokens, scene_loss
 from t2i.scenes import scenes
@@ -114,9 +115,7 @@ def draw_latents(
 
 def latent_recipe(tier: str) -> LatentRecipe:
     """The recipe of a tier: "smoke", "cpu" (5 minutes on one core) or "gpu"."""
-    if tier not in RECIPES:
-        raise ValueError(f"tier must be one of {', '.join(RECIPES)}, got {tier!r}")
-    return RECIPES[tier]
+    return of_tier(RECIPES, tier)
 
 
 SMALL = {

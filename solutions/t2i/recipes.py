@@ -11,7 +11,7 @@
 measures them with the true 1000-step sampler.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,11 @@ def recipe(tier: str) -> Recipe:
 
     And "long": the one of "cpu", with eight times as many steps. Lesson 4 asks what that changes.
     """
-    known = RECIPES | {"long": LONG}
+    return of_tier(RECIPES | {"long": LONG}, tier)
+
+
+def of_tier(known: Mapping[str, Any], tier: str) -> Any:
+    """What there is for a tier; a ValueError names the tiers for which there is something."""
     if tier not in known:
         raise ValueError(f"tier must be one of {', '.join(known)}, got {tier!r}")
     return known[tier]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from t2i.captions import PADDING, VOCABULARY, encode
 from t2i.class_recipes import COND_DROP_PROB, Told
 from t2i.guidance import drop_condition, guided_prediction
-from t2i.recipes import DATA, NARROW, load_trained, noise_loss
+from t2i.recipes import DATA, NARROW, load_trained, noise_loss, of_tier
 from t2i.samplers import sample_ddim, spaced_timesteps
 from t2i.scenes import SceneBatches
 from t2i.text_unet import SceneDenoiser
@@ -155,9 +155,7 @@ def draw_tokens(
 
 def scene_recipe(tier: str) -> SceneRecipe:
     """The recipe of a tier: "smoke" (seconds, no meaning), "cpu" (10 minutes), "gpu"."""
-    if tier not in RECIPES:
-        raise ValueError(f"tier must be one of {', '.join(RECIPES)}, got {tier!r}")
-    return RECIPES[tier]
+    return of_tier(RECIPES, tier)
 
 
 RECIPES = {

@@ -191,5 +191,18 @@ def _on_held_out(found: Mapping[str, Any]) -> str:
         f"{_share(found['composed_shuffled'])}. The nearest is the right one, by how often "
         f"training exchanges the same two words elsewhere: {told}. Median distance to the nearest "
         f"training picture: drawn {found['nearest']:.1f}, the held-out pictures themselves "
-        f"{found['nearest_real']:.1f}."
+        f"{found['nearest_real']:.1f}.{_seen_by_clip(found)}"
+    )
+
+
+def _seen_by_clip(found: Mapping[str, Any]) -> str:
+    """The table's question once more, put to the eyes of a CLIP in place of the pixels."""
+    seen = found.get("features")
+    if not seen:
+        return ""
+    return (
+        f" And by what a CLIP of the same training sees, in place of pixels: its own picture is "
+        f"the nearest to {share_told(seen['drawn']['nearest'])} of the held-out ones, among the "
+        f"nearest ten to {share_told(seen['drawn']['near'])}; drawn for another name, "
+        f"{_share(seen['shuffled']['nearest'], False)}."
     )

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from t2i.batches import stream_seed
 from t2i.captions import Scene
-from t2i.checkpoint import digest
+from t2i.checkpoint import CheckpointError, digest
 from t2i.folders import FilesError, read_json, write_json
 from t2i.metrics import frechet_distance, nearest_distances
 from t2i.picture_files import to_tensor
@@ -259,19 +259,21 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000, help="prompts of each set")
     parser.add_argument("--autoencoder", action="store_true", help="measure that part alone")
     parser.add_argument("--data", type=Path, help="the folder of pictures it learned from, if any")
+    parser.add_argument("--clip", type=Path, help="with --data: compare what this CLIP sees, too")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         if options.data:
             from t2i.picture_eval import evaluate_names  # it stands on this module
 
-            result = evaluate_names(options.model, options.data, options.count, device)
+            what = (options.model, options.data, options.count, device, options.clip)
+            result = evaluate_names(*what)
         elif options.autoencoder:
             result = evaluate_autoencoder(options.model, options.count, device)
         else:
             result = evaluate(options.model, options.count, device)
             result |= {"autoencoder": evaluate_autoencoder(options.model, options.count, device)}
-    except FilesError as error:
+    except (FilesError, CheckpointError) as error:
         parser.exit(2, f"{error}\n")
     print({key: value for key, value in result.items() if key != "sets"})
 

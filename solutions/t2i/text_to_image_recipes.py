@@ -25,7 +25,7 @@ from t2i.flow import rectified_flow_loss
 from t2i.flow_training import flow_draws
 from t2i.latents import LatentSpace, seeded_latents
 from t2i.pair_clip import PairClipRecipe
-from t2i.recipes import DATA
+from t2i.recipes import DATA, of_tier
 from t2i.scenes import SceneBatches, scenes
 from t2i.text_to_image import TextDiT, TextToImage
 from t2i.training import TrainConfig
@@ -163,9 +163,7 @@ def encode_scenes(
 
 def text_to_image_recipe(tier: str) -> TextToImageRecipe:
     """The recipe of a tier: "smoke" (seconds, no meaning), "cpu" (an hour or two), "gpu"."""
-    if tier not in RECIPES:
-        raise ValueError(f"tier must be one of {', '.join(RECIPES)}, got {tier!r}")
-    return RECIPES[tier]
+    return of_tier(RECIPES, tier)
 
 
 def short_recipe(plan: TextToImageRecipe) -> TextToImageRecipe:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from t2i.latents import LatentSpace, vae_loss
-from t2i.recipes import DATA, load_trained
+from t2i.recipes import DATA, load_trained, of_tier
 from t2i.scenes import SceneBatches
 from t2i.training import TrainConfig
 from t2i.vae import AutoencoderKL
@@ -82,9 +82,7 @@ def autoencoder_loss(model: AutoencoderKL, x_0: Tensor, kl_weight: float) -> Ten
 
 def vae_recipe(tier: str) -> VaeRecipe:
     """The recipe of a tier: "smoke" (seconds, no meaning), "cpu" (10 minutes), "gpu"."""
-    if tier not in RECIPES:
-        raise ValueError(f"tier must be one of {', '.join(RECIPES)}, got {tier!r}")
-    return RECIPES[tier]
+    return of_tier(RECIPES, tier)
 
 
 SMALL = {"block_channels": (16, 32, 64), "layers_per_block": 1, "norm_groups": 8}

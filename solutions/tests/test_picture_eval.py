@@ -11,10 +11,19 @@ import torch
 from PIL import Image
 
 from t2i import picture_eval, show_measured, text_to_image_eval
+from t2i.checkpoint import CheckpointError, digest, save_weights
 from t2i.folders import FilesError
 from t2i.heldout_names import NameFrames, split_names
-from t2i.picture_eval import asked_names, composed, evaluate_names, found_among, nearer_than_own
+from t2i.picture_eval import (
+    asked_names,
+    composed,
+    evaluate_names,
+    eyes_of,
+    found_among,
+    nearer_than_own,
+)
 from t2i.picture_folder import read_folder
+from t2i.picture_recipes import picture_recipe
 from t2i.text_to_image_recipes import CHECKPOINT, EMOJI
 
 PICTURES_OF_EMOJI = Path(os.environ.get("T2I_DATA", "nowhere")) / "noto-emoji"
@@ -124,6 +133,40 @@ def test_a_folder_and_a_model_that_do_not_belong_together(world, monkeypatch, ca
     with pytest.raises(SystemExit) as end:
         text_to_image_eval.main()
     assert end.value.code == 2 and "learned from scenes, not from" in capsys.readouterr().err
+
+
+def test_what_a_clip_sees_is_compared_as_well(world, tmp_path):
+    (world.model / "training.json").write_text(
+        json.dumps(json.loads((world.model / "training.json").read_text()) | {"tier": "smoke"})
+    )
+    clip = picture_recipe("smoke", world.data).clip.build(seed=3)
+    file = tmp_path / "clip.safetensors"
+    save_weights(file, clip, {}, torch.float32)
+    see = eyes_of(file, "smoke", world.data)
+    images = torch.rand(3, 3, 32, 32)
+    expected = torch.nn.functional.normalize(clip.eval().encode_images(images), dim=-1)
+    torch.testing.assert_close(see(images), expected.detach(), atol=1e-5, rtol=0)
+    with pytest.raises(CheckpointError, match="nowhere"):
+        eyes_of(tmp_path / "nowhere", "smoke", world.data)
+
+
+def test_eyes_that_see_brightness_alone_take_all_of_one_brightness_for_the_same(world, monkeypatch):
+    """Drawn are the own pictures with their pixels in another order: no pixel of them is right."""
+    world.use(lambda said: world.of[said].flatten(1).flip(1).reshape(world.of[said].shape))
+    dim = {}
+    monkeypatch.setattr(
+        picture_eval, "eyes_of", lambda *how: dim.update(how=how) or (lambda x: x.mean(dim=(2, 3)))
+    )
+    log = json.loads((world.model / "training.json").read_text()) | {"tier": "cpu"}
+    (world.model / "training.json").write_text(json.dumps(log))
+    clip = world.model / "training.json"  # any file: it is only named
+    found = evaluate_names(world.model, world.data, 1000, torch.device("cpu"), clip)
+    assert dim["how"] == (clip, "cpu", world.data) and found["clip"] == digest(clip)
+    for part in found["sets"].values():
+        assert (
+            part["drawn"]["nearest"]["share"] < 1 == part["features"]["drawn"]["nearest"]["share"]
+        )
+        assert part["features"]["shuffled"]["nearest"]["share"] < 1
 
 
 def test_how_often_an_exchange_was_seen(world):
