@@ -197,19 +197,23 @@ def test_v_at_the_noisiest_step(student, rng):
 
 
 def theirs(total, steps, spacing):
-    """diffusers' steps; None where a tie in rounding would decide."""
+    """diffusers' steps; None where a tie in rounding would decide.
+
+    Its range of a broken stride may overshoot (1000 in strides of 1000/61 gives 62 numbers, the
+    surplus one being -1): that is cut off.
+    """
     stride = (total - 1) / max(1, steps - 1) if spacing == "linspace" else total / steps
     ties = np.abs(np.arange(steps) * stride % 1 - 0.5).min() < 1e-6
     if ties and spacing != "leading":
         return None
     scheduler = DDIMScheduler(num_train_timesteps=total, timestep_spacing=spacing)
     scheduler.set_timesteps(steps)
-    return scheduler.timesteps if len(scheduler.timesteps) == steps else None
+    return scheduler.timesteps[:steps]
 
 
 def sizes(rng):
-    """Some (total, steps), among them strides that are not whole."""
-    pairs = [(1000, 20), (1000, 7)]
+    """Some (total, steps), among them strides that are not whole, and some that overshoot."""
+    pairs = [(1000, 20), (1000, 7), (1000, 61), (1000, 103)]
     for _ in range(4):
         total = int(torch.randint(30, 1200, (), generator=rng))
         pairs.append((total, int(torch.randint(3, total // 3, (), generator=rng))))
@@ -277,7 +281,9 @@ def check_spacing(student, rng, spacing):
         if isinstance(actual, Tensor) and actual.ndim == 1 and len(actual) != len(expected):
             fail(
                 f"spaced_timesteps should give exactly num_inference_steps steps with {spacing!r}; "
-                f"yours are {'more' if len(actual) > len(expected) else 'fewer'}."
+                f"yours are {'more' if len(actual) > len(expected) else 'fewer'} for {steps} of "
+                f"{total}. (A range whose stride is not whole may overshoot its end, by rounding: "
+                f"count N steps first, then multiply by the stride.)"
             )
         if isinstance(actual, Tensor) and actual.shape == expected.shape:
             found = [text for text, value in causes.items() if torch.equal(actual.long(), value)]
@@ -465,6 +471,8 @@ def ddim_causes(s, eta):
             ),
             "eta is ignored: no fresh noise is added.": mix(s, 0.0),
             "The fresh noise is not scaled by σ.": mix(s, eta) + (1 - sigma) * s.noise,
+            "The third term takes the predicted noise once more; there belongs the argument "
+            "`noise`, which is new.": mix(s, eta) + sigma * (s.prediction - s.noise),
             "Fresh noise is missing, though room was made for it: the third term, σ · noise.": mix(
                 s, eta
             )
@@ -1102,9 +1110,13 @@ def test_dpm_walk(student, rng):
         few = torch.tensor([18, 14, 9, 5, 2])
         model = Gaussian(linear(20), 0.9, 0.5, kind)
         x_T = 1.5 * torch.randn(3, 2, 5, 4, generator=rng, dtype=torch.float64)
-        result = walked(
-            student.sample_dpmpp_2m, model, x_T, few, 3, clip_sample=clip, prediction_type=kind
-        )
+        options = {"clip_sample": clip, "prediction_type": kind}
+        try:
+            result = walked(student.sample_dpmpp_2m, model, x_T, few, 3, **options)
+        except Exception:
+            check_memory_of_t(model.xs)
+            raise
+        check_memory_of_t([*model.xs, result])
         guesses = []
 
         def step(i, x, t, t_prev, model=model, kind=kind, clip=clip, few=few, guesses=guesses):
@@ -1183,6 +1195,16 @@ def test_dpm_walk(student, rng):
             "clipped, not x nor what the model said, before it is used and remembered."
         )
         follow(model, few, result, step, "dpmpp_2m_step", advice if clip else "")
+
+
+def check_memory_of_t(walk):
+    """A second step that is not finite after a first one that is: h_last is 0 there."""
+    if len(walk) > 2 and walk[1].isfinite().all() and not walk[2].isfinite().all():
+        fail(
+            "The first step's result is finite, the second step's is not: its h_last is 0, if "
+            "t_last is where the step before landed (its t_prev). Remember the t at which the "
+            "guess was made, where that step began."
+        )
 
 
 @exercise("sample_dpmpp_2m")

@@ -252,6 +252,22 @@ def spaced_timesteps(num_train_timesteps, num_inference_steps, spacing="trailing
     ),
     dict(
         exercise="spaced_timesteps",
+        name="range_with_a_broken_stride",
+        says="more for 61 of 1000.*overshoot|more for 103 of 1000.*overshoot",
+        code="""
+def spaced_timesteps(num_train_timesteps, num_inference_steps, spacing="trailing"):
+    T, N = num_train_timesteps, num_inference_steps
+    if spacing not in SPACINGS:
+        raise ValueError(spacing)
+    if spacing == "leading":
+        return torch.arange(N).flip(0) * (T // N)
+    if spacing == "trailing":
+        return (torch.arange(T, 0, -T / N).round() - 1).long()
+    return torch.linspace(0, T - 1, N, dtype=torch.float64).round().long().flip(0)
+""",
+    ),
+    dict(
+        exercise="spaced_timesteps",
         name="floats",
         says="whole numbers",
         code="""
@@ -446,6 +462,9 @@ WRONG += [
         "(eta * (1 - p) / (1 - a) * (1 - a / p)).sqrt()",
     ),
     _ddim("no_fresh_noise", "Fresh noise is missing", "x_prev + sigma * noise", "x_prev"),
+    _ddim(
+        "old_noise_for_fresh", "predicted noise once more", "sigma * noise", "sigma * noise_pred"
+    ),
     _ddim("scaled_where_it_starts", "scaled by √ᾱ_t", "p.sqrt() * x_0 +", "a.sqrt() * x_0 +"),
     _ddim(
         "batch_switched_off",
@@ -644,6 +663,21 @@ def sample_dpmpp_2m(
 """
 
 
+UNCHECKED_STEP = """
+    def unchecked(x_t, x_0_pred, t, t_prev, alphas_cumprod, x_0_pred_last=None, t_last=None):
+        a = gather(alphas_cumprod, t, like=x_t)
+        p = alpha_bar_at(alphas_cumprod, t_prev, like=x_t)
+        lam_t, aim = torch.log(a / (1 - a)) / 2, x_0_pred
+        h = torch.log(p / (1 - p)) / 2 - lam_t
+        if t_last is not None:
+            last = gather(alphas_cumprod, t_last, like=x_t)
+            factor = h / (2 * (lam_t - torch.log(last / (1 - last)) / 2))
+            aim = aim + torch.where(h.isinf(), 0, factor) * (x_0_pred - x_0_pred_last)
+        return ((1 - p) / (1 - a)).sqrt() * x_t + p.sqrt() * (1 - torch.exp(-h)) * aim
+
+"""
+
+
 def _sample_dpm(name, says, *changes):
     return _loop("sample_dpmpp_2m", SAMPLE_DPM, name, says, *changes)
 
@@ -656,6 +690,13 @@ WRONG += [
         "        x_0_pred_last, t_last = guess, t\n",
         "        if t_last is None:\n            x_0_pred_last, t_last = guess, t\n",
     )),
+    _sample_dpm("remembers_where_it_landed", "t_last must lie above t", (
+        "x_0_pred_last, t_last = guess, t\n", "x_0_pred_last, t_last = guess, t_prev\n"
+    )),
+    _sample_dpm("remembers_where_it_landed_and_checks_nothing", "where that step began", (
+        "x_0_pred_last, t_last = guess, t\n", "x_0_pred_last, t_last = guess, t_prev\n"
+    ), ("    x, x_0_pred_last, t_last = x_T", UNCHECKED_STEP + "    x, x_0_pred_last, t_last = x_T"),
+    ("x = dpmpp_2m_step(", "x = unchecked(")),
     _sample_dpm("t_last_never_renewed", "t_last is not renewed", (
         "        x_0_pred_last, t_last = guess, t\n",
         "        x_0_pred_last, t_last = guess, t if t_last is None else t_last\n",

@@ -34,7 +34,7 @@ from t2i.lesson import pick
 from t2i.mixture import Mixture
 from t2i.sampler_runs import Ruler, load_denoiser
 
-# The two checks only name an argument that does not fit: you need not call them.
+# The three checks only name an argument that does not fit: you need not call them.
 from t2i.samplers import PREDICTION_TYPES, SPACINGS, check_pictures, check_signal, check_step
 from t2i.schedules import add_noise, gather
 from t2i.show_samplers import slerp
@@ -195,7 +195,7 @@ show_samplers.spacing_picture({name: spaced_timesteps(T, 5, name) for name in SP
 r"""
 Read the picture from left to right, as the sampler walks.
 
-- **Leading** begins late (red). The sampler starts with pure noise all the same, but tells the network that it is at the first dot, where part of the picture should already be visible. The network believes it, and takes accidents of the noise for strokes of a digit.
+- **Leading** begins late (orange-red). The sampler starts with pure noise all the same, but tells the network that it is at the first dot, where part of the picture should already be visible. The network believes it, and takes accidents of the noise for strokes of a digit.
 - **Trailing** begins where it should, but from its final dot it jumps to the clean end at once (green). The last details are guessed from a picture that is still noisy.
 - **Linspace** does neither. Its price: all strides are longer, since one of the $N$ calls is spent at $t = 0$, where there is next to nothing left to do.
 
@@ -276,9 +276,9 @@ assert x_prev.isfinite().all(), "NaN from t = 999: is the number under the root 
 
 # %% [markdown]
 r"""
-## 5. The loop
+(Your prediction: in the final step the first root in $\sigma$ is 0, so $\sigma = 0$; the root before noise_pred is 0 as well. Only $\hat x_0$ is left.)
 
-(In the final step the first root in $\sigma$ is 0, so $\sigma = 0$; the root before noise_pred is 0 as well. Only $\hat x_0$ is left.)
+## 5. The loop
 
 The loop is lesson 3's with a list of steps. This helper pairs each step with the one after it, and the last with $-1$:
 """
@@ -354,26 +354,30 @@ show_samplers.roads_picture(roads, clouds.draw(600))
 
 # %% [markdown]
 r"""
-With fresh noise at every step a point staggers about, and ends wherever chance takes it. Without it, the roads are smooth curves, and **a smooth curve can be walked in long strides**: five of them end nearly where five hundred did. That is one secret of fast sampling; section 9 shows how far it goes. (A smooth curve that a formula tells you how to follow is called an *ordinary differential equation*, ODE. DDIM with $\eta = 0$, and what you'll write in section 7, are ODE *solvers*.)
+With fresh noise at every step a point staggers about, and ends wherever chance takes it. Without it, the roads are smooth curves, and **a smooth curve can be walked in long strides**: five of them end nearly where five hundred did. That is one secret of fast sampling; section 9 shows how far it goes. (A rule that says, at each point, which way to go and how fast is called an *ordinary differential equation*, ODE; the roads are its *solutions*. DDIM with $\eta = 0$, and what you'll write in section 7, are ODE *solvers*.)
 
 Nearly, not exactly: the five-step roads cut the corners. Section 7 mends that.
 
 Now digits. All rows start from the same noise.
 
-**Predict before you run.** Will the digits in a column be the same at 5, 10, 20 and 50 steps? From how many steps on?
+**Predict before you run.** Will the digits in a column be the same at 5, 10, 20, 50 and 250 steps? From how many steps on?
 """
 
 # %%
 x_T = start_noise(8)
 rows = {}
-for steps in pick(smoke=(2, 5), cpu=(5, 10, 20, 50)):
+for steps in pick(smoke=(2, 5), cpu=(5, 10, 20, 50, 250)):
     few = spaced_timesteps(T, steps)
     rows[f"{steps} steps"] = sample_ddim(denoiser, x_T, alphas_cumprod, few).cpu()
 show.film_strip(rows, alt="DDIM with growing numbers of steps, each column from the same noise.")
 
 # %% [markdown]
 r"""
-The columns agree: the same noise gives nearly the same picture, and from some 20 steps on hardly a stroke moves. More steps follow the road more exactly; they do not mend a broken digit, since the road itself leads to it. So $x_T$ is no longer just a start, it is the digit's *code*. (In the cell above, add `eta=1.0` at the end of the call, `sample_ddim(denoiser, x_T, alphas_cumprod, few, eta=1.0)`, and look at the columns again.)
+Seven of the eight columns agree: the same noise gives nearly the same picture, and from some 10 steps on hardly a stroke moves. More steps follow the road more exactly. A badly written digit stays one, since the road itself leads to it.
+
+The third column is the exception: a zero, then a zero with a bar, then something like a T, at last a one. Its road runs close by a fork, where roads to zeros and roads to ones part, and long strides cut the corner on the wrong side. From some 100 steps on this one stands still, too.
+
+So $x_T$ is no longer just a start, it is the digit's *code*. (In the cell above, add `eta=1.0` at the end of the call, `sample_ddim(denoiser, x_T, alphas_cumprod, few, eta=1.0)`, and look at the columns again.)
 
 And the spacings? The same noise again, with few steps:
 """
@@ -416,7 +420,7 @@ show.film_strip(walks, titles, alt="Three walks between two noises; each picture
 
 # %% [markdown]
 r"""
-![Film of three such walks side by side, there and back: each shape changes smoothly into another one, mostly from digit to digit.](figures/walk.gif)
+![Film of three such walks side by side, there and back: each shape changes smoothly into another one. About half of the six ends are clean digits, the others doubtful ones.](figures/walk.gif)
 
 No double exposures. A stroke bends, a loop opens, and at some point the digit *is* another one. Some walks pass shapes that are no digits, and some even begin or end at such a shape: the network is small, and not every code leads to a good digit. The network never learnt to do this. It follows from two facts: the end of the road depends smoothly on its start, and nearly every start leads to something like a digit.
 
@@ -478,7 +482,7 @@ assert torch.allclose(same, first, atol=1e-5), "if the guess has not changed, ai
 
 # %% [markdown]
 r"""
-(Above: it aims where the guess is going. If both steps are equally long, at 0.35.)
+(Your prediction: it aims where the guess is going, above 0.3. If both steps are equally long, at 0.35.)
 
 The loop carries two things from step to step: the guess of the step before, and the $t$ it was made at. Clipping is done here too: the guess is clipped, not $x$, before it is used and remembered.
 """
@@ -536,7 +540,7 @@ show_samplers.order_picture(counts, errors)
 
 # %% [markdown]
 r"""
-Order 1 and order 2 (the slopes are negative, as the lines fall). Look at the left edge too: **at 10 and 20 steps 2M is *worse* than DDIM here**, and the lines cross near 27 steps. A line through two guesses that lie far apart is a bold extrapolation. Order says how fast the error shrinks once there are many steps; it promises nothing about which error is smaller at ten.
+Order 1 and order 2 (the slopes are negative, as the lines fall). Look at the left edge too: **at 10 and 20 steps 2M is *worse* than DDIM here**, and the lines cross near 27 steps. A line through two guesses, drawn on far beyond them, is a bold extrapolation: with linspace the last stride, down to $t = 0$, is four or five times as long on the axis of $\lambda$ as the one before it. Order says how fast the error shrinks once there are many steps; it promises nothing about which error is smaller at ten.
 
 (We used linspace here because it begins and ends where the exact road does. With trailing, the final jump adds an error of its own, of the other sign; the total wiggles and shows no clean slope.)
 
@@ -584,13 +588,15 @@ Your three samplers all clip their guess. They differ in two things only:
 | the same noise all the way | DDIM ($\eta = 0$) | DPM-Solver++(2M) |
 | fresh noise at every step but the final one | DDPM ($\eta = 1$) | ? |
 
+(On a shorter list of steps than the thousand, DDPM is called *respaced*; so it is in the charts.)
+
 Why would anyone want fresh noise back? Because the network errs a little at every step. A smooth road carries each error along to the end. Fresh noise drowns a part of the picture, and old errors with it; the network looks again (Karras et al. 2022). The price: the fresh noise must be removed, too, and a handful of steps is too few for that.
 
 And how does a step that must land at `t_prev` make room for it? **Walk twice as far as asked, then let fresh noise carry you half of the way back.**
 
 ![A line with λ growing to the right, and three noisy pictures of one digit on it. From x_t a long arrow of length 2h goes past x_prev to a clearer picture, further down; from there a shorter green arrow, fresh noise, leads back by h to x_prev.](figures/there_and_back.png)
 
-On the axis of $\lambda$ the step has length $h$. We walk $2h$. At that far point, noise divided by picture is $e^{-h}$ times what it is at `t_prev`. Scale the far point until its picture is as strong as at `t_prev`: its noise then has the variance $e^{-2h}\,(1-\bar\alpha_{\text{prev}})$, and fresh noise fills up the missing $(1-e^{-2h})\,(1-\bar\alpha_{\text{prev}})$:
+On the axis of $\lambda$ the step has length $h$. We walk $2h$. At that far point, noise divided by picture is $e^{-h}$ times what it is at `t_prev`. Now multiply the whole far point, picture and noise alike, by one number, so that its picture is as strong as it should be at `t_prev`. Its noise is too weak for `t_prev` then: it has the variance $e^{-2h}\,(1-\bar\alpha_{\text{prev}})$, and fresh noise fills up the missing $(1-e^{-2h})\,(1-\bar\alpha_{\text{prev}})$:
 
 $$x_{\text{prev}} = \frac{\sqrt{1-\bar\alpha_{\text{prev}}}}{\sqrt{1-\bar\alpha_t}}\,e^{-h}\,x_t + \sqrt{\bar\alpha_{\text{prev}}}\,\big(1-e^{-2h}\big)\;\text{aim} + \sqrt{1-\bar\alpha_{\text{prev}}}\,\sqrt{1-e^{-2h}}\;\text{noise}$$
 
@@ -613,7 +619,7 @@ show_samplers.quality_picture(lines, ruler.floor, count)
 
 # %% [markdown]
 r"""
-And now the big one: more samples, up to all thousand steps, several seeds. It comes from `make measure-samplers`, which takes hours on two cores, so you needn't run it. Your own chart above shows the same things, only more roughly.
+And now the big one: more samples, up to all thousand steps, two seeds for most of it. It comes from `make measure-samplers`, which takes hours on two cores, so you needn't run it. Your own chart above is a sketch of it: it shows that few steps are bad and that all lines fall steeply at first. But of 200 samples from one noise, a distance can be off by a third or more. Which of two near lines is the lower one, and whether a line still falls or rises again at its end, it cannot say.
 
 **Predict before you look.** Will the lines meet at the right? And will the best of them reach the floor?
 """
@@ -637,11 +643,11 @@ The bands are wide: with other noise, the figure of the same sampler may change 
 
 # %% [markdown]
 r"""
-What to look for, in this chart or in your own:
+What to look for in the big chart:
 
 - **At the left edge** all four are far from the floor. There the memory saves most, and fresh noise costs most.
 - **The lines flatten** towards the right. From some number of steps on, more steps hardly help: what is left is not the sampler's error any more but the network's. A better sampler cannot draw better digits than its network knows. That is also why no line reaches the floor. The two smooth lines meet there: twenty steps of 2M have come most of the way that their road leads, and fifty hardly come further. So the smooth road misses the aim not for want of steps: it carries the network's errors along. Only fresh noise leads further, and with it and with memory twenty steps are enough.
-- **Who wins depends on the number of steps.** With a handful a smooth one wins: there is no time to remove fresh noise again. With more, the noisy ones: they wash out the network's errors, while a smooth road is exact about those, too. Memory helps in both rows of the table, and most where steps are few. (In section 8 it did harm at 10 and 20 steps. There each point's exact end was asked for; here a whole crowd of digits is judged.)
+- **Who wins depends on the number of steps.** With a handful a smooth one wins: there is no time to remove fresh noise again. With more, the noisy ones: they wash out the network's errors, while a smooth road is exact about those, too. Memory helps in both rows of the table, and most where steps are few; at a thousand there is nothing left for it to do. (In section 8 it did harm at 10 and 20 steps. That was linspace with its one long stride at the end, and section 5's table says the same of digits: with linspace and ten steps, 2M is worse than DDIM. Here the steps are trailing.)
 - **The first idea saved most.** Your `ddim_step` with $\eta = 1$ is lesson 3's sampler with a formula that knows both ends of its step. With a small part of the thousand steps it comes near the distance of all; the table says how near. Smooth roads win below ten steps, and they alone give each digit a code (section 6).
 - **Which one to take?** With a network like this one: fresh noise and memory from about ten steps on, 2M with fewer. (An $\eta$ between 0 and 1 mixes the two rows of the table. Try 0.5 in the small chart!)
 
@@ -649,7 +655,7 @@ What to look for, in this chart or in your own:
 
 "It is the network's errors," we said of the smooth road. That can be tried: here is the same network once more, trained eight times as long (`make train-ddpm tier=long`, an hour on one core).
 
-**Predict before you look.** Whose distance falls more, that of DDPM's thousand steps or that of 2M's twenty? Will 2M come within a tenth of DDPM now?
+**Predict before you look.** Now the errors are smaller. Will 2M's twenty steps come nearer to DDPM's thousand, counted in points of the distance? And counted as a ratio, which is what our aim is about?
 """
 
 # %%
@@ -659,11 +665,15 @@ What to look for, in this chart or in your own:
 r"""
 **What you saw.** Every distance falls to less than half. Twenty smooth steps with the better network beat a thousand of DDPM's with the other: a sampler saves time, training buys quality.
 
-But in the columns *DDPM = 1* everybody has fallen behind: DDPM's thousand steps gained most. While the network's errors are large, what twenty steps lose is small beside them. Now that those have shrunk, it shows: with the better network even the form with fresh noise misses our aim. And the smooth road misses it by more than before; it still carries along what errors there are. (Whether a larger network would bring the roads together was not tried.)
+- **In points** the smooth road has come nearer: 2.6 above DDPM before, 1.6 now. And with 50 steps in place of 20 it gains a quarter of a point, before as after. So what keeps it from DDPM is not the number of its steps, and a better network mends it in part. That is what we claimed.
+- **As a ratio** it has fallen behind, from 1.7 times DDPM's distance to 2.3 times: DDPM, which washes errors out all the way, gained even more from the training. So the aim is missed by more than before. A better network alone is not the way to it, as far as this trial goes. (A larger one was not tried.)
+- **With fresh noise and memory**, twenty steps were as good as DDPM's thousand, and now they are a fifth worse. Its own step errors, too small to see beside those of the first network, have become a visible share.
 
-![Two rows of ten digits, made from the same noise by 20 steps of DPM-Solver++(2M), the upper ones after lesson 3's training, the lower ones after eight times as much. Most columns show the same digit twice, and the lower one is cleaner: a zero has lost a stroke in its middle, loose strokes have become a four. One digit has become a blot.](figures/longer.png)
+(The longer training has two seeds, so its ranges look narrower than they are.)
 
-Column by column it is nearly the same digit. Where a road leads is decided by the data; both networks have learnt the same roads, and one of them follows them more exactly. (Both began with the same first weights, which helps. The eighth digit shows that even so a road may end nowhere.)
+![Two rows of ten digits, made from the same noise by 20 steps of DPM-Solver++(2M), the upper ones after lesson 3's training, the lower ones after eight times as much. Most columns show the same digit twice. In the third a zero with a bar has become a plain zero, in the ninth loose strokes have become nearly a four; in the eighth a doubtful six has become a blot.](figures/longer.png)
+
+Column by column it is nearly the same digit. Where a road leads is mostly decided by the data, and both networks have learnt nearly the same roads. (Both began with the same first weights, which helps.) But not quite: the third column is the one from section 5. Walked in small steps, the upper network's road ends at a one, the lower one's at a zero. And the eighth shows that a road may still end nowhere.
 
 ## 10. What was left out, and where these lines live in real systems
 
@@ -704,7 +714,7 @@ print(f"largest difference to diffusers: {difference:.1e} (below 1e-4 if yours i
 
 # %% [markdown]
 r"""
-## Three questions
+## Four questions
 """
 
 # %%

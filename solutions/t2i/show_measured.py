@@ -201,8 +201,8 @@ def _seen_by_clip(found: Mapping[str, Any]) -> str:
     if not seen:
         return ""
     return (
-        f" And by what a CLIP of the same training sees, in place of pixels: its own picture is "
-        f"the nearest to {share_told(seen['drawn']['nearest'])} of the held-out ones, among the "
-        f"nearest ten to {share_told(seen['drawn']['near'])}; drawn for another name, "
+        f" And by what a CLIP trained by the same recipe sees, in place of pixels: the own picture "
+        f"is the nearest to {share_told(seen['drawn']['nearest'])} of the held-out ones, among "
+        f"the nearest ten to {share_told(seen['drawn']['near'])}; drawn for another name, "
         f"{_share(seen['shuffled']['nearest'], False)}."
     )

@@ -63,8 +63,8 @@ def slerp(start: Tensor, end: Tensor, weights: Tensor) -> Tensor:
 def spacing_picture(spacings: Mapping[str, Tensor], num_train_timesteps: int) -> Picture:
     """One line a spacing, from noise at the left to the clean end: a dot a step, an arc a jump.
 
-    What lies above the first dot is never visited (red), and so is the way from the last dot on,
-    which is one jump (green if it is longer than the others' would be).
+    What lies above the first dot is never visited (orange-red), and so is the way from the last dot
+    on, which is one jump (green if it is longer than the others' would be).
     """
     figure, (axes,) = panels(1, 1, 8, 1 + 0.95 * len(spacings))
     for row, (name, timesteps) in enumerate(spacings.items()):
@@ -106,21 +106,24 @@ def roads_picture(roads: Mapping[str, Tensor], data: Tensor) -> Picture:
         data: (N, 2) what the points should end in.
     """
     figure, axes = panels(1, len(roads), 8, 8 / len(roads) + 0.4)
+    edge = 1.08 * max(road[[0, -1]].abs().max().item() for road in roads.values())
     for panel, (title, road) in zip(axes, roads.items(), strict=True):
+        few = len(road) < 30
+        how = {"lw": 0.9, "alpha": 0.75} if few else {"lw": 0.6, "alpha": 0.4}
         panel.plot(*data.T, ".", color=SKY, ms=2, alpha=0.35)
         for i in range(road.shape[1]):
-            panel.plot(*road[:, i].T, color=BLUE, lw=0.9, alpha=0.75)
-            if len(road) < 30:
+            panel.plot(*road[:, i].T, color=BLUE, **how)
+            if few:
                 panel.plot(*road[:, i].T, ".", color=BLUE, ms=3)
         panel.plot(*road[0].T, "o", color=GREY, ms=4)
         panel.plot(*road[-1].T, "o", color=VERMILLION, ms=5)
-        panel.set(title=title, xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
+        panel.set(title=title, xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal")
         panel.set(xticks=[], yticks=[])
         panel.title.set_fontsize(10)
     return Picture(
         figure,
         f"Roads of some points from noise to three clouds, for {', '.join(roads)}.",
-        "Grey: where a point starts. Red: where it ends. Pale: the data.",
+        "Grey: where a point starts. Orange-red: where it ends. Pale: the data.",
     )
 
 
@@ -187,14 +190,14 @@ def quality_picture(
     marks = [mark for mark in marks if mark < 1.5 * axes.get_ylim()[1]]
     axes.set_yticks(marks, [f"{mark:g}" for mark in marks])
     axes.minorticks_off()
-    axes.legend(loc="upper right")
+    axes.legend(loc="best")
     return Picture(
         figure,
         "Fréchet distance against the number of steps for each sampler, both axes logarithmic, "
         "with the floor of real digits below. "
         + _in_words({NAMES[sampler]: points for sampler, points in lines.items()}),
-        "Blue: the same noise all the way; red: fresh noise. Dashed: one guess a step; solid: two. "
-        f"{n:,} samples each. {caption}".strip(),
+        "Blue: the same noise all the way; orange-red: fresh noise. Dashed: one guess a step; "
+        f"solid: two. {n:,} samples each. {caption}".strip(),
     )
 
 
