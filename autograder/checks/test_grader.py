@@ -1,16 +1,19 @@
 """The grader: what it gives points for, what it says, and what it survives."""
 
+import io
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
+from rich.console import Console
 
-from autograder import sandbox
+from autograder import report, sandbox
 from autograder.extract import Piece, Submission
 from autograder.grader import grade
-from autograder.lesson import LessonError
+from autograder.lesson import LESSONS, LessonError
 from autograder.process import Worker
 from autograder.remote import Handle, RemoteError, Student
 from autograder.wire import Foreign
@@ -221,3 +224,19 @@ def test_the_command_says_in_one_line_what_cannot_be_graded(arguments, code, say
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == code
     assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("score", "make", "told"), [(3, True, True), (10, True, False), (3, False, False)]
+)
+def test_who_sees_makes_error_is_told_what_it_means(monkeypatch, score, make, told):
+    monkeypatch.delenv("MAKELEVEL", raising=False)
+    if make:
+        monkeypatch.setenv("MAKELEVEL", "0")
+    seen = Console(file=io.StringIO(), width=120)
+    result = SimpleNamespace(
+        problem=None, exercises=[], score=score, maximum=10, sandbox="not needed", seed=1
+    )
+    report.show(result, LESSONS[0], None, seen)
+    text = seen.file.getvalue()
+    assert f"{score} of 10 points" in text and ("make says Error 1" in text) == told

@@ -20,7 +20,7 @@ from t2i.vae_studies import WISHES, kept
 FIGURES = Path(__file__).parent / "figures"
 MIDDLE = {"ha": "center", "va": "center"}
 SHOWN = 6
-QUESTIONS = ((1.6, 0.3), (-1.2, 1.0), (0.1, -1.9))  # gaps between the points
+MISSED = (3, 7, 10)  # points beside which a denoiser ends
 
 
 def blank(width: float, height: float, xlim: tuple, ylim: tuple, columns: int = 1):
@@ -104,24 +104,28 @@ def padding() -> show.Picture:
 
 
 def clouds() -> show.Picture:
-    """Points with gaps, and clouds that fill the room."""
+    """Points that the decoder knows, small misses beside them, and clouds that hold the misses."""
     figure, both = blank(7.6, 3.5, (-3.3, 3.3), (-3.2, 3.2), columns=2)
     turn = 2.4 * torch.arange(14)  # the golden angle: evenly spread, like a sunflower's seeds
     spots = torch.sqrt(torch.arange(14) + 0.6)[:, None] * torch.stack([turn.cos(), turn.sin()], 1)
     spots = spots + 0.25 * torch.randn(14, 2, generator=torch.Generator().manual_seed(5))
     both[0].set_title("an autoencoder: points")
     both[1].set_title("a variational autoencoder: clouds")
-    for x, y in (0.78 * spots).tolist():
-        both[0].plot(x, y, "o", ms=6, color=show.BLUE)
-    for x, y in QUESTIONS:
-        both[0].text(x, y, "?", fontsize=20, color=show.VERMILLION, **MIDDLE)
-    for x, y in (0.55 * spots).tolist():
-        for radius in (0.9, 0.65, 0.4):
-            both[1].add_patch(Circle((x, y), radius, facecolor=show.BLUE, alpha=0.09, lw=0))
-        both[1].plot(x, y, "o", ms=3, color=show.BLUE)
-    ring = {"fill": False, "edgecolor": show.VERMILLION, "ls": "--", "lw": 1.5}
-    both[1].add_patch(Circle((0, 0), 2.5, **ring))
-    both[1].text(0, -2.9, "standard Gaussian", color=show.VERMILLION, fontsize=10, **MIDDLE)
+    for axes, shrink in zip(both, (0.78, 0.62), strict=True):
+        for number, (x, y) in enumerate((shrink * spots).tolist()):
+            axes.plot(x, y, "o", ms=5, color=show.BLUE)
+            if number in MISSED:
+                axes.plot(x + 0.22, y + 0.14, "x", ms=7, mew=2, color=show.VERMILLION)
+    for number, (x, y) in enumerate((0.78 * spots).tolist()):
+        if number in MISSED:
+            both[0].text(x + 0.55, y + 0.3, "?", fontsize=16, color=show.VERMILLION, **MIDDLE)
+    for x, y in (0.62 * spots).tolist():
+        for radius in (0.42, 0.32, 0.22):
+            both[1].add_patch(Circle((x, y), radius, facecolor=show.BLUE, alpha=0.12, lw=0))
+    ring = {"fill": False, "edgecolor": show.GREY, "ls": "--", "lw": 1.5}
+    both[1].add_patch(Circle((0, 0), 2.75, **ring))
+    both[1].text(0, -3.05, "farther out costs more", color=show.GREY, fontsize=10, **MIDDLE)
+    both[0].text(0, -3.05, "× a small miss", color=show.VERMILLION, fontsize=10, **MIDDLE)
     return show.Picture(figure, "")
 
 
@@ -157,7 +161,8 @@ def weights() -> show.Picture:
     figures, pictures = kept()
     runs = figures["compare"]["runs"]
     rows = {"pictures": pictures["originals"][:SHOWN]}
-    for name in ("f = 4", *(name for name in runs if name.startswith("kl"))):
+    names = ["f = 4", *(name for name in runs if name.startswith("kl"))]
+    for name in sorted(names, key=lambda name: runs[name]["kl_weight"]):
         rows[f"weight {runs[name]['kl_weight']:g}\n{runs[name]['psnr']:.1f} dB"] = pictures[name][
             :SHOWN
         ]

@@ -119,11 +119,12 @@ def study_table(kind: str, path: Path = FIGURES) -> Markdown:
     if kind == "kl_weight":
         usual = runs["f = 4"]
         runs = {f"kl_weight = {usual['kl_weight']:g}": usual, **runs}
-    head = ("", "latent values", "nats a picture", "idle", "PSNR", "judge: came back")
+        runs = dict(sorted(runs.items(), key=lambda run: run[1]["kl_weight"]))
+    head = ("", "latent values", "nats a picture", "idle", "PSNR")
+    head += ("judge: originals", "judge: came back")
     rows = []
     for name, run in runs.items():
         if name.startswith(kind):
-            share = run["reconstructions"]
             rows.append(
                 (
                     name,
@@ -131,7 +132,8 @@ def study_table(kind: str, path: Path = FIGURES) -> Markdown:
                     f"{run['nats']:.0f}",
                     f"{run['idle']:.0%}",
                     f"{run['psnr']:.1f} ± {run['psnr_within']:.1f} dB",
-                    share_told(share),
+                    share_told(run["originals"]),
+                    share_told(run["reconstructions"]),
                 )
             )
     n = next(iter(runs.values()))["n"]

@@ -35,7 +35,7 @@ from t2i.vae_runs import UNSEEN, measure, there_and_back
 
 FIGURES = DATA / "vae_studies.json"
 COMPRESSIONS = {2: (16, 64), 4: (16, 32, 64), 8: (16, 32, 64, 64)}  # f: block_channels
-KL_WEIGHTS = (1.0, 1000.0)  # both too high
+KL_WEIGHTS = (0.0, 1.0, 1000.0)  # one buys all it can for nothing, two pay too much
 SPREADS = (0.2, 1.0, 5.49)  # of latents that a denoiser learns from
 SHOWN = 8  # pictures kept of each run
 WISHES = ("a red seven", "a star that is blue", "a pink heart", "a green 4")
