@@ -394,7 +394,8 @@ ATTEND_MISTAKES = {
     "sum to 1.",
     "added": "The mask reached the attention as a float: then it is added to the scores, 1 and 0. "
     "Hand it over as bool.",
-    "times mask": "Masked words got the score 0, which is an ordinary score.",
+    "times mask": "Masked words got the score 0, which is an ordinary score: they need one so low "
+    "that the softmax makes nothing of it. Your scaled_dot_product_attention takes the mask.",
     "mask of the first": "Every picture got the mask of the first one: context_mask has one row a "
     "picture.",
     "all from x": "The context is not used: key and value are read from x. They come from the "
@@ -422,6 +423,8 @@ ATTEND_MISTAKES = {
     "infinity": "Pictures whose words are all masked come out wrong.",
 }
 ATTEND_HINTS = {
+    "tuple": "Your scaled_dot_product_attention returns two things, the output and the weights: "
+    "merge_heads gets the first alone.",
     "NoneType": "context and context_mask may be None: without a context, x looks at itself; "
     "without a mask, at everything.",
     "expanded size": "The mask is (B, L) and the scores are (B, heads, N, L): "
@@ -512,7 +515,11 @@ class Judge:
 @exercise("CrossAttention.forward")
 def test_attention_looks_at_the_words(student, rng):
     judge = Judge(student, rng, 8, 8, 2, 4)
-    judge.check(normal(rng, 3, 5, 8), normal(rng, 3, 5, 8), what="the result for five words")
+    judge.check(
+        normal(rng, 3, 5, 8),
+        normal(rng, 3, 5, 8),
+        what="the result where there are five words to look at",
+    )
     judge = Judge(student, rng, 6, 10, 3, 4)
     judge.check(normal(rng, 3, 4, 6), normal(rng, 3, 7, 10))
     judge.check(normal(rng, 1, 4, 6), normal(rng, 1, 1, 10), what="the result for a single word")

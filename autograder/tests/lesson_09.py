@@ -164,6 +164,12 @@ def joined(
     return pieces.reshape(b, c, height, width)
 
 
+def guessed_square(patches: Tensor, p: int, height: int, width: int) -> Tensor:
+    """unpatchify with h = int(√N) and w = N // h, whatever height and width say."""
+    h = int(patches.shape[1] ** 0.5)
+    return joined(patches, p, h * p, patches.shape[1] // h * p)
+
+
 def turned(patches: Tensor, p: int, height: int, width: int) -> Tensor:
     """unpatchify, with the patches' rows laid along the width: '(w p) (h q)'."""
     b, c = len(patches), patches.shape[2] // p**2
@@ -174,7 +180,7 @@ def turned(patches: Tensor, p: int, height: int, width: int) -> Tensor:
 @exercise("unpatchify")
 def test_unpatchify(student, rng):
     cases = (
-        ((3, 6, 8), 2, 6, 4),
+        ((3, 12, 8), 2, 12, 4),  # 6 × 2: a guess from 12 would be 3 × 4
         ((2, 6, 27), 3, 6, 9),
         ((2, 6, 5), 1, 2, 3),
         ((1, 4, 16), 4, 4, 16),
@@ -204,6 +210,8 @@ def test_unpatchify(student, rng):
                 ),
                 "Patches and pixels inside them are confused: it is (h p), the patch first, not "
                 "(p h).": lambda s=sizes: joined(*s, shape="cphqw"),
+                "The grid is guessed from the number of patches; height and width say how many "
+                "rows and columns there are, and they differ.": lambda s=sizes: guessed_square(*s),
                 "Height and width have changed places.": lambda s=sizes: joined(
                     s[0], s[1], s[3], s[2]
                 ),
@@ -322,6 +330,7 @@ def check_table(student, dim: int, height: int, width: int, expected: Tensor) ->
         otherwise="table[y · width + x] = [clocks(x, dim // 2), clocks(y, dim // 2)].",
         rtol=1e-4,
         atol=1e-4,
+        check_dtype=True,
     )
 
 
@@ -556,6 +565,26 @@ def test_block(student, rng):
             otherwise="It is nn.Sequential(nn.SiLU(), a linear layer).",
             **CLOSE,
         )
+        state = block.state()
+        inner = F.linear(x, state["mlp.0.weight"], state["mlp.0.bias"])
+        out = partial(F.linear, weight=state["mlp.2.weight"], bias=state["mlp.2.bias"])
+        expect_close(
+            ask(lambda p=parts, x=x: p("mlp", x), {"": BLOCK_PARTS}),
+            out(F.gelu(inner, approximate="tanh")),
+            "the answer of mlp",
+            causes={
+                "Its GELU is the exact one. Saved weights were made with the approximation, "
+                'nn.GELU("tanh"): the given mlp(dim) has it.': out(F.gelu(inner)),
+                "There is a SiLU in mlp where its GELU belongs.": out(F.silu(inner)),
+                "There is a ReLU in mlp where its GELU belongs.": out(F.relu(inner)),
+                "There is nothing between mlp's two linear layers; a GELU belongs there.": (
+                    out(inner)
+                ),
+            },
+            otherwise="It is the given mlp(dim).",
+            rtol=1e-5,
+            atol=1e-5,
+        )
         right = partial(block_forward, student, parts, x, c)
         expected = piece(right)
         expect_close(
@@ -662,6 +691,7 @@ def dit_forward(student, parts: Parts, x_t, t, label, depth: int, wrong: str = "
         "lesson 2's clocks": lambda: timestep_embedding(t, 256),
         "sines first": lambda: torch.cat(reference.time_clocks(t).chunk(2, -1)[::-1], -1),
     }.get(wrong, lambda: reference.time_clocks(t))()
+    label = label.clamp(max=3) if wrong == "no class clamped" else label
     time, what = parts("time_mlp", told), parts("labels", label)
     c = {"no time": what, "no label": time, "multiplied": time * what}.get(wrong, time + what)
     c = F.silu(c) if wrong == "silu of c" else c
@@ -686,6 +716,8 @@ DIT_MISTAKES = {
     "beginning, is enough.",
     "no time": "The time does not reach the blocks: c = time_mlp(time_clocks(t)) + labels(label).",
     "no label": "The class does not reach the blocks: c = time_mlp(…) + labels(label).",
+    "no class clamped": "The label num_classes, which means no class, is taken for the last class: "
+    "the table has a row of its own for it.",
     "multiplied": "Time and class are multiplied; they are added.",
     "lesson 2's clocks": "The time is told by lesson 2's timestep_embedding; here it is "
     "time_clocks(t), whose slowest clock is a little slower.",
@@ -716,6 +748,7 @@ def check_dit(student, rng, size: tuple[int, int], depth: int, batch: int) -> No
     x_t = normal(rng, batch, SIZES["in_channels"], *size)
     t = torch.randint(200, 1000, (batch,), generator=rng)
     label = torch.randint(5, (batch,), generator=rng)
+    label[0] = 4  # no class
     right = partial(dit_forward, student, parts, x_t, t, label, depth)
     expected = piece(right)
     actual = ask(lambda: dit(x_t, t, label), DIT_HINTS)
@@ -817,7 +850,14 @@ def new_joint(student, rng, dim: int, heads: int, ends=False, qk_norm=False) -> 
     block = ask(lambda: make(context_pre_only=ends, qk_norm=qk_norm), JOINT_NEW)
     block.eval()
     state = shuffled(JointAttentionBlock(dim, heads, ends, qk_norm).state_dict(), rng)
-    return load(block, state, JOINT_PARTS)
+    loaded = load(block, state, JOINT_PARTS)
+    kept = loaded.state()
+    if torch.equal(kept["words.to_q.weight"], kept["patches.to_q.weight"]):
+        fail(
+            "Patches and words share one stream: what one learns, the other has to do as well. "
+            "Make two, a Stream for each."
+        )
+    return loaded
 
 
 def joint_forward(parts: Parts, x, context, c, mask, ends: bool, wrong: str = "") -> tuple:
@@ -828,11 +868,14 @@ def joint_forward(parts: Parts, x, context, c, mask, ends: bool, wrong: str = ""
     if wrong == "streams exchanged" and not ends:
         asked = (words, patches)
     *of_x, rest_x = asked[0].call("offer", x, c)
-    *of_w, rest_w = (patches if wrong == "one stream" else asked[1]).call("offer", context, c)
+    of_words = patches if wrong == "one stream" else asked[1]
+    *of_w, rest_w = of_words.call("offer", context, 0 * c if wrong == "words without c" else c)
     order = (of_w, of_x) if wrong == "words first" else (of_x, of_w)
     query, key, value = (torch.cat(pair, dim=2) for pair in zip(*order, strict=True))
     if wrong == "value by key":
         value = key
+    if wrong == "values the other way":
+        value = torch.cat([of_w[2], of_x[2]], dim=2)
     seen_by = joint_mask(mask, n)
     if mask is not None and wrong == "mask ignored":
         seen_by = None
@@ -861,8 +904,8 @@ def joint_forward(parts: Parts, x, context, c, mask, ends: bool, wrong: str = ""
         query, key, value = (torch.cat(pair, dim=2) for pair in zip(of_w, of_x, strict=True))
         seen = F.scaled_dot_product_attention(query, key, value)
         seen_x, seen_w = seen.split([n, length], dim=2)
-    if wrong == "rests exchanged":
-        rest_x, rest_w = rest_w, rest_x
+    rest_x = rest_w if wrong == "the words' rest twice" else rest_x
+    rest_w = rest_x if wrong == "the patches' rest twice" else rest_w
     out = patches.call("take", x, seen_x, rest_x)
     out = x + out if wrong == "added again" else out
     if ends:
@@ -880,7 +923,9 @@ JOINT_MISTAKES = {
     "the patches', the other L the words'.",
     "words first, split as patches": "The words stand first in the sequence, but it is cut as if "
     "the patches did.",
-    "mask ignored": "context_mask is not used: nobody may look at masked words.",
+    "mask ignored": "Masked words are looked at all the same: context_mask is not used, or it lies "
+    "on the axis of those who look. It says who may be looked at, so it belongs to the last, as "
+    "joint_mask gives it.",
     "mask inverted": "The mask is inverted, as by ~context_mask: True means that a word may be "
     "looked at, so context_mask goes to joint_mask as it is.",
     "whole mask inverted": "The mask is inverted, as by ~mask: True means that a token may be "
@@ -891,12 +936,18 @@ JOINT_MISTAKES = {
     "is one attention over all tokens.",
     "cross only": "The words do not look at the patches: their queries belong into the one "
     "attention over all tokens, too.",
+    "values the other way": "The values are joined words first; queries, keys and values all have "
+    "the patches first.",
+    "words without c": "The words' stream gets no condition: words.offer(context, c).",
     "value by key": "The values are the keys; each stream offers query, key and value.",
     "streams exchanged": "The streams have changed places: self.patches offers for x, self.words "
     "for the context.",
     "one stream": "The words are sent through the patches' stream; they have their own, "
     "self.words.",
-    "rests exchanged": "Each stream gets the other one's rest (gates, shift and scale).",
+    "the patches' rest twice": "The words take the patches' rest (gate1, shift2, scale2, gate2); "
+    "each stream takes what it offered itself.",
+    "the words' rest twice": "The patches take the words' rest; each stream takes what it offered "
+    "itself.",
     "added again": "x is added once more; `take` adds already.",
     "words unchanged": "The words come back as they were: self.words.take gives the new ones.",
 }

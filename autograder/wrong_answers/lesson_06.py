@@ -437,6 +437,20 @@ def forward(self, x, context=None, context_mask=None):
     ),
     dict(
         exercise="CrossAttention.forward",
+        name="both_results_merged",
+        says="returns two things",
+        code="""
+def forward(self, x, context=None, context_mask=None):
+    context = x if context is None else context
+    query = split_heads(self.to_q(x), self.num_heads)
+    key = split_heads(self.to_k(context), self.num_heads)
+    value = split_heads(self.to_v(context), self.num_heads)
+    mask = None if context_mask is None else context_mask[:, None, None, :]
+    return self.to_out(merge_heads(scaled_dot_product_attention(query, key, value, mask)))
+""",
+    ),
+    dict(
+        exercise="CrossAttention.forward",
         name="mask_ignored",
         says="not used",
         code="""

@@ -103,6 +103,18 @@ def patchify(x, patch_size):
     # --- unpatchify ---
     dict(
         exercise="unpatchify",
+        name="square_grid",
+        says="grid is guessed",
+        code="""
+def unpatchify(patches, patch_size, height, width):
+    h = int(patches.shape[1] ** 0.5)
+    return rearrange(
+        patches, "b (h w) (p q c) -> b c (h p) (w q)", h=h, p=patch_size, q=patch_size
+    )
+""",
+    ),
+    dict(
+        exercise="unpatchify",
         name="plain_reshape",
         says="plain reshape",
         code="""
@@ -213,6 +225,17 @@ def sincos_position_embedding_2d(dim, height, width):
     x = torch.arange(width).repeat(height)
     y = torch.arange(height).repeat_interleave(width)
     return torch.cat([clocks(y, dim // 2), clocks(x, dim // 2)], dim=-1)
+""",
+    ),
+    dict(
+        exercise="sincos_position_embedding_2d",
+        name="in_float64",
+        says="float64",
+        code="""
+def sincos_position_embedding_2d(dim, height, width):
+    x = torch.arange(width).repeat(height)
+    y = torch.arange(height).repeat_interleave(width)
+    return torch.cat([clocks(x, dim // 2), clocks(y, dim // 2)], dim=-1).double()
 """,
     ),
     dict(
@@ -357,6 +380,20 @@ def modulate(x, shift, scale):
 """,
     ),
     # --- DiTBlock ---
+    dict(
+        exercise="DiTBlock",
+        name="exact_gelu",
+        says="GELU is the exact one",
+        code="""
+def __init__(self, dim, num_heads, norm_eps=1e-6):
+    super().__init__()
+    self.norm1 = plain_norm(dim)
+    self.attn = SelfAttention(dim, num_heads)
+    self.norm2 = plain_norm(dim, norm_eps)
+    self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+    self.modulation = nn.Sequential(nn.SiLU(), zero_linear(dim, 6 * dim))
+""",
+    ),
     dict(
         exercise="DiTBlock",
         name="not_zero",
@@ -621,6 +658,21 @@ def forward(self, x, c):
     # --- DiT.forward ---
     dict(
         exercise="DiT.forward",
+        name="no_class_taken_for_the_last",
+        says="means no class",
+        code="""
+def forward(self, x_t, t, label):
+    check_picture(x_t, t, self.picture)
+    label = label.clamp(max=len(self.labels.table.weight) - 2)
+    c = self.time_mlp(time_clocks(t).to(x_t.dtype)) + self.labels(label)
+    x = self.patch_in(patchify(x_t, self.patch_size)) + self.positions
+    for block in self.blocks:
+        x = block(x, c)
+    return unpatchify(self.final(x, c), self.patch_size, *x_t.shape[2:])
+""",
+    ),
+    dict(
+        exercise="DiT.forward",
         name="no_positions",
         says="positions are not added",
         code="""
@@ -881,7 +933,7 @@ def forward(self, x, context, c, context_mask=None):
     dict(
         exercise="JointAttentionBlock",
         name="rests_exchanged",
-        says="other one's rest",
+        says="patches take the words' rest",
         code="""
 def forward(self, x, context, c, context_mask=None):
     n, length = x.shape[1], context.shape[1]
@@ -927,6 +979,70 @@ def forward(self, x, context, c, context_mask=None):
     seen_w = F.scaled_dot_product_attention(qw, kw, vw, attn_mask=mask)
     x = self.patches.take(x, seen_x, rest_x)
     return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
+        name="one_stream_twice",
+        says="share one stream",
+        code="""
+def __init__(self, dim, num_heads, context_pre_only=False, qk_norm=False):
+    super().__init__()
+    self.context_pre_only = context_pre_only
+    self.patches = Stream(dim, num_heads, qk_norm=qk_norm)
+    self.words = Stream(dim, num_heads, context_pre_only, qk_norm) if context_pre_only else self.patches
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
+        name="mask_on_the_askers",
+        says="those who look",
+        code="""
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_x = self.patches.offer(x, c)
+    qw, kw, vw, rest_w = self.words.offer(context, c)
+    query, key, value = torch.cat([qx, qw], 2), torch.cat([kx, kw], 2), torch.cat([vx, vw], 2)
+    mask = joint_mask(context_mask, n)
+    mask = None if mask is None else mask.mT
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    seen_x, seen_w = seen.split([n, length], dim=2)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
+        name="values_words_first",
+        says="values are joined words first",
+        code="""
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_x = self.patches.offer(x, c)
+    qw, kw, vw, rest_w = self.words.offer(context, c)
+    query, key, value = torch.cat([qx, qw], 2), torch.cat([kx, kw], 2), torch.cat([vw, vx], 2)
+    mask = joint_mask(context_mask, n)
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    seen_x, seen_w = seen.split([n, length], dim=2)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
+        name="words_take_the_patches_rest",
+        says="words take the patches' rest",
+        code="""
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_x = self.patches.offer(x, c)
+    qw, kw, vw, rest_w = self.words.offer(context, c)
+    query, key, value = torch.cat([qx, qw], 2), torch.cat([kx, kw], 2), torch.cat([vx, vw], 2)
+    mask = joint_mask(context_mask, n)
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    seen_x, seen_w = seen.split([n, length], dim=2)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_x)
 """,
     ),
     dict(

@@ -192,7 +192,7 @@ show_dit.similarity_map(table, 8, 8, [(0, 0), (3, 5), (7, 4)])
 
 # %% [markdown]
 r"""
-All places are rather alike: look at the colour bar, no pair is below 0.71. Neighbours are most alike, 0.98. Along its own row and its own column a place stays above 0.85, however far one goes; away from both it falls lower. Nobody *told* the network what near and far means, but it can read it off.
+All places are rather alike: look at the colour bar, no pair is below 0.71. Neighbours are most alike, 0.98. Along its own row and its own column a place stays above 0.85, however far one goes; away from both it falls lower. Nobody *told* the network what near and far means, but the table holds much of it. (Not all: along a row the likeness falls over the first four places and then rises a little again.)
 """
 
 # %% [markdown]
@@ -256,7 +256,7 @@ Why is that good? The way from the first layer to the last is free at the start,
 
 There is a classic way to spoil this. Somebody builds the blocks with their zeros, and at the end of the network's `__init__` runs *one tidy initialisation over all linear layers*. The zeros are gone, and nothing crashes. Section 6 measures what that costs.
 
-The parts are given. You know them all:
+The parts are given. You know them all. In your block they must be called `norm1`, `attn`, `norm2`, `mlp` and `modulation`, since saved weights are found by these names:
 """
 
 # %%
@@ -264,7 +264,7 @@ The parts are given. You know them all:
 
 # %% [markdown]
 r"""
-**Predict before you write.** Right after the start, which parts of the block get a gradient at all: `attn`, `mlp`, `modulation`? And of the six wishes, which? Think of what a gate of 0 does to the gradient behind it.
+**Predict before you write.** Right after the start, which parts of the block get a gradient at all: `attn`, `mlp`, `modulation`? And of the six wishes, which? Think of what a gate of 0 does to the gradient of all that it multiplies.
 """
 
 # %%
@@ -313,7 +313,7 @@ for name, gradient in gradients.items():
 
 # %% [markdown]
 r"""
-**What you saw.** Only the two gates learn at first. What lies behind a shut gate feels nothing: not attn and mlp, and not the shifts and scales before them. One step later the gates are a crack open, and the whole block learns. So a block loses one step.
+**What you saw.** Only the two gates learn at first. What a shut gate multiplies feels nothing: not attn and mlp, and not the shifts and scales whose work they read. One step later the gates are a crack open, and the whole block learns. So a block loses one step.
 """
 
 # %% [markdown]
@@ -381,7 +381,7 @@ for step in (1, 2, 3):
 
 # %% [markdown]
 r"""
-**What you saw.** It answers 0. And it is a chain of locks, each opened by the one behind it: in step 1 only the final layer learns, in step 2 the gates, in step 3 what lies behind them. So the whole network loses two steps out of thousands.
+**What you saw.** It answers 0. And it is a chain of locks, which open from the output backwards. In step 1 only the final layer learns, for it multiplies all the rest by 0. In step 2 it lets gradients through, and the gates learn (and all to which a way leads past the blocks: the first layer, and the final layer's own modulation). In step 3 the gates are open a crack, and attn and mlp learn, too. So the whole network loses two steps out of thousands.
 
 Is it *the* DiT? diffusers has one that reads the weights which Peebles and Xie published. We give both the same random weights. (`t2i.dit_files` changes only names, and the order of the numbers in the first layer.)
 """
@@ -514,7 +514,7 @@ show.show_images(
 
 # %% [markdown]
 r"""
-No convolution reaches from patch to patch, and yet the strokes join across the borders (mostly: look for seams of 4×4 pixels, the typical fault of a DiT that is too young). Nobody told this network that neighbouring pixels belong together. It saw it in the data.
+No convolution reaches from patch to patch, and yet most strokes go on across the borders. Not all: this DiT is young. Look for breaks and seams every 4 pixels, its typical fault; fours, fives and nines are the last to hold together. Nobody told this network that neighbouring pixels belong together. It saw it in the data.
 
 ## 7. Words and patches in one sequence
 
@@ -585,7 +585,7 @@ assert JointAttentionBlock(8, 2, context_pre_only=True)(x, context, c)[1] is Non
 r"""
 **What you saw.** The check asserts both: a new block's gates are shut, so its words stay what they were; later they depend on the picture, as the words of lesson 6 never did.
 
-Now the two switches of a stream. `qk_norm` brings queries and keys to one length, so that no look can become too sharp; Stable Diffusion 3.5 has it. And `ends`: after the last block nobody reads the words any more, so there they only offer and take nothing.
+Now the two switches of a stream. `qk_norm` brings queries and keys to one length (times a learnt number for each channel), so that looks do not grow ever sharper as the network grows; Stable Diffusion 3.5 has it. And `ends`: after the last block nobody reads the words any more, so there they only offer and take nothing.
 
 The same numbers as diffusers' block of Stable Diffusion 3? (They return the words first.)
 """
@@ -778,7 +778,7 @@ r"""
 | yours | diffusers |
 |---|---|
 | `patchify` and `patch_in` | `PatchEmbed` in `models/embeddings.py` (a convolution) |
-| `sincos_position_embedding_2d` | `get_2d_sincos_pos_embed` |
+| `sincos_position_embedding_2d` | `get_2d_sincos_pos_embed`, with `base_size` the size of the grid (else it stretches the places to 16) |
 | `modulate`, `modulation` | `AdaLayerNormZero` in `models/normalization.py` |
 | `DiTBlock` | `BasicTransformerBlock` with `norm_type="ada_norm_zero"` |
 | `DiT` | `DiTTransformer2DModel` |
