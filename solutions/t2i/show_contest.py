@@ -111,7 +111,9 @@ def distance_chart(cells: Mapping[str, dict]) -> Picture | Markdown:
         at = range(len(layers))
         panel.bar(at, [row["distance"] for row in layers], color=colour, alpha=0.35, width=0.7)
         for i, row in zip(at, layers, strict=True):
-            panel.plot([i] * len(row["heads"]), row["heads"], "o", color=colour, ms=4)
+            count = len(row["heads"])  # dots beside each other, so that none hides another
+            beside = [i + 0.1 * (head - (count - 1) / 2) for head in range(count)]
+            panel.plot(beside, sorted(row["heads"]), "o", color=colour, ms=4)
             panel.plot([i - 0.4, i + 0.4], [row["even"]] * 2, color=BLACK, lw=1.2, ls=":")
             heads += [(head / row["even"], label) for head in row["heads"]]
         panel.set_xticks(at, [short_name(row["layer"]) for row in layers], fontsize=8)

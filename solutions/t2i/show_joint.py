@@ -94,7 +94,8 @@ def joint_table(tables: Sequence[Tensor], caption: str) -> Picture | Markdown:
     edges = [*range(patches), *(patches + wide * i for i in range(len(words) + 1))]
     norm = PowerNorm(0.5, vmin=0, vmax=float(weights.max()))  # so that small shares can be seen
     seen = axes.pcolormesh(edges, edges, weights.numpy(), cmap=HEAT, norm=norm)
-    figure.colorbar(seen, ax=axes, label="share of a look", shrink=0.8)
+    label = "share of a look (small ones are spread out)"
+    figure.colorbar(seen, ax=axes, label=label, shrink=0.8)
     axes.invert_yaxis()
     for draw in (axes.axhline, axes.axvline):
         draw(patches, color="white", lw=1.5)
@@ -104,6 +105,9 @@ def joint_table(tables: Sequence[Tensor], caption: str) -> Picture | Markdown:
     axes.set_xticks(at, names, rotation=90, fontsize=8)
     axes.set_yticks(at, names, fontsize=8)
     axes.set(xlabel="… looks at", ylabel="who looks …", aspect="equal")
+    for name, place in (("patches", patches / 2), ("words", (patches + edges[-1]) / 2)):
+        axes.text(place, -1, name, ha="center", va="bottom")
+        axes.text(edges[-1] + 1, place, name, rotation=270, va="center")
     axes.grid(False)
     fields = {
         "patches look at patches": weights[:patches, :patches],
