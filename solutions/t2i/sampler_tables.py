@@ -89,7 +89,7 @@ def longer() -> Markdown:
         told = "DDPM" if steps == 1000 else NAMES[name]
         rows.append((f"{told}, {steps:,} steps", *cells))
     head = ("", "lesson 3's training", "DDPM = 1", "eight times the training", "DDPM = 1")
-    seeds = " and ".join(f"{len(each)}" for each in slow)
+    seeds = " and ".join(dict.fromkeys(f"{len(each)}" for each in slow))
     note = (
         f"Fréchet distances; {pair[1]['n']:,} samples for each seed, {seeds} seeds, in brackets "
         f"the lowest and the highest. The floor is {mean(pair[0]['floor'].values()):.2f}."

@@ -146,18 +146,18 @@ def test_the_long_training_is_the_cpu_tiers_but_for_its_steps_and_its_figures_ar
     _, info = load_ddpm(LONG_WEIGHTS)
     assert info["steps"] == long.training.steps
     assert long_figures["weights"] == digest(LONG_WEIGHTS) and long_figures["n"] == 4000
-    assert {cell.key for cell in sampler_runs.headline_cells(2)} <= set(long_figures["cells"])
+    assert {cell.key for cell in sampler_runs.headline_cells()} <= set(long_figures["cells"])
 
 
 def test_longer_training_helps_every_sampler_and_the_table_has_both(headline_figures, long_figures):
     text = sampler_tables.longer().data
     for sampler, steps in sampler_runs.HEADLINE_CELLS:
-        before, after = of(headline_figures, sampler, steps), of(long_figures, sampler, steps, 2)
+        before, after = of(headline_figures, sampler, steps), of(long_figures, sampler, steps)
         assert after < 0.6 * before
         told = "DDPM" if steps == 1000 else NAMES[sampler]
         (row,) = (line for line in text.split("\n") if line.startswith(f"| {told}, {steps:,} "))
         cells = [float(cell.split()[0]) for cell in row.split("|")[2:-1]]
-        slow = of(headline_figures, "ddpm", 1000), of(long_figures, "ddpm", 1000, 2)
+        slow = of(headline_figures, "ddpm", 1000), of(long_figures, "ddpm", 1000)
         wanted = before, before / slow[0], after, after / slow[1]
         assert cells == pytest.approx(wanted, abs=0.006)
 
