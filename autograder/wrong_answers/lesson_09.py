@@ -4,6 +4,26 @@ Each wrong answer loses the points of its exercise, and the message matches `say
 answer scores 100. `code` takes the place of the reference; methods replace those of the class.
 """
 
+JOINT = """
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_x = self.patches.offer(x, c)
+    qw, kw, vw, rest_w = self.words.offer(context, c)
+    query, key, value = torch.cat([qx, qw], 2), torch.cat([kx, kw], 2), torch.cat([vx, vw], 2)
+    mask = joint_mask(context_mask, n)
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    seen_x, seen_w = seen.split([n, length], dim=2)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+"""
+
+
+def _joint(name, says, old, new):
+    """The usual way of writing JointAttentionBlock.forward with one place changed."""
+    assert JOINT.count(old) == 1, old
+    return dict(exercise="JointAttentionBlock", name=name, says=says, code=JOINT.replace(old, new))
+
+
 WRONG = [
     # --- patchify ---
     dict(
@@ -993,57 +1013,15 @@ def __init__(self, dim, num_heads, context_pre_only=False, qk_norm=False):
     self.words = Stream(dim, num_heads, context_pre_only, qk_norm) if context_pre_only else self.patches
 """,
     ),
-    dict(
-        exercise="JointAttentionBlock",
-        name="mask_on_the_askers",
-        says="those who look",
-        code="""
-def forward(self, x, context, c, context_mask=None):
-    n, length = x.shape[1], context.shape[1]
-    qx, kx, vx, rest_x = self.patches.offer(x, c)
-    qw, kw, vw, rest_w = self.words.offer(context, c)
-    query, key, value = torch.cat([qx, qw], 2), torch.cat([kx, kw], 2), torch.cat([vx, vw], 2)
-    mask = joint_mask(context_mask, n)
-    mask = None if mask is None else mask.mT
-    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    seen_x, seen_w = seen.split([n, length], dim=2)
-    x = self.patches.take(x, seen_x, rest_x)
-    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
-""",
+    _joint(
+        "mask_on_the_askers",
+        "those who look",
+        "    seen = F.",
+        "    mask = None if mask is None else mask.mT\n    seen = F.",
     ),
-    dict(
-        exercise="JointAttentionBlock",
-        name="values_words_first",
-        says="values are joined words first",
-        code="""
-def forward(self, x, context, c, context_mask=None):
-    n, length = x.shape[1], context.shape[1]
-    qx, kx, vx, rest_x = self.patches.offer(x, c)
-    qw, kw, vw, rest_w = self.words.offer(context, c)
-    query, key, value = torch.cat([qx, qw], 2), torch.cat([kx, kw], 2), torch.cat([vw, vx], 2)
-    mask = joint_mask(context_mask, n)
-    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    seen_x, seen_w = seen.split([n, length], dim=2)
-    x = self.patches.take(x, seen_x, rest_x)
-    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
-""",
-    ),
-    dict(
-        exercise="JointAttentionBlock",
-        name="words_take_the_patches_rest",
-        says="words take the patches' rest",
-        code="""
-def forward(self, x, context, c, context_mask=None):
-    n, length = x.shape[1], context.shape[1]
-    qx, kx, vx, rest_x = self.patches.offer(x, c)
-    qw, kw, vw, rest_w = self.words.offer(context, c)
-    query, key, value = torch.cat([qx, qw], 2), torch.cat([kx, kw], 2), torch.cat([vx, vw], 2)
-    mask = joint_mask(context_mask, n)
-    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    seen_x, seen_w = seen.split([n, length], dim=2)
-    x = self.patches.take(x, seen_x, rest_x)
-    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_x)
-""",
+    _joint("values_words_first", "values are joined words first", "[vx, vw]", "[vw, vx]"),
+    _joint(
+        "words_take_the_patches_rest", "words take the patches' rest", "w, rest_w)", "w, rest_x)"
     ),
     dict(
         exercise="JointAttentionBlock",

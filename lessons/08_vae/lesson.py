@@ -548,8 +548,8 @@ for miss in (0.1, 0.3, 1.0):
 show.film_strip(rows, alt="Six scenes, decoded from 0.1, 0.3 and 1 beside their latents.")
 
 # %%
-crowd, _ = scenes(range(pick(smoke=60, cpu=600, gpu=600)), "train", "many", size=plan.size)
-crowd = vae.encode(crowd)
+many, _ = scenes(range(pick(smoke=60, cpu=600, gpu=600)), "train", "many", size=plan.size)
+crowd = vae.encode(many)
 apart = torch.cdist(crowd.mean.flatten(1), crowd.mean.flatten(1)).fill_diagonal_(math.inf)
 print(f"σ of a latent value, the middle one: {crowd.std.median():.2f}")
 print(f"σ of a whole cloud: {crowd.std.square().flatten(1).sum(1).sqrt().median():.1f}")
@@ -612,8 +612,7 @@ loud.quant_conv.weight[:4] *= k  # the means
 loud.quant_conv.bias[:4] *= k
 loud.quant_conv.bias[4:] += 2 * math.log(k)  # the logarithms of the variances
 loud.post_quant_conv.weight /= k
-many, _ = scenes(range(pick(smoke=60, cpu=600, gpu=600)), "train", "many", size=plan.size)
-posteriors = {"ours": vae.encode(many), "loud": loud.encode(many)}
+posteriors = {"ours": crowd, "loud": loud.encode(many)}
 z = {name: p.sample(torch.randn_like(p.mean)) for name, p in posteriors.items()}
 print(
     f"largest difference between the pictures: {(vae(pictures) - loud(pictures)).abs().max():.0e}"

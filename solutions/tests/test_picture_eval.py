@@ -203,7 +203,11 @@ def test_committed_figures_say_that_it_composes(measured):
     held_out = measured["sets"]["held_out"]
     assert held_out["composed"]["low"] > held_out["composed_shuffled"]["high"]
     assert held_out["drawn"]["nearest"]["low"] > held_out["shuffled"]["nearest"]["high"]
+    seen = held_out["features"]
+    assert seen["drawn"]["nearest"]["low"] > seen["shuffled"]["nearest"]["high"]
     table = show_measured.names_table().data
+    told = f"the own picture is the nearest to {seen['drawn']['nearest']['share']:.1%} ("
+    assert told in table
     assert f"| held-out | {held_out['n']} | {held_out['drawn']['nearest']['share']:.1%} (" in table
 
 
