@@ -58,6 +58,18 @@ def grade(
     raise typer.Exit(0 if result.score == result.maximum else 1)
 
 
+@app.command(hidden=True)
+def answer(lesson: Number) -> None:
+    """Grade one exercise of the notebook that comes on stdin (what `grade` in a notebook asks)."""
+    from autograder.answer import main
+    from autograder.process import WorkerUnavailable
+
+    try:
+        main(_lesson(lesson))
+    except (LessonError, WorkerUnavailable) as error:
+        _stop(str(error))
+
+
 @app.command()
 def build(
     check: Annotated[bool, typer.Option(help="compare with what is committed")] = False,

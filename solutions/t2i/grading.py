@@ -4,17 +4,11 @@ import base64
 import html
 import json
 import re
-import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
 
-from t2i import handover
+from t2i import handover, standby
 
 GREEN, RED, GREY = "#009E73", "#D55E00", "#6E6E6E"  # Okabe and Ito's; readable without colour too
-QUIET_SECONDS = 3.0
-LONGEST_SECONDS = 180.0
 
 
 def say(right: bool | None, text: str) -> None:
@@ -50,9 +44,9 @@ def grade_exercise(number: int, name: str) -> bool | None:
         say(None, problem)
         return None
     notebook = as_notebook(cells, name)
-    result, problem = _grade(number, name, notebook)
+    result, problem = standby.ask(number, name, notebook.decode())
     if result is None:
-        say(None, problem)
+        say(None, f"{name} could not be graded: {problem.rstrip('.')}.")
         return None
     row = result["exercises"][0]
     from autograder import progress
@@ -161,44 +155,3 @@ def _not_run(name: str, cells: list[str]) -> str:
     if any(_defines(source, name) for source in cells):
         return ""
     return f"{name} is not defined yet: run the cell in which you write it, then this one."
-
-
-def _grade(number: int, name: str, notebook: bytes) -> tuple[dict | None, str]:
-    """(the grader's result, "") or (None, why there is none)."""
-    with tempfile.TemporaryDirectory(prefix="t2i-") as folder:
-        answer = Path(folder, "result.json")
-        command = [sys.executable, "-m", "autograder", "grade", str(number)]
-        command += ["--notebook", "-", "--only", name, "--json", str(answer)]
-        code, words = _run(command, notebook)
-        if answer.exists():
-            result = json.loads(answer.read_text(encoding="utf-8"))
-            if not result.get("problem"):
-                return result, ""
-            return None, f"{name} could not be graded: {result['problem']}."
-    if code is None:
-        return None, f"{name} could not be graded within {LONGEST_SECONDS:.0f} s."
-    lines = words.strip().splitlines() or [f"the grader stopped with code {code}"]
-    return None, f"{name} could not be graded: {lines[-1]}"
-
-
-def _run(command: list[str], data: bytes) -> tuple[int | None, str]:
-    """(exit code, what it complained about); a row of dots grows while it takes long."""
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe)
-    start, dots = time.monotonic(), 0
-    try:
-        while time.monotonic() - start < LONGEST_SECONDS:
-            try:
-                timeout = 1.0 if dots else QUIET_SECONDS
-                _, errors = process.communicate(None if dots else data, timeout=timeout)
-                return process.returncode, errors.decode(errors="replace")
-            except subprocess.TimeoutExpired:
-                dots += 1
-                print("\rgrading " + "." * dots, end="", flush=True)
-        return None, ""
-    finally:
-        if dots:
-            print()
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
