@@ -176,10 +176,10 @@ def _seen(panel: Curve | Image) -> bool:
     if isinstance(panel, Image):
         return True
     expected, yours = _scaled(panel, panel.expected), _scaled(panel, panel.yours)
-    if len(expected) != len(yours):
+    if abs(len(expected) - len(yours)) > VISIBLE * len(expected):
         return True
     span = max(expected) - min(expected) or 1.0
-    return max(abs(a - b) for a, b in zip(expected, yours, strict=True)) > VISIBLE * span
+    return any(abs(a - b) > VISIBLE * span for a, b in zip(expected, yours, strict=False))
 
 
 def _limits(panel: Curve) -> tuple[float, float]:

@@ -213,8 +213,14 @@ def _sentence(error: dict) -> str:
             place += f", `{error['text']}`"
     if kind == "NameError":
         text += (
-            ". A function knows its own arguments, and of the rest of the notebook only imports, "
-            "definitions and plain constants: nothing that a cell computed"
+            ". The grader runs your definitions alone. So a function can use its own arguments, "
+            "and of the notebook only imports, definitions and plain constants: nothing that a "
+            "cell computed, even if that works here"
+        )
+    if kind == "UnboundLocalError":
+        text += (
+            ". A name that a function assigns to is its own from the first line on, and hides what "
+            "has this name outside. Give your result another name"
         )
     if "before Module.__init__()" in text:
         text += ". Begin __init__ with super().__init__()"

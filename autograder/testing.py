@@ -114,7 +114,8 @@ def _as_tensor(actual: object, expected: Tensor, what: str) -> Tensor:
     name = "other object" if isinstance(actual, Handle) else type(actual).__name__
     name = actual.type_name if isinstance(actual, Foreign) else name
     article = "an" if name[:1] in "aeiou" else "a"
-    fail(f"{_capital(what)} should be a torch.Tensor, yours is {article} {name}.")
+    cure = " torch.tensor(...) or torch.stack(...) makes one." if name in ("list", "tuple") else ""
+    fail(f"{_capital(what)} should be a torch.Tensor, yours is {article} {name}.{cure}")
 
 
 def _symptom(actual: Tensor, expected: Tensor) -> str:

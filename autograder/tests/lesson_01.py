@@ -93,7 +93,7 @@ def test_linear_betas_defaults(student):
         student.linear_betas(),
         DDPMScheduler().betas,
         "linear_betas() with its default arguments",
-        otherwise=f"Leave the defaults of the signature as they are. {FLOAT32}",
+        otherwise=f"{FLOAT32} And leave the defaults of the signature as they are.",
         rtol=1e-4,
         atol=1e-7,
         check_dtype=True,
@@ -122,9 +122,11 @@ def cosine_mistakes(steps: int, s: float, max_beta: float) -> dict[str, Tensor]:
     no_s = cosine_signal(steps, 0.0)
     whole = cosine_signal(steps, s, angle=math.pi)
     short = cosine_signal(steps - 1, s)
+    u = torch.arange(steps + 1, dtype=torch.float64) / steps
+    loose = torch.cos(u + s / (1 + s) * math.pi / 2) ** 2
     undivided = cosine_signal(steps, s, angle=(1 + s) * math.pi / 2)
     return {
-        "The square is missing: in equation 17, f is cos², not cos.":
+        "The square is missing: f is cos², not cos.":
             (1 - no_square[1:] / no_square[:-1]).clamp(max=max_beta),
         "The small offset s is missing: f looks at (u + s) / (1 + s), not at u alone.":
             (1 - no_s[1:] / no_s[:-1]).clamp(max=max_beta),
@@ -146,6 +148,10 @@ def cosine_mistakes(steps: int, s: float, max_beta: float) -> dict[str, Tensor]:
             torch.cat([torch.zeros(1), (1 - ratio[:-1])]).clamp(max=max_beta),
         "There is one beta too few: T betas are ratios of neighbours, so f is needed at T + 1 "
         "points, both ends included.": (1 - short[1:] / short[:-1]).clamp(max=max_beta),
+        "There is one beta too few: u stops at (T - 1)/T. T ratios need T + 1 values of u, and the "
+        "last of them is 1.": (1 - ratio[:-1]).clamp(max=max_beta),
+        "Brackets are missing: all of (u + s), not s alone, is divided by 1 + s and multiplied by "
+        "π/2.": (1 - loose[1:] / loose[:-1]).clamp(max=max_beta),
         "There is a beta more than steps: leave out what does not compare two neighbours.":
             torch.cat([torch.zeros(1), (1 - ratio).clamp(max=max_beta)]),
         "The ratio is upside down: it is the later f over the earlier one.":
@@ -216,7 +222,7 @@ def test_cosine_betas_defaults(student):
             "The smallest betas are cut off from below; there is only an upper limit.  ":
                 betas.clamp(1e-3, 0.999),
         },
-        otherwise=f"Leave the defaults of the signature as they are. {FLOAT32}",
+        otherwise=f"{FLOAT32} And leave the defaults of the signature as they are.",
         rtol=3e-4,
         atol=1e-6,
         check_dtype=True,
@@ -558,7 +564,7 @@ def rescale_mistakes(betas: Tensor) -> dict[str, Tensor]:
         "which √ᾱ begins with 1 (its old first value is due), or comparing ᾱ_0 with itself "
         "(nothing came before it, so the first alpha is ᾱ_0).":
             torch.cat([torch.zeros_like(betas[:1]), back(right)[1:]]),
-        "You shift and scale ᾱ itself: algorithm 1 does it to its square root.":
+        "You shift and scale ᾱ itself; it is its square root, √ᾱ, that is shifted and scaled.":
             back((ab - ab[-1]) * ab[0] / (ab[0] - ab[-1])),
         "The square is missing on the way back from √ᾱ to ᾱ.": back(right.sqrt()),
         "You return ᾱ; one more step turns it back into betas.": right,

@@ -1,6 +1,51 @@
 """Lesson 1: answers that people really give. Parsed, never imported; each entry is checked in CI."""
 
 WRONG = [
+    dict(
+        exercise="cosine_betas",
+        name="last_moment_left_out",
+        says="u stops at",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.arange(num_train_timesteps, dtype=torch.float64) / num_train_timesteps
+    f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta).float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="brackets_lost",
+        says="Brackets are missing",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
+    f = torch.cos(u + s / (1 + s) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta).float()
+""",
+    ),
+    dict(
+        exercise="rescale_zero_terminal_snr",
+        name="hides_the_function",
+        says="Give your result another name",
+        code="""
+def rescale_zero_terminal_snr(betas):
+    alphas_cumprod = alphas_cumprod(betas)
+    root = alphas_cumprod.sqrt()
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    alpha_bar = root**2
+    return 1 - torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
+""",
+    ),
+    dict(
+        exercise="linear_betas",
+        name="a_list",
+        says="torch.tensor(...)",
+        code="""
+def linear_betas(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02):
+    step = (beta_end - beta_start) / (num_train_timesteps - 1)
+    return [beta_start + t * step for t in range(num_train_timesteps)]
+""",
+    ),
     # linear_betas
     dict(
         exercise="linear_betas",

@@ -8,7 +8,7 @@ r"""
 
 At the end of this lesson you will make this picture with your own code. It shows one digit drowning in noise, at three speeds. A list of numbers sets the speed: the **noise schedule**. You will write two schedules, the formula that jumps to any moment of the film at once, and a repair for a real flaw in Stable Diffusion's schedule.
 
-Why learn to destroy pictures, when we want to make them? Because destroying is easy, and we can do it in thousands of tiny steps. Each tiny step is a small puzzle: *"here is a slightly noisier picture; which noise was added?"* A neural network can learn to solve that puzzle. Run the film backwards, let the network take off a little noise each time, and a picture appears where there was none. That is the whole idea of diffusion, and it carries all ten lessons:
+Why learn to destroy pictures, when we want to make them? Because destroying is easy, and we can do it in a thousand tiny steps. Every picture on the way is a puzzle: *"here is a noisy picture; which noise is in it?"* A neural network can learn to solve that puzzle. Run the film backwards, let the network take off a little noise each time, and a picture appears where there was none. That is the whole idea of diffusion, and it carries all ten lessons:
 
 ![Map of the course: ten numbered stops. Lessons 1 to 3, from noise to digits: noise schedules, the UNet, DDPM. Lessons 4 and 5, faster, on demand: samplers, guidance. Lessons 6 and 7, words: cross-attention, CLIP. Lessons 8 to 10, pictures from words: VAE latents, DiT, text to image.](figures/ten_lessons.png)
 
@@ -16,9 +16,9 @@ You need Python and a little PyTorch. Everything else is explained when it comes
 
 | tier | machine | computing time, top to bottom | memory |
 |---|---|---|---|
-| `cpu`, `gpu` | 2 CPU cores; a GPU is not used | about half a minute, and about 7 s for each `grade(...)` | about 1.5 GB |
+| `cpu`, `gpu` | 2 CPU cores; a GPU is not used | about half a minute; the first `grade(...)` takes some 6 s, the next ones about 2 s | about 1.5 GB |
 
-**How a lesson works.** You read, look at a picture, *write down a prediction*, and run the cell. At an exercise you replace the line `raise NotImplementedError(...)` by your own code. Each has three folded hints. The cell after it checks your code, and `grade(...)` compares it with references that you don't see. (Run the exercise's own cell first: the cell after it can only check what has been run.)
+**How a lesson works.** You read, look at a picture, *write down a prediction*, and run the cell. At an exercise you replace the line `raise NotImplementedError(...)` by your own code. Each has three folded hints. The cell after it checks your code, and `grade(...)` compares it with references that you don't see. (Run the exercise's own cell first: the cell after it can only check what has been run.) A docstring's last part, *Raises*, tells how the reference answers wrong input. You may leave such checks out, unless the text asks for them.
 """
 
 # %%
@@ -95,15 +95,17 @@ Nine, not three. Variance is a *squared* distance, so multiplying by 3 multiplie
 
 ## 3 · One small step
 
-One step of the *forward process* mixes a picture with a little fresh noise. How much is set by one number between 0 and 1, called $\beta$ ("beta"): the share of the new picture's variance that is *fresh* noise.
+One step of the *forward process* mixes a picture with a little fresh noise. How much is set by one number between 0 and 1, called $\beta$ ("beta"): the share of the new picture's variance that is *fresh* noise (for a picture of variance 1).
 
 ![An equation made of pictures: the square root of 1 minus beta times a digit, plus the square root of beta times a picture of noise, equals a slightly noisy digit.](figures/mix.png)
+
+(Here $\beta = 0.1$, so that you see something. A real first step is a thousand times smaller.)
 
 $$x_t = \sqrt{1-\beta_t}\; x_{t-1} + \sqrt{\beta_t}\;\text{noise}$$
 
 Two square roots, and a picture that is made *weaker* before noise is added. Why not simply add the noise? Let three recipes compete. We apply each of them 300 times to numbers of variance 1.
 
-**Predict.** Which recipe explodes, which dies out, and which stays?
+**Predict.** In which recipe does the variance grow and grow, in which does it shrink, and in which does it stay?
 """
 
 # %%
@@ -134,7 +136,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-The third recipe keeps the variance at 1, however often you apply it. It is called **variance preserving**. The reason fits in one line. Variances of independent things add up, and multiplying by $\sqrt{c}$ multiplies a variance by $c$:
+The first recipe adds 0.02 at each step, without end: 1 + 300 · 0.02 = 7. The second weakens the picture by more than its noise makes up for, and levels off near 0.01. The third keeps the variance at 1, however often you apply it. It is called **variance preserving**. The reason fits in one line. Variances of independent things add up, and multiplying by $\sqrt{c}$ multiplies a variance by $c$:
 
 $$\underbrace{(1-\beta)\cdot 1}_{\text{what is left of the picture}} + \underbrace{\beta\cdot 1}_{\text{new noise}} = 1$$
 
@@ -142,7 +144,11 @@ That is worth having. (Our digits have a variance of about 0.4, not 1; that does
 
 ## 4 · A schedule: one beta for each step
 
-A schedule is the list of all betas: $\beta_0, \beta_1, \dots, \beta_{T-1}$. We count steps from 0, as Python does. So step 0 already adds a little noise, and after step t a picture has been through t + 1 steps. One exception, by tradition: $x_0$ always means the clean picture, before step 0. T is the number of steps, usually 1000.
+A schedule is the list of all betas: $\beta_0, \beta_1, \dots, \beta_{T-1}$. We count steps from 0, as Python does. So step 0 already adds a little noise, and the picture "at step t" has been through t + 1 steps. T is the number of steps, usually 1000.
+
+![A chain: a clean digit, labelled x 0; an arrow, step 0 with beta 0; the digit at t = 0; an arrow, step 1 with beta 1; the digit at t = 1; dots; an arrow, step T minus 1; noise, labelled t = T minus 1.](figures/counting.png)
+
+One exception, by tradition: $x_0$ always means the *clean* picture on the very left, before step 0. (The first steps are drawn stronger than they are. And so, at the first step, what the formula calls $x_{t-1}$ is the clean picture.)
 
 The one that made diffusion famous, DDPM's of 2020, is the simplest. Start at a tiny beta (a ten-thousandth: the first steps must not hurt the fine details), end at a larger one, and go up in equal strides. The formula, for $t = 0, \dots, T-1$:
 
@@ -221,26 +227,20 @@ Read $\bar\alpha$ as **"alpha bar"**. (The plain alpha is short for $1-\beta$; t
 
 # %%
 #| check: alphas_cumprod
-two = alphas_cumprod(torch.tensor([0.5, 0.5]))
+two = alphas_cumprod(torch.tensor([0.1, 0.5]))
 assert two.shape == (2,), f"one value for each step, please; the shape is {tuple(two.shape)}"
-goal = torch.tensor([0.5, 0.25])
-assert torch.allclose(two, goal), f"half of a half is a quarter; you have {two.tolist()}"
+goal = torch.tensor([0.9, 0.45])
+assert torch.allclose(two, goal), f"0.9 is left, then half of it, 0.45; you have {two.tolist()}"
 
 # %%
 alpha_bar = alphas_cumprod(linear_betas(1000))
 print(f"after 100 steps of 0.02: {alphas_cumprod(torch.full((100,), 0.02))[-1]:.3f}")
-lines = {
-    "ᾱ: share of the variance": alpha_bar,
-    "√ᾱ: strength of the picture": alpha_bar.sqrt(),
-    "√(1−ᾱ): strength of the noise": (1 - alpha_bar).sqrt(),
-}
 show.curves(
     range(1000),
-    lines,
+    {"ᾱ: the picture's share of the variance": alpha_bar},
     xlabel="step t",
-    alt="Alpha bar of the linear schedule falls from 1 to 0 in an S. Its root falls later. "
-    "The root of 1 minus alpha bar rises from 0 to 1.",
-    caption="Picture and noise are equally strong where the dashed and the dash-dotted line cross.",
+    height=2.4,
+    alt="Alpha bar of the linear schedule falls from 1 to 0 in an S; it is one half near t = 259.",
 )
 
 # %% [markdown]
@@ -255,8 +255,28 @@ If a share $\bar\alpha_t$ of the variance is picture, then the rest, $1-\bar\alp
 
 $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1-\bar\alpha_t}\;\text{noise}$$
 
-It looks like the single step, with ᾱ in the place of $1-\beta$.
+It looks like the single step, with ᾱ in the place of $1-\beta$. And "noise" now means *all* the noise that is in $x_t$, not only what the last step added. This is what the network will be asked for.
 
+The two factors are the *strengths* of picture and noise. Being roots, they are larger than the shares:
+"""
+
+# %%
+strengths = {
+    "√ᾱ: strength of the picture": alpha_bar.sqrt(),
+    "√(1−ᾱ): strength of the noise": (1 - alpha_bar).sqrt(),
+}
+show.curves(
+    range(1000),
+    strengths,
+    xlabel="step t",
+    height=2.4,
+    alt="The root of alpha bar falls from 1 to 0, the root of 1 minus alpha bar rises from 0 to 1. "
+    "They cross near t = 259.",
+    caption="Where the lines cross, at ᾱ = ½, both factors are √½ = 0.71.",
+)
+
+# %% [markdown]
+r"""
 In training, every picture of a batch gets *its own* step $t$. So we must look up one ᾱ for each picture, and multiply *all pixels of that picture* with it. The helper `gather` is given. It picks the values, in the picture's number type, and gives them the shape `(B, 1, 1, 1)`. PyTorch stretches every dimension of size 1 to fit; that is called *broadcasting*. The next cell shows how `gather` does it; you need not read it.
 """
 
@@ -354,9 +374,11 @@ Look at the film strip again. From about $t=600$ there is next to nothing left t
 
 They wanted a gentle start, an even fall and a gentle end. A quarter of a cosine wave, squared, looks just like that:
 
-$$f(u)=\cos^2\!\left(\frac{u+s}{1+s}\cdot\frac{\pi}{2}\right),\qquad \beta_t = \min\!\left(1-\frac{f\!\left(\frac{t+1}{T}\right)}{f\!\left(\frac{t}{T}\right)},\ \text{max\_beta}\right)$$
+$$f(u)=\cos^2\!\left(\frac{u+s}{1+s}\cdot\frac{\pi}{2}\right)$$
 
-$f(u)$ is the ᾱ that we want at moment $u$ (a constant factor cancels in the ratio). Here $u$ runs from 0 (the film's beginning) to 1 (its end). Step t leads from $u = t/T$ to $(t+1)/T$.
+$f(u)$ is the ᾱ that we want at moment $u$, which runs from 0 (the film's beginning) to 1 (its end). How do we get betas from it? ᾱ is a product, so dividing two neighbours leaves just the one step between them: $\bar\alpha_t/\bar\alpha_{t-1} = 1-\beta_t$. Step t leads from the moment $u = t/T$ to $(t+1)/T$: $\bar\alpha_{t-1}$ is what was left before it, $\bar\alpha_t$ what is left after it. So
+
+$$\beta_t = \min\!\left(1-\frac{f\!\left(\frac{t+1}{T}\right)}{f\!\left(\frac{t}{T}\right)},\ \text{max\_beta}\right)$$
 
 With only T = 4 steps, and s = 0 to keep the numbers simple:
 
@@ -364,13 +386,8 @@ With only T = 4 steps, and s = 0 to keep the numbers simple:
 |---|--:|--:|--:|--:|--:|
 | $f(u)$, the ᾱ that we want | 1 | 0.85 | 0.50 | 0.15 | 0 |
 | $\beta_t = 1 -$ ratio to the left neighbour | | 0.15 | 0.41 | 0.71 | 1, so cut to 0.999 |
-"""
 
-# %% [markdown]
-r"""
-Why the ratio? $\bar\alpha$ is a product, so dividing two neighbours leaves just the one step between them: $\bar\alpha_t/\bar\alpha_{t-1} = 1-\beta_t$. In this ratio $\bar\alpha_t$ is what is left *after* step t, at $u = (t+1)/T$, and $\bar\alpha_{t-1}$ is what was left *before* it, at $u = t/T$. That is why the indices t and t − 1 turn into the moments t + 1 and t.
-
-The offset $s=0.008$ keeps the first betas from being too tiny to matter. The limit is needed because $f(1)=0$: the last beta would be exactly 1, and lesson 3 would have to divide by what is left of the picture: 0.
+The offset $s=0.008$ keeps the first betas from being too tiny to matter. (With it, f(0) is a hair below 1. In the ratio that does no harm.) The limit is needed because $f(1)=0$: the last beta would be exactly 1, and lesson 3 would have to divide by what is left of the picture: 0.
 
 **Predict.** The opening picture told you that cosine keeps the digit longer. Yet both films end in noise, so somewhere cosine must catch up. From about which step on will its betas be the larger ones: 500, 700, 900?
 """
@@ -390,6 +407,7 @@ betas = cosine_betas(10)
 assert betas.shape == (10,), f"ten steps need ten betas, these have shape {tuple(betas.shape)}"
 assert (betas.diff() > 0).all(), f"each beta should be larger than the one before: {betas}"
 assert abs(betas[-1] - 0.999) < 1e-6, f"the last beta should be max_beta, not {betas[-1]:.4f}"
+assert (cosine_betas(10, max_beta=0.3) <= 0.3).all(), "max_beta is an argument: use it"
 half = (1 - betas[:5]).prod()
 assert abs(half - 0.494) < 0.002, f"ᾱ should be about one half in the middle, yours is {half:.3f}"
 
@@ -427,7 +445,7 @@ Only from about $t = 890$ on are the cosine betas the larger ones, and then they
 
 $$\text{SNR}_t = \frac{\bar\alpha_t}{1-\bar\alpha_t}$$
 
-SNR = 1 means "equally strong". 100 is a faint grain; 0.01 is a ghost of a picture. Because it runs through so many powers of ten, one draws its logarithm.
+SNR = 1 means "equally strong", for a picture of variance 1. (Our digits have a variance of about 0.4, so the noise overtakes them a little earlier. People quote the SNR of the formula all the same, and so do we.) 100 is a faint grain; 0.01 is a ghost of a picture. Because it runs through so many powers of ten, one draws its logarithm.
 
 **Predict.** At which step does each schedule reach SNR = 1? (Look at the picture above: which value must ᾱ have?)
 """
@@ -468,7 +486,7 @@ for name, a in schedules.items():
 
 # %% [markdown]
 r"""
-SNR = 1 means ᾱ = ½. Linear is there in the first third of its steps, cosine halfway: it spends half of its steps on either side of "equally strong". Near that line the noise hides the digit but has not swallowed it: there a network has most to learn. (Far above, hardly any noise is left to find; far below, hardly any picture.) From the next lesson on we use the cosine schedule for digits.
+SNR = 1 means ᾱ = ½. Linear is there in the first third of its steps, cosine halfway: it spends half of its steps on either side. Near that line the digit is full of speckles, and you can still read it: look at the film strips. There a network has most to learn. (Far above, hardly any noise is left to find; far below, hardly any picture.) From the next lesson on we use the cosine schedule for digits.
 
 ## 9 · Does the film end in pure noise?
 
@@ -511,7 +529,7 @@ show.Picture(
 r"""
 The third one: too far left, as most pixels of a digit are black. After 100 steps ᾱ is still 0.36: the digit is still there with $\sqrt{0.36} = 0.6$ of its strength. A model trained on that has never seen pure noise, and would be lost when it has to start there.
 
-The same thing happened, more quietly, to a famous model. Stable Diffusion 1.5 uses betas whose *roots* lie on a line. Its ᾱ ends at 0.0047. That looks like nothing. But $\sqrt{0.0047}\approx 0.07$: seven percent of the picture's *strength* is still there. Single pixels don't show it. The average over *all* pixels of a picture does, because averaging cancels the noise and keeps the picture.
+The same thing happened, more quietly, to a famous model. Stable Diffusion 1.5 uses betas whose *roots* lie on a line. Its ᾱ ends at 0.0047. That looks like nothing. But $\sqrt{0.0047}\approx 0.07$: seven percent of the picture's *strength* is still there. Single pixels hardly show it. The average over *all* pixels of a picture does, because averaging cancels the noise and keeps the picture.
 
 We measure the brightness of each noisy digit: the sum of its 784 pixels divided by 28. For pure noise, that is again $\mathcal N(0, 1)$. (28 = √784: the variances of 784 pixels add up to 784.)
 """
@@ -532,20 +550,20 @@ show.draw_histogram(axes[0], noisy, xlabel="single pixels", **wide)
 show.draw_histogram(axes[1], brightness(noisy), xlabel="brightness of whole pictures", **wide)
 show.Picture(
     figure,
-    alt="Left: the histogram of single pixels fits the bell curve. Right: the "
+    alt="Left: the histogram of single pixels all but fits the bell curve. Right: the "
     "histogram of the pictures' brightness lies about 1.4 too far left.",
-    caption="Single pixels look like noise. Their sum tells that the pictures were dark.",
+    caption="Single pixels look like noise, but for a hair. Their sum tells that the pictures were dark.",
 )
 
 # %% [markdown]
 r"""
-The model learned to read the brightness from this trace. When it generates, it starts from real noise, whose brightness is always middling. So it made middling pictures; it could hardly paint a black night or a white page. Shanchuan Lin and colleagues traced this to the schedule in 2023, and gave the repair: *bend the schedule so that its last SNR is exactly zero*.
+The model learned to read the brightness from this trace. (In ours the two bells overlap; the larger the picture, the further they part, since the shift grows with its side.) When it generates, it starts from real noise, whose brightness is always middling. So it made middling pictures; it could hardly paint a black night or a white page. Shanchuan Lin and colleagues traced this to the schedule in 2023, and gave the repair: *bend the schedule so that its last SNR is exactly zero*.
 
 The strength of the picture is $\sqrt{\bar\alpha}$. Shift that curve down until it ends at 0. Then stretch it so that it starts where it did. With "first" and "last" for the ends of the old curve:
 
 $$\sqrt{\bar\alpha_t}^{\,\text{new}} = \left(\sqrt{\bar\alpha_t} - \text{last}\right)\cdot\frac{\text{first}}{\text{first}-\text{last}}$$
 
-Then go back: square to get ᾱ, divide neighbours to get each $1-\beta_t$, and you have betas again. For the first step there is no earlier neighbour; $1-\beta_0$ is just $\bar\alpha_0$. The last beta becomes exactly 1, so that nothing is left. (In §7 we avoided a beta of 1. It needs other formulas; see "Zero SNR has a price" below.)
+Then go back: square to get ᾱ, divide neighbours to get each $1-\beta_t$, and you have betas again. For the first step there is no earlier neighbour; $1-\beta_0$ is just $\bar\alpha_0$. The last beta becomes exactly 1, so that nothing is left. (Inside your function you will call `alphas_cumprod`, so give its result another name here too.) (In §7 we avoided a beta of 1. It needs other formulas; see "Zero SNR has a price" below.)
 
 **Predict.** Before the repair, the last two betas are both about 0.012. The last one becomes 1. And the one before it: does it stay near 0.012, or roughly where will it be?
 """
@@ -561,7 +579,7 @@ Then go back: square to get ᾱ, divide neighbours to get each $1-\beta_t$, and 
 
 # %%
 #| check: rescale_zero_terminal_snr
-old = torch.tensor([0.19, 0.2, 0.3, 0.4])
+old = torch.tensor([0.19, 5 / 9, 0.75])  # √ᾱ is 0.9, 0.6, 0.3
 new = rescale_zero_terminal_snr(old)
 assert new.shape == old.shape, f"as many betas as before, please: {tuple(new.shape)}"
 assert new[-1] == 1, f"nothing of the picture may be left, so the last beta is 1, not {new[-1]}"
@@ -569,7 +587,10 @@ assert torch.allclose(new[0], old[0]), (
     f"the first beta should stay 0.19, it became {new[0]:.3f} "
     "(stretched by first/(first − last)? squared before the ratios?)"
 )
-assert old[-1] == 0.4, "the betas that came in were changed: work on new tensors"
+assert torch.allclose(new[1], torch.tensor(0.75)), (
+    f"√ᾱ should go from 0.9, 0.6, 0.3 to 0.9, 0.45, 0, so the second beta is 0.75, not {new[1]:.3f}"
+)
+assert old[-1] == 0.75, "the betas that came in were changed: work on new tensors"
 
 # %%
 repaired = rescale_zero_terminal_snr(stable_diffusion)
@@ -590,7 +611,7 @@ show.Picture(
 r"""
 <details><summary>What to see</summary>
 
-The last but one is 0.75, far from 0.012. Near its end, √ᾱ now runs down to 0 in nearly equal strides: 3, 2, 1, nothing. From 2 to 1 the strength is halved, so a quarter of the share is left, and three quarters are taken away. The beginning of the schedule hardly changes.
+The last but one is 0.75, far from 0.012. Near its end, √ᾱ now runs down to 0 in nearly equal strides: 3, 2, 1, nothing. From 2 to 1 the strength is halved, so a quarter of the share is left, and three quarters are taken away. The beginning changes little: the first betas grow by 7 %.
 
 </details>
 
@@ -600,7 +621,7 @@ A last question, and a good one: if we can jump to pure noise in one line, why s
 
 Somebody shows you $x_t$ and asks for your best guess of the clean digit. You know many other digits. A fair guess is their *average*, where each digit counts the more, the better it explains what you see. (If these were all the digits in the world, that would be the best guess possible: the one with the smallest squared error. It is also what a network learns to give. You will meet it again.)
 
-**Predict.** What is the best guess from pure noise, when all digits explain it equally well?
+**Predict.** From pure noise, what will this best guess look like?
 """
 
 # %%
@@ -635,7 +656,7 @@ One jump back from pure noise can only give the smudge: the average of all digit
 
 (Here we cheated: all of these noisy pictures were made from a real three. When a model generates there is no three behind the noise. Then chance, in the noise itself, tips each decision. You will write that walk in lesson 3.)
 
-One honest remark. At low noise our guesser simply picks the stored digit that fits best: compare t = 600, that three is another person's. It remembers, it does not understand. A network can't store 60,000 pictures. It has to learn what strokes look like, and that is what lets it draw digits that nobody ever wrote. You will measure that in lesson 3.
+One honest remark. At low noise our guesser simply picks the stored digit that fits best: compare t = 600, that three is another person's. It remembers, it does not understand. A network with a million weights can't store the 47 million pixels of MNIST. It has to learn what strokes look like, and that is what lets it draw digits that nobody ever wrote. You will measure that in lesson 3.
 
 ## 11 · Your laboratory
 
@@ -655,7 +676,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-Now move the slider. All three schedules see the same noise. Find the step at which *you* can no longer read the digit, for each schedule; then compare with SNR = 1.
+Now move the slider. All three schedules see the same noise. Find the step at which *you* can no longer read the digit, for each schedule. Is that near SNR = 1?
 """
 
 
@@ -663,7 +684,7 @@ Now move the slider. All three schedules see the same noise. Find the step at wh
 def look(t: int) -> show.Picture:
     """The digit at step t under each schedule."""
     pictures = [drown(x_0, a, torch.tensor([t]))[0] for a in schedules.values()]
-    titles = [f"{name}\nᾱ = {a[t]:.3f}" for name, a in schedules.items()]
+    titles = [f"{name}\nSNR = {snr(a)[t]:.2g}" for name, a in schedules.items()]
     return show.show_images(pictures, titles, alt=f"The digit at step {t} under three schedules.")
 
 
@@ -674,6 +695,12 @@ r"""
 Without a running kernel nothing moves, so here are six positions of the slider:
 
 ![The digit at t = 0, 200, 400, 600, 800 and 999 in three rows: linear, cosine, and Stable Diffusion's repaired schedule. Under linear it is all but gone at 600, under cosine it is still readable there; at 999 all three are pure noise.](figures/slider.png)
+
+<details><summary>What to see</summary>
+
+You read on long after SNR = 1, which the schedules reach at t = 259, 496 and 337: down to an SNR of perhaps 0.05. A stroke is dozens of pixels, and the eye averages over them, as the brightness in section 9 does over all. A network does the same.
+
+</details>
 
 ## 12 · What was simplified, and where these lines live
 
@@ -728,5 +755,5 @@ You can ruin any picture, to any degree, in one line, and you know exactly how. 
 
 **The papers.** Sohl-Dickstein et al. 2015, [arXiv:1503.03585](https://arxiv.org/abs/1503.03585): the idea. Ho, Jain and Abbeel 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239): DDPM, with the linear schedule (section 4) and the jump (equation 4). Nichol and Dhariwal 2021, [arXiv:2102.09672](https://arxiv.org/abs/2102.09672): the cosine schedule (equation 17). Kingma et al. 2021, [arXiv:2107.00630](https://arxiv.org/abs/2107.00630): SNR as the heart of the matter. Lin et al. 2023, [arXiv:2305.08891](https://arxiv.org/abs/2305.08891): zero terminal SNR (algorithm 1).
 
-*Measured on 2 slow CPU cores: 20 s from top to bottom without the grading, 7 s for each `grade(...)`, 1.3 GB of memory.*
+*Measured on 2 slow CPU cores: 20 s from top to bottom without the grading, 1.3 GB of memory.*
 """

@@ -119,5 +119,28 @@ def mix() -> show.Picture:
     return show.Picture(figure, alt="")
 
 
+def counting() -> show.Picture:
+    """The chain of steps with its numbers: the clean picture, then t = 0, 1, …, T − 1."""
+    x_0, noise = hero()
+    alpha_bar = torch.tensor([1.0, 0.96, 0.9, 0.0])
+    x = alpha_bar.sqrt().view(-1, 1, 1, 1) * x_0 + (1 - alpha_bar).sqrt().view(-1, 1, 1, 1) * noise
+    figure = Figure(figsize=(8.0, 1.75))
+    canvas = figure.add_axes((0, 0, 1, 1))
+    canvas.set(xlim=(0, 8), ylim=(0, 1.75))
+    canvas.axis("off")
+    places = (0.2, 2.15, 4.1, 6.6)
+    titles = ("clean: $x_0$", "t = 0", "t = 1", "t = T − 1")
+    for image, left, title in zip(x, places, titles, strict=True):
+        panel = figure.add_axes((left / 8, 0.08, 1.2 / 8, 1.2 / 1.75))
+        draw_image(panel, image, title)
+    steps = ((1.45, 2.1, "step 0\nβ₀"), (3.4, 4.05, "step 1\nβ₁"), (5.9, 6.55, "step T − 1"))
+    for start, end, words in steps:
+        arrow = {"arrowstyle": "-|>", "color": show.BLUE, "lw": 2}
+        canvas.annotate("", (end, 0.74), (start, 0.74), arrowprops=arrow)
+        canvas.text((start + end) / 2, 0.86, words, ha="center", va="bottom", size=9)
+    canvas.text(5.6, 0.74, "…", ha="center", va="center", size=16)
+    return show.Picture(figure, alt="")
+
+
 if __name__ == "__main__":
-    draw_figures(FIGURES, opening, slider, ten_lessons, gaussian, mix, dpi=130)
+    draw_figures(FIGURES, opening, slider, ten_lessons, gaussian, mix, counting, dpi=130)
