@@ -63,10 +63,10 @@ class Setting:
         self.variance = self.beta * (1 - self.a_prev) / (1 - self.a)
 
 
-def ask(function, *arguments):
+def ask(function, *arguments, **options):
     """Call the learner's function; to an error that t makes, add what usually helps."""
     try:
-        return function(*arguments)
+        return function(*arguments, **options)
     except RemoteError as error:
         text = str(error)
         if "must match" in text or "broadcast" in text:
@@ -96,7 +96,7 @@ def test_model_sees_noisy_picture(student, rng):
             return s.prediction
 
         for _ in range(2):
-            student.ddpm_loss(model, s.x_0, s.t, s.noise, s.ac)
+            ask(student.ddpm_loss, model, s.x_0, s.t, s.noise, s.ac)
         expect(len(seen) == 2, "ddpm_loss must call the model once, and compare its one answer.")
         expect(
             len(seen[0]) == 2,
@@ -151,7 +151,8 @@ def test_model_sees_noisy_picture(student, rng):
 def test_loss(student, rng):
     for s in settings(rng):
         x_t = s.a.sqrt() * s.x_0 + (1 - s.a).sqrt() * s.noise
-        loss = student.ddpm_loss(lambda x, t, s=s: s.prediction, s.x_0, s.t, s.noise, s.ac)
+        loss = ask(student.ddpm_loss, lambda x, t, s=s: s.prediction, s.x_0, s.t, s.noise, s.ac)
+        expect(loss is not None, "ddpm_loss returns None: is the `return` missing?")
         error = (s.prediction - s.noise) ** 2
         expect(
             isinstance(loss, Tensor),
@@ -204,6 +205,8 @@ def test_predict_x_0(student, rng):
             Scheduler(s.ac).each(noise, x, s.t, None)[1],
             "the predicted clean picture",
             causes={
+                "The two roots have changed places: √(1 - ᾱ_t) belongs to the noise, √ᾱ_t stands "
+                "under the fraction.": (x - a.sqrt() * noise) / (1 - a).sqrt(),
                 "The root over 1 - ᾱ_t is missing.": (x - (1 - a) * noise) / a.sqrt(),
                 "The root over ᾱ_t, under the fraction, is missing.": (
                     (x - (1 - a).sqrt() * noise) / a
@@ -295,6 +298,11 @@ def posterior_causes(s):
         ),
         "x_t's weight has ᾱ_t where alpha_t belongs, the share kept in one step.": (
             w_0 * s.x_0 + a.sqrt() * (1 - a_prev) / (1 - a) * s.x_t
+        ),
+        "alpha_t was taken as ᾱ_t, and beta_t as 1 - ᾱ_t; they are one step's: alpha_t = "
+        "ᾱ_t / ᾱ_{t-1}.": a_prev.sqrt() * s.x_0 + a.sqrt() * (1 - a_prev) / (1 - a) * s.x_t,
+        "Brackets are missing round 1 - ᾱ_{t-1} in x_t's weight.": (
+            w_0 * s.x_0 + (alpha.sqrt() * 1 - a_prev) / (1 - a) * s.x_t
         ),
         "1 - ᾱ_{t-1} in x_t's weight has become 1 - ᾱ_t.": w_0 * s.x_0 + alpha.sqrt() * s.x_t,
         "beta_t was taken as 1 - ᾱ_t. That is the noise since the start; beta_t is one "
@@ -481,6 +489,8 @@ def step_causes(s, x_t, noise, noise_pred, clip):
         "x_t.": kept + std * noise,
         "It puts new noise on the guess of x_0 up to step t - 1 and forgets where x_t was; use "
         "the posterior.": a_prev.sqrt() * kept + (1 - a_prev).sqrt() * noise,
+        "posterior_mean_variance gets its arguments the wrong way round: the guess of x_0 comes "
+        "first, then x_t.": w_0 * x_t + w_t * kept + std * noise,
         "The posterior gets the predicted noise where the guess of x_0 belongs.": (
             mean(noise_pred) + std * noise
         ),
@@ -494,8 +504,17 @@ def test_step(student, rng):
             x_t, noise_pred = 2 * s.x_t, s.prediction
             config = {"clip_sample": clip, "clip_sample_range": 1.0}
             x_prev, _, noise = Scheduler(s.ac, **config).each(noise_pred, x_t, s.t, s.seed)
+            once, again = (
+                ask(student.ddpm_step, x_t, noise_pred, s.t, noise, s.ac, clip_sample=clip)
+                for _ in range(2)
+            )
+            expect(
+                not isinstance(once, Tensor) or torch.equal(once, torch.as_tensor(again)),
+                "Two calls with the same arguments give two different results: ddpm_step draws "
+                "noise of its own. The fresh noise comes in as the argument `noise`; use that.",
+            )
             expect_close(
-                student.ddpm_step(x_t, noise_pred, s.t, noise, s.ac, clip_sample=clip),
+                once,
                 x_prev,
                 f"the result of one step with clip_sample={clip}",
                 causes=step_causes(s, x_t, noise, noise_pred, clip),
@@ -804,6 +823,11 @@ def update(student, slow, fast, decay):
             fail(
                 "torch records these changes for gradients, and so forbids them: keep "
                 "@torch.no_grad() above ema_update."
+            )
+        if "'Long'" in str(error) or "result type Float" in str(error):
+            fail(
+                "The buffers are averaged like the weights, and one of them counts in whole "
+                "numbers, which has no average: copy buffers as they are (copy_)."
             )
         raise
 

@@ -1,6 +1,103 @@
 """Lesson 3: mistakes that people make, and right answers written in other ways."""
 
 WRONG = [
+    dict(
+        exercise="ddpm_loss",
+        name="return_is_missing",
+        says="returns None",
+        code="""
+def ddpm_loss(model, x_0, t, noise, alphas_cumprod):
+    x_t = add_noise(x_0, noise, t, alphas_cumprod)
+    F.mse_loss(model(x_t, t), noise)
+""",
+    ),
+    dict(
+        exercise="ddpm_loss",
+        name="one_value_a_column",
+        says="its own sample",
+        code="""
+def ddpm_loss(model, x_0, t, noise, alphas_cumprod):
+    a = alphas_cumprod[t]
+    x_t = a.sqrt() * x_0 + (1 - a).sqrt() * noise
+    return F.mse_loss(model(x_t, t), noise)
+""",
+    ),
+    dict(
+        exercise="ema_update",
+        name="buffers_lerped",
+        says="whole numbers",
+        code="""
+@torch.no_grad()
+def ema_update(ema_model, model, decay):
+    for slow, fast in zip(ema_model.parameters(), model.parameters()):
+        slow.lerp_(fast, 1 - decay)
+    for slow, fast in zip(ema_model.buffers(), model.buffers()):
+        slow.lerp_(fast, 1 - decay)
+""",
+    ),
+    dict(
+        exercise="predict_x_0",
+        name="roots_exchanged",
+        says="roots have changed places",
+        code="""
+def predict_x_0(x_t, noise_pred, t, alphas_cumprod):
+    a = gather(alphas_cumprod, t, like=x_t)
+    return (x_t - a.sqrt() * noise_pred) / (1 - a).sqrt()
+""",
+    ),
+    dict(
+        exercise="posterior_mean_variance",
+        name="alpha_since_the_start",
+        says="alpha_t was taken as",
+        code="""
+def posterior_mean_variance(x_0, x_t, t, alphas_cumprod):
+    a = gather(alphas_cumprod, t, like=x_t)
+    before = gather(previous(alphas_cumprod), t, like=x_t)
+    alpha, beta = a, 1 - a
+    mean = before.sqrt() * beta / (1 - a) * x_0 + alpha.sqrt() * (1 - before) / (1 - a) * x_t
+    return mean, (1 - before) / (1 - a) * beta
+""",
+    ),
+    dict(
+        exercise="posterior_mean_variance",
+        name="brackets_lost",
+        says="Brackets are missing",
+        code="""
+def posterior_mean_variance(x_0, x_t, t, alphas_cumprod):
+    a = gather(alphas_cumprod, t, like=x_t)
+    before = gather(previous(alphas_cumprod), t, like=x_t)
+    alpha = a / before
+    beta = 1 - alpha
+    mean = before.sqrt() * beta / (1 - a) * x_0 + (alpha.sqrt() * 1 - before) / (1 - a) * x_t
+    return mean, (1 - before) / (1 - a) * beta
+""",
+    ),
+    dict(
+        exercise="ddpm_step",
+        name="noise_of_its_own",
+        says="use that",
+        code="""
+def ddpm_step(x_t, noise_pred, t, noise, alphas_cumprod, clip_sample=True):
+    x_0 = predict_x_0(x_t, noise_pred, t, alphas_cumprod)
+    if clip_sample:
+        x_0 = x_0.clamp(-1, 1)
+    mean, variance = posterior_mean_variance(x_0, x_t, t, alphas_cumprod)
+    return mean + variance.sqrt() * torch.randn_like(x_t)
+""",
+    ),
+    dict(
+        exercise="ddpm_step",
+        name="arguments_exchanged",
+        says="wrong way round",
+        code="""
+def ddpm_step(x_t, noise_pred, t, noise, alphas_cumprod, clip_sample=True):
+    x_0 = predict_x_0(x_t, noise_pred, t, alphas_cumprod)
+    if clip_sample:
+        x_0 = x_0.clamp(-1, 1)
+    mean, variance = posterior_mean_variance(x_t, x_0, t, alphas_cumprod)
+    return mean + variance.sqrt() * noise
+""",
+    ),
     # --- ddpm_loss
     dict(
         exercise="ddpm_loss",

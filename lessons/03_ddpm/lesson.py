@@ -77,7 +77,7 @@ We could ask the network: *what did the clean picture look like?* Or: *which noi
 
 Three pictures, one equation. The sampler always knows the noisy one. Whoever tells it the noise has told it the clean picture as well: **predicting the noise is enough.**
 
-Why ask for the noise, then, and not for the picture? Because noise always looks alike: each pixel is drawn from a standard Gaussian, whatever the digit and whatever the step. So the right answer has the same size at every step, and the error has a natural scale. The error is the mean square of the difference:
+Why ask for the noise, then, and not for the picture? Either would do; lesson 2 told what each is bad at. Noise has one comfort: each of its pixels comes from a standard Gaussian, whatever the digits look like. So the error has a natural scale: 1 for knowing nothing. The error is the mean square of the difference:
 
 $$\text{loss} = \text{mean}\big((\text{noise} - \text{model}(x_t, t))^2\big), \qquad x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\cdot\text{noise}$$
 
@@ -165,7 +165,7 @@ The cure is simple: keep a second copy of the network that follows slowly, and u
 
 $$\text{ema} \leftarrow \text{decay}\cdot\text{ema} + (1-\text{decay})\cdot\text{weights}$$
 
-A decay of 0.99 keeps 99 % of the slow copy at each step, so it remembers about the last hundred steps ($1/(1-0.99) = 100$). A digit's shape is the work of a thousand steps in a row, and small errors of the weights add up along the way. So the slow copy matters more here than in most of deep learning.
+A decay of 0.99 keeps 99 % of the slow copy at each step, so it remembers about the last hundred steps ($1/(1-0.99) = 100$). And when we make a picture, the network is asked a thousand times in a row, so small errors of the weights add up along the way. So the slow copy matters more here than in most of deep learning.
 
 Besides weights, some layers hold *buffers*: numbers that are kept but not trained, such as running means. Those are simply copied.
 
@@ -214,14 +214,14 @@ show.curves(
 
 # %% [markdown]
 r"""
-Too quick a copy (0.5) still jitters. Too slow a copy (0.998) comes too late: it still remembers the random weights of the beginning. Our training loop starts with a small decay and lets it grow: forget the start first, average later.
+Too quick a copy (0.5) still jitters. Too slow a copy (0.998) comes too late: it still remembers where it began, which for a network means random weights. Our training loop starts with a small decay and lets it grow: forget the start first, average later.
 """
 
 # %% [markdown]
 r"""
 ## 4. Train
 
-Two helps make eight minutes enough.
+Three helps make eight minutes enough.
 
 **We give the network a head start.** You saw in section 2 that copying the input is a fine answer near pure noise. So the network need not learn that: it gets the copy for nothing (scaled by $\sqrt{1-\bar\alpha_t}$), and only has to correct it:
 
@@ -229,11 +229,11 @@ $$\text{noise\_pred} = \sqrt{1-\bar\alpha_t}\; x_t + \sqrt{\bar\alpha_t}\cdot\te
 
 The correction is scaled too: the more noise, the less of it. (This is `FoldedUNet` in `solutions/t2i/recipes.py`.) At first the UNet answers 0 everywhere, and with the copy alone the error at step $t$ is about $\bar\alpha_t$. Its mean over all steps is a half, already below the ceiling.
 
-**We practise the steps that decide.** The shape of a digit is decided where there is much noise, but not noise alone. So `middle_steps` draws nine of ten steps around 730, half of them from between 630 and 810. Every tenth lies below 450, where only the last specks are left to find. (Which steps to practise is a choice, like the schedule. We tried several: this one gave the best digits for the same minutes.)
-
-<details><summary>Two more helps, for the curious</summary>
+**We practise the steps that decide.** The shape of a digit is decided where there is much noise, but not noise alone. So `middle_steps` draws nine of ten steps around 730, half of these from between 630 and 810. The tenth is drawn from below 450, where only the last specks are left to find. (Which steps to practise is a choice, like the schedule. We tried several: this one gave the best digits for the same minutes.)
 
 **The quiet steps may not shout.** You saw in section 2 that the question is hardest where there is least noise. A network that learns from the error as it is listens to these steps most, and yet they matter least, for a wrong guess of so little noise hardly shows. So `heard_by_noise` lets each picture correct the network only as far as there is noise in it, by the share $1-\bar\alpha_t$. The loss itself stays yours. (Both functions are in `solutions/t2i/practice.py`.)
+
+<details><summary>One more help, for the curious</summary>
 
 **The optimiser is a newer one.** Lesson 2 used Adam, which moves each weight by itself. Here the matrices inside the network are moved by *Muon* (Jordan et al. 2024), which treats a matrix as one thing. You need not know more: it is called like Adam, and gets a little further in the same minutes. (See `solutions/t2i/optim.py`.)
 
@@ -244,7 +244,7 @@ The correction is scaled too: the more noise, the less of it. (This is `FoldedUN
 r"""
 Two more things save work.
 
-**We leave out the margin.** Hardly a digit has ink in the two outermost rows and columns (0.24 % of all ink is there). So the network looks only at the middle, 24×24 pixels (`model.inside` is the network for it, `model.middle` cuts it out). For the margin no network is needed: we take it for empty paper, so whatever else is in it must be noise. A few digits lose a little ink by that.
+**We leave out the margin.** There is hardly any ink in the two outermost rows and columns: 0.24 % of it all. So the network looks only at the middle, 24×24 pixels (`model.inside` is the network for it, `model.middle` cuts it out). For the margin no network is needed: we take it for empty paper, so whatever else is in it must be noise. One digit in eight loses a little ink by that, like the foot of the 7 below.
 
 **We fold the picture.** Each block of 2×2 pixels becomes the four channels of one big pixel. Nothing is lost, and the UNet has four times fewer places to visit. Look at what it is given:
 """
@@ -263,7 +263,7 @@ show.show_images(
 r"""
 The training loop is the one that you know from lesson 2: take a batch, ask for the loss, step, repeat. Each sample gets a step $t$ of its own and fresh noise. **Both functions in it are yours:** `ddpm_loss` says what is wrong, `ema_update` drags the slow copy along.
 
-The cell takes about 4 to 9 minutes on two CPU cores, depending on how old they are. Stop it whenever you like: run again, it goes on where it was, since it saves its state in the folder `data/runs`. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! (You can write the next exercises, but their cells run only when the training is done.)
+The cell takes about 4 to 9 minutes on two CPU cores, depending on how old they are. Stop it whenever you like: run again, it goes on where it last saved its state (in the folder `data/runs`), half a minute back at most. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! (You can write the next exercises, but their cells run only when the training is done.)
 """
 
 # %%
@@ -304,7 +304,7 @@ This is how it went when the course was made:
 
 ![Loss against training step: it falls steeply from about 0.2, then slowly, inside a narrow shaded band far below the ceiling at 1.](figures/loss.png)
 
-It is below 0.1 after about a hundred steps. (The first step has about 0.27, less than the half of above, since `middle_steps` asks more often where the copy is good. The curve's first point is a mean over many steps, so it lies lower still.) The loss falls fast, then hardly moves, and yet the digits keep getting better for a long time. That is normal for diffusion models. Most of what is left after the first drop is noise that nobody could predict; from there on, what counts for the picture lies in a few thousandths.
+It is below 0.1 after about a hundred steps. (The first step has about 0.27, less than the half of above, since `middle_steps` asks more often where the copy is good. The curve in this picture begins with a mean of several steps, and so a little lower.) The loss falls fast, then hardly moves, and yet the digits keep getting better for a long time. That is normal for diffusion models. Most of what is left after the first drop is noise that nobody could predict; from there on, what counts for the picture lies in a few thousandths.
 """
 
 # %% [markdown]
@@ -340,19 +340,24 @@ assert torch.allclose(again, x_0, atol=1e-3), "given the true noise, it must giv
 # %%
 t = torch.tensor(stages)
 x_0 = test_images[4:5].expand(len(t), -1, -1, -1)
-x_t = add_noise(x_0, torch.randn(x_0.shape), t, alphas_cumprod).to(device)
-with torch.no_grad():
-    noise_pred = denoiser(x_t, t.to(device))
-guess = predict_x_0(x_t, noise_pred, t.to(device), alphas_cumprod)
+guesses = {}
+for name in ("guess", "other\nnoise", "yet\nother"):
+    x_t = add_noise(x_0, torch.randn(x_0.shape), t, alphas_cumprod).to(device)
+    with torch.no_grad():
+        noise_pred = denoiser(x_t, t.to(device))
+    guesses[name] = predict_x_0(x_t, noise_pred, t.to(device), alphas_cumprod)
 show.film_strip(
-    {"shown": x_t, "guess": guess},
+    {"shown\n(the last)": x_t, **guesses},
     [f"t = {step}" for step in stages],
-    alt="Above a digit under more and more noise, below the network's guess at each step.",
+    alt="Above a digit under more and more noise, below the network's guesses at each step, for "
+    "three pictures of noise.",
 )
 
 # %% [markdown]
 r"""
-As long as something of the digit is visible, the guess is sharp. Then it blurs. The network is not being lazy: if the picture might be a 4 or a 9, the answer with the smallest *mean* square error is the average of both, and an average is a blur.
+As long as something of the digit is visible, the guess is sharp and right. With more noise it may be a clear digit and the *wrong* one: the noise happened to look more like a 9. Then it blurs. The network is not being lazy: if the picture might be a 4 or a 9, the answer with the smallest *mean* square error is the average of both, and an average is a blur.
+
+At the last step nothing is left to see, and the best answer would be the average of *all* digits: a smooth grey blob, the same for every noise. (Lesson 1 drew it.) Yours is a blob too, but a grainy one, perhaps with the ghost of a digit in it. Grain and ghost are this network's error: it was trained for minutes, and practised these last steps seldom.
 
 This is why we cannot jump from noise to a digit in one go. We have to **decide a little at a time.** Go one small step towards the guess; look again; now some of the possibilities have dropped out, so the new guess is sharper; step again.
 """
@@ -367,7 +372,7 @@ How far is one small step? Suppose that for a moment somebody tells us the clean
 
 (All three bells are drawn equally high, to be seen.)
 
-The bell sits near $x_t$ while the noise is strong, as one step cannot take us far. It slides towards $x_0$ as we come closer, and it gets narrower. Its centre is a weighted mean of both ends, and its width has a formula as well (equations 6 and 7):
+The bell sits near $x_t$ while the noise is strong, as one step cannot take us far. It slides towards $x_0$ as we come closer, and it gets narrower. Its centre is a weighted sum of both ends, and its width has a formula as well (equations 6 and 7):
 
 $$\text{mean} = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t, \qquad \text{variance} = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t$$
 
@@ -555,7 +560,7 @@ show.show_images(samples[:30], columns=10, alt="Pictures that your network made.
 
 # %% [markdown]
 r"""
-They are not all perfect. Neither is anybody's handwriting. Here is how one of them came about: above, where the picture was; below, what the network took it for.
+They are not all perfect. Neither is anybody's handwriting. (Look closely: the black is not quite even. That faint grain is what the network's errors at the very last steps leave. Remember it when section 9 shows you a coarser one.) Here is how one of them came about: above, where the picture was; below, what the network took it for.
 """
 
 # %%
@@ -583,7 +588,7 @@ show.slider(look, moment=(0, len(film.steps) - 1, 1))
 
 # %% [markdown]
 r"""
-In the film above, the guess is a 6 at t = 749; in $x_t$ itself one sees it near 600. Watch the guess: first all eight are fog, then a posture (slanted? round?), then a digit, then the ends of the strokes. **The large is decided first, the small last.** The same holds for the fresh noise (take our word, no cell shows it): other noise early gives another digit; other noise late gives the same digit with other pixels.
+In the course's film, at the top of this section, the guess is a 6 at t = 749; in $x_t$ itself one sees it near 600. When was it in yours? Watch the guess: first all eight are fog, then a posture (slanted? round?), then a digit, then the ends of the strokes. On the way a guess may change its mind, from a 9 to a 7, say. **The large is decided first, the small last.** The same holds for the fresh noise (take our word, no cell shows it): other noise early gives another digit; other noise late gives the same digit with other pixels.
 
 ## 9. Digits, or copies, or broken?
 
@@ -599,10 +604,13 @@ for name, pictures in {
     "real digits": real,
     "pure noise": torch.randn(200, 1, 28, 28),
 }.items():
-    print(f"{name:13} read as a digit, with confidence: {metrics.recognisability(pictures):.1%}")
+    share = metrics.recognisability(pictures)
+    print(f"{name:13} read as a digit, with confidence: {share:.1%} of {len(pictures)}")
 
 # %% [markdown]
 r"""
+(Thirty pictures are few: one digit more or less is 3 points, and the next thirty of the same network may well get 10 points more or fewer. Section 10 has a figure from thousands.)
+
 **Are they copies?** A program that hands out training pictures would pass every test of beauty. So we look, for each sample, for the training digit that is most like it, among all 60,000.
 
 ![Upper row: eight samples. Lower row: for each the most similar training digit. The pairs are alike in kind, but differ in slant, thickness and stroke ends.](figures/neighbours.png)
@@ -630,7 +638,7 @@ show_ddpm.distance_picture(distances, distances_real)
 
 # %% [markdown]
 r"""
-The network has less than a million weights, and the training pictures have 47 million pixels. It has no room to store them all; it has to learn how strokes go. Copies would lie much *nearer* than test digits do, and exact ones at distance 0. Do yours? Compare your two medians.
+The network has less than a million weights, and the training pictures have 47 million pixels. It has no room to store them all; it has to learn how strokes go. Copies would lie much *nearer* than test digits do, and exact ones at distance 0. Do yours? Compare your two medians; with thirty samples, a difference of less than 1 may be chance.
 
 **Training, or broken?** When samples look bad, the question is always: train longer, or search for a bug? Bugs have faces. Every row below but one comes from *the same trained network* as the top row. In each, one thing was broken.
 
@@ -645,12 +653,12 @@ r"""
 
 - **A: another schedule** (the linear one). Strokes, but no digits: the network is told the wrong noise level all along.
 - **B: noise at the last step.** Good digits under a fine grain.
-- **C: never trained.** Noise in, noise out.
+- **C: never trained.** Noise in, noise out. (The frame is black since the margin needs no network.)
 - **D: no fresh noise.** All paths run together, as in the world of one pixel, so all samples are the same.
 - **E: clipped to [0, 1].** Black is -1, so the guess can never be black.
 - **F: square roots missing.** Torn strokes and specks.
 
-Only C gets better with training. And one bug is *not* in the gallery, as nobody could see it: without clipping, this network makes nearly the same digits, thanks to its head start. That is why your code is tested and not only looked at.
+Only C gets better with training. And some bugs are *not* in the gallery, as nobody could see them. Without clipping, this network makes nearly the same digits, thanks to its head start. That is why your code is tested and not only looked at.
 
 </details>
 
