@@ -154,6 +154,11 @@ def check_training(student, texts: list[str], num_merges: int) -> None:
         fail("The merges should be a list of pairs of texts, like [('l', 'o'), …].")
     if pairs == expected:
         return
+    if any(not isinstance(piece, str) for pair in pairs for piece in pair):
+        fail(
+            "The merges should be a list of pairs of texts, like [('l', 'o'), …], and nothing "
+            "else beside it."
+        )
     if [("".join(pair)) for pair in expected] == ["".join(pair) for pair in actual]:
         fail("Each merge should be a pair of two pieces, not the piece that comes out of it.")
     for wrong, sentence in TRAIN_MISTAKES.items():
@@ -339,7 +344,7 @@ def test_encoding_leaves_the_tokenizer_as_it_was(student, rng):
     mine = student.new("Tokenizer", tokenizer.merges)
     first, again = (mine.call("encode", "low abcdab lower", 9) for _ in range(2))
     expect(
-        first == again,
+        list(map(int, first)) == list(map(int, again)),
         "The same text gives other numbers the second time: encode must not change the tokenizer.",
     )
 
@@ -521,7 +526,8 @@ POOLED_MISTAKES = {
 READ_HINTS = {
     "must match the size": "Texts may be shorter than max_length: self.positions[:length].",
     "must match the existing size": "The mask is (L, L), with the L of these tokens.",
-    "index": "To pick one place a row: hidden[torch.arange(batch), end].",
+    "index": "To pick one place a row: hidden[torch.arange(batch), end], where end has one number "
+    "a row: argmax(dim=1).",
     "": OTHER_PIECES,
 }
 
@@ -707,8 +713,9 @@ LOOK_MISTAKES = {
     "mean of patches": "pooled is the mean of the patches; it is norm_out of the class place.",
 }
 VIEW_HINTS = {
-    "Sizes of tensors must match": "The class vector has to be as many as pictures: "
-    "self.class_vector.expand(len(images), 1, -1), and both are (B, ·, width).",
+    "Sizes of tensors must match": "The list of patches is (B, patches, width): "
+    "flatten(2).transpose(1, 2). The class vector has to be as many as pictures: "
+    "self.class_vector.expand(len(images), 1, -1).",
     "must match the size": "There is one place more than patches: the class vector comes in front "
     "before the positions are added.",
     "": OTHER_PIECES,
@@ -798,15 +805,18 @@ def contrast(images: Tensor, texts: Tensor, scale: Tensor, wrong: str = "") -> T
         "no exp": scale,
         "divided": 1 / scale.exp(),
         "no limit": scale.exp(),
-        "limit on the log": scale.clamp(max=100).exp(),
+        "log of the limit": scale.exp().clamp(max=math.log(100)),
     }.get(wrong, factor)
     logits = factor * images @ texts.T
     if wrong == "softmax first":
         rows, columns = logits.softmax(1), logits.T.softmax(1)
+    elif wrong == "softmax once":
+        rows, columns = logits.softmax(1), logits.softmax(1).T
     else:
         rows, columns = logits, logits.T
     reduction = "sum" if wrong == "summed" else "mean"
     right = torch.arange(len(logits))
+    right = torch.full_like(right, min(1, len(right) - 1)) if wrong == "one answer" else right
     losses = [F.cross_entropy(table, right, reduction=reduction) for table in (rows, columns)]
     if wrong == "rows only":
         return losses[0]
@@ -832,21 +842,35 @@ LOSS_MISTAKES = {
     "no scale": "The scale is missing: the cosines are multiplied by exp(logit_scale).",
     "no exp": "The cosines are multiplied by logit_scale itself; it is a logarithm: take exp.",
     "divided": "The cosines are divided by the scale, and should be multiplied by it.",
-    "no limit": "The scale has no limit: exp(logit_scale) never exceeds 100.",
-    "limit on the log": "The limit of 100 is set on logit_scale; it belongs to exp(logit_scale).",
+    "no limit": "The scale has no limit, or one on its logarithm: it is exp(logit_scale) itself "
+    "that never exceeds 100.",
+    "log of the limit": "The limit is log 100; it is exp(logit_scale) that never exceeds 100.",
+    "one answer": "All rows have the same right answer; row i's is number i.",
     "rows only": "Only the rows are asked (which text belongs to this picture?). Ask the columns, "
     "too, and take the mean.",
     "columns only": "Only the columns are asked (which picture belongs to this text?). Ask the "
     "rows, too, and take the mean.",
     "not halved": "The two cross entropies are added; take their mean.",
     "summed": "The cross entropies are summed over the batch; take the mean.",
-    "softmax first": "A softmax runs before the cross entropy, which has one inside already.",
+    "softmax first": "A softmax runs before the cross entropy, which has one inside already: it "
+    "takes the logits.",
+    "softmax once": "A softmax runs before the cross entropy, which has one inside already: it "
+    "takes the logits. ",
     "distance": "This is the distance of the pairs alone; without the wrong pairs all vectors may "
     "become equal.",
     "diagonal": "Only the diagonal counts here; the wrong pairs must count against it: cross "
     "entropy.",
     "yes or no": "Each cell is asked by itself, yes or no; a row is one question with B answers: "
     "cross entropy.",
+}
+UNLEARNT = (
+    "So training would not change what it should: no .item(), float(), .detach() and no "
+    "torch.no_grad() on the way."
+)
+LOST = {
+    "does not require grad": f"The loss has no gradient at all. {UNLEARNT}",
+    "in-place": "It changes its arguments in place; make new tensors.",
+    "": "",
 }
 LOSS_HINTS = {
     "expected scalar type Long": "The right answers are whole numbers: torch.arange(B).",
@@ -859,8 +883,15 @@ def check_loss(student, images: Tensor, texts: Tensor, scale: float) -> None:
     log_scale = torch.tensor(scale, dtype=images.dtype)
     factor = log_scale.exp().clamp(max=100)
     logits = factor * F.normalize(texts, dim=-1) @ F.normalize(images, dim=-1).T
+    loss = ask(lambda: student.contrastive_loss(images, texts, log_scale), LOSS_HINTS)
+    if isinstance(loss, Tensor) and not loss.isfinite().all():
+        fail(
+            "The contrastive loss is not finite. The logarithm of a softmax is: where a "
+            "probability is too small to be told from 0, log gives minus infinity. "
+            "F.cross_entropy takes the logits and does both at once."
+        )
     expect_close(
-        ask(lambda: student.contrastive_loss(images, texts, log_scale), LOSS_HINTS),
+        loss,
         their_loss(logits),
         "the contrastive loss",
         causes={
@@ -886,6 +917,26 @@ def test_loss_as_transformers(student, rng):
 def test_loss_of_one_pair_and_of_a_large_scale(student, rng):
     check_loss(student, normal(rng, 6, 4), normal(rng, 6, 4), 6.0)
     check_loss(student, normal(rng, 1, 4), normal(rng, 1, 4), 2.0)
+
+
+@exercise("contrastive_loss")
+def test_loss_teaches_both_encoders_and_the_scale(student, rng):
+    inputs = [normal(rng, 5, 6), normal(rng, 5, 6), torch.tensor(1.3)]
+    found = ask(lambda: student.gradients("contrastive_loss", *inputs), LOST)
+    leaves = [value.clone().requires_grad_() for value in inputs]
+    images, texts = (F.normalize(vectors, dim=-1) for vectors in leaves[:2])
+    expected = torch.autograd.grad(their_loss(leaves[2].exp() * texts @ images.T), leaves)
+    names = ("image_features", "text_features", "logit_scale")
+    for name, gradient, right in zip(names, found, expected, strict=True):
+        expect(gradient is not None, f"The loss has no gradient for {name}. {UNLEARNT}")
+        expect_close(
+            gradient,
+            right,
+            f"the gradient of the loss for {name}",
+            otherwise=f"The loss itself is right. {UNLEARNT}",
+            rtol=1e-3,
+            atol=1e-5,
+        )
 
 
 @exercise("contrastive_loss")

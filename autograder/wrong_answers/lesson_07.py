@@ -5,6 +5,77 @@ answer scores 100. `code` takes the place of the reference; methods replace thos
 """
 
 WRONG = [
+    dict(
+        exercise="contrastive_loss",
+        name="scale_without_gradient",
+        says="no gradient for logit_scale",
+        code="""
+def contrastive_loss(image_features, text_features, logit_scale):
+    images, texts = F.normalize(image_features, dim=-1), F.normalize(text_features, dim=-1)
+    scale = min(math.exp(logit_scale.item()), 100)
+    logits = scale * images @ texts.T
+    right = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+""",
+    ),
+    dict(
+        exercise="contrastive_loss",
+        name="detached_scale",
+        says="no gradient for logit_scale",
+        code="""
+def contrastive_loss(image_features, text_features, logit_scale):
+    images, texts = F.normalize(image_features, dim=-1), F.normalize(text_features, dim=-1)
+    logits = logit_scale.exp().detach().clamp(max=100) * images @ texts.T
+    right = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+""",
+    ),
+    dict(
+        exercise="contrastive_loss",
+        name="probabilities_to_cross_entropy",
+        says="takes the logits",
+        code="""
+def contrastive_loss(image_features, text_features, logit_scale):
+    images, texts = F.normalize(image_features, dim=-1), F.normalize(text_features, dim=-1)
+    table = (logit_scale.exp().clamp(max=100) * images @ texts.T).softmax(dim=-1)
+    right = torch.arange(len(table), device=table.device)
+    return (F.cross_entropy(table, right) + F.cross_entropy(table.T, right)) / 2
+""",
+    ),
+    dict(
+        exercise="contrastive_loss",
+        name="log_of_a_softmax",
+        says="not finite",
+        code="""
+def contrastive_loss(image_features, text_features, logit_scale):
+    images, texts = F.normalize(image_features, dim=-1), F.normalize(text_features, dim=-1)
+    logits = logit_scale.exp().clamp(max=100) * images @ texts.T
+    rows, columns = logits.softmax(-1).log().diag(), logits.softmax(0).log().diag()
+    return -(rows.mean() + columns.mean()) / 2
+""",
+    ),
+    dict(
+        exercise="contrastive_loss",
+        name="all_the_same_answer",
+        says="row i's is number i",
+        code="""
+def contrastive_loss(image_features, text_features, logit_scale):
+    images, texts = F.normalize(image_features, dim=-1), F.normalize(text_features, dim=-1)
+    logits = logit_scale.exp().clamp(max=100) * images @ texts.T
+    right = torch.ones(len(logits), dtype=torch.int64, device=logits.device).clamp(max=len(logits) - 1)
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+""",
+    ),
+    dict(
+        exercise="train_bpe",
+        name="words_beside_the_merges",
+        says="nothing else beside it",
+        code="""
+def train_bpe(texts, num_merges):
+    merges, words = [("l", "o")], {"low": ["lo", "w"]}
+    return merges, words
+""",
+    ),
     # --- train_bpe ---
     dict(
         exercise="train_bpe",
@@ -1652,7 +1723,7 @@ def contrastive_loss(image_features, text_features, logit_scale):
         name="loop",
         code="""
 def contrastive_loss(image_features, text_features, logit_scale):
-    scale = min(math.exp(float(logit_scale)), 100.0)
+    scale = logit_scale.exp().clamp(max=100.0)
     similarity = scale * F.cosine_similarity(image_features[:, None], text_features[None], dim=-1)
     total = 0.0
     for i in range(len(similarity)):

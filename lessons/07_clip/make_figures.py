@@ -116,11 +116,13 @@ def vit() -> show.Picture:
         row, column = divmod(patch, 4)
         part = image[row * side : (row + 1) * side, column * side : (column + 1) * side]
         axes.imshow(part, extent=(x - 0.45, x + 0.45, 4.4, 5.3), interpolation="nearest")
-        axes.text(x, 5.55, f"{patch}", fontsize=9, **MIDDLE)
+        axes.text(x, 5.55, f"patch {patch}", fontsize=9, **MIDDLE)
+        axes.text(x + 0.12, 3.85, f"{patch + 1}", fontsize=9, ha="left", va="center")
         arrow(axes, (x, 4.3), (x, 3.35), show.BLUE)
     for x in (9.5, 12.35):
         axes.text(x, 4.85, "…", fontsize=14, **MIDDLE)
     arrow(axes, (6.1, 4.3), (6.1, 3.35), show.VERMILLION)
+    axes.text(5.98, 3.85, "place 0", fontsize=9, ha="right", va="center")
     box(axes, 10, 2.85, "+ positions, norm_in, layers", show.GREEN, 9.3, 0.8)
     arrow(axes, (6.1, 2.4), (6.1, 1.3), show.VERMILLION)
     box(axes, 7.6, 0.85, "norm_out: the picture's vector", show.VERMILLION, 4.6, 0.8)

@@ -109,10 +109,18 @@ def by_words(model: SceneDenoiser, seed: int = 0) -> Read:
 
 
 def word_tokens(captions: Sequence[str], length: int = LENGTH) -> Tensor:
-    """Captions as captions.encode gives them, synonyms too: those have numbers after all others."""
+    """Captions as captions.encode gives them, synonyms too: those have numbers after all others.
+
+    Raises:
+        ValueError: a word that is neither.
+    """
     tokens = torch.full((len(captions), length), PADDING)
     for row, caption in enumerate(captions):
-        numbers = [_NUMBER[word] for word in re.findall(r"[^\s,.:;!?]+", caption.lower())]
+        words = re.findall(r"[^\s,.:;!?]+", caption.lower())
+        unknown = [word for word in words if word not in _NUMBER]
+        if unknown:
+            raise ValueError(f"its table has no vector for {unknown[0]!r}")
+        numbers = [_NUMBER[word] for word in words]
         tokens[row, : len(numbers)] = torch.tensor(numbers)
     return tokens
 
