@@ -92,10 +92,6 @@ class Student:
         """
         return self.request("elsewhere", value=value)
 
-    def gradients(self, name: str, *args: Any) -> list[Tensor | None]:
-        """Call a function of the learner's; its result's gradient for each tensor among args."""
-        return self.request("gradients", name=name, args=list(args))
-
     def request(self, do: str, **message: Any) -> Any:
         """Ask the child for one thing; serve its calls of our functions meanwhile.
 

@@ -117,7 +117,10 @@ class Session:
 
     def do_grad(self, target: nn.Module, args: list, kwargs: dict) -> dict:
         """Output (a tensor, or several) and gradients of a fixed weighted sum of it."""
-        leaves = as_leaves(args)
+        leaves = [
+            a.requires_grad_() if isinstance(a, Tensor) and a.is_floating_point() else a
+            for a in args
+        ]
         target.zero_grad()
         output = target(*leaves, **kwargs)
         parts = output if isinstance(output, tuple | list) else (output,)
@@ -126,12 +129,6 @@ class Session:
         inputs = [a.grad if isinstance(a, Tensor) else None for a in leaves]
         parameters = {name: p.grad for name, p in target.named_parameters()}
         return {"output": output, "inputs": inputs, "params": parameters}
-
-    def do_gradients(self, name: str, args: list) -> list[Tensor | None]:
-        """Gradients of a function's result, a single number, for each tensor among args."""
-        leaves = as_leaves(args)
-        self.do_call(name, leaves, {}).backward()
-        return [leaf.grad for leaf in leaves if isinstance(leaf, Tensor)]
 
     def ask(self, number: int, args: tuple, kwargs: dict) -> Any:
         """Call one of the grader's functions and wait for its answer."""
@@ -168,13 +165,6 @@ class Session:
         if type(value) in (list, tuple):
             return type(value)(self.out(item) for item in value)
         return value
-
-
-def as_leaves(args: list) -> list:
-    """The arguments, with gradients asked for where they are real numbers."""
-    return [
-        a.requires_grad_() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args
-    ]
 
 
 def is_picture(value: Any) -> bool:

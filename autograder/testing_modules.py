@@ -63,6 +63,46 @@ def ask(call: Callable, hints: dict[str, str]):
         fail(f"{text} {found[0] if found else ''}")
 
 
+UNLEARNT = (
+    "So training would not change what it should: no .item(), float(), .detach(), .data and no "
+    "torch.no_grad() on the way."
+)
+
+
+def expect_gradients(
+    student, name: str, arguments: dict[str, object], expected: dict[str, Tensor], advice: str = ""
+) -> None:
+    """Compare the gradients of a function of the learner's with the right ones.
+
+    Args:
+        name: of the function; where its result is not one number, the gradients are its sum's.
+        arguments: by name, in the function's order.
+        expected: the right gradient for some of them.
+        advice: what to say beside the mistake.
+    """
+    held = {word: student.hold(arguments[word]) for word in expected}
+    for tensor in held.values():
+        tensor.call("requires_grad_")
+    hints = {
+        "does not require grad": f"The result has no gradient at all. {UNLEARNT}",
+        "in-place": "It changes its arguments in place; make new tensors.",
+        "": "",
+    }
+    result = ask(lambda: student.new(name, *(arguments | held).values()), hints)
+    ask(lambda: result.call("backward", torch.ones_like(result.call("detach"))), hints)
+    for word, right in expected.items():
+        found = held[word].get("grad")
+        expect(isinstance(found, Tensor), f"No gradient reaches {word}. {UNLEARNT} {advice}")
+        expect_close(
+            found,
+            right,
+            f"the gradient for {word}",
+            otherwise=f"The result itself is right. {UNLEARNT} {advice}",
+            rtol=1e-3,
+            atol=1e-5,
+        )
+
+
 class Parts:
     """The learner's own layers of one module, called one at a time from the grader."""
 

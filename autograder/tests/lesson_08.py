@@ -22,6 +22,7 @@ from autograder.testing_modules import (
     Parts,
     ask,
     every_parameter_learns,
+    expect_gradients,
     load,
     normal,
     shuffle_weights,
@@ -410,20 +411,13 @@ def test_draws(student, rng):
 @exercise("reparameterize")
 def test_draws_carry_gradients(student, rng):
     mean, logvar, noise = (normal(rng, 3, 4) for _ in range(3))
-    held = {"mean": student.hold(mean), "logvar": student.hold(logvar)}
-    for tensor in held.values():
-        tensor.call("requires_grad_")
-    z = student.new("reparameterize", *held.values(), noise)
-    cut = (
-        "No gradient gets through: it is cut by detach(), .data or no_grad(). That a slope reaches "
-        "mean and logvar is the whole point of the trick."
+    expect_gradients(
+        student,
+        "reparameterize",
+        {"mean": mean, "logvar": logvar, "noise": noise},
+        {"mean": torch.ones(3, 4), "logvar": 0.5 * (0.5 * logvar).exp() * noise},
+        "That a slope reaches mean and logvar is the whole point of the trick.",
     )
-    ask(lambda: z.call("backward", torch.ones(3, 4)), {"": cut})
-    slopes = {"mean": torch.ones(3, 4), "logvar": 0.5 * (0.5 * logvar).exp() * noise}
-    for name, tensor in held.items():
-        gradient = tensor.get("grad")
-        expect(isinstance(gradient, Tensor), f"No gradient reaches {name}. {cut}")
-        expect_close(gradient, slopes[name], f"the slope of the draw in {name}", otherwise=cut)
 
 
 # --- kl_divergence --------------------------------------------------------------------------------
@@ -533,6 +527,13 @@ def test_kl_of_narrow_clouds(student, rng):
     )
     unchanged(student, lambda held: student.kl_divergence(held, logvar), mean, "mean")
     unchanged(student, lambda held: student.kl_divergence(mean, held), logvar, "logvar")
+
+
+@exercise("kl_divergence")
+def test_kl_carries_gradients(student, rng):
+    mean, logvar = normal(rng, 3, 4), normal(rng, 3, 4)
+    slopes = {"mean": mean, "logvar": (logvar.exp() - 1) / 2}
+    expect_gradients(student, "kl_divergence", {"mean": mean, "logvar": logvar}, slopes)
 
 
 # --- vae_loss -------------------------------------------------------------------------------------
@@ -670,6 +671,16 @@ def test_loss_leaves_its_arguments(student, rng):
     unchanged(student, lambda held: student.vae_loss(held, back, mean, mean), x, "x_0")
     unchanged(student, lambda held: student.vae_loss(x, held, mean, mean), back, "reconstruction")
     unchanged(student, lambda held: student.vae_loss(x, back, held, mean), mean, "mean")
+
+
+@exercise("vae_loss")
+def test_loss_carries_gradients(student, rng):
+    x, back, mean, logvar = (normal(rng, 2, 3, 4, 4) for _ in range(4))
+    arguments = {"x_0": x, "reconstruction": back, "mean": mean, "logvar": logvar}
+    leaves = {name: arguments[name].clone().requires_grad_() for name in list(arguments)[1:]}
+    price(x, *leaves.values(), 2.0).backward()
+    slopes = {name: leaf.grad for name, leaf in leaves.items()}
+    expect_gradients(student, "vae_loss", arguments | {"kl_weight": 2.0}, slopes)
 
 
 # --- latent_scaling_factor ------------------------------------------------------------------------

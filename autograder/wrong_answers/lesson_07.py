@@ -8,7 +8,7 @@ WRONG = [
     dict(
         exercise="contrastive_loss",
         name="scale_without_gradient",
-        says="no gradient for logit_scale",
+        says="gradient reaches logit_scale",
         code="""
 def contrastive_loss(image_features, text_features, logit_scale):
     images, texts = F.normalize(image_features, dim=-1), F.normalize(text_features, dim=-1)
@@ -21,7 +21,7 @@ def contrastive_loss(image_features, text_features, logit_scale):
     dict(
         exercise="contrastive_loss",
         name="detached_scale",
-        says="no gradient for logit_scale",
+        says="gradient reaches logit_scale",
         code="""
 def contrastive_loss(image_features, text_features, logit_scale):
     images, texts = F.normalize(image_features, dim=-1), F.normalize(text_features, dim=-1)

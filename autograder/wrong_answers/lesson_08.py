@@ -1,6 +1,27 @@
 """Lesson 8: mistakes that people make in autoencoders and with latents, and right answers."""
 
 WRONG = [
+    dict(
+        exercise="kl_divergence",
+        name="without_gradients",
+        says="no gradient at all",
+        code="""
+@torch.no_grad()
+def kl_divergence(mean, logvar):
+    return 0.5 * (mean**2 + logvar.exp() - 1 - logvar).flatten(1).sum(1)
+""",
+    ),
+    dict(
+        exercise="vae_loss",
+        name="divergence_as_a_plain_number",
+        says="gradient reaches mean",
+        code="""
+def vae_loss(x_0, reconstruction, mean, logvar, kl_weight=1e-6):
+    squares = (x_0 - reconstruction).square().flatten(1).sum(1).mean()
+    kl = kl_divergence(mean, logvar).mean().item()
+    return (squares + kl_weight * kl) / x_0[0].numel()
+""",
+    ),
     # --- PaddedDownsample ---
     dict(
         exercise="PaddedDownsample",
