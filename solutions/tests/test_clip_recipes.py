@@ -209,6 +209,8 @@ def test_unknown_words_get_vectors_of_their_own():
     read, tokens, null = clip_scene_runs.by_words(model)(["a crimson vii"])
     assert null == PADDING and model.words.words.weight[: len(old)].equal(old)
     assert read(torch.randn(1, 3, 32, 32), torch.tensor([5]), tokens).shape == (1, 3, 32, 32)
+    with pytest.raises(ValueError, match="no vector for 'ultramarine'"):
+        clip_scene_runs.word_tokens(["an ultramarine seven"])
 
 
 @pytest.fixture(scope="module")
