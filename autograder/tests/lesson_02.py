@@ -87,6 +87,9 @@ def embedding_mistakes(t: Tensor, dim: int, max_period: float = 1e4) -> dict[str
         ),
         "All clocks run at one speed: the exponents are all 0. Was i / (dim/2) rounded down to "
         "whole numbers?": lambda: both(torch.ones(half, dtype=torch.float64)),
+        "The exponent -2i/dim is rounded down to a whole number: divide with /, not with //.": (
+            lambda: both(torch.where(i > 0, 1 / max_period, 1.0))
+        ),
         "The frequencies themselves are missing: all steps get the frequencies, "
         "not t times them.": lambda: both(right, torch.ones_like(t)),
     }
@@ -152,7 +155,7 @@ def resblock(s: dict[str, Tensor], x: Tensor, emb: Tensor, groups: int, wrong: s
         return F.group_norm(h, groups, s[f"{name}.weight"], s[f"{name}.bias"])
 
     def act(h: Tensor, name: str) -> Tensor:
-        if wrong == "relu" and name != "emb":
+        if wrong == "relu everywhere" or (wrong == "relu" and name != "emb"):
             return F.relu(h)
         return h if wrong == "no silu " + name else F.silu(h)
 
@@ -164,7 +167,7 @@ def resblock(s: dict[str, Tensor], x: Tensor, emb: Tensor, groups: int, wrong: s
     h = norm(x, "norm1")
     if wrong == "conv first":
         h = act(norm(conv(x, "conv1"), "norm1"), "1")
-    elif wrong == "silu first":
+    elif wrong in ("silu first", "silu first twice"):
         h = conv(norm(act(x, "1"), "norm1"), "conv1")
     else:
         h = conv(act(h, "1"), "conv1")
@@ -172,6 +175,9 @@ def resblock(s: dict[str, Tensor], x: Tensor, emb: Tensor, groups: int, wrong: s
     if wrong == "time times":
         h = norm(conv(act(norm(x, "norm1"), "1"), "conv1") * time, "norm2")
     h = conv(act(h, "2"), "conv2")
+    if wrong == "silu first twice":
+        before = conv(norm(act(x, "1"), "norm1"), "conv1") + time
+        h = conv(norm(act(before, "2"), "norm2"), "conv2")
     if wrong == "time last":
         h = conv(act(norm(conv(act(norm(x, "norm1"), "1"), "conv1"), "norm2"), "2"), "conv2") + time
     shortcut = norm(x, "norm1") if wrong == "normed skip" else x
@@ -195,6 +201,9 @@ RESBLOCK_MISTAKES = {
     "no norm1": "norm1 is not used: conv1 reads silu(norm1(x)).",
     "no norm2": "norm2 is not used: conv2 reads silu(norm2(h)).",
     "relu": "The activation is ReLU where the text has SiLU.",
+    "relu everywhere": "The activation is ReLU; the text has SiLU.",
+    "silu first twice": "The activations come before the normalisations: it is silu(norm(x)), not "
+    "norm(silu(x)).",
     "conv first": "The order is turned round: normalise, activate, then convolve (not conv first).",
     "silu first": "The activation comes before the normalisation: it is silu(norm(x)), "
     "not norm(silu(x)).",
@@ -213,8 +222,8 @@ RESBLOCK_MISTAKES = {
 RESBLOCK_HINTS = {
     "Given groups=1, weight of size": "A convolution got another number of channels than it was "
     "built for. Does skip get the x that came in, or have you overwritten x?",
-    "non-singleton dimension 1": "At the sum the channels differ. The skip must bring x to "
-    "out_channels: self.skip(x).",
+    "non-singleton dimension 1": "At a sum the channels differ. The time must be (B, C, 1, 1), one "
+    "number for each picture and channel; the skip must bring x to out_channels: self.skip(x).",
     "must match the size": "time_proj(…) is (B, C); to be added to (B, C, H, W) it needs two more "
     "dimensions of size 1 at the end.",
     "leaf Variable": "Do not change x in place (+=): it belongs to the caller.",
@@ -328,7 +337,7 @@ def attention(s: dict[str, Tensor], x: Tensor, heads: int, groups: int, wrong: s
         out = F.linear(pixels, s[f"{name}.weight"], s[f"{name}.bias"])
         if wrong == "heads by reshape":
             return out.reshape(b, heads, -1, d)
-        if wrong == "heads interleaved":
+        if wrong in ("heads interleaved", "heads interleaved twice"):
             return out.unflatten(2, (d, heads)).permute(0, 3, 1, 2)
         if wrong == "one head":
             return out[:, None]
@@ -346,6 +355,8 @@ def attention(s: dict[str, Tensor], x: Tensor, heads: int, groups: int, wrong: s
     merged = looked.transpose(1, 2).reshape(b, -1, c)
     if wrong == "merge by reshape":
         merged = looked.reshape(b, -1, c)
+    if wrong in ("merge interleaved", "heads interleaved twice"):
+        merged = looked.permute(0, 2, 3, 1).reshape(b, -1, c)
     out = merged
     if wrong != "no proj":
         out = F.linear(merged, s["proj.weight"], s["proj.bias"])
@@ -382,6 +393,10 @@ ATTENTION_MISTAKES = {
     "neighbouring channels of the same pixel.",
     "heads interleaved": "The channels of the heads are interleaved (d heads): a head has d "
     "neighbouring channels, '(heads d)'.",
+    "heads interleaved twice": "The channels of the heads are interleaved, (d heads), there and "
+    "back: a head has d neighbouring channels, '(heads d)'.",
+    "merge interleaved": "The heads are joined interleaved, (d heads): the channels of one head "
+    "stay side by side, '(heads d)'.",
     "merge by reshape": "The heads come back mixed by a plain reshape: exchange the axes of heads "
     "and pixels first.",
     "one head": "num_heads is not used: there is one big head instead.",
@@ -397,9 +412,8 @@ ATTENTION_MISTAKES = {
 }
 ATTENTION_HINTS = {
     "contiguous": "view needs the values in order in memory: use reshape or rearrange.",
-    "must match the size": "Check the shapes: pixels are (B, N, C) with N = H·W, heads are "
-    "(B, heads, N, d); height and width can differ.",
-    "": "Check the shapes: pixels are (B, N, C) with N = H·W, heads are (B, heads, N, d).",
+    "": "Check the shapes: pixels are (B, N, C) with N = H·W, heads are (B, heads, N, d). For the "
+    "scores only the last two axes of k change places: k.transpose(-1, -2).",
 }
 
 
@@ -513,9 +527,9 @@ def test_downsample(student, rng):
         "border of 1.": conv(2, 0),
         "The padding and the stride are both missing.": conv(1, 0),
         "The padding is 2, one too many: a 3×3 kernel reaches one pixel beyond.": conv(2, 2),
-        "Only the right and lower border are padded; the text has padding=1 on all sides.": padded(
-            (0, 1, 0, 1)
-        ),
+        "The windows stand one pixel too far right and down, as if only the right and lower border "
+        "were padded: padding=1 pads all sides, and the first window stands on the first "
+        "pixel.": padded((0, 1, 0, 1)),
         "The border is padded with the picture's own pixels; plain padding=1 pads "
         "with zeros.": padded((1, 1, 1, 1), "replicate"),
         "The border is padded with the mirrored picture; plain padding=1 pads with zeros.": padded(
@@ -611,6 +625,10 @@ BLOCK_STOPS = (
     "UNet.forward runs that block, so it cannot be judged yet: mend the other exercise first."
 )
 OTHER_BLOCKS = "If the line is not in UNet.forward, mend that block first: UNet.forward runs it."
+CHANNELS = (
+    "A block got another number of channels than it was built for: every block on the way up reads "
+    "h and exactly one skip (the last one kept first), concatenated along the channels (dim=1)."
+)
 UNET_HINTS = {
     "pop from empty list": "More skips are taken than were kept. Keep one after conv_in, one after "
     "every block on the way down, and one after every resize on the way down.",
@@ -623,12 +641,15 @@ UNET_HINTS = {
     "time_mlp gives out, four times the embedding: it is added after the MLP.",
     "Sizes of tensors must match": "Two pictures of different size meet in torch.cat: the skips "
     "are consumed last in, first out, and a resize on the way down is a skip too.",
-    "weight of size": "A block got another number of channels than it was built for: every block "
-    "on the way up reads h and exactly one skip, concatenated (the last one kept first).",
-    "number of channels": "A block got another number of channels than it was built for: every "
-    "block on the way up reads h and exactly one skip, concatenated (the last one kept first).",
-    "to have": "A block got another number of channels than it was built for: every block on the "
-    "way up reads h and exactly one skip, concatenated (the last one kept first).",
+    "weight of size": CHANNELS,
+    "number of channels": CHANNELS,
+    "to have": CHANNELS,
+    'required "forward"': "A Stage only holds layers and does nothing by itself: go through its "
+    ".blocks and .attentions, self.mid's too.",
+    "positional argument": "A block wants two things, block(h, emb); an attention and a resize "
+    "want one, h. If the line is not in UNet.forward, mend that block first.",
+    "Boolean value of Tensor": "Whether a cond was given is asked by `cond is not None`: `if cond` "
+    "asks for the truth of its numbers.",
     "'NoneType' object is not callable": "stage.resize is None where a resolution is not followed "
     "by a resize: ask `is not None` first.",
     "": OTHER_BLOCKS,
@@ -676,7 +697,8 @@ class UNetParts(Parts):
         return self._end(h, x, wrong)
 
     def _block(self, stage, i, h, emb, level, wrong, skips) -> Tensor:
-        attention = self.config["attention_levels"][level] and wrong != "no attention"
+        forgotten = ("no attention", f"no {stage.partition('.')[0]} attention")
+        attention = self.config["attention_levels"][level] and wrong not in forgotten
         if attention and wrong == "attention first" and stage.startswith("down"):
             return self(f"{stage}.blocks.{i}", self(f"{stage}.attentions.{i}", h), emb)
         h = self(f"{stage}.blocks.{i}", h, emb)
@@ -687,8 +709,10 @@ class UNetParts(Parts):
         return h
 
     def _end(self, h: Tensor, x: Tensor, wrong: str) -> Tensor:
-        h = h if wrong == "no norm" else self("norm_out", h)
-        h = h if wrong == "no silu" else F.silu(h)
+        if wrong == "silu before norm":
+            return self("conv_out", self("norm_out", F.silu(h)))
+        h = h if wrong in ("no norm", "conv alone") else self("norm_out", h)
+        h = h if wrong in ("no silu", "conv alone") else F.silu(h)
         h = self("conv_out", h)
         return x - h if wrong == "minus" else x + h if wrong == "plus" else h
 
@@ -702,6 +726,11 @@ UNET_MISTAKES = {
     "h twice": "h is concatenated with itself: the second half must be a skip from the way down.",
     "no silu": "The SiLU before conv_out is missing: conv_out(silu(norm_out(h))).",
     "no norm": "norm_out is not used: conv_out(silu(norm_out(h))).",
+    "conv alone": "norm_out and SiLU are missing at the end: conv_out(silu(norm_out(h))).",
+    "silu before norm": "SiLU comes before norm_out, and belongs after it: "
+    "conv_out(silu(norm_out(h))).",
+    "no down attention": "The attentions of the way down are never called.",
+    "no up attention": "The attentions of the way up are never called.",
     "no time": "The time is not used: every t gives the same answer.",
     "time of one": "Every picture got the time of the first one: embed the whole (B,) tensor t.",
     "silu emb": "There is a SiLU on the time vector after time_mlp: each ResBlock does that "

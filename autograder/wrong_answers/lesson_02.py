@@ -5,6 +5,170 @@ answer scores 100. `code` takes the place of the reference; methods replace thos
 """
 
 WRONG = [
+    dict(
+        exercise="timestep_embedding",
+        name="whole_number_exponents",
+        says="rounded down",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise ValueError("dim must be even")
+    i = torch.arange(dim // 2)
+    angles = t.float()[:, None] * max_period ** (-2 * i // dim).float()
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="interleaved_there_and_back",
+        says="there and back",
+        code="""
+def forward(self, x):
+    height, width = x.shape[2:]
+    pixels = rearrange(self.norm(x), "b c h w -> b (h w) c")
+    q, k, v = (
+        rearrange(to(pixels), "b n (d heads) -> b heads n d", heads=self.num_heads)
+        for to in (self.to_q, self.to_k, self.to_v)
+    )
+    looked = rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n d -> b n (d heads)")
+    return x + rearrange(self.proj(looked), "b (h w) c -> b c h w", h=height, w=width)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="joined_interleaved",
+        says="joined interleaved",
+        code="""
+def forward(self, x):
+    height, width = x.shape[2:]
+    pixels = rearrange(self.norm(x), "b c h w -> b (h w) c")
+    q, k, v = (
+        rearrange(to(pixels), "b n (heads d) -> b heads n d", heads=self.num_heads)
+        for to in (self.to_q, self.to_k, self.to_v)
+    )
+    looked = rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n d -> b n (d heads)")
+    return x + rearrange(self.proj(looked), "b (h w) c -> b c h w", h=height, w=width)
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="time_along_the_batch",
+        says="The time must be",
+        code="""
+def forward(self, x, emb):
+    time = self.time_proj(F.silu(emb)).view(1, -1, 1, 1)
+    h = self.conv1(F.silu(self.norm1(x))) + time
+    return self.skip(x) + self.conv2(self.dropout(F.silu(self.norm2(h))))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="calls_the_stage",
+        says="go through its",
+        code="""
+def forward(self, x_t, t, cond=None):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    emb = emb if cond is None else emb + cond
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    h = self.mid(h, emb)
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="asks_for_the_truth_of_cond",
+        says="cond is not None",
+        code="""
+def forward(self, x_t, t, cond=None):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    if cond:
+        emb = emb + cond
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="no_attention_on_the_way_up",
+        says="way up are never called",
+        code="""
+def forward(self, x_t, t, cond=None):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    emb = emb if cond is None else emb + cond
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block in stage.blocks:
+            h = block(torch.cat([h, skips.pop()], dim=1), emb)
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="ends_with_the_convolution_alone",
+        says="missing at the end",
+        code="""
+def forward(self, x_t, t, cond=None):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    emb = emb if cond is None else emb + cond
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(h)
+""",
+    ),
     # --- timestep_embedding ---
     dict(
         exercise="timestep_embedding",

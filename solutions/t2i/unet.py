@@ -20,7 +20,7 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> Ten
     Args:
         t: (B,) steps, integer or float.
         dim: length of each vector, even.
-        max_period: sets the slowest clock: one turn takes it nearly 2π · max_period steps (the
+        max_period: sets the slowest clock: one turn takes it up to 2π · max_period steps (the
             larger dim, the nearer).
 
     Returns:
