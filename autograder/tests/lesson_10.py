@@ -219,6 +219,8 @@ class Guess:
     def __call__(self, x_t=None, t=None, *more, **names) -> Tensor:
         if more or names or not isinstance(x_t, Tensor) or not isinstance(t, Tensor):
             fail("The model is called as model(x_t, t), with two tensors.")
+        if t.ndim > 1 and x_t.shape == t.shape[:1]:
+            fail("x_t and t have changed places: the model is called as model(x_t, t).")
         if t.shape != x_t.shape[:1]:
             fail(
                 f"The model wants one t a sample, (B,) = ({len(x_t)},); it got {tuple(t.shape)}: "
@@ -300,6 +302,13 @@ def check_loss(student, x_0: Tensor, t: Tensor, noise: Tensor, what: str, answer
     advice = "It is mean((noise − x_0 − model(x_t, t))²)."
     if not torch.allclose(model.calls[0][1].to(t), t):
         advice += " And the model is asked at other times than the t that is given."
+    ask(lambda: student.rectified_flow_loss(model, x_0, t, noise), LOSS_HINTS)
+    first, again = (x_t for x_t, _ in model.calls[:2])
+    if not torch.equal(first, again):
+        advice += (
+            " And two calls with the same arguments showed the model two different points: you "
+            "draw noise or times of your own, and both come in as arguments."
+        )
     expect_close(
         actual, loss(), what, causes=causes_of(LOSS_MISTAKES, loss), otherwise=advice, **CLOSE
     )
@@ -441,7 +450,7 @@ TIMES_HINTS = {"": "t = sigmoid(mean + std · gaussian): torch.sigmoid works on 
 def check_times(student, what: str, gaussian: Tensor, *given: float) -> None:
     mean, std = (*given, 0.0, 1.0)[:2] if len(given) != 1 else (given[0], 1.0)
     actual = ask(lambda: student.logit_normal_times(gaussian, *given), TIMES_HINTS)
-    if isinstance(actual, Tensor) and actual.shape == gaussian.shape:
+    if isinstance(actual, Tensor) and actual.shape == gaussian.shape and actual.isfinite().all():
         again = student.logit_normal_times(gaussian, *given)
         if isinstance(again, Tensor) and not torch.equal(actual, again):
             fail(
@@ -453,7 +462,8 @@ def check_times(student, what: str, gaussian: Tensor, *given: float) -> None:
         times_of(gaussian, mean, std),
         what,
         causes=causes_of(TIMES_MISTAKES, lambda way: times_of(gaussian, mean, std, way)),
-        otherwise="t = sigmoid(mean + std · gaussian).",
+        otherwise="t = sigmoid(mean + std · gaussian). (Its inverse, the logit, takes numbers "
+        "between 0 and 1 only.)",
         **CLOSE,
     )
 
@@ -508,6 +518,7 @@ def walk(model: Callable, x: Tensor, times: Tensor, wrong: str = "") -> Tensor:
     }.get(wrong, pairs)
     for t, t_next in pairs:
         asked = {"t_next": t_next, "middle": (t + t_next) / 2, "1 - t": 1 - t}.get(wrong, t)
+        x = start if wrong == "always from the start" else x
         direction = model(x, 1000 * t if wrong == "t of lesson 3" else asked)
         kept = direction if kept is None else kept
         direction = kept if wrong == "asked once" else direction
@@ -546,6 +557,8 @@ WALK_MISTAKES = {
     "backwards": "The times are walked from the last to the first; they descend already.",
     "asked once": "The model is asked once, and its first answer used for all steps: look again "
     "after each.",
+    "always from the start": "Each step starts again from x_1, and asks the model there; it goes "
+    "on from where the last one ended.",
     "from the start": "Each step starts again from x_1; it goes on from where the last one ended.",
     "no sum": "x is lost in each step: x + (t_next − t) · direction.",
     "twice": "The model is asked twice a step (Heun's method); Euler asks once, where the step "

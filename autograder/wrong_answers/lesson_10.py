@@ -5,6 +5,48 @@ answer scores 100. `code` takes the place of the reference; methods replace thos
 """
 
 WRONG = [
+    dict(
+        exercise="logit_normal_times",
+        name="the_logit_itself",
+        says="not a number|NaN.*This is the logit",
+        code="""
+def logit_normal_times(gaussian, mean=0.0, std=1.0):
+    return torch.logit(mean + std * gaussian)
+""",
+    ),
+    dict(
+        exercise="rectified_flow_loss",
+        name="time_before_the_point",
+        says="have changed places",
+        code="""
+def rectified_flow_loss(model, x_0, t, noise):
+    return F.mse_loss(model(t, flow_point(x_0, noise, t)), flow_target(x_0, noise))
+""",
+    ),
+    dict(
+        exercise="rectified_flow_loss",
+        name="times_and_noise_of_its_own",
+        says="of your own",
+        code="""
+def rectified_flow_loss(model, x_0, t, noise):
+    t, noise = torch.rand_like(t), torch.randn_like(noise)
+    return F.mse_loss(model(flow_point(x_0, noise, t), t), flow_target(x_0, noise))
+""",
+    ),
+    dict(
+        exercise="sample_euler",
+        name="always_from_the_beginning",
+        says="asks the model there",
+        code="""
+def sample_euler(model, x_1, times, on_step=None):
+    for t, t_next in zip(times[:-1].tolist(), times[1:].tolist()):
+        direction = model(x_1, torch.full((len(x_1),), t, device=x_1.device))
+        x = x_1 + (t_next - t) * direction
+        if on_step is not None:
+            on_step(t_next, x, direction)
+    return x
+""",
+    ),
     # --- flow_point ---
     dict(
         exercise="flow_point",

@@ -149,7 +149,7 @@ So the slope is noise − x_0. If the network knew it for *its* line, one step w
 
 Look at the right part of the picture above. Through one point lead many lines, from different noises to different pictures. The network sees only the point. It cannot know which line it is on. And you know from lesson 3 what a network says when several answers are right and the error is squared: **their mean**. At t = 1, in pure noise, every picture is still possible. So whoever walks there, against the mean direction, heads for the mean of all pictures. A step later there are fewer, and the direction turns. The *lines* are straight. The *roads* that one walks bend, where the lines cross.
 
-But they bend only there. As soon as it is clear where the journey goes, the road is as straight as a line, and one step could do all the rest. And a step at the beginning leads as far as one at the end: the way is shared out evenly. That is why few steps are enough.
+But they bend only there. As soon as it is clear where the journey goes, the road is as straight as a line, and one step could do all the rest. And a step at the beginning leads as far as one at the end: the way is shared out evenly. So few steps can do.
 
 ## 2. The loss
 
@@ -195,7 +195,7 @@ from t2i.text_to_image_recipes import encode_scenes
 
 z_0, tokens = encode_scenes(given.space, plan.encoded(), 250)  # 250 scenes as latents
 z_0, tokens = (each[: pick(smoke=8, cpu=64, gpu=250)] for each in (z_0.float(), tokens))
-noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(0))
+noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(10))
 with torch.no_grad():
     context, pooled = given.text(tokens)
 told = (context, words_mask(tokens, given.text.end_token), pooled)
@@ -204,6 +204,7 @@ trained = []
 for t in times.tolist():
     t = torch.full((len(z_0),), t)
     with torch.no_grad():
+        # told: what the prompts say; section 5 shows how it is read
         loss = rectified_flow_loss(lambda *at: given.transformer(*at, *told), z_0, t, noise)
     trained.append(loss.item())
 
@@ -221,10 +222,10 @@ show.curves(
 
 # %% [markdown]
 r"""
-The gap is widest in the middle, and becomes smaller towards both ends, without closing:
+The gap is widest around the middle, and becomes smaller towards both ends. At the left it all but closes:
 
 - **t near 1**: almost pure noise. The noise is plain to see, and of the picture nothing is known but the prompt. The best answer is the noise less a mean picture. Quickly learnt.
-- **t near 0**: almost a clean picture. One half of the direction, the picture's, is plain to see; the other half, the noise's, is too faint to be seen. Only who knows well what clean latents look like finds some of it.
+- **t near 0**: almost a clean picture. One half of the direction, the picture's, is plain to see; the other half, the noise's, is too faint to be seen, even for a trained network. Here is hardly anything to learn.
 - **In the middle** it is decided what the picture will show. There training time is well spent.
 
 Esser and others (2024) tried many ways to draw t. The winner is simple: draw a Gaussian number with a certain `mean` and `std`, and squeeze it into (0, 1). It is called the **logit-normal** distribution: what is Gaussian (normal) is the *logit* of t, $\log\frac{t}{1-t}$. So what squeezes is the logit's inverse, the *sigmoid*. You met it in lesson 7, inside `quick_gelu`. `mean` moves t towards more or less noise, `std` makes it wider.
@@ -399,7 +400,7 @@ print(f"largest difference: {(anew - euler).abs().max():.0e}")
 
 # %% [markdown]
 r"""
-**Guess both ends, mix them anew with less noise.** That is DDIM, word for word, as you wrote it in lesson 4! Both walk between two guesses, and even on the same line: divide DDIM's x by the sum of its two shares, √ᾱ + √(1−ᾱ), and its arc becomes straight. They differ only in the *times* at which they stop and train, and in what the network is asked. So rectified flow brings no magic. It brings order: one line in place of a schedule, one target in place of three, no special case at either end, and times that are good without being tuned.
+**Guess both ends, mix them anew with less noise.** That is DDIM, word for word, as you wrote it in lesson 4! Both walk between two guesses, and even on the same line: divide DDIM's x by the sum of its two shares, √ᾱ + √(1−ᾱ), and its arc becomes straight. They differ only in the *times* at which they stop and train, and in what the network is asked. So rectified flow brings no magic, and with its times well chosen DDIM needs as few steps. It brings order: one line in place of a schedule, one target in place of three, no special case at either end, and times that are good without being tuned.
 
 ## 5. Reading the prompt
 
@@ -435,9 +436,9 @@ r"""
 from t2i.text_to_image_recipes import text_to_image_recipe
 
 small = text_to_image_recipe("smoke")  # the right parts, small and untrained
-tokenizer, text = small.clip.tokenizer, small.clip.build().text.eval()
-wanted = encode_prompt(tokenizer, text, ["a red seven", ""])
-length, width = text.positions.shape
+small_reader = small.clip.build().text.eval()
+wanted = encode_prompt(small.clip.tokenizer, small_reader, ["a red seven", ""])
+length, width = small_reader.positions.shape
 assert wanted.context.shape == (2, length, width), "a vector for each token"
 assert wanted.pooled.shape == (2, width), "and a vector for the whole prompt"
 assert wanted.mask.dtype == torch.bool and wanted.mask.shape == (2, length), "True: a word"
@@ -495,10 +496,11 @@ Lesson 5's `guided_prediction(model, x_t, t, condition, null, guidance_scale)` i
 
 # %%
 #| check: TextToImage.__call__
-net, space = small.build(), LatentSpace(small.vae.build(), 1.0)
+net, small_space = small.build(), LatentSpace(small.vae.build(), 1.0)
 for layer in (net.network.final.patch_out, net.network.final.modulation[1], net.to_cond):
     nn.init.normal_(layer.weight, std=0.3)  # as if it had learnt something
-tiny, rows, first = TextToImage(tokenizer, text, net, space, 32), [], {}
+tiny = TextToImage(small.clip.tokenizer, small_reader, net, small_space, 32)
+rows, first = [], {}
 hook = net.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
 pictures = tiny(["a red seven", "a blue star"], num_inference_steps=3, num_images=2)
 assert len(pictures) == 4 and pictures[0].size == (32, 32), "two prompts, two pictures of each"
@@ -618,7 +620,7 @@ show_text_to_image.same_or_not(five, read.pooled)
 
 # %% [markdown]
 r"""
-1 and 2 mean the same, and have a high number (0.84 when the course was made). 3 and 4, in which two things changed roles, are lower (0.50 and 0.76). 5 is not, it even comes a little nearer than 2 does (0.85). And 2 and 4, which say the opposite of each other, are nearest of all (0.87)! To `pooled`, the vector of the whole, one digit is much like another. (The shortcut mends the vectors of the tokens, and the transformer reads those, too.) What counts for `pooled` is whether the right caption is the *nearest* to its picture. Here are the wrong captions of a thousand new scenes. Found out means: the right one scored higher.
+1 and 2 mean the same, and have a high number (0.84 when the course was made). But that proves little: 5, which means something else, has 0.85, and 2 and 4, which say the opposite of each other, have 0.87, the highest of all. So this is the *wrong test*. CLIP was never asked that two texts lie together or apart. It was asked that a *picture* lie nearer to its right caption than to a wrong one, and for that a small difference in the right direction is enough. So that is what to measure. Here are the wrong captions of a thousand new scenes. Found out means: the right one scored higher.
 """
 
 # %%
@@ -628,7 +630,7 @@ r"""
 r"""
 ### Your piece
 
-Here you do a short piece of the third training yourself, with your loss: about two and a half minutes of it. The other two parts are the trained ones, and the transformer is a smaller one, made for two cores. (In the GPU tier it is the large one, and half a minute of it will do; but all three trainings run first, five minutes and a half of them on the fastest cards.)
+Here you do a short piece of the third training yourself, with your loss: about two and a half minutes of it, after the scenes are encoded, which takes half a minute to two. The other two parts are the trained ones, and the transformer is a smaller one, made for two cores. (In the GPU tier it is the large one, and half a minute of it will do; but all three trainings run first, five minutes and a half of them on the fastest cards.)
 
 One line deserves a look: one prompt in ten is replaced by the empty one. Without it, guidance has nothing to compare with.
 """
@@ -636,6 +638,8 @@ One line deserves a look: one prompt in ten is replaced by the empty one. Withou
 # %%
 import time
 from dataclasses import replace
+
+from tqdm.auto import tqdm
 
 from t2i.guidance import drop_condition
 from t2i.stored_recipes import stored_recipe
@@ -667,7 +671,7 @@ def text_loss(model: nn.Module, batch: tuple) -> Tensor:
 
 # %%
 begun, count = time.perf_counter(), pick(smoke=250, cpu=5000, gpu=100_000)
-z_0, tokens = encode_scenes(space, plan.encoded(), count)
+z_0, tokens = encode_scenes(space, plan.encoded(), count, tqdm)
 rate = count / (time.perf_counter() - begun)
 print(f"{count} scenes as latents {tuple(z_0.shape)}, {rate:.0f} a second")
 training = replace(plan.training, on_gpu="plain")  # so that your loss may look at values
@@ -746,7 +750,7 @@ show_text_to_image.sweep(columns, wish)
 
 # %% [markdown]
 r"""
-One step gives the mean of all that the prompt allows, as section 1 said, and guidance stretches it: a blur in glaring colours. (With `guidance_scale=1` it is a blur of the right ones. Try it.) Two steps are too few for so much guidance: the colours come out wrong. Then it goes fast. From which column on do the pictures hardly change any more? That is what straight roads are good for. (The first one is an exception: between 8 and 25 steps its background changes. The prompt does not tell it, so the road forks late, and a small error is enough to take the other one.)
+One step gives the mean of all that the prompt allows, as section 1 said, and guidance stretches it: a blur in glaring colours. (With `guidance_scale=1` it is a paler one. Try it.) Two steps are too few for so much guidance: the colours come out wrong. (With a scale of 1 two steps do much better.) Then it goes fast. From which column on do the pictures hardly change any more? (The first one is an exception: between 8 and 25 steps its background changes, and a stroke of it. The prompt does not tell it, so the road forks late, and a small error is enough to take the other one.)
 
 ### One word swapped
 
@@ -818,11 +822,11 @@ show_text_to_image.gallery(pictures, titles)
 r"""
 In the first row at least one thing has a colour that it never had in training. In the second, two stand to each other as these two never did. In the third everything is ordinary, but told in an order of words that never came up. Do you agree with the judge each time? It is lenient with a badly written eight.
 
-<details><summary>Thirty-two more of the first row's kind</summary>
+<details><summary>Thirty-two of the first row's kind</summary>
 
 ![Thirty-two prompts, each with the picture drawn for it: one, two or three coloured digits and shapes on black, white, grey or brown. Every picture shows what its prompt says.](figures/heldout.png)
 
-(The first 32 of the list that is counted below, one try each, none left out. The judge calls all of them right.)
+(The first 32 of the list that is counted below, one try each, none left out. The first four are the prompts of the row above, with other noise. The judge calls all of them right.)
 
 </details>
 
@@ -1048,7 +1052,7 @@ Now count. No judge knows emoji, but each name has *its own picture*, and that c
 
 # %% [markdown]
 r"""
-**What you saw.** The seen names are no feat: in a hundred passes over the folder the network learns them by heart. The held-out ones are: there is nothing to remember, and yet most are right. **It composes**, and the table says when: where the same two words stand in for each other in many names (*woman* and *man*, one skin tone and another), it has learnt what the exchange does to a picture. Where only a handful of names show it (*black heart* beside *black flag*), it guesses, and guesses wrong (there are only five such names here, so do not lean on it too much). That is the answer to "does it only copy?", at least for this model: it repeats what it saw often, and transfers what it saw changing often.
+**What you saw.** The seen names are no feat: in a hundred passes over the folder the network learns them by heart. The held-out ones are: there is nothing to remember, and yet most are right. **It composes**, and the table says when: where the same two words stand in for each other in many names (*woman* and *man*, one skin tone and another), it has learnt what the exchange does to a picture. Where only a handful of names show it, it guesses, and guesses wrong: the *black heart* has become a heart, but a red one, as most hearts are (there are only five such names here, so do not lean on it too much). That is the answer to "does it only copy?", at least for this model: it repeats what it saw often, and transfers what it saw changing often.
 
 Try it. The first three names were held out, *rocket* was not; then type what you like.
 """
