@@ -1,6 +1,8 @@
 """The build: what nbgrader releases, the same bytes every time, and errors that name the line."""
 
+import ast
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from nbgrader.nbgraderformat import MetadataValidator
 from autograder import build, source
 from autograder.checks import fake_lesson
 from autograder.lesson import LESSONS, PACKAGE, LessonError
+from autograder.lint import plain
 from autograder.splice import BEGIN, END
 from t2i import show_ddpm, show_vae
 
@@ -223,3 +226,35 @@ def test_nothing_of_a_reference_body_stands_in_a_student_notebook():
         assert BEGIN not in notebook and END not in notebook
         for exercise in lesson.exercises:
             assert f"{exercise.name} is not written yet" in notebook
+
+
+def unseen_pictures(source: str) -> list[str]:
+    """Calls that make a picture which nobody sees: only a cell's last value is shown by itself.
+
+    `show.draw_…(axes, …)` and the like draw into axes, and are no pictures of their own.
+    """
+    body = ast.parse(plain(source)).body
+    found = []
+    for node in (each for statement in body for each in ast.walk(statement)):
+        statement = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+        if not statement or node is body[-1]:
+            continue
+        maker = ast.unparse(node.value.func)
+        first = ast.unparse(node.value.args[0]) if node.value.args else ""
+        if maker.startswith("show") and "." in maker and not first.startswith(("axes", "panel")):
+            found.append(maker)
+    return found
+
+
+def test_an_unseen_picture_is_found():
+    assert unseen_pictures("show.show_images(x)\nif smoke:\n    print(1)") == ["show.show_images"]
+    assert unseen_pictures("if x:\n    show_vae.map(x)\nelse:\n    pass") == ["show_vae.map"]
+    assert unseen_pictures("show.draw_curves(axes[0], x)\nshow.show_images(x)") == []
+    assert unseen_pictures("if x:\n    display(show.show_images(x))\nprint(1)") == []
+
+
+@pytest.mark.parametrize("lesson", build.available()[0], ids=lambda lesson: lesson.title)
+def test_every_picture_is_seen(lesson):
+    cells = json.loads(lesson.notebook.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert [unseen_pictures(source) for source in code if unseen_pictures(source)] == []

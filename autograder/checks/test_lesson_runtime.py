@@ -188,6 +188,8 @@ def test_the_history_becomes_a_notebook_whose_cells_keep_their_numbers():
     cells += ["class Box:\n    pass", "def f(:"]
     sources = _sources(grading.as_notebook(cells, "f"))
     assert sources[1] == sources[3] == "" and sources[-1] == "def f(:" and "class" in sources[5]
+    stub = "def f():\n    raise NotImplementedError('write it')"
+    assert _sources(grading.as_notebook(["", "def f():\n    return 1", stub], "f")) == ["", stub]
     sources = _sources(grading.as_notebook(["", "class Box:\n    x = 1", "class Box(:"], "Box.x"))
     assert sources == ["", "class Box(:"]
 

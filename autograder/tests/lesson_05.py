@@ -5,6 +5,8 @@ log density: the guided prediction must be that of p(x)^(1-s) · p(x|c)^s, which
 Rescaling and the sampler are compared with diffusers.
 """
 
+from functools import partial
+
 import torch
 from diffusers import DDIMScheduler
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
@@ -110,7 +112,13 @@ def test_denoiser_hears_label(student, rng):
         return answer
 
     model = student.new("ClassUNet", denoiser, num_classes=classes, dim=dim)
-    result = model(x_t, t, label)
+    result = hinted(
+        {
+            "must match": "The label's vector is not added here: the UNet adds it to the time's by "
+            "itself. Hand it over as the third argument."
+        },
+        model, x_t, t, label,
+    )  # fmt: skip
     expect(
         len(seen) == 1,
         f"forward must call self.denoiser once; it was called {len(seen)} times.",
@@ -171,7 +179,11 @@ def test_drops_whole_conditions(student, rng):
     context = torch.randn(many, length, dim, generator=rng)
     null = torch.randn(length, dim, generator=rng)
     p = 0.3 + 0.3 * float(torch.rand((), generator=rng))
-    got = as_tensor(student.drop_condition(context, null, p), "the conditions")
+    hints = {
+        "must match": "The conditions are sentences here, (B, L, D): one True or False a sample "
+        "reaches all of a sample's numbers in the shape (B, 1, 1)."
+    }
+    got = as_tensor(hinted(hints, student.drop_condition, context, null, p), "the conditions")
     expect(
         got.shape == context.shape,
         f"Conditions of shape (B, L, D) must keep their shape; yours is {tuple(got.shape)}. "
@@ -398,6 +410,14 @@ def guidance_causes(world: World, s: Tensor | float) -> dict:
         first, second = torch.cat(both).chunk(2, dim=1)
         return first + s * (second - first)
 
+    def every_second(*both: Tensor) -> Tensor:
+        joined = torch.cat(both)
+        return joined[::2] + s * (joined[1::2] - joined[::2])
+
+    torn = (
+        "The answer was cut into every second row; the two halves lie one after the other, as they "
+        "were joined: .chunk(2)."
+    )
     chunk = (
         "The answer was cut along the channels; the two halves lie one after the other along the "
         "batch (dimension 0)."
@@ -417,6 +437,8 @@ def guidance_causes(world: World, s: Tensor | float) -> dict:
         "uncond and cond are averaged with weights s and 1 - s, the wrong way round.": (
             s * uncond + (1 - s) * cond
         ),
+        torn: lambda: every_second(uncond, cond),
+        torn + " ": lambda: every_second(cond, uncond),
         chunk: lambda: by_channel(uncond, cond),
         chunk + " ": lambda: by_channel(cond, uncond),
     }
@@ -469,18 +491,36 @@ def check_pairs(world: World, scale_is_one: bool) -> None:
     )
 
 
-def ask(function, *arguments, **options):
-    """Call the learner's function; to an error of shapes add what usually helps."""
+def hinted(hints: dict[str, str], function, *arguments, **options):
+    """Call the learner's function; to an error whose text holds a key add what usually helps."""
     try:
         return function(*arguments, **options)
     except RemoteError as error:
-        text = str(error)
-        if "must match" in text or "broadcast" in text:
-            fail(
-                f"{text} The scale must reach all pixels of its own sample: for pictures shape "
-                "(B, 1, 1, 1), or (1, 1, 1, 1) for a single number."
-            )
+        for word, hint in hints.items():
+            if word in str(error):
+                fail(f"{error} {hint}")
         raise
+
+
+REACH = (
+    "The scale must reach all pixels of its own sample: for pictures shape (B, 1, 1, 1), or "
+    "(1, 1, 1, 1) for a single number."
+)
+ASKED = {
+    "must match": REACH,
+    "broadcast": REACH,
+    "Boolean value of Tensor": "The scale may be one for each sample, (B,). Guidance is off only "
+    "if all of them are 1: (scale == 1).all().",
+    "'int' object has no attribute 'shape'": "`pairs` gives plain numbers; the model and ddim_step "
+    "want one step a sample: torch.full((len(x),), step, device=x.device).",
+}
+ask = partial(hinted, ASKED)
+RESCALED = {
+    "must match": "A standard deviation a sample has to reach all of its pixels: keepdim=True "
+    "keeps its shape (B, 1, 1, 1).",
+    "Dimension out of range": "Predictions may be points, (B, 2), as well as pictures: the "
+    "dimensions of one sample are tuple(range(1, guided.ndim)).",
+}
 
 
 # --- guided_prediction
@@ -519,13 +559,22 @@ def test_field_of_sharpened_density(student, rng):
 
 @exercise("guided_prediction")
 def test_scale_of_each_sample(student, rng):
-    world = World(rng, batch=4)
     scales = torch.tensor([0.0, 1.0, 2.0, 6.0]) + torch.rand(4, generator=rng)
+    check_scales(student, World(rng, batch=4), scales)
+    check_scales(student, World(rng, batch=4), torch.where(scales < 1, 1.0, scales))
+
+
+def check_scales(student, world: World, scales: Tensor) -> None:
     got = ask(
         student.guided_prediction,
         world.model, world.x_t, world.t, world.label, world.classes, scales,
     )  # fmt: skip
     uncond, cond = world.answers()
+    if isinstance(got, Tensor) and (scales == 1).any() and matches(got, cond, **CLOSE):
+        fail(
+            "One sample has the scale 1, and guidance was switched off for the whole batch. It is "
+            "off only if all scales are 1: (scale == 1).all()."
+        )
     causes = {
         "Every sample was guided with the first sample's scale; each has its own.": (
             uncond + float(scales[0]) * (cond - uncond)
@@ -721,7 +770,7 @@ def test_rescale_equals_diffusers(student, rng):
         guided = sizes * torch.randn(shape, generator=rng).to(dtype) + 0.7
         cond = torch.randn(shape, generator=rng).to(dtype) - 0.3
         phi = 0.55 + 0.35 * float(torch.rand((), generator=rng))
-        got = student.rescale_guidance(guided, cond, phi)
+        got = hinted(RESCALED, student.rescale_guidance, guided, cond, phi)
         expect_close(
             got,
             rescale_noise_cfg(guided, cond, phi),
@@ -739,7 +788,7 @@ def test_ends_and_other_shapes(student, rng):
     guided, cond = 3 * torch.randn(4, 6, generator=rng), torch.randn(4, 6, generator=rng)
     for phi in (0.0, 1.0):
         expect_close(
-            student.rescale_guidance(guided, cond, phi),
+            hinted(RESCALED, student.rescale_guidance, guided, cond, phi),
             rescale_noise_cfg(guided, cond, phi),
             f"the rescaled prediction at guidance_rescale = {phi:.0f}, for points (B, D),",
             causes=rescale_causes(guided, cond, phi),

@@ -1,6 +1,106 @@
 """Lesson 5: mistakes that people make, and right answers written in other ways."""
 
 WRONG = [
+    dict(
+        exercise="guided_prediction",
+        name="off_if_any_scale_is_one",
+        says="switched off for the whole batch",
+        code="""
+def guided_prediction(
+    model, x_t, t, condition, null, guidance_scale=3.0, guidance_rescale=0.0
+):
+    scale = torch.as_tensor(guidance_scale, dtype=x_t.dtype, device=x_t.device)
+    if (scale == 1).any():
+        return model(x_t, t, condition)
+    scale = scale.reshape(-1, *[1] * (x_t.ndim - 1))
+    nothing = torch.as_tensor(null, dtype=condition.dtype).expand_as(condition)
+    both = model(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([nothing, condition]))
+    uncond, cond = both.chunk(2)
+    guided = uncond + scale * (cond - uncond)
+    return rescale_guidance(guided, cond, guidance_rescale) if guidance_rescale else guided
+""",
+    ),
+    dict(
+        exercise="guided_prediction",
+        name="every_second_row",
+        says="every second row",
+        code="""
+def guided_prediction(
+    model, x_t, t, condition, null, guidance_scale=3.0, guidance_rescale=0.0
+):
+    scale = torch.as_tensor(guidance_scale, dtype=x_t.dtype, device=x_t.device)
+    if (scale == 1).all():
+        return model(x_t, t, condition)
+    scale = scale.reshape(-1, *[1] * (x_t.ndim - 1))
+    nothing = torch.as_tensor(null, dtype=condition.dtype).expand_as(condition)
+    both = model(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([nothing, condition]))
+    uncond, cond = both[::2], both[1::2]
+    guided = uncond + scale * (cond - uncond)
+    return rescale_guidance(guided, cond, guidance_rescale) if guidance_rescale else guided
+""",
+    ),
+    dict(
+        exercise="rescale_guidance",
+        name="shape_of_std_lost",
+        says="keepdim=True",
+        code="""
+def rescale_guidance(guided, cond, guidance_rescale):
+    dims = tuple(range(1, guided.ndim))
+    rescaled = guided * cond.std(dims) / guided.std(dims)
+    return guidance_rescale * rescaled + (1 - guidance_rescale) * guided
+""",
+    ),
+    dict(
+        exercise="rescale_guidance",
+        name="pictures_only",
+        says="may be points",
+        code="""
+def rescale_guidance(guided, cond, guidance_rescale):
+    dims = (1, 2, 3)
+    factor = cond.std(dims, keepdim=True) / guided.std(dims, keepdim=True)
+    return guidance_rescale * guided * factor + (1 - guidance_rescale) * guided
+""",
+    ),
+    dict(
+        exercise="ClassUNet.forward",
+        name="added_to_the_steps",
+        says="as the third argument",
+        code="""
+def forward(self, x_t, t, label):
+    return self.denoiser(x_t, t + self.label_embedding(label))
+""",
+    ),
+    dict(
+        exercise="drop_condition",
+        name="mask_of_one_dimension",
+        says=r"in the shape \(B, 1, 1\)",
+        code="""
+def drop_condition(condition, null, cond_drop_prob, generator=None):
+    drop = torch.rand(len(condition), generator=generator) < cond_drop_prob
+    return torch.where(drop, torch.as_tensor(null, dtype=condition.dtype), condition)
+""",
+    ),
+    dict(
+        exercise="sample_guided",
+        name="plain_numbers_for_steps",
+        says="one step a sample",
+        code="""
+@torch.no_grad()
+def sample_guided(
+    model, x_T, condition, null, alphas_cumprod, timesteps, guidance_scale=3.0,
+    guidance_rescale=0.0, prediction_type="epsilon", clip_sample=True, on_step=None,
+):
+    x = x_T
+    for step, step_prev in pairs(timesteps, alphas_cumprod):
+        t = torch.full((len(x),), step, device=x.device)
+        answer = guided_prediction(model, x, t, condition, null, guidance_scale, guidance_rescale)
+        noise_pred = convert_prediction(answer, x, t, alphas_cumprod, prediction_type, "epsilon")
+        x = ddim_step(x, noise_pred, step, step_prev, alphas_cumprod, clip_sample=clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
     # --- LabelEmbedding
     dict(
         exercise="LabelEmbedding",

@@ -189,7 +189,9 @@ About six, but each batch differs: by chance it may be two or twelve, and about 
 
 ## 5. Train
 
-The loss is lesson 3's, wrapped as `noise_loss`, which also draws the steps. It does so more simply than there: in proportion to $t$, so 800 comes twice as often as 400, since a digit's shape is decided where there is much noise. (Lesson 3's helpers `middle_steps` and `heard_by_noise` are left out.) One thing is new: the network hears the label, unless it was dropped. (`Told(model, label)` is a small wrapper that fills the label in, so that the rest of the course can call the network as `model(x_t, t)`, as before.)
+One thing is new: the network hears the label, unless it was dropped. `Told(model, label)` is a small wrapper that fills the label in, so that the rest of the course can call the network as `model(x_t, t)`, as before.
+
+The loss is lesson 3's, wrapped as `noise_loss`, which also draws the steps, more simply than there: 800 comes twice as often as 400. (Lesson 3's two helpers are left out.)
 
 The training takes about 6 to 8 minutes on two CPU cores, depending on how old they are, and 11 on one. It can be stopped and goes on where it was: the state is kept in `data/runs`. After a change to your code delete the file that the cell names. Read on while it runs!
 """
@@ -233,18 +235,18 @@ timesteps = spaced_timesteps(len(alphas_cumprod), pick(smoke=4, cpu=25, gpu=25))
 wish = torch.arange(10, device=device).repeat(4)
 x_T = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(1)).to(device)
 plain = sample_ddim(Told(denoiser, wish), x_T, alphas_cumprod, timesteps)
+if tier() == "smoke":
+    print("Smoke tier: the network has hardly learnt. From here on its pictures mean nothing.")
 show.show_images(
     plain,
     [f"{digit}" for digit in range(10)],
     columns=10,
     alt="Forty samples in ten columns; each column was asked to be one digit.",
 )
-if tier() == "smoke":
-    print("Smoke tier: the network has hardly learnt. From here on its pictures mean nothing.")
 
 # %% [markdown]
 r"""
-Mostly right. But look for the ones that could be two digits at once: a 4 with a roof, a 7 with a belly. The network has learnt how 4s *really* are, the doubtful ones included. We would like it to try a little harder.
+Mostly right. But look for the doubtful ones: strokes with gaps, stray specks, one that could be two digits at once. The network has learnt how digits *really* are, the doubtful ones included. We would like it to try a little harder.
 
 ## 6. Past the answer
 
@@ -323,9 +325,9 @@ show_guidance.contrast_picture(guesses)
 
 # %% [markdown]
 r"""
-The larger the scale, the more contrast, and the more pixels lie outside. In colour pictures this shows as glaring, overexposed colours. They are *saturated*: everything beyond the edge is cut off, to pure white, black or red.
+The larger the scale, the more contrast, and the more pixels lie outside. (We count those beyond ±1.05, since a network's paper is never exactly −1. The bars at the ends hold all that lies still further out.) In colour pictures this shows as glaring, overexposed colours. They are *saturated*: everything beyond the edge is cut off, to pure white, black or red.
 
-The cure (Lin et al. 2023) is as simple as the disease. Keep the direction of the guided prediction, and give it back the *size* of the plain one. As its size we take the standard deviation over all numbers of one sample, written std:
+The cure (Lin et al. 2023) is simple, though not perfect. Keep the direction of the guided prediction, and give it back the *size* of the plain one. As its size we take the standard deviation over all numbers of one sample, written std:
 
 $$\text{rescaled} = \text{guided}\cdot\frac{\text{std}(\text{cond})}{\text{std}(\text{guided})}, \qquad \text{result} = \varphi\cdot\text{rescaled} + (1-\varphi)\cdot\text{guided}$$
 
@@ -363,7 +365,7 @@ show_guidance.contrast_picture(
 
 # %% [markdown]
 r"""
-(One std over the whole batch: the strong sample makes it large, so all samples are shrunk alike. The good ones turn grey, and the strong one stays too strong.)
+Look at the tall bar on the left, the paper: at full strength nearly, the multiplication has pulled it from −1 halfway to grey, together with everything else. The steps that follow mend most of that, as the network knows that paper is black. (One std over the whole batch: the strong sample makes it large, so all samples are shrunk alike. The good ones turn grey, and the strong one stays too strong.)
 
 **In which language?** We rescaled guesses of the *picture*, and that is no accident. Here are both languages side by side:
 """
@@ -389,7 +391,7 @@ Four things to mind:
 
 - Picture, step and condition must stay **together**: row 4 of the doubled batch shows the first picture again, with the first step and the first label (7).
 - Cut the answer **along the batch**, in the order in which you joined it.
-- At scale 1 guidance is off, so do not pay for it: call the model with the conditions alone.
+- At scale 1 guidance is off, so do not pay for it: if *all* samples have the scale 1, call the model with the conditions alone.
 - The scale may be one number, or one for each sample, `(B,)`. And $x_t$ may be pictures `(B, C, H, W)` or the flat world's points `(B, 2)`.
 
 **Predict before you run.** What does guidance cost in time, compared with sampling at scale 1?
@@ -447,7 +449,7 @@ Lesson 4's DDIM loop needs just one change: where it asked the model, it now ask
 > start from pure noise $x_T$<br>
 > for each step $t$ and the step after it: ask for the guided noise, take one `ddim_step`
 
-`pairs(timesteps, alphas_cumprod)` from lesson 4 gives each step together with the next; the last goes to −1, the clean end. The model may speak of noise, pictures or $v$ (`prediction_type`); lesson 4's `convert_prediction` makes it noise, for `ddim_step`. Their arguments: `convert_prediction(prediction, x_t, t, alphas_cumprod, source, target)` and `ddim_step(x_t, noise_pred, t, t_prev, alphas_cumprod, eta, noise, clip_sample)`. **Guide first, then step.** (If you make two clean guesses, clip each to [-1, 1] and guide those, you have cut off the very thing that guidance wanted to exaggerate.)
+`pairs(timesteps, alphas_cumprod)` from lesson 4 gives each step together with the next, as two numbers; the last goes to −1, the clean end. The model and `ddim_step` want one step for each sample, a tensor `(B,)`. The model may speak of noise, pictures or $v$ (`prediction_type`); lesson 4's `convert_prediction` makes it noise, for `ddim_step`. Their arguments: `convert_prediction(prediction, x_t, t, alphas_cumprod, source, target)` and `ddim_step(x_t, noise_pred, t, t_prev, alphas_cumprod, eta, noise, clip_sample)`. **Guide first, then step.** (If you make two clean guesses, clip each to [-1, 1] and guide those, you have cut off the very thing that guidance wanted to exaggerate.)
 """
 
 # %%
@@ -504,9 +506,9 @@ Now the digits:
 
 
 # %%
-def order(wish: Tensor, x_T: Tensor, scale: float, **options) -> Tensor:
-    """Pictures of the digits in `wish`, on the CPU."""
-    given = (x_T.to(device), wish.to(device), denoiser.null, alphas_cumprod, timesteps)
+def order(wish: Tensor, x_T: Tensor, scale: float, null: int = 10, **options) -> Tensor:
+    """Pictures of the digits in `wish`, on the CPU; 10 is the null class."""
+    given = (x_T.to(device), wish.to(device), null, alphas_cumprod, timesteps)
     # painter, not denoiser: it speaks of pictures ("sample"), because of section 7's rescaling
     return sample_guided(painter, *given, scale, prediction_type="sample", **options).cpu()
 
@@ -549,12 +551,12 @@ When the course was made:
 
 At 0 the row shows whatever the noise leads to. At 1 most are right, and a doubtful one may need a little more before it makes up its mind: see how the corners of the 0 go. From there on the strokes get thicker and harder. (That the digits get more alike as well, a single row cannot show. That is the next section.)
 
-Type your own order here. (It may be a date, a price, a phone number.)
+Type your own order here. (It may be a date, a price, a phone number; only the digits count.)
 """
 
 # %%
 my_wish = "31415926"
-digits = torch.tensor([int(character) for character in my_wish])
+digits = torch.tensor([int(character) for character in my_wish if character.isdecimal()])
 noise = torch.randn(len(digits), 1, 28, 28)
 show.show_images(order(digits, noise, 3.0), alt=f"The digits {my_wish}, drawn by the network.")
 
@@ -574,7 +576,7 @@ count = pick(smoke=20, cpu=200, gpu=1000)
 real = class_runs.reference(count)
 noise = torch.randn(count, 1, 28, 28, generator=torch.Generator().manual_seed(5))
 rows = []
-for scale in pick(smoke=(1.0, 3.0), cpu=(1.0, 2.0, 3.0, 8.0)):
+for scale in pick(smoke=(1.0, 3.0), cpu=(1.0, 1.5, 2.0, 3.0, 8.0)):
     measured = class_runs.measure(order(real.labels, noise, scale), real.labels, real)
     rows.append({"guidance_scale": scale, **measured})
     print(f"scale {scale:g}: asked {measured['asked']:.1%}, diversity {measured['diversity']:.2f}")
@@ -585,13 +587,13 @@ show_guidance.trade_picture(rows, handwriting, count)
 
 # %% [markdown]
 r"""
-Every point of the curve is the same network. There is no best scale: there is a choice. To make training data for a reading machine, you would stay low; for one perfect picture, go higher. Stable Diffusion's users mostly settle near 7.5, since a sentence is a much weaker hint than a label, and needs more exaggeration.
+Every point of the curve is the same network. The first bit of guidance is nearly free: from 1 to 1.5 it mostly clears away what was no digit, and lands near the star, the real ones. (The diversity above 1 at scale 1 was malformed digits.) From there on it is a trade, and there is no best scale: to make training data for a reading machine, you would stay near the star; for one perfect picture, go higher. Stable Diffusion's users mostly settle near 7.5, since a sentence is a much weaker hint than a label, and needs more exaggeration.
 
 ## 12. Too much
 
 What exactly is wrong at scale 8? The sampler's clipping has hidden it from us. Below are the same orders at scale 1 and at scale 8, both without clipping; at scale 8 without clipping but with `rescale_guidance`; and at scale 8 as usual, clipped. (Drawing a picture clips as well. So the pictures look much alike; only the histograms below them show what lies outside.)
 
-**Predict before you run.** Order the four by the share of pixels outside [-1, 1]. Which one has none at all?
+**Predict before you run.** Order the four by the share of pixels clearly outside [-1, 1], beyond ±1.05. Which one has none at all?
 """
 
 # %%
@@ -615,7 +617,7 @@ When the course was made:
 
 ![Four histograms of their pixels. Outside -1 and 1 lie 1 % at scale 1, 6 % at scale 8, 3 % after rescaling, and none after clipping.](figures/outside.png)
 
-At scale 8 the most pixels lie outside. Rescaled, about half of them are left. Clipped, there is none, by force. So rescaling takes back a good part of the contrast. It brings back little of the variety. And do not expect it to make better *digits*. They are black and white by nature, so clipping does them little harm, and rescaling costs certainty here; the table below shows how much. In photographs it is different: skies burn out, skin turns orange. There rescaling (or *dynamic thresholding*, Imagen's way) is what makes a high scale usable.
+At scale 8 the most pixels lie outside. Rescaled, about half of them are left. Clipped, there is none, by force. So rescaling takes back a good part of the contrast. It brings back little of the variety. And do not expect it to make better *digits*. They are black and white by nature, so clipping changes little in most of them, and rescaling costs certainty here; the table below shows how much. In photographs it is different: skies burn out, skin turns orange. There rescaling (or *dynamic thresholding*, Imagen's way) is what makes a high scale usable.
 
 ## 13. The lesson's own table
 
@@ -636,7 +638,7 @@ Read the Fréchet column against the first one. It punishes both faults: samples
 ## 14. What was left out, and where these lines live in real systems
 
 - **Ten classes are few.** With 1,000 classes, as in the photographs of ImageNet, nothing changes but the size of the table. With sentences a table is hopeless: lesson 6 lets each place of the picture look at the words.
-- **The null can be more than nothing.** Put *what you do not want* in its place, and guidance pushes away from that: it is Stable Diffusion's "negative prompt" (a *prompt* is the text that says what to draw). You can try it now: pass a digit as `null`.
+- **The null can be more than nothing.** Put *what you do not want* in its place, and guidance pushes away from that: it is Stable Diffusion's "negative prompt" (a *prompt* is the text that says what to draw). You can try it now: `show.show_images(order(wish, noise, 3.0, null=4))` pushes every digit away from 4. (Look at the 9; the change is subtle.)
 - **Guidance at each step need not be the same.** Leaving it out at the noisiest and the last steps keeps more of the diversity (Kynkäänniemi et al. 2024).
 - **The guided arrows lead to no exact density** (*optional, like the formula of section 6*). At each noise level they belong to $p^{1-s}p(\cdot|c)^s$ *of that level*, and these levels do not fit together as the noisy versions of one picture. It works all the same; the samples are not exactly from the sharpened density.
 

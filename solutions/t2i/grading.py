@@ -74,14 +74,16 @@ def as_notebook(cells: list[str], name: str) -> bytes:
 
     Args:
         cells: sources in the order in which they ran.
-        name: the exercise; only its last attempt is kept, even if Python cannot read it.
+        name: the exercise; of its attempts only the last is kept where Python cannot read it, or
+            where it is not written yet: what the kernel knows now is what counts.
     """
     last = {source: place for place, source in enumerate(cells)}
     attempts = [place for place, source in enumerate(cells) if _defines(source, name)]
-    broken = bool(attempts) and not _readable(cells[attempts[-1]])
+    latest = cells[attempts[-1]] if attempts else ""
+    unfinished = not _readable(latest) or _is_stub(latest)
     kept = []
     for place, source in enumerate(cells):
-        old = last[source] != place or (broken and place in attempts[:-1])
+        old = last[source] != place or (unfinished and place in attempts[:-1])
         kept.append("" if old else source)
     made = [
         {
@@ -124,6 +126,10 @@ def _show(picture: str, caption: str) -> None:
 def _defines(source: str, name: str) -> bool:
     head = re.escape(name.partition(".")[0])
     return re.search(rf"^(?:async +def|def|class) +{head}\b", source, re.M) is not None
+
+
+def _is_stub(source: str) -> bool:
+    return re.search(r"^\s*raise NotImplementedError\(", source, re.M) is not None
 
 
 def _readable(source: str) -> bool:

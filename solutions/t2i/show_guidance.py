@@ -134,6 +134,8 @@ def contrast_picture(columns: dict[str, Tensor]) -> Picture:
 
     Args:
         columns: label to pictures (N, C, H, W) of any range.
+
+    Counted as outside is what lies beyond ±1.05. The bars at -3 and 3 hold all that is beyond.
     """
     figure, axes = panels(1, len(columns), 8, 2.5)
     for panel, (name, pictures), colour in zip(axes, columns.items(), COLOURS, strict=False):
@@ -143,7 +145,8 @@ def contrast_picture(columns: dict[str, Tensor]) -> Picture:
             panel.axvline(edge, color=GREY, ls="--", lw=1)
             panel.axvspan(edge, 3 * edge, color=GREY, alpha=0.15, lw=0)
         outside = (pictures.abs() > 1.05).float().mean()
-        panel.set(title=f"{name}\n{outside:.0%} outside", yticks=[], xlabel="pixel value")
+        title = f"{name}\n{outside:.0%} beyond ±1.05"
+        panel.set(title=title, ylim=(1e-4, 20), yticks=[], xlabel="pixel value")
         panel.minorticks_off()
     axes[0].set_ylabel("how often (log)")
     return Picture(
