@@ -57,10 +57,10 @@ def test_one_that_was_started_with_other_variables_or_for_another_lesson_is_not_
     old = standby._waiting.process
     monkeypatch.setenv("GRADER_SEED", "77")
     assert ask()[0]["seed"] == "77"
-    assert old.returncode is not None, "nothing is left behind"
+    assert old.wait(timeout=60) is not None, "nothing is left behind"
     waiting = standby._waiting.process
     standby.ask(2, "ResBlock", "{}")
-    assert waiting.returncode is not None and standby._waiting.lesson == 2
+    assert waiting.wait(timeout=60) is not None and standby._waiting.lesson == 2
 
 
 @pytest.mark.parametrize("pause", [0, 1.5], ids=["before", "while it is asked"])
@@ -105,6 +105,18 @@ def test_a_long_notebook_reaches_a_grader_that_is_slow_to_read(monkeypatch):
     scripts(monkeypatch, slow + "print(json.dumps({'size': size}))")
     result, _ = standby.ask(1, "snr", "x" * 1_000_000)  # more than a pipe holds
     assert result["size"] > 1_000_000
+
+
+def test_one_that_is_not_asked_leaves_nothing_behind(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    standby._prepare(1)
+    process, deadline = standby._waiting.process, time.monotonic() + 60
+    while not list(tmp_path.glob("t2i-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(tmp_path.glob("t2i-*")), "the sandbox's folder"
+    standby.end()
+    assert process.wait(timeout=120) == 0
+    assert list(tmp_path.glob("t2i-*")) == []
 
 
 def test_it_ends_when_nobody_asks():

@@ -365,7 +365,9 @@ show_guidance.contrast_picture(
 
 # %% [markdown]
 r"""
-Look at the tall bar on the left, the paper: at full strength nearly, the multiplication has pulled it from −1 halfway to grey, together with everything else. The steps that follow mend most of that, as the network knows that paper is black. (One std over the whole batch: the strong sample makes it large, so all samples are shrunk alike. The good ones turn grey, and the strong one stays too strong.)
+Look at the peak, the paper: the multiplication has pulled it from −1 to about −0.5, halfway to grey, together with everything else. The steps that follow mend most of that, as the network knows how black paper is.
+
+(One std over the whole batch: the strong sample makes it large, so all samples are shrunk alike. The good ones turn grey, and the strong one stays too strong.)
 
 **In which language?** We rescaled guesses of the *picture*, and that is no accident. Here are both languages side by side:
 """
@@ -587,7 +589,7 @@ show_guidance.trade_picture(rows, handwriting, count)
 
 # %% [markdown]
 r"""
-Every point of the curve is the same network. The first bit of guidance is nearly free: from 1 to 1.5 it mostly clears away what was no digit, and lands near the star, the real ones. (The diversity above 1 at scale 1 was malformed digits.) From there on it is a trade, and there is no best scale: to make training data for a reading machine, you would stay near the star; for one perfect picture, go higher. Stable Diffusion's users mostly settle near 7.5, since a sentence is a much weaker hint than a label, and needs more exaggeration.
+Every point of the curve is the same network. The first bit of guidance is nearly free: from 1 to 1.5 it mostly clears away what was no digit. (The diversity above 1 at scale 1 was malformed digits.) The star, the real ones, lies between these two. From there on it is a trade, and there is no best scale: to make training data for a reading machine, you would stay near the star; for one perfect picture, go higher. Stable Diffusion's users mostly settle near 7.5, since a sentence is a much weaker hint than a label, and needs more exaggeration.
 
 ## 12. Too much
 

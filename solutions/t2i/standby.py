@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -64,11 +65,11 @@ def command(lesson: int) -> list[str]:
 
 
 def end() -> None:
-    """End the grader that waits, if there is one."""
+    """Let the grader that waits, if there is one, end and tidy up; nobody waits for that."""
     global _waiting
     grader, _waiting = _waiting, None
-    if grader is not None:
-        _end(grader.process)
+    if grader is not None:  # communicate closes its stdin: it is not going to be asked
+        threading.Thread(target=grader.process.communicate, daemon=True).start()
 
 
 def _take(lesson: int) -> Standby:
@@ -121,8 +122,3 @@ def _converse(process: subprocess.Popen, question: bytes) -> tuple[int | None, s
             if dots:
                 print()
             process.kill()
-
-
-def _end(process: subprocess.Popen) -> None:
-    process.kill()
-    process.communicate()
