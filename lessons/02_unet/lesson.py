@@ -572,7 +572,7 @@ There is the U again, drawn from your own code this time. Does it look the same?
 
 ## 7 · Can it learn one batch?
 
-Before you train any network for hours, ask it to learn *one small batch by heart*. A sound network must manage. One that cannot learn at all will not: its weights never move, say, or the answers asked of it belong to other pictures. It takes seconds. (What passing does *not* prove, you will see below.) Ours: the eight noisy digits of section 1, always the same.
+Before you train any network for hours, ask it to learn *one small batch by heart*. A sound network must manage. One that cannot learn at all will not: its weights never move, say, or the noise that is asked of it is drawn anew each time. It takes seconds. (What passing does *not* prove, you will see below.) Ours: the eight noisy digits of section 1, always the same.
 
 The training loop is four lines. Ask for the answer, measure the error, compute the gradient, take a step. (`cooling` raises the learning rate, then lowers it to almost 0; ignore it for now.)
 """
@@ -717,7 +717,7 @@ for task, draw_batch in tasks.items():
 
 # %% [markdown]
 r"""
-By heart, both get to about a thousandth or below. With fresh noise, the error without bridges is nearly half as large again (0.11 against 0.08, or near it). So the bridges help where it counts. And **passing the test does not prove that the wiring is right**: networks without any bridge, without attention, deaf to the time or with a wrong sign pass it as well. (We tried; so can you.) It finds networks that cannot learn at all, and that is worth its seconds. For the wiring there is `grade`.
+By heart, both get to about a thousandth or below. With fresh noise, the error without bridges is nearly half as large again (0.12 against 0.09, or near it). So the bridges help where it counts. And **passing the test does not prove that the wiring is right**: networks without any bridge, without attention, deaf to the time or with a wrong sign pass it as well. (We tried; so can you.) It finds networks that cannot learn at all, and that is worth its seconds. For the wiring there is `grade`.
 
 ## 8 · What if nobody told it the time?
 
