@@ -257,4 +257,4 @@ def test_an_unseen_picture_is_found():
 def test_every_picture_is_seen(lesson):
     cells = json.loads(lesson.notebook.read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert [unseen_pictures(source) for source in code if unseen_pictures(source)] == []
+    assert [maker for source in code for maker in unseen_pictures(source)] == []

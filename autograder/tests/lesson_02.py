@@ -167,7 +167,7 @@ def resblock(s: dict[str, Tensor], x: Tensor, emb: Tensor, groups: int, wrong: s
     h = norm(x, "norm1")
     if wrong == "conv first":
         h = act(norm(conv(x, "conv1"), "norm1"), "1")
-    elif wrong in ("silu first", "silu first twice"):
+    elif wrong == "silu first":
         h = conv(norm(act(x, "1"), "norm1"), "conv1")
     else:
         h = conv(act(h, "1"), "conv1")

@@ -5,8 +5,6 @@ log density: the guided prediction must be that of p(x)^(1-s) · p(x|c)^s, which
 Rescaling and the sampler are compared with diffusers.
 """
 
-from functools import partial
-
 import torch
 from diffusers import DDIMScheduler
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
@@ -16,6 +14,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from autograder.picture import Curve, drawable, pictured
 from autograder.remote import Handle, RemoteError
 from autograder.testing import exercise, expect, expect_close, fail, matches
+from autograder.testing_modules import ask
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 STEPS = 60
@@ -112,13 +111,11 @@ def test_denoiser_hears_label(student, rng):
         return answer
 
     model = student.new("ClassUNet", denoiser, num_classes=classes, dim=dim)
-    result = hinted(
-        {
-            "must match": "The label's vector is not added here: the UNet adds it to the time's by "
-            "itself. Hand it over as the third argument."
-        },
-        model, x_t, t, label,
-    )  # fmt: skip
+    hints = {
+        "must match": "The label's vector is not added here: the UNet adds it to the time's by "
+        "itself. Hand it over as the third argument."
+    }
+    result = ask(lambda: model(x_t, t, label), hints)
     expect(
         len(seen) == 1,
         f"forward must call self.denoiser once; it was called {len(seen)} times.",
@@ -183,7 +180,7 @@ def test_drops_whole_conditions(student, rng):
         "must match": "The conditions are sentences here, (B, L, D): one True or False a sample "
         "reaches all of a sample's numbers in the shape (B, 1, 1)."
     }
-    got = as_tensor(hinted(hints, student.drop_condition, context, null, p), "the conditions")
+    got = as_tensor(ask(lambda: student.drop_condition(context, null, p), hints), "the conditions")
     expect(
         got.shape == context.shape,
         f"Conditions of shape (B, L, D) must keep their shape; yours is {tuple(got.shape)}. "
@@ -491,17 +488,6 @@ def check_pairs(world: World, scale_is_one: bool) -> None:
     )
 
 
-def hinted(hints: dict[str, str], function, *arguments, **options):
-    """Call the learner's function; to an error whose text holds a key add what usually helps."""
-    try:
-        return function(*arguments, **options)
-    except RemoteError as error:
-        for word, hint in hints.items():
-            if word in str(error):
-                fail(f"{error} {hint}")
-        raise
-
-
 REACH = (
     "The scale must reach all pixels of its own sample: for pictures shape (B, 1, 1, 1), or "
     "(1, 1, 1, 1) for a single number."
@@ -514,7 +500,13 @@ ASKED = {
     "'int' object has no attribute 'shape'": "`pairs` gives plain numbers; the model and ddim_step "
     "want one step a sample: torch.full((len(x),), step, device=x.device).",
 }
-ask = partial(hinted, ASKED)
+
+
+def call(function, *arguments, **options):
+    """Call what guides; to an error add what usually helps."""
+    return ask(lambda: function(*arguments, **options), ASKED)
+
+
 RESCALED = {
     "must match": "A standard deviation a sample has to reach all of its pixels: keepdim=True "
     "keeps its shape (B, 1, 1, 1).",
@@ -543,7 +535,7 @@ def test_field_of_sharpened_density(student, rng):
     for index in range(3):
         world = World(rng, batch=5)
         scale = (0.0, 2.0, 7.5)[index] + float(torch.rand((), generator=rng))
-        got = ask(
+        got = call(
             student.guided_prediction,
             world.model, world.x_t, world.t, world.label, world.classes, scale,
         )  # fmt: skip
@@ -565,7 +557,7 @@ def test_scale_of_each_sample(student, rng):
 
 
 def check_scales(student, world: World, scales: Tensor) -> None:
-    got = ask(
+    got = call(
         student.guided_prediction,
         world.model, world.x_t, world.t, world.label, world.classes, scales,
     )  # fmt: skip
@@ -612,13 +604,11 @@ def test_sentences_as_conditions(student, rng):
         return x_t * meaning.reshape(-1, 1, 1, 1) + t.reshape(-1, 1, 1, 1)
 
     uncond, cond = model(x_t, t, null.expand(3, -1, -1)), model(x_t, t, context)
-    try:
-        got = ask(student.guided_prediction, model, x_t, t, context, null, scale)
-    except RemoteError as error:
-        fail(
-            f"{error} The condition was a batch of sentences, (B, L, D), with a null of shape "
-            "(L, D): both halves must have the condition's shape, whatever it is."
-        )
+    hints = {
+        "": "The condition was a batch of sentences, (B, L, D), with a null of shape (L, D): both "
+        "halves must have the condition's shape, whatever it is."
+    }
+    got = ask(lambda: student.guided_prediction(model, x_t, t, context, null, scale), ASKED | hints)
     expect_close(
         got,
         uncond + scale * (cond - uncond),
@@ -665,7 +655,7 @@ def test_rescale_is_used(student, rng):
     world = World(rng, batch=4)
     strength = 0.3 + 0.5 * float(torch.rand((), generator=rng))
     given = (world.model, world.x_t, world.t, world.label, world.classes)
-    got = ask(student.guided_prediction, *given, 5.0, guidance_rescale=strength)
+    got = call(student.guided_prediction, *given, 5.0, guidance_rescale=strength)
     uncond, cond = world.answers()
     guided = uncond + 5.0 * (cond - uncond)
     expect_close(
@@ -770,7 +760,7 @@ def test_rescale_equals_diffusers(student, rng):
         guided = sizes * torch.randn(shape, generator=rng).to(dtype) + 0.7
         cond = torch.randn(shape, generator=rng).to(dtype) - 0.3
         phi = 0.55 + 0.35 * float(torch.rand((), generator=rng))
-        got = hinted(RESCALED, student.rescale_guidance, guided, cond, phi)
+        got = ask(lambda g=guided, c=cond, p=phi: student.rescale_guidance(g, c, p), RESCALED)
         expect_close(
             got,
             rescale_noise_cfg(guided, cond, phi),
@@ -788,7 +778,7 @@ def test_ends_and_other_shapes(student, rng):
     guided, cond = 3 * torch.randn(4, 6, generator=rng), torch.randn(4, 6, generator=rng)
     for phi in (0.0, 1.0):
         expect_close(
-            hinted(RESCALED, student.rescale_guidance, guided, cond, phi),
+            ask(lambda phi=phi: student.rescale_guidance(guided, cond, phi), RESCALED),
             rescale_noise_cfg(guided, cond, phi),
             f"the rescaled prediction at guidance_rescale = {phi:.0f}, for points (B, D),",
             causes=rescale_causes(guided, cond, phi),
@@ -853,7 +843,7 @@ class Sampler:
 
 def sampled(student, world: World, sampler: Sampler, *rest, **options):
     steps = torch.tensor(sampler.timesteps)
-    return ask(
+    return call(
         student.sample_guided,
         world.model, world.x_t, world.label, world.classes, world.ac, steps, *rest, **options,
     )  # fmt: skip
@@ -990,7 +980,7 @@ def test_other_prediction_types(student, rng):
             return x_0 if kind == "sample" else bar.sqrt() * noise - (1 - bar).sqrt() * x_0
 
         steps = torch.tensor(sampler.timesteps)
-        got = ask(
+        got = call(
             student.sample_guided,
             speaker, world.x_t, world.label, world.classes, world.ac, steps, float(scale),
             clip_sample=False, prediction_type=kind,

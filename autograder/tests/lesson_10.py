@@ -302,8 +302,9 @@ def check_loss(student, x_0: Tensor, t: Tensor, noise: Tensor, what: str, answer
     advice = "It is mean((noise − x_0 − model(x_t, t))²)."
     if not torch.allclose(model.calls[0][1].to(t), t):
         advice += " And the model is asked at other times than the t that is given."
-    ask(lambda: student.rectified_flow_loss(model, x_0, t, noise), LOSS_HINTS)
-    first, again = (x_t for x_t, _ in model.calls[:2])
+    if isinstance(actual, Tensor) and not matches(actual, loss(), **CLOSE):
+        ask(lambda: student.rectified_flow_loss(model, x_0, t, noise), LOSS_HINTS)
+    first, again = model.calls[0][0], model.calls[-1][0]
     if not torch.equal(first, again):
         advice += (
             " And two calls with the same arguments showed the model two different points: you "

@@ -4,7 +4,96 @@ Each wrong answer loses the points of its exercise, and the message matches `say
 answer scores 100. `code` takes the place of the reference; methods replace those of the class.
 """
 
+UNET = """
+def forward(self, x_t, t, cond=None):
+    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    emb = emb if cond is None else emb + cond
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+"""
+ATTENTION = """
+def forward(self, x):
+    height, width = x.shape[2:]
+    pixels = rearrange(self.norm(x), "b c h w -> b (h w) c")
+    q, k, v = (
+        rearrange(to(pixels), "b n (heads d) -> b heads n d", heads=self.num_heads)
+        for to in (self.to_q, self.to_k, self.to_v)
+    )
+    looked = rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n d -> b n (heads d)")
+    return x + rearrange(self.proj(looked), "b (h w) c -> b c h w", h=height, w=width)
+"""
+
+
+def _changed(usual, exercise, name, says, *places):
+    """A usual way of writing an exercise with some places changed: (old, new) each."""
+    for old, new in places:
+        assert usual.count(old) == 1, old
+        usual = usual.replace(old, new)
+    return dict(exercise=exercise, name=name, says=says, code=usual)
+
+
+def _unet(name, says, *places):
+    return _changed(UNET, "UNet.forward", name, says, *places)
+
+
+def _attention(name, says, *places):
+    return _changed(ATTENTION, "SelfAttention2d.forward", name, says, *places)
+
+
 WRONG = [
+    _attention(
+        "interleaved_there_and_back",
+        "there and back",
+        ("b n (heads d) -> b heads n d", "b n (d heads) -> b heads n d"),
+        ("b heads n d -> b n (heads d)", "b heads n d -> b n (d heads)"),
+    ),
+    _attention(
+        "joined_interleaved",
+        "joined interleaved",
+        ("b heads n d -> b n (heads d)", "b heads n d -> b n (d heads)"),
+    ),
+    _unet(
+        "calls_the_stage",
+        "go through its",
+        (
+            "    for block, attention in zip(self.mid.blocks, self.mid.attentions):\n"
+            "        h = attention(block(h, emb))\n",
+            "    h = self.mid(h, emb)\n",
+        ),
+    ),
+    _unet(
+        "asks_for_the_truth_of_cond",
+        "cond is not None",
+        ("emb = emb if cond is None else emb + cond", "emb = emb + cond if cond else emb"),
+    ),
+    _unet(
+        "no_attention_on_the_way_up",
+        "way up are never called",
+        (
+            "h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))",
+            "h = block(torch.cat([h, skips.pop()], dim=1), emb)",
+        ),
+    ),
+    _unet(
+        "ends_with_the_convolution_alone",
+        "missing at the end",
+        ("self.conv_out(F.silu(self.norm_out(h)))", "self.conv_out(h)"),
+    ),
     dict(
         exercise="timestep_embedding",
         name="whole_number_exponents",
@@ -19,38 +108,6 @@ def timestep_embedding(t, dim, max_period=10_000.0):
 """,
     ),
     dict(
-        exercise="SelfAttention2d.forward",
-        name="interleaved_there_and_back",
-        says="there and back",
-        code="""
-def forward(self, x):
-    height, width = x.shape[2:]
-    pixels = rearrange(self.norm(x), "b c h w -> b (h w) c")
-    q, k, v = (
-        rearrange(to(pixels), "b n (d heads) -> b heads n d", heads=self.num_heads)
-        for to in (self.to_q, self.to_k, self.to_v)
-    )
-    looked = rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n d -> b n (d heads)")
-    return x + rearrange(self.proj(looked), "b (h w) c -> b c h w", h=height, w=width)
-""",
-    ),
-    dict(
-        exercise="SelfAttention2d.forward",
-        name="joined_interleaved",
-        says="joined interleaved",
-        code="""
-def forward(self, x):
-    height, width = x.shape[2:]
-    pixels = rearrange(self.norm(x), "b c h w -> b (h w) c")
-    q, k, v = (
-        rearrange(to(pixels), "b n (heads d) -> b heads n d", heads=self.num_heads)
-        for to in (self.to_q, self.to_k, self.to_v)
-    )
-    looked = rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n d -> b n (d heads)")
-    return x + rearrange(self.proj(looked), "b (h w) c -> b c h w", h=height, w=width)
-""",
-    ),
-    dict(
         exercise="ResBlock.forward",
         name="time_along_the_batch",
         says="The time must be",
@@ -59,114 +116,6 @@ def forward(self, x, emb):
     time = self.time_proj(F.silu(emb)).view(1, -1, 1, 1)
     h = self.conv1(F.silu(self.norm1(x))) + time
     return self.skip(x) + self.conv2(self.dropout(F.silu(self.norm2(h))))
-""",
-    ),
-    dict(
-        exercise="UNet.forward",
-        name="calls_the_stage",
-        says="go through its",
-        code="""
-def forward(self, x_t, t, cond=None):
-    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
-    emb = emb if cond is None else emb + cond
-    h = self.conv_in(x_t)
-    skips = [h]
-    for stage in self.down:
-        for block, attention in zip(stage.blocks, stage.attentions):
-            h = attention(block(h, emb))
-            skips.append(h)
-        if stage.resize is not None:
-            h = stage.resize(h)
-            skips.append(h)
-    h = self.mid(h, emb)
-    for stage in self.up:
-        for block, attention in zip(stage.blocks, stage.attentions):
-            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
-        if stage.resize is not None:
-            h = stage.resize(h)
-    return self.conv_out(F.silu(self.norm_out(h)))
-""",
-    ),
-    dict(
-        exercise="UNet.forward",
-        name="asks_for_the_truth_of_cond",
-        says="cond is not None",
-        code="""
-def forward(self, x_t, t, cond=None):
-    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
-    if cond:
-        emb = emb + cond
-    h = self.conv_in(x_t)
-    skips = [h]
-    for stage in self.down:
-        for block, attention in zip(stage.blocks, stage.attentions):
-            h = attention(block(h, emb))
-            skips.append(h)
-        if stage.resize is not None:
-            h = stage.resize(h)
-            skips.append(h)
-    for block, attention in zip(self.mid.blocks, self.mid.attentions):
-        h = attention(block(h, emb))
-    for stage in self.up:
-        for block, attention in zip(stage.blocks, stage.attentions):
-            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
-        if stage.resize is not None:
-            h = stage.resize(h)
-    return self.conv_out(F.silu(self.norm_out(h)))
-""",
-    ),
-    dict(
-        exercise="UNet.forward",
-        name="no_attention_on_the_way_up",
-        says="way up are never called",
-        code="""
-def forward(self, x_t, t, cond=None):
-    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
-    emb = emb if cond is None else emb + cond
-    h = self.conv_in(x_t)
-    skips = [h]
-    for stage in self.down:
-        for block, attention in zip(stage.blocks, stage.attentions):
-            h = attention(block(h, emb))
-            skips.append(h)
-        if stage.resize is not None:
-            h = stage.resize(h)
-            skips.append(h)
-    for block, attention in zip(self.mid.blocks, self.mid.attentions):
-        h = attention(block(h, emb))
-    for stage in self.up:
-        for block in stage.blocks:
-            h = block(torch.cat([h, skips.pop()], dim=1), emb)
-        if stage.resize is not None:
-            h = stage.resize(h)
-    return self.conv_out(F.silu(self.norm_out(h)))
-""",
-    ),
-    dict(
-        exercise="UNet.forward",
-        name="ends_with_the_convolution_alone",
-        says="missing at the end",
-        code="""
-def forward(self, x_t, t, cond=None):
-    emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
-    emb = emb if cond is None else emb + cond
-    h = self.conv_in(x_t)
-    skips = [h]
-    for stage in self.down:
-        for block, attention in zip(stage.blocks, stage.attentions):
-            h = attention(block(h, emb))
-            skips.append(h)
-        if stage.resize is not None:
-            h = stage.resize(h)
-            skips.append(h)
-    for block, attention in zip(self.mid.blocks, self.mid.attentions):
-        h = attention(block(h, emb))
-    for stage in self.up:
-        for block, attention in zip(stage.blocks, stage.attentions):
-            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
-        if stage.resize is not None:
-            h = stage.resize(h)
-    return self.conv_out(h)
 """,
     ),
     # --- timestep_embedding ---

@@ -122,8 +122,8 @@ def mix() -> show.Picture:
 def counting() -> show.Picture:
     """The chain of steps with its numbers: the clean picture, then t = 0, 1, …, T − 1."""
     x_0, noise = hero()
-    alpha_bar = torch.tensor([1.0, 0.96, 0.9, 0.0])
-    x = alpha_bar.sqrt().view(-1, 1, 1, 1) * x_0 + (1 - alpha_bar).sqrt().view(-1, 1, 1, 1) * noise
+    alpha_bar, shape = torch.tensor([1.0, 0.96, 0.9, 0.0]), (4, -1, -1, -1)
+    x = add_noise(x_0.expand(shape), noise.expand(shape), torch.arange(4), alpha_bar)
     figure = Figure(figsize=(8.0, 1.75))
     canvas = figure.add_axes((0, 0, 1, 1))
     canvas.set(xlim=(0, 8), ylim=(0, 1.75))
