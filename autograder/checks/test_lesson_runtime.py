@@ -142,13 +142,15 @@ def test_a_slow_library_is_announced_once_before_it_is_loaded(tmp_path):
 def test_grading_in_the_notebook_says_what_the_grader_says(shell):
     right = splice.definition(SCHEDULES, "snr")
     lesson.start(1)
-    lesson.grade("snr")
+    with pytest.raises(grading.NotPassed):
+        lesson.grade("snr")
     assert shell.said.pop() == (
         None, "snr is not defined yet: run the cell in which you write it, then this one."
     )  # fmt: skip
     shell.run(IMPORTS)
     shell.run(right.replace("/ (1 - alphas_cumprod)", "/ (1 - alphas_cumprod).sqrt()"))
-    lesson.grade("snr")
+    with pytest.raises(grading.NotPassed):
+        lesson.grade("snr")
     verdict, text = shell.said.pop()
     assert verdict is False and text.startswith("snr: 0/") and len(text) > 30
     shell.run(right)
@@ -156,6 +158,24 @@ def test_grading_in_the_notebook_says_what_the_grader_says(shell):
     points = get_lesson(1).exercise("snr").points
     assert shell.said == [(True, f"snr: {points}/{points} points. Right.")]
     assert progress.passed(get_lesson(1)) == ["snr"], "recorded for make progress"
+
+
+def test_after_the_graders_sentence_a_cell_ends_with_one_line(monkeypatch, capsys):
+    """In IPython's own shell: no traceback stands between the sentence and its reader."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell()
+    monkeypatch.setattr(lesson, "_number", 1)
+    monkeypatch.setenv("T2I_TIER", "cpu")
+    for passed, reached in ((False, False), (None, True), (True, True)):
+        monkeypatch.setattr(grading, "grade_exercise", lambda number, name, is_so=passed: is_so)
+        shell.user_ns.update(grade=lesson.grade, reached=False)
+        capsys.readouterr()
+        done = shell.run_cell('grade("snr")\nreached = True')
+        said = capsys.readouterr().out
+        assert done.success is reached and shell.user_ns["reached"] is reached
+        line = 'The rest of this cell runs once grade("snr") passes.'
+        assert said.strip() == ("" if reached else line)
 
 
 def test_a_wrong_name_lists_the_right_ones(shell):

@@ -269,6 +269,7 @@ The cell takes about 4 to 9 minutes on two CPU cores, depending on how old they 
 # %%
 plan = recipe(tier())
 model = plan.build().to(device)
+schedule = alphas_cumprod.to(device)
 size = sum(weights.numel() for weights in model.parameters())
 print(f"{size / 1e6:.2f} million weights, {plan.training.steps} steps of {plan.batch_size} digits")
 
@@ -276,8 +277,8 @@ print(f"{size / 1e6:.2f} million weights, {plan.training.steps} steps of {plan.b
 def loss_fn(model: nn.Module, x_0: Tensor) -> Tensor:
     x_0 = model.middle(x_0)  # without the margin
     t = middle_steps(x_0, T)
-    predict = heard_by_noise(model.inside, alphas_cumprod)
-    return ddpm_loss(predict, x_0, t, torch.randn_like(x_0), alphas_cumprod)
+    predict = heard_by_noise(model.inside, schedule)
+    return ddpm_loss(predict, x_0, t, torch.randn_like(x_0), schedule)
 
 
 # %%

@@ -481,7 +481,8 @@ print(f"{size / 1e6:.2f} million weights, {plan.training.steps} steps for the wh
 # %%
 checkpoint = DATA / "runs" / f"lesson_6_{tier()}.safetensors" if whole_training else None
 losses, begun = [], time.perf_counter()
-for state in train(model, scene_loss, plan.batches(), plan.training, checkpoint):
+batches = plan.batches().on(device)  # painted where they are needed
+for state in train(model, scene_loss, batches, plan.training, checkpoint):
     losses.append(state.loss)
     if not whole_training and time.perf_counter() - begun > pick(smoke=2, cpu=120, gpu=120):
         break

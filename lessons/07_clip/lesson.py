@@ -499,7 +499,8 @@ print(f"{size / 1e6:.2f} million weights, {plan.training.steps} steps for the wh
 checkpoint = DATA / "runs" / f"lesson_7_{tier()}.safetensors" if whole_training else None
 exam = draw_specs(range(200), world="one", seed=7)
 losses, knows, begun = [], {}, time.perf_counter()
-for state in train(model, clip_loss, plan.batches(tokenizer), plan.training, checkpoint):
+batches = plan.batches(tokenizer).on(device)
+for state in train(model, clip_loss, batches, plan.training, checkpoint):
     losses.append(state.loss)
     if state.step in (25, 50) or state.step % 100 == 0:
         knows[state.step] = zero_shot(state.ema_model, tokenizer, exam)  # section 7 shows how

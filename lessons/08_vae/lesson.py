@@ -375,7 +375,6 @@ The pictures are scenes of one to three things, with backgrounds now. Captions a
 
 # %%
 import time
-from dataclasses import replace
 
 from t2i.training import train
 from t2i.vae_recipes import DATA, load_vae, vae_recipe
@@ -397,9 +396,8 @@ def loss_fn(model: AutoencoderKL, batch: tuple) -> Tensor:
 
 # %%
 checkpoint = DATA / "runs" / f"lesson_8_{tier()}.safetensors" if whole_training else None
-training = replace(plan.training, on_gpu="plain")  # so your code may look at values on a GPU too
 losses, begun = [], time.perf_counter()
-for state in train(model, loss_fn, plan.batches(), training, checkpoint):
+for state in train(model, loss_fn, plan.batches().on(device), plan.training, checkpoint):
     losses.append(state.loss)
     if not whole_training and time.perf_counter() - begun > pick(smoke=2, cpu=150, gpu=150):
         break

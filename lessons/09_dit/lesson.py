@@ -472,7 +472,7 @@ Now the digits in full size, with lesson 5's guidance and sampler. Only the netw
 sizes = pick(smoke=(32, 2, 2), cpu=(64, 4, 4), gpu=(384, 12, 6))  # dim, depth, heads
 steps = pick(smoke=12, cpu=1000, gpu=2000)
 batches = Batches(images, labels, batch_size=pick(smoke=16, cpu=64, gpu=256))
-config = TrainConfig(steps=steps, learning_rate=3e-3, muon_rate=0.02)
+config = TrainConfig(steps=steps, learning_rate=3e-3, muon_rate=0.02, on_gpu="recorded")
 torch.manual_seed(0)
 dit = DiT(1, None, 28, 4, *sizes, num_classes=10)
 device = "cuda" if torch.cuda.is_available() and tier() == "gpu" else "cpu"

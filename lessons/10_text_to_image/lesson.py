@@ -674,7 +674,7 @@ begun, count = time.perf_counter(), pick(smoke=250, cpu=5000, gpu=100_000)
 z_0, tokens = encode_scenes(space, plan.encoded(), count, tqdm)
 rate = count / (time.perf_counter() - begun)
 print(f"{count} scenes as latents {tuple(z_0.shape)}, {rate:.0f} a second")
-training = replace(plan.training, on_gpu="plain")  # so that your loss may look at values
+training = replace(plan.training, on_gpu="recorded")  # for so short a run compiling costs too much
 fresh, begun, losses = plan.build().to(device), time.perf_counter(), []
 for state in train(fresh, text_loss, plan.batches(z_0.float(), tokens), training):
     losses.append(state.loss)

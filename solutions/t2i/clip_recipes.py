@@ -129,10 +129,15 @@ class ClipBatches:
                 f"batch_size must be 2 or more and a multiple of {len(worlds)} (as many scenes "
                 f"from each world), got {batch_size}"
             )
-        self.worlds, self.size, self.length = tuple(worlds), size, length
+        self.worlds, self.size, self.length, self.device = tuple(worlds), size, length, "cpu"
         self.batch_size, self.seed, self.position = batch_size, seed, 0
         self._tokenizer = tokenizer or caption_tokenizer(worlds[-1])
         self._rows: dict[str, list[int]] = {}  # a caption that came up before
+
+    def on(self, device: str | torch.device) -> "ClipBatches":
+        """The same batches, from now on painted on this device, where the pictures stay."""
+        self.device = device
+        return self
 
     def __iter__(self) -> "ClipBatches":
         return self
@@ -143,7 +148,10 @@ class ClipBatches:
         parts = [draw_specs(numbers, world=world, seed=self.seed) for world in self.worlds]
         self.position += 1
         captions = [caption for specs in parts for caption in captions_of(specs)]
-        return torch.cat([paint(specs, self.size) for specs in parts]), self._tokens(captions)
+        return self._paint(parts), self._tokens(captions)
+
+    def _paint(self, parts: Sequence[Specs]) -> Tensor:
+        return torch.cat([paint(specs, self.size, device=self.device) for specs in parts])
 
     def _tokens(self, captions: Sequence[str]) -> Tensor:
         for caption in captions:
@@ -193,7 +201,9 @@ RECIPES = {
         {"patch": 4, "width": 256, "num_layers": 6, "num_heads": 4},
         128,
         1024,
-        TrainConfig(steps=800, learning_rate=3e-3, muon_rate=0.02, save_every=200),
+        TrainConfig(
+            steps=800, learning_rate=3e-3, muon_rate=0.02, save_every=200, on_gpu="recorded"
+        ),
     ),
 }
 

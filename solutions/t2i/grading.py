@@ -11,6 +11,13 @@ from t2i import handover, standby
 GREEN, RED, GREY = "#009E73", "#D55E00", "#6E6E6E"  # Okabe and Ito's; readable without colour too
 
 
+class NotPassed(Exception):
+    """Ends a cell after the grader's sentence, with one line and not with a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]  # what IPython shows in a traceback's place
+
+
 def say(right: bool | None, text: str) -> None:
     """Show one sentence with a mark: right, wrong, or (None) neither."""
     mark, colour = {True: ("✔", GREEN), False: ("✘", RED), None: ("○", GREY)}[right]
@@ -36,13 +43,14 @@ def grade_exercise(number: int, name: str) -> bool | None:
         name: of the exercise.
 
     Returns:
-        whether it passed; None if it could not be graded.
+        whether it passed, so False, too, if it was not run yet; None if it could not be graded.
     """
     cells = history()
-    problem = _unknown(number, name) or _not_run(name, cells)
+    unknown = _unknown(number, name)
+    problem = unknown or _not_run(name, cells)
     if problem:
         say(None, problem)
-        return None
+        return None if unknown else False
     notebook = as_notebook(cells, name)
     result, problem = standby.ask(number, name, notebook.decode())
     if result is None:

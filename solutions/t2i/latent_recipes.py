@@ -72,9 +72,9 @@ def encoded_scenes(space: LatentSpace, count: int, size: int) -> tuple[Tensor, T
     latents, tokens = [], []
     for first in range(0, count, PART):
         part = range(first, min(count, first + PART))
-        images, captions = scenes(part, "train", "one", size=size)
+        images, captions = scenes(part, "train", "one", size=size, device=device)
         tokens.append(encode(captions, LENGTH)[0])
-        latents.append(seeded_latents(space, images.to(device), seed=first).cpu().contiguous())
+        latents.append(seeded_latents(space, images, seed=first).cpu().contiguous())
     return torch.cat(latents), torch.cat(tokens)
 
 
@@ -135,6 +135,6 @@ RECIPES = {
         60_000,
         64,
         256,
-        TrainConfig(steps=1500, learning_rate=3e-3, muon_rate=0.02),
+        TrainConfig(steps=1500, learning_rate=3e-3, muon_rate=0.02, on_gpu="recorded"),
     ),
 }

@@ -90,13 +90,17 @@ def grade(name: str) -> None:
 
     Args:
         name: of the exercise, as in its heading.
+
+    Raises:
+        NotPassed: it did not pass. So the cell ends there: what it would try next would fail, too,
+            and its traceback would stand between the grader's sentence and the reader.
     """
     if _number is None:
         grading.say(None, "Run the first code cell of the lesson, start(…), before grading.")
     elif tier() == "smoke":
         print(f"{name}: grading is skipped in the smoke tier (make grade does it)")
-    else:
-        grading.grade_exercise(_number, name)
+    elif grading.grade_exercise(_number, name) is False:
+        raise grading.NotPassed(f'The rest of this cell runs once grade("{name}") passes.')
 
 
 def quiz(name: str, answer: str = "") -> None:

@@ -57,7 +57,7 @@ class PairBatches(ClipBatches):
         share, start = self.batch_size // len(self.worlds), self.position
         numbers = range(start * share, (start + 1) * share)
         self.position += 1
-        images, captions, rows, wrong = [], [], [], []
+        parts, captions, rows, wrong = [], [], [], []
         for world in self.worlds:
             specs = draw_specs(numbers, world=world, seed=self.seed)
             if start < self.plain:
@@ -67,10 +67,10 @@ class PairBatches(ClipBatches):
                 rows.append(torch.from_numpy(whose) + len(captions))
                 wrong += told
             captions += captions_of(specs)
-            images.append(paint(specs, self.size))
+            parts.append(specs)
         tokens = self._tokens(captions)
         wrong_tokens = self._tokens(wrong) if wrong else tokens[:0]
-        return torch.cat(images), tokens, torch.cat(rows), wrong_tokens
+        return self._paint(parts), tokens, torch.cat(rows), wrong_tokens
 
     def state(self) -> dict:
         """What restore needs to go on from here."""

@@ -207,6 +207,7 @@ RECIPES = {
             decay="linear",
             ema_horizon=0.15,
             save_every=500,
+            on_gpu="recorded",
         ),
     ),
 }

@@ -8,17 +8,19 @@ the other, and often the GPU waits for the next. But every step is the same jobs
 of the memory, only with other numbers in them. So they are written down once (a CUDA graph), and
 all of them are started with one call. Whatever changes from step to step must therefore stand in
 the GPU's memory: the batch, the learning rates, the state of the random numbers. And nothing may
-look at a value and decide by it: the recording knows no "if". What this saved is in
-data/benchmarks.md.
+look at a value and decide by it: the recording knows no "if". A step that does look is found out
+before, and goes on as always. What recording saved is in data/benchmarks.md.
 
 Source: Ansel et al. 2024, "PyTorch 2", section 3 (torch.compile) and the notes on CUDA graphs in
     PyTorch's manual, "CUDA semantics".
 """
 
+import contextlib
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -30,6 +32,10 @@ AS_ALWAYS = 3  # steps before the recording: libraries choose their ways, memory
 NO_RECORDING = (
     'This step cannot be recorded. Something in it looks at a value, as "if loss > 1" or .item() '
     'do; with on_gpu="plain" it can be trained all the same.'
+)
+LOOKS = (
+    'Something in this step looks at a value, as "if loss > 1" or .item() do, or brings a tensor '
+    "from the processor. So the GPU takes the step job by job: the same learning, but slower."
 )
 
 
@@ -43,15 +49,30 @@ def values_at_hand(tensor: Tensor) -> bool:
     return not (tensor.is_cuda or tensor.is_meta)
 
 
+@contextlib.contextmanager
+def waiting_noted() -> Iterator[list]:
+    """The list that it gives fills with warnings where Python has to wait for the GPU."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as noted:
+            warnings.filterwarnings("ignore")
+            warnings.filterwarnings("always", ".*synchronizing CUDA operation")
+            yield noted
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
 class RecordedStep:
     """Call it like the update that it was made from.
 
     Args:
-        update: batch in, loss out; everything that it does happens on one GPU.
+        update: batch in, loss out; everything that it does happens on one GPU. If it looks at
+            values, it is never recorded, and a warning says so.
     """
 
     def __init__(self, update: Callable[[Any], Tensor]):
-        self.update, self.calls = update, 0
+        self.update, self.calls, self.looks = update, 0, False
         self.graph, self.batch, self.loss = None, None, None
 
     def __call__(self, batch: Any) -> Tensor:
@@ -59,11 +80,18 @@ class RecordedStep:
 
         Raises:
             ValueError: a batch of other shapes than the one that was recorded.
-            RuntimeError: the update looks at values, so it cannot be recorded.
+            RuntimeError: the update cannot be recorded, though it was not seen to look at values.
         """
         self.calls += 1
-        if self.calls <= AS_ALWAYS:
+        if self.calls < AS_ALWAYS or self.looks:
             return self._aside(batch)
+        if self.calls == AS_ALWAYS:
+            with waiting_noted() as noted:
+                loss = self._aside(batch)
+            if noted:
+                self.looks = True
+                warnings.warn(LOOKS, stacklevel=2)
+            return loss
         if self.graph is None:
             self._record(batch)
         for place, value in zip(tensors_of(self.batch), tensors_of(batch), strict=True):

@@ -166,7 +166,9 @@ RECIPES = {
     "gpu": SceneRecipe(
         {"block_channels": (96, 192), "layers_per_block": 2, "context_dim": 128},
         256,
-        TrainConfig(steps=2000, learning_rate=3e-3, muon_rate=0.02, save_every=500),
+        TrainConfig(
+            steps=2000, learning_rate=3e-3, muon_rate=0.02, save_every=500, on_gpu="recorded"
+        ),
     ),
 }
 

@@ -48,6 +48,7 @@ def scenes(
     seed: int = 0,
     size: int = 32,
     digits: str = "train",
+    device: str | torch.device = "cpu",
 ) -> tuple[Tensor, list[str]]:
     """The pictures with these numbers and a caption for each.
 
@@ -60,6 +61,7 @@ def scenes(
         size: height and width in pixels, 16 or more.
         digits: whose handwriting: "train" (first half of MNIST's training digits), "judge" (its
             other half, for the judge's own training) or "test".
+        device: where to paint; the pictures stay there.
 
     Returns:
         images: (B, 3, size, size) float32 in [-1, 1].
@@ -69,7 +71,7 @@ def scenes(
         ValueError: an argument outside its range.
     """
     specs = draw_specs(indices, split, world, seed)
-    return paint(specs, size, digits), specs.captions()
+    return paint(specs, size, digits, device), specs.captions()
 
 
 def paint(
@@ -162,16 +164,22 @@ class SceneBatches:
         if batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
         self.batch_size, self.length, self.position = batch_size, length, 0
-        self.encoder = encoder
+        self.encoder, self.device = encoder, "cpu"
         self.kind = {"split": split, "world": world, "seed": seed, "size": size, "digits": digits}
         draw_specs([0], split, world, seed)  # says at once what is wrong
+
+    def on(self, device: str | torch.device) -> "SceneBatches":
+        """The same batches, from now on painted on this device, where the pictures stay."""
+        self.device = device
+        return self
 
     def __iter__(self) -> Iterator:
         return self
 
     def __next__(self) -> tuple[Tensor, ...]:
         first = self.position * self.batch_size
-        images, captions = scenes(range(first, first + self.batch_size), **self.kind)
+        numbers = range(first, first + self.batch_size)
+        images, captions = scenes(numbers, **self.kind, device=self.device)
         self.position += 1
         told = self.encoder(captions, self.length)
         return (images, told) if isinstance(told, Tensor) else (images, *told)

@@ -59,8 +59,9 @@ class TrainConfig:
         save_every: steps between two checkpoints.
         on_gpu: how a GPU is told what to do. "plain": by Python, job by job. "recorded": the step
             is recorded once and then replayed, see recorded.py; all batches must have one shape,
-            and nothing may look at values. "compiled": the network's blocks are compiled first,
-            too, where there is a compiler. A processor, and a team, know only "plain".
+            and a step that looks at values stays plain. "compiled": the network's blocks are
+            compiled first, too, where there is a compiler. A processor, and a team, know only
+            "plain".
     """
 
     steps: int

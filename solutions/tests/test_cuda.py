@@ -19,10 +19,12 @@ from t2i.bench_clock import plain_float32
 from t2i.bench_pairs import PAIRS, build_pair
 from t2i.clip import ImageEncoder
 from t2i.clip_files import from_transformers
+from t2i.clip_recipes import clip_recipe
 from t2i.dit_files import joint_state_dict
 from t2i.flow import rectified_flow_loss
 from t2i.flow_training import flow_draws
 from t2i.joint import JointAttentionBlock, JointDiT
+from t2i.scene_recipes import scene_recipe
 from t2i.scene_specs import draw_specs
 from t2i.scenes import paint
 from t2i.training import Batches, TrainConfig, TrainState, train
@@ -287,9 +289,41 @@ def test_a_recorded_step_learns_as_well_with_muon_and_bfloat16(on_gpu):
         torch.testing.assert_close(fast[steps].mean(), plain[steps].mean(), rtol=0.02, atol=0)
 
 
+@pytest.mark.parametrize("looks", [False, True])
+def test_a_step_is_recorded_unless_it_looks_at_values(looks, monkeypatch):
+    made, kind = [], training.RecordedStep
+    monkeypatch.setattr(
+        training, "RecordedStep", lambda update: made.append(kind(update)) or made[-1]
+    )
+
+    def loss_fn(model, batch):
+        loss = flow_loss(model, batch)
+        return loss if not looks or loss > 0 else -loss
+
+    data = torch.randn(64, 4, 8, 8), torch.randn(64, 5, 16)
+    config = TrainConfig(steps=6, learning_rate=1e-3, muon_rate=0.01, on_gpu="recorded")
+    found = looks and DEVICE.type == "cuda"
+    told = pytest.warns(UserWarning, match="job by job") if found else contextlib.nullcontext()
+    with told:
+        *_, state = train(
+            small_joint(), loss_fn, Batches(*data, batch_size=16), config, progress=False
+        )
+    assert state.step == 6
+    if DEVICE.type == "cuda":
+        assert (made[0].graph is None) == looks
+
+
 def test_scenes_are_painted_on_a_gpu_as_on_the_processor():
     specs = draw_specs(range(200), world="many")
     painted = paint(specs, 64, device=DEVICE)
     assert painted.device.type == DEVICE.type
     apart = (painted.cpu() - paint(specs, 64)).abs()
     assert apart.mean() < 1e-5 and (apart > 0.01).sum() < 10  # of millions
+
+
+@pytest.mark.parametrize("plan", [scene_recipe("smoke"), clip_recipe("smoke")])
+def test_batches_are_painted_where_they_are_wanted(plan):
+    (here, *told), (there, *again) = next(plan.batches()), next(plan.batches().on(DEVICE))
+    assert there.device.type == DEVICE.type
+    assert (there.cpu() - here).abs().mean() < 1e-5
+    assert all(torch.equal(mine, other) for mine, other in zip(told, again, strict=True))

@@ -1,15 +1,23 @@
 """A recorded step, without a GPU: small stand-ins for CUDA's graphs and streams."""
 
 import contextlib
+import copy
 import importlib.util
 import shutil
+import warnings
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from t2i.batches import tensors_of
-from t2i.clip_recipes import clip_recipe
+from t2i.batches import changed, tensors_of
+from t2i.class_recipes import class_loss, class_recipe
+from t2i.clip_recipes import clip_loss, clip_recipe
+from t2i.diffusion import ema_update
+from t2i.latent_recipes import latent_recipe
+from t2i.optim import Muon, inner_matrices
+from t2i.recipes import digit_loss, recipe
 from t2i.recorded import (
     AS_ALWAYS,
     RecordedStep,
@@ -17,7 +25,9 @@ from t2i.recorded import (
     compile_blocks,
     values_at_hand,
 )
+from t2i.scene_recipes import scene_loss, scene_recipe
 from t2i.text_to_image_recipes import text_to_image_recipe
+from t2i.vae_recipes import vae_recipe
 
 
 class Streams:
@@ -87,6 +97,9 @@ def update(monkeypatch):
     monkeypatch.setattr(torch.cuda, "stream", streams.on)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", recording)
+    made.modes = ["default"]
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: made.modes[-1])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", made.modes.append)
     return made
 
 
@@ -143,6 +156,89 @@ def test_a_step_that_cannot_be_recorded_says_what_to_do(update):
     with pytest.raises(RuntimeError, match='on_gpu="plain"') as caught:
         step(batch_of(3))
     assert caught.value.__cause__ is inner
+
+
+def test_a_step_that_looks_at_values_goes_on_as_always(update):
+    """CUDA warns of each wait, where it is asked to; here the update does it in CUDA's place."""
+
+    def looks(batch):
+        if update.modes[-1] == "warn":
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        warnings.warn("of something else", stacklevel=1)
+        return update(batch)
+
+    step, wanted = RecordedStep(looks), torch.zeros(2)
+    for number in range(1, 8):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            step(batch_of(number))
+        wanted += batch_of(number)["x"]
+        torch.testing.assert_close(update.total, wanted)
+        told = [str(each.message) for each in said if "job by job" in str(each.message)]
+        assert len(told) == (number == AS_ALWAYS)  # once, and then never again
+    assert update.calls == [(False, "side")] * 7 and step.graph is None
+    assert update.modes == ["default", "warn", "default"]
+
+
+def test_other_warnings_do_not_keep_a_step_from_being_recorded(update):
+    def talks(batch):
+        warnings.warn("a step has something to say", stacklevel=1)
+        return update(batch)
+
+    step = RecordedStep(talks)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number in range(5):
+            step(batch_of(number))
+    assert step.graph is not None
+
+
+class OnTheGpuAlone(TorchDispatchMode):
+    """Refuses to bring numbers from the processor, as a recording would."""
+
+    def __torch_dispatch__(self, job, types, args=(), kwargs=None):
+        source = args[1:2] if job is torch.ops.aten.copy_.default else args[:1]
+        brings = {"copy_", "_to_copy", "lift_fresh"}
+        if job.overloadpacket.__name__ in brings and source[0].device.type == "cpu":
+            raise RuntimeError(f"{job} brings {tuple(source[0].shape)} from the processor")
+        return job(*args, **(kwargs or {}))
+
+
+DIGITS = torch.zeros(4, 1, 28, 28), torch.zeros(4, dtype=torch.int64)
+LATENTS = torch.zeros(4, 4, 8, 8), torch.ones(4, 12, dtype=torch.int64)
+TRAININGS = {
+    "lesson 3": lambda: (recipe("gpu").build(), digit_loss, DIGITS[0]),
+    "lesson 5": lambda: (class_recipe("gpu").build(), class_loss, DIGITS),
+    "lesson 6": lambda: _as_planned(scene_recipe("smoke"), scene_loss),
+    "lesson 7": lambda: _as_planned(clip_recipe("smoke"), clip_loss),
+    "lesson 8": lambda: _as_planned(vae_recipe("smoke"), vae_recipe("smoke").loss),
+    "in latents": lambda: (latent_recipe("smoke").build(), latent_recipe("smoke").loss, LATENTS),
+}
+
+
+def _as_planned(plan, loss):
+    return plan.build(), loss, next(plan.batches())
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_the_courses_own_trainings_look_at_no_value(name, monkeypatch):
+    """On a device without values whatever looks at one stops with an error."""
+    model, loss_fn, batch = TRAININGS[name]()
+    model, batch = model.to("meta"), changed(batch, lambda tensor: tensor.to("meta"))
+    autocast = torch.autocast  # does not know that device
+    monkeypatch.setattr(torch, "autocast", lambda kind, **how: autocast("cpu", **how))
+    slow, muon = copy.deepcopy(model), Muon(inner_matrices(model))
+    with OnTheGpuAlone():
+        loss_fn(model, batch).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        muon.step()
+        ema_update(slow, model, torch.zeros((), device="meta"))
+
+
+@pytest.mark.parametrize("look", [torch.Tensor.item, bool, lambda x: torch.tensor(1.0).to(x)])
+def test_a_look_at_a_value_is_found_out_by_that_test(look):
+    with pytest.raises(RuntimeError, match="meta tensor|from the processor"), OnTheGpuAlone():
+        look(torch.zeros((), device="meta"))
 
 
 @pytest.mark.parametrize(
