@@ -93,8 +93,8 @@ measure-samplers: ## measure lesson 4's samplers (hours); goes on where it stopp
 measure-headline: ## measure lesson 4's headline (hours); goes on where it stopped [long=yes]
 	@$(RUN) -m t2i.sampler_runs headline $(if $(long),--long) $(if $(count),--count "$(count)")
 
-train-scene-judge: ## train and check the judge of the captioned scenes anew (minutes)
-	@$(RUN) -m t2i.scene_judge train
+train-scene-judge: ## train and check a judge of the captioned scenes anew: [side=32]
+	@$(RUN) -m t2i.scene_judge train --side "$(or $(side),32)"
 
 train-scenes: ## train lesson 6's model anew: [tier=cpu]
 	@$(RUN) -m t2i.scene_recipes train --tier "$(or $(tier),cpu)"

@@ -937,6 +937,8 @@ def test_noise_is_guided_first(student, rng):
             "Each of the two guesses was clipped before guidance. Guide the noise first; ddim_step "
             "then clips the one guess.": u + scale * (c - u),
             "It is the noise without guidance.": cond,
+            "It is x itself: convert_prediction takes the prediction first, then x.": x,
+            "It is the new x: on_step(t, x_prev, noise_pred) gets the noise last.": seen[0][1],
             "It is the noise for the default scale: hand guidance_scale on.": (
                 uncond + 3 * (cond - uncond)
             ),

@@ -377,6 +377,8 @@ def attend(s: dict, x: Tensor, context, mask, heads: int, wrong: str = "", tools
     mask = None if mask is None else mask[:, None, None, :]
     if wrong == "mask of the first":
         mask = mask[:1]
+    if wrong == "mask by head" and mask is not None and len(mask) == heads:
+        mask = mask[:, 0]  # (B, 1, L), which only then meets (B, heads, N, L) without an error
     if wrong == "heads early" and mask is not None:
         mask = None
     looked = look(q, k, v, mask)
@@ -398,6 +400,8 @@ ATTEND_MISTAKES = {
     "that the softmax makes nothing of it. Your scaled_dot_product_attention takes the mask.",
     "mask of the first": "Every picture got the mask of the first one: context_mask has one row a "
     "picture.",
+    "mask by head": "The mask lined up with the heads and not with the pictures: it needs two axes "
+    "in the middle, (B, 1, 1, L).",
     "all from x": "The context is not used: key and value are read from x. They come from the "
     "words.",
     "key from x": "The key is read from x; it comes from the words, context.",

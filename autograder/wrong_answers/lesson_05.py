@@ -940,6 +940,46 @@ def sample_guided(model, x_T, condition, null, alphas_cumprod, timesteps, guidan
     ),
     dict(
         exercise="sample_guided",
+        name="converts_x_and_not_the_prediction",
+        says="takes the prediction first, then x",
+        code="""
+@torch.no_grad()
+def sample_guided(model, x_T, condition, null, alphas_cumprod, timesteps, guidance_scale=3.0,
+                  guidance_rescale=0.0, clip_sample=True, prediction_type="epsilon",
+                  on_step=None):
+    x = x_T
+    for step, step_prev in pairs(timesteps, alphas_cumprod):
+        t, t_prev = torch.full((len(x),), step), torch.full((len(x),), step_prev)
+        answer = guided_prediction(model, x, t, condition, null, guidance_scale, guidance_rescale)
+        noise_pred = convert_prediction(x, answer, t, alphas_cumprod, prediction_type, "epsilon")
+        x = ddim_step(x, noise_pred, t, t_prev, alphas_cumprod, clip_sample=clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_guided",
+        name="tells_on_step_the_new_x_twice",
+        says="gets the noise last",
+        code="""
+@torch.no_grad()
+def sample_guided(model, x_T, condition, null, alphas_cumprod, timesteps, guidance_scale=3.0,
+                  guidance_rescale=0.0, clip_sample=True, prediction_type="epsilon",
+                  on_step=None):
+    x = x_T
+    for step, step_prev in pairs(timesteps, alphas_cumprod):
+        t, t_prev = torch.full((len(x),), step), torch.full((len(x),), step_prev)
+        answer = guided_prediction(model, x, t, condition, null, guidance_scale, guidance_rescale)
+        noise_pred = convert_prediction(answer, x, t, alphas_cumprod, prediction_type, "epsilon")
+        x = ddim_step(x, noise_pred, t, t_prev, alphas_cumprod, clip_sample=clip_sample)
+        if on_step is not None:
+            on_step(step, x, x)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_guided",
         name="every_training_step",
         says="exactly the given timesteps",
         code="""

@@ -563,6 +563,22 @@ def forward(self, x, context=None, context_mask=None):
     ),
     dict(
         exercise="CrossAttention.forward",
+        name="mask_with_one_new_axis",
+        says="lined up with the heads",
+        code="""
+def forward(self, x, context=None, context_mask=None):
+    if context is None:
+        context = x
+    query = split_heads(self.to_q(x), self.num_heads)
+    key = split_heads(self.to_k(context), self.num_heads)
+    value = split_heads(self.to_v(context), self.num_heads)
+    mask = None if context_mask is None else context_mask[:, None, :]
+    looked = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return self.to_out(merge_heads(looked))
+""",
+    ),
+    dict(
+        exercise="CrossAttention.forward",
         name="mask_of_the_wrong_shape",
         says=r"context_mask\[:, None, None",
         code="""

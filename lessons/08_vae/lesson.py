@@ -471,7 +471,7 @@ All scenes are new. The first row has the kinds that were trained on. *Held-out 
 
 The first half of the aim is reached everywhere. The second is reached as measured; but the intervals of the first and the last row go up to 3.1, so it may be that a little more than 3 points are lost there.
 
-The autoencoder of lesson 10's model is this lesson's GPU recipe, trained in a minute on one GPU, on nearly four times as many scenes. Its pictures are larger, so the judge, who looks at 32×32 pixels, sees other originals than above:
+The autoencoder of lesson 10's model is this lesson's GPU recipe, trained in a minute on one GPU, on nearly four times as many scenes. Its pictures are larger, and another judge, which learnt from pictures of 64×64, reads them:
 """
 
 # %%

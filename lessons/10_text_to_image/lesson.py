@@ -813,14 +813,14 @@ def draw_and_judge(specs: Specs, seed: int) -> tuple[list, list[str], list[bool]
 pictures, titles = [], []
 for split in ("heldout_pairs", "heldout_triples", "heldout_phrasings"):
     specs = draw_specs(range(4), split, plan.world, seed=10)
-    drawn, captions, right = draw_and_judge(specs, seed=10)
+    drawn, _, right = draw_and_judge(specs, seed=10)
     pictures += drawn
-    titles += [f"{'✓' if ok else '✗'} {said}" for said, ok in zip(captions, right, strict=True)]
+    titles += show_text_to_image.judged(specs, right)
 show_text_to_image.gallery(pictures, titles)
 
 # %% [markdown]
 r"""
-In the first row at least one thing has a colour that it never had in training. In the second, two stand to each other as these two never did. In the third everything is ordinary, but told in an order of words that never came up. Do you agree with the judge each time? It is lenient with a badly written eight.
+In the first row at least one thing has a colour that it never had in training; the brackets name it. In the second, two stand to each other as these two never did. In the third everything is ordinary, but told in an order of words that never came up. Do you agree with the judge each time? It is lenient with a badly written eight.
 
 <details><summary>Thirty-two of the first row's kind</summary>
 
@@ -864,6 +864,7 @@ r"""
 How to read it (the brackets are 95 % intervals; *relation* and *background* count only the prompts that tell one):
 
 - *Satisfied*: everything together, all things, all colours, the relation, the background if the prompt tells it.
+- *Colour*, *object*: the colours (the kinds of thing) that the picture shows are those asked for, whichever thing has which.
 - *Shuffled*: the same pictures judged by *other* prompts. So much does luck alone give.
 - *Rendered*: real scenes. What is missing there, the judge itself cannot read, mostly odd handwriting.
 - *Vae*: real scenes through the autoencoder. What is missing in addition, latents cannot hold.
@@ -1044,7 +1045,7 @@ The course did it with a real folder: *Noto Emoji*, 3,543 small pictures with th
 
 </details>
 
-Now count. No judge knows emoji, but each name has *its own picture*, and that can be looked for: is the drawn picture nearer to it, pixel by pixel, than to all the other 3,542?
+Now count. No judge knows emoji, but each name has *its own picture*, and that can be looked for: is the drawn picture nearer to it, pixel by pixel, than to all the other 3,542? Beside it stands chance (the same pictures, each taken for *another* name's), and the best that could come out: the true emoji itself, once through the autoencoder.
 """
 
 # %%

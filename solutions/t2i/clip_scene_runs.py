@@ -31,11 +31,11 @@ from t2i.clip_scene_recipes import (
 )
 from t2i.recipe_runs import train_weights
 from t2i.results import machine, share_told, update_json
+from t2i.scene_heldout import HELDOUT_PAIRS
 from t2i.scene_judge import look
 from t2i.scene_recipes import LENGTH, ByTokens, load_scenes
 from t2i.scene_recipes import WEIGHTS as SCENES
 from t2i.scene_runs import count_views, prompts
-from t2i.scene_specs import HELDOUT_PAIRS
 from t2i.text_unet import SceneDenoiser
 
 PART = 64  # pictures drawn at once

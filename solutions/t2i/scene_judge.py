@@ -4,85 +4,29 @@
     shows(seen[0], parse("a red seven"))  # True if that, and nothing else, is in picture 0
     satisfied(images, captions)           # the same for a whole batch: (B,) True or False
 
-The judge is a small network that answers, for each of the eight colours: which object has this
-colour, if any, and where is it? It learned from other handwriting than the generator's, and it
-learned to see nothing in noise, blends and half-made things. `python -m t2i.scene_judge train`
-trains it anew, `python -m t2i.scene_judge check` measures it.
+The judge is a small network (scene_judge_net.py). It learned from other handwriting than the
+generator's, and it learned to see nothing in noise, blends and half-made things.
+`python -m t2i.scene_judge train --side 64` trains the one for 64 pixels anew, `check` in place of
+`train` measures it.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from t2i.captions import BACKGROUNDS, COLOURS, KINDS, Scene, Thing, parse
-from t2i.checkpoint import load_weights
+from t2i.scene_judge_net import ABSENT, WEIGHTS, JudgeNet, answers
 
-DATA = Path(__file__).resolve().parents[2] / "data"
-WEIGHTS = DATA / "scene_judge.safetensors"
-ABSENT = len(KINDS)  # the answer "nothing has this colour"
+STEPS = {32: 4000, 64: 10_000}
 SURE = 0.5  # from this probability on an answer counts
-SIDE = 32  # pixels; other sizes are scaled to it
 LARGE = 0.55  # a lone thing higher than this share of the picture is large
 CENTRE = 0.12  # a lone thing nearer than this to the middle is in the middle
 APART = 0.12  # a thing is left of another from this distance on
-
-
-class JudgeNet(nn.Module):
-    """For each colour: which object has it, and where.
-
-    Args:
-        width: channels of the first layer.
-    """
-
-    def __init__(self, width: int = 16):
-        super().__init__()
-        sizes = ((3, width, 1), (width, 2 * width, 2), (2 * width, 3 * width, 1))
-        sizes += ((3 * width, 5 * width, 2), (5 * width, 5 * width, 1), (5 * width, 5 * width, 1))
-        self.body = nn.Sequential(*(self._layer(*size) for size in sizes))
-        self.where = nn.Conv2d(5 * width, len(COLOURS), 1)
-        self.colours = nn.Parameter(0.1 * torch.randn(len(COLOURS), 5 * width))
-        self.mix = nn.Linear(5 * width, 10 * width)
-        self.kind = nn.Linear(10 * width, len(KINDS) + 1)
-        self.height = nn.Linear(10 * width, 1)
-        self.background = nn.Linear(5 * width, len(BACKGROUNDS))
-
-    @staticmethod
-    def _layer(c_in: int, c_out: int, stride: int) -> nn.Module:
-        conv = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
-        return nn.Sequential(conv, nn.BatchNorm2d(c_out), nn.ReLU())
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Look at pictures.
-
-        Args:
-            images: (B, 3, 32, 32) in [-1, 1].
-
-        Returns:
-            kind: (B, 8, 17) logits, for each colour which object, the last is ABSENT.
-            place: (B, 8, 2) y and x in [0, 1].  height: (B, 8) in pictures.
-            weights: (B, 8, 64) how much it looked at each cell of an 8 × 8 grid.
-            background: (B, 4) logits.
-        """
-        h = self.body(images)  # (B, C, 8, 8)
-        weights = self.where(h).flatten(2).softmax(dim=2)  # (B, 8, 64): where a colour is
-        axis = (torch.arange(8, device=h.device) + 0.5) / 8
-        grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).flatten(0, 1)
-        found = weights @ h.flatten(2).transpose(1, 2)  # (B, 8, C): what is there
-        found = F.relu(self.mix(found + self.colours))
-        return {
-            "kind": self.kind(found),
-            "place": weights @ grid.to(h.dtype),
-            "weights": weights,
-            "height": self.height(found).squeeze(2),
-            "background": self.background(h.mean(dim=(2, 3))),
-        }
 
 
 @dataclass(frozen=True)
@@ -102,49 +46,6 @@ class View:
     heights: tuple[float, ...]
     background: str
     confidence: float
-
-
-@cache
-def load_judge(path: Path = WEIGHTS) -> JudgeNet:
-    """The trained judge.
-
-    Raises:
-        CheckpointError: the weights are missing or damaged.
-    """
-    model = JudgeNet()
-    load_weights(path, model)
-    return model.eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def answers(images: Tensor, model: JudgeNet | None = None) -> dict[str, Tensor]:
-    """The network's answers for many pictures, a part at a time, with probabilities for logits.
-
-    Args:
-        images: (B, 3, H, W), 16 pixels or more each way; values outside [-1, 1] are clipped.
-        model: another judge than the committed one.
-
-    Raises:
-        ValueError: another shape, or a value that is not a number.
-    """
-    if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 16:
-        raise ValueError(f"images must be (B, 3, H, W), 16 or more, got {tuple(images.shape)}")
-    if not len(images):
-        raise ValueError("images must hold one picture or more, they hold none")
-    if not images.isfinite().all():
-        raise ValueError("images must be finite, they contain NaN or infinity")
-    model = model or load_judge()
-    parts = [model(as_judged(part)) for part in images.split(500)]
-    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return found | {name: found[name].softmax(dim=-1) for name in ("kind", "background")}
-
-
-def as_judged(images: Tensor) -> Tensor:
-    """(B, 3, H, W) -> (B, 3, SIDE, SIDE) in [-1, 1] on the CPU: what the judge was trained on."""
-    images = images.detach().cpu().float().clamp(-1, 1)
-    if images.shape[2:] == (SIDE, SIDE):
-        return images
-    return F.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=True)
 
 
 def look(images: Tensor, model: JudgeNet | None = None) -> list[View]:
@@ -248,18 +149,20 @@ def satisfied(
 
 
 def main() -> None:
-    """`train` makes the judge's weights anew (minutes), `check` measures them."""
+    """`train` makes a judge's weights anew (minutes, or half an hour), `check` measures them."""
     parser = argparse.ArgumentParser(prog="python -m t2i.scene_judge", description=main.__doc__)
     parser.add_argument("command", nargs="?", choices=("train", "check"), default="check")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--side", type=int, choices=tuple(WEIGHTS), default=32)
+    parser.add_argument("--weights", type=Path, help="a file; usually the committed one")
+    parser.add_argument("--steps", type=int, help="4,000, or 10,000 for the larger pictures")
     parser.add_argument("--count", type=int, default=4000, help="pictures a figure, in check")
     options = parser.parse_args()
     from t2i.scene_judge_data import check_judge, train_judge  # they stand on this module
 
+    weights, side = options.weights or WEIGHTS[options.side], options.side
     if options.command == "train":
-        train_judge(options.weights, options.steps)
-    print(json.dumps(check_judge(options.weights, options.count), indent=1))
+        train_judge(weights, options.steps or STEPS[side], side=side)
+    print(json.dumps(check_judge(weights, options.count, side=side), indent=1))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Pictures that show no scene, and the training and testing of the judge of scenes.
+"""The training and testing of the judge of scenes.
 
-A network that saw only good pictures calls a half-red, half-blue seven red, or blue. This one also
-learns from pictures that are broken in the ways that generated pictures are, and has to answer
+It learns from scenes, and from the broken pictures of scene_broken.py, in which it has to answer
 that nothing is there.
 """
 
@@ -14,16 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i.captions import BACKGROUNDS, COLOURS, KINDS
+from t2i.captions import COLOURS, KINDS
 from t2i.checkpoint import save_weights
-from t2i.judge_data import blur
 from t2i.results import machine, update_json
-from t2i.scene_judge import ABSENT, JudgeNet, answers, load_judge, look, shows
+from t2i.scene_broken import BROKEN
+from t2i.scene_judge import look, shows
+from t2i.scene_judge_net import ABSENT, JudgeNet, answers, load_judge
 from t2i.scene_specs import Specs, draw_specs
-from t2i.scenes import BACKGROUND_PALETTE, paint, place
+from t2i.scenes import paint, place
 from t2i.training import TrainConfig, train
-
-BACKGROUND_TENSOR = torch.tensor([BACKGROUND_PALETTE[name] for name in BACKGROUNDS]) * 2 - 1
 
 
 class JudgeBatches:
@@ -32,10 +30,11 @@ class JudgeBatches:
     Args:
         batch_size: pictures; a quarter of them broken.
         seed: of the scenes.
+        side: height and width of the pictures.
     """
 
-    def __init__(self, batch_size: int = 128, seed: int = 1):
-        self.batch_size, self.seed, self.position = batch_size, seed, 0
+    def __init__(self, batch_size: int = 128, seed: int = 1, side: int = 32):
+        self.batch_size, self.seed, self.side, self.position = batch_size, seed, side, 0
 
     def __next__(self) -> dict[str, Tensor]:
         count = self.batch_size // 2
@@ -46,7 +45,7 @@ class JudgeBatches:
 
     def _part(self, world: str, first: int, count: int) -> dict[str, Tensor]:
         specs = draw_specs(range(first, first + count), "any", world, self.seed)
-        images, truth = paint(specs, digits="judge"), targets(specs)
+        images, truth = paint(specs, self.side, "judge"), targets(specs)
         generator = np.random.default_rng((self.seed, first, world == "one"))
         chosen, others = generator.permutation(count)[: count // 4], images.roll(1, 0)
         for make, rows in zip(BROKEN, np.array_split(chosen, len(BROKEN)), strict=True):
@@ -68,79 +67,6 @@ def targets(specs: Specs) -> dict[str, Tensor]:
     tall[rows, colours] = height[rows, slots]
     background = torch.from_numpy(specs.background.copy())
     return {"kind": kind, "place": where, "height": tall, "background": background}
-
-
-def noise(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
-    """Noise of any strength around any colour."""
-    grey = 2 * torch.rand(len(images), 3, 1, 1) - 1
-    strength = 0.1 + 1.2 * torch.rand(len(images), 1, 1, 1)
-    return (grey + strength * torch.randn_like(images)).clamp(-1, 1)
-
-
-def clouds(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
-    """Noise blurred into coloured blobs."""
-    cloud = blur(torch.randn_like(images).flatten(0, 1)[:, None], float(1 + 3 * torch.rand(())))
-    cloud = cloud.view_as(images)
-    return torch.tanh(4 * cloud / cloud.std(dim=(1, 2, 3), keepdim=True))
-
-
-def blends(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
-    """Two scenes shining through each other."""
-    share = 0.35 + 0.3 * torch.rand(len(images), 1, 1, 1)
-    return share * images + (1 - share) * others
-
-
-def halves(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
-    """The upper half of one lone thing and the lower half of another scene."""
-    cut = 16 + int(torch.randint(-3, 4, ()))
-    mixed = torch.cat([images[:, :, :cut], others[:, :, cut:]], dim=2)
-    return _if_in_the_middle(specs, mixed, blends(images, others, specs, digits))
-
-
-def two_coloured(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
-    """A lone thing that changes its colour half-way down."""
-    shift, cut = 1 + int(torch.randint(len(COLOURS) - 1, ())), 16 + int(torch.randint(-2, 3, ()))
-    again = paint(replace(specs, colour=(specs.colour + shift) % len(COLOURS)), digits=digits)
-    mixed = torch.cat([images[:, :, :cut], again[:, :, cut:]], dim=2)
-    return _if_in_the_middle(specs, mixed, blends(images, others, specs, digits))
-
-
-def _if_in_the_middle(specs: Specs, these: Tensor, those: Tensor) -> Tensor:
-    """These where one thing stands alone in the middle, else those: a cut spares nothing there."""
-    lone = torch.from_numpy((specs.count == 1) & (specs.place <= 0))
-    return torch.where(lone[:, None, None, None], these, those)
-
-
-def shuffled(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
-    """Squares of the picture in a random order."""
-    size = (4, 8)[int(torch.randint(2, ()))]
-    patches = F.unfold(images, size, stride=size)  # (B, 3 · size², patches)
-    order = torch.rand(len(images), 1, patches.shape[2]).argsort(dim=2)
-    return F.fold(patches.gather(2, order.expand_as(patches)), images.shape[2], size, stride=size)
-
-
-def drowned(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
-    """Scenes with much more noise than picture."""
-    alpha_bar = 0.01 + 0.14 * torch.rand(len(images), 1, 1, 1)
-    noisy = alpha_bar.sqrt() * images + (1 - alpha_bar).sqrt() * torch.randn_like(images)
-    return noisy.clamp(-1, 1)
-
-
-def smeared(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
-    """Scenes out of focus until their things are smudges."""
-    flat = images.flatten(0, 1)[:, None]
-    edge = flat[:, :, :1, :1]
-    return (blur(flat - edge, float(4 + 2 * torch.rand(()))) + edge).view_as(images)
-
-
-def empty(images: Tensor, others: Tensor, specs: Specs, digits: str) -> Tensor:
-    """A background and nothing on it."""
-    plain = BACKGROUND_TENSOR[torch.from_numpy(specs.background.copy())]
-    grain = 0.1 * torch.rand(len(images), 1, 1, 1) * torch.randn_like(images)
-    return (plain[:, :, None, None] + grain).clamp(-1, 1)
-
-
-BROKEN = (noise, clouds, blends, halves, two_coloured, shuffled, drowned, smeared, empty)
 
 
 def judge_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -167,13 +93,13 @@ def cell_shares(places: Tensor, cells: int) -> Tensor:
     return share / share.sum(dim=1, keepdim=True)
 
 
-def train_judge(out: Path, steps: int = 4000, seed: int = 0) -> None:
+def train_judge(out: Path, steps: int, seed: int = 0, side: int = 32) -> None:
     """Train the judge on the second half of MNIST's training digits, and write its weights."""
     started = time.perf_counter()
     torch.manual_seed(seed)
-    model = JudgeNet().to(memory_format=torch.channels_last)
+    model = JudgeNet(side).to(memory_format=torch.channels_last)
     config = TrainConfig(steps=steps, learning_rate=4e-3, weight_decay=0.05, seed=seed)
-    *_, state = train(model, judge_loss, JudgeBatches(), config)
+    *_, state = train(model, judge_loss, JudgeBatches(side=side), config)
     recalibrate(state.ema_model)
     info = {"steps": steps, "seed": seed, "parameters": sum(p.numel() for p in model.parameters())}
     save_weights(out, state.ema_model, info)
@@ -190,29 +116,31 @@ def recalibrate(model: nn.Module, batches: int = 40) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # the plain mean over what follows
     model.train()
-    source = JudgeBatches(seed=2)
+    source = JudgeBatches(seed=2, side=model.side)
     for _ in range(batches):
         model(next(source)["images"])
     model.eval()
 
 
-def check_judge(weights: Path, count: int = 4000, seed: int = 3) -> dict:
+def check_judge(weights: Path, count: int = 4000, seed: int = 3, side: int = 32) -> dict:
     """How often the judge is right on rendered scenes of unseen test digits, and on broken ones.
 
     Args:
         weights: the judge's; the figures go to the .json beside them.
         count: scenes of each world; of each kind of broken picture a quarter as many.
+        seed: of the scenes.
+        side: height and width of the pictures it is made for.
 
     Returns:
         for each world n and the accuracy of every attribute; for each kind of broken picture the
         share in which the judge sees nothing.
     """
-    model, found = load_judge(weights), {}
+    model, found = load_judge(side, weights), {}
     for world in ("one", "many"):
         found[world] = attribute_accuracy(model, draw_specs(range(count), "any", world, seed))
     torch.manual_seed(seed)
     specs = draw_specs(range(count // 4), "any", "one", seed)
-    images, broken = paint(specs, digits="test"), {}
+    images, broken = paint(specs, side, "test"), {}
     for make in BROKEN:
         views = look(make(images, images.roll(1, 0), specs, "test"), model)
         broken[make.__name__] = sum(not view.things for view in views) / len(views)
@@ -223,7 +151,7 @@ def check_judge(weights: Path, count: int = 4000, seed: int = 3) -> dict:
 
 def attribute_accuracy(model: JudgeNet, specs: Specs) -> dict[str, float]:
     """Accuracy of each attribute on rendered test digits; `all` is what a caption could ask for."""
-    images, truth = paint(specs, digits="test"), targets(specs)
+    images, truth = paint(specs, model.side, "test"), targets(specs)
     found, views = answers(images, model), look(images, model)
     kind, there = found["kind"].argmax(dim=2), truth["kind"] != ABSENT
     rows = range(len(specs))

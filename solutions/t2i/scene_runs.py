@@ -20,6 +20,7 @@ from t2i.checkpoint import digest
 from t2i.class_recipes import COND_DROP_PROB
 from t2i.recipe_runs import train_weights
 from t2i.results import machine, share_of, share_told, update_json
+from t2i.scene_heldout import HELDOUT_PAIRS
 from t2i.scene_judge import View, look, shows
 from t2i.scene_recipes import (
     ETA,
@@ -30,7 +31,7 @@ from t2i.scene_recipes import (
     scene_loss,
     scene_recipe,
 )
-from t2i.scene_specs import HELDOUT_PAIRS, Specs, draw_specs
+from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint
 from t2i.text_unet import SceneDenoiser
 

@@ -33,6 +33,7 @@ from t2i.captions import (
     Thing,
     phrase,
 )
+from t2i.scene_heldout import HELDOUT_PAIRS, suits
 
 SPLITS = ("train", "heldout_pairs", "heldout_triples", "heldout_phrasings", "any")
 DIRECTIONS = ("left of", "above")  # the two relations; "right of" and "below" are these, turned
@@ -61,15 +62,6 @@ WORLDS = {
     "many": World((1, 2, 2, 3), BACKGROUNDS, True),
 }
 
-_kind = np.arange(len(KINDS))
-# (colour, kind): one colour of each kind is held out, each colour is held out in two kinds.
-HELDOUT_PAIRS = np.zeros((len(COLOURS), len(KINDS)), dtype=bool)
-HELDOUT_PAIRS[(5 * _kind + 2) % len(COLOURS), _kind] = True
-# (kind, direction, kind): about one in eleven, spread over all kinds on both sides.
-HELDOUT_TRIPLES = (
-    7 * _kind[:, None, None] + 5 * np.arange(2)[None, :, None] + 3 * _kind[None, None, :]
-) % 11 == 3
-HELDOUT_TRIPLES &= _kind[:, None, None] != _kind[None, None, :]
 _COMBINATIONS = [(a, b) for a in range(len(FRAMES)) for b in range(len(FORMS))]
 _USUAL = np.array([c for c in _COMBINATIONS if c not in HELDOUT_PHRASINGS])
 _HELDOUT = np.array(sorted(HELDOUT_PHRASINGS))
@@ -118,6 +110,11 @@ class Specs:
         """Some of the scenes: those with these positions, in this order."""
         columns = {k: v[rows] for k, v in vars(self).items() if isinstance(v, np.ndarray)}
         return replace(self, **columns)
+
+    def new_pairs(self, row: int) -> list[str]:
+        """The things in picture `row` whose colour training never shows on them: "yellow eight"."""
+        things = zip(self.colour[row], self.kind[row], range(self.count[row]), strict=False)
+        return [f"{COLOURS[c]} {KINDS[k]}" for c, k, _ in things if HELDOUT_PAIRS[c, k]]
 
     def scene(self, row: int) -> Scene:
         """Everything that is in picture `row`."""
@@ -221,23 +218,6 @@ def draw_specs(
     )
 
 
-def heldout(kind: np.ndarray, colour: np.ndarray, direction: np.ndarray, count: np.ndarray):
-    """Which scenes hold a pair, and which a triple, that training never shows.
-
-    Args:
-        kind, colour: (B, 3).  direction, count: (B,).
-
-    Returns:
-        pairs, triples: (B,) bool each. The first and the last of three are in relation, too.
-    """
-    there = np.arange(3)[None, :] < count[:, None]
-    pairs = (HELDOUT_PAIRS[colour, kind] & there).any(axis=1)
-    triples = np.zeros(len(count), dtype=bool)
-    for first, second in ((0, 1), (1, 2), (0, 2)):
-        triples |= HELDOUT_TRIPLES[kind[:, first], direction, kind[:, second]] & there[:, second]
-    return pairs, triples
-
-
 def _combinations(key: int, numbers: np.ndarray, count: np.ndarray, split: str):
     """Draw kinds, colours and directions again and again until each row suits the split."""
     shape = (len(numbers), 3)
@@ -253,29 +233,6 @@ def _combinations(key: int, numbers: np.ndarray, count: np.ndarray, split: str):
         rows = [values[open_rows] for values in (kind, colour, direction, count)]
         open_rows = open_rows[~suits(*rows, split)]
     return kind, colour, direction
-
-
-def suits(
-    kind: np.ndarray, colour: np.ndarray, direction: np.ndarray, count: np.ndarray, split: str
-) -> np.ndarray:
-    """Which scenes may occur: things of one scene differ in kind and in colour, and so on.
-
-    Args:
-        kind, colour: (B, 3).  direction, count: (B,).
-        split: one of SPLITS, which has its say.
-
-    Returns:
-        (B,) bool.
-    """
-    fine = np.ones(len(count), dtype=bool)
-    for first, second in ((0, 1), (1, 2), (0, 2)):
-        alike = (kind[:, first] == kind[:, second]) | (colour[:, first] == colour[:, second])
-        fine &= ~alike | (second >= count)
-    if split == "any":
-        return fine
-    pairs, triples = heldout(kind, colour, direction, count)
-    fine &= pairs == (split == "heldout_pairs")
-    return fine & (triples == (split == "heldout_triples"))
 
 
 def uniforms(key: int, indices: np.ndarray, first: int, count: int) -> np.ndarray:

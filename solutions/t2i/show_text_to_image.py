@@ -15,6 +15,7 @@ from torch import Tensor
 from t2i.folders import FilesError
 from t2i.latents import LatentSpace
 from t2i.picture_files import to_tensor
+from t2i.scene_specs import Specs
 from t2i.show import (
     BLACK,
     BLUE,
@@ -86,6 +87,15 @@ def gallery(
     told = [textwrap.fill(title, letters) for title in titles]
     alt = f"{len(pictures)} pictures, painted for: {'; '.join(dict.fromkeys(titles))}."
     return show_images(to_tensor(pictures), told, columns=columns, width=width, alt=alt)
+
+
+def judged(specs: Specs, right: Sequence[bool]) -> list[str]:
+    """Prompts as titles: whether the picture is right, and which pair training never shows."""
+    titles = []
+    for row, ok in enumerate(right):
+        new = " and ".join(specs.new_pairs(row))
+        titles.append(f"{'✓' if ok else '✗'} {specs.caption(row)}" + f" [new: {new}]" * bool(new))
+    return titles
 
 
 def first_look(pipe: TextToImage, prompts: Sequence[str], steps: int) -> Picture | Markdown:

@@ -28,7 +28,8 @@ from t2i.metrics import frechet_distance, nearest_distances
 from t2i.picture_files import to_tensor
 from t2i.precision import gpu_precision
 from t2i.results import machine, share_of, update_json
-from t2i.scene_judge import View, as_judged, in_order, load_judge, look, shows
+from t2i.scene_judge import View, in_order, look, shows
+from t2i.scene_judge_net import as_judged, judge_of
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint, scenes
 from t2i.text_to_image import TextToImage
@@ -137,10 +138,11 @@ def _related(view: View, scene: Scene) -> bool:
 
 
 def scene_features(images: Tensor) -> Tensor:
-    """(N, 3, H, W) -> (N, 80): what the judge of scenes sees before it answers."""
-    body = load_judge().body
+    """(N, 3, H, W) -> (N, 5 · width): what the judge of their size sees before it answers."""
+    judge = judge_of(images)
+    parts = (as_judged(part, judge.side) for part in images.split(500))
     with torch.no_grad():
-        return torch.cat([body(as_judged(part)).mean(dim=(2, 3)) for part in images.split(500)])
+        return torch.cat([judge.features(part).mean(dim=(2, 3)) for part in parts])
 
 
 def likeness(images: Tensor, specs: Specs, world: str, size: int) -> dict[str, float]:

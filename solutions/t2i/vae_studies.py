@@ -24,9 +24,10 @@ from t2i.flops import count_flops, time_in_turn
 from t2i.latent_recipes import draw_latents, latent_recipe
 from t2i.latents import LatentSpace
 from t2i.results import machine, share_of, update_json
+from t2i.scene_heldout import HELDOUT_PAIRS
 from t2i.scene_judge import look, satisfied
 from t2i.scene_runs import prompts
-from t2i.scene_specs import HELDOUT_PAIRS, draw_specs
+from t2i.scene_specs import draw_specs
 from t2i.scenes import paint
 from t2i.training import TrainState, train
 from t2i.unet import UNet

@@ -24,7 +24,8 @@ from torch import Tensor
 from t2i.batches import stream_seed
 from t2i.captions import KINDS
 from t2i.clip import MAX_SCALE, check_features
-from t2i.scene_specs import Specs, suits, uniforms
+from t2i.scene_heldout import suits
+from t2i.scene_specs import Specs, uniforms
 
 
 def swapped_captions(specs: Specs) -> tuple[np.ndarray, list[str]]:

@@ -14,8 +14,9 @@ from t2i.batches import Batches
 from t2i.captions import COLOURS, DIGITS, KINDS, parse
 from t2i.picture_files import to_tensor
 from t2i.race import GOAL, STEPS, Observer
+from t2i.scene_heldout import HELDOUT_PAIRS
 from t2i.scene_judge import satisfied
-from t2i.scene_specs import HELDOUT_PAIRS, draw_specs
+from t2i.scene_specs import draw_specs
 from t2i.scenes import paint
 from t2i.text_to_image import to_pil
 from t2i.text_to_image_recipes import GUIDANCE_SCALE

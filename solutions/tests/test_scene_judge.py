@@ -8,19 +8,10 @@ import torch
 from t2i import scene_judge_data
 from t2i.captions import COLOURS, KINDS, CaptionError, Thing, parse
 from t2i.data import data_source
-from t2i.scene_judge import (
-    ABSENT,
-    WEIGHTS,
-    JudgeNet,
-    View,
-    answers,
-    in_order,
-    look,
-    satisfied,
-    shows,
-    size_and_place,
-)
-from t2i.scene_judge_data import BROKEN, JudgeBatches, cell_shares, check_judge, targets
+from t2i.scene_broken import BROKEN
+from t2i.scene_judge import View, in_order, look, satisfied, shows, size_and_place
+from t2i.scene_judge_data import JudgeBatches, cell_shares, check_judge, targets
+from t2i.scene_judge_net import ABSENT, WEIGHTS, JudgeNet, answers, judge_of, load_judge
 from t2i.scene_specs import draw_specs
 from t2i.scenes import paint, place, scenes
 
@@ -85,9 +76,10 @@ def test_rendered_sizes_and_places_have_the_judges_names():
             assert in_order(places[: specs.count[row]], specs.scene(row).relation)
 
 
-def test_network_and_targets_fit_together():
+@pytest.mark.parametrize("side", WEIGHTS)
+def test_network_and_targets_fit_together(side):
     specs = draw_specs(range(12), "any", "many")
-    found, truth = JudgeNet()(paint(specs)), targets(specs)
+    found, truth = JudgeNet(side)(paint(specs, side)), targets(specs)
     assert found["kind"].shape == (12, len(COLOURS), len(KINDS) + 1)
     assert found["place"].shape == (*truth["kind"].shape, 2) == truth["place"].shape
     assert found["height"].shape == truth["height"].shape
@@ -107,36 +99,63 @@ def test_cell_shares_keep_the_place():
     torch.testing.assert_close((share.sum(dim=1) * centres).sum(dim=1), places[:, 1])
 
 
-def test_training_batches_hold_broken_pictures_too():
-    batch = next(JudgeBatches(batch_size=80))
+@pytest.mark.parametrize("side", WEIGHTS)
+def test_training_batches_hold_broken_pictures_too(side):
+    batch = next(JudgeBatches(batch_size=80, side=side))
+    assert batch["images"].shape == (80, 3, side, side)
     broken = batch["background"] == -1
     assert broken.sum() == 20 and (batch["kind"][broken] == ABSENT).all()
     assert batch["images"].isfinite().all() and batch["images"].abs().max() <= 1.0001
     for make in BROKEN:
         specs = draw_specs(range(6), "any", "one")
-        images = paint(specs, digits="judge")
+        images = paint(specs, side, digits="judge")
         made = make(images, images.roll(1, 0), specs, "judge")
         assert made.shape == images.shape
         assert ((made - images).abs().amax(dim=(1, 2, 3)) > 0.1).all(), make.__name__
 
 
+JUDGED = {32: ("one",), 64: ("one", "many")}  # where each attribute is read in 99 % or more
+
+
 @needs_mnist
-def test_the_committed_judge_is_right():
-    """The figures of data/scene_judge.json hold here, on fewer pictures and other scenes."""
-    specs = draw_specs(range(600), "any", "one", seed=77)
-    measured = scene_judge_data.attribute_accuracy(scene_judge_data.load_judge(), specs)
-    for name in ("colour", "object", "background"):
-        assert measured[name] > 0.98, measured
-    recorded = json.loads(WEIGHTS.with_suffix(".json").read_text())
-    for name in ("colour", "object", "background"):
-        assert recorded["rendered"]["one"][name] >= 0.99
-    assert WEIGHTS.stat().st_size < 2_000_000
+@pytest.mark.parametrize("side", WEIGHTS)
+def test_the_committed_judge_is_right(side):
+    """The figures beside its weights hold here, on fewer pictures and other scenes."""
+    recorded = json.loads(WEIGHTS[side].with_suffix(".json").read_text())["rendered"]
+    for world in JUDGED[side]:
+        specs = draw_specs(range(600), "any", world, seed=77)
+        measured = scene_judge_data.attribute_accuracy(load_judge(side), specs)
+        for name in ("colour", "object", "background"):
+            assert measured[name] > 0.98, measured
+            assert recorded[world][name] >= 0.99
+    assert WEIGHTS[side].stat().st_size < 2_000_000
 
 
-def test_the_committed_judge_sees_nothing_in_noise():
-    noise = torch.randn(300, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("side", WEIGHTS)
+def test_the_committed_judge_sees_nothing_in_noise(side):
+    noise = torch.randn(300, 3, side, side, generator=torch.Generator().manual_seed(0))
     assert sum(bool(v.things) for v in look(noise)) <= 3
-    assert not satisfied(torch.zeros(2, 3, 32, 32), ["a red seven", "a blue star"]).any()
+    assert not satisfied(torch.zeros(2, 3, side, side), ["a red seven", "a blue star"]).any()
+
+
+@pytest.mark.parametrize("size, side", [(16, 32), (32, 32), (63, 32), (64, 64), (80, 64)])
+def test_pictures_are_judged_by_the_judge_of_their_size(size, side):
+    """No detail is thrown away that a judge could use, and none is made up for a larger one."""
+    images = torch.zeros(2, 3, size, size + 3)
+    assert judge_of(images).side == side
+    seen = []
+    model = JudgeNet(side).eval()
+    model.register_forward_hook(lambda _, given, found: seen.append(given[0].shape))
+    answers(images, model)
+    assert seen == [(2, 3, side, side)]
+
+
+def test_no_pixel_of_a_larger_picture_is_lost():
+    """64 pixels differ from the same picture at 32: one bright pixel moved by one is seen."""
+    judge = JudgeNet(64).eval()
+    dot, moved = torch.zeros(2, 1, 3, 64, 64)
+    dot[..., 20, 20], moved[..., 20, 21] = 1.0, 1.0
+    assert (judge.features(dot) - judge.features(moved)).abs().max() > 1e-6
 
 
 @needs_mnist
@@ -171,9 +190,10 @@ def test_captions_that_do_not_fit():
         satisfied(torch.zeros(1, 3, 32, 32), ["a red zebra"])
 
 
-def test_check_reports_every_figure(tmp_path, monkeypatch):
-    monkeypatch.setattr(scene_judge_data, "load_judge", lambda path: JudgeNet().eval())
-    found = check_judge(tmp_path / "judge.safetensors", count=24)
+@pytest.mark.parametrize("side", WEIGHTS)
+def test_check_reports_every_figure(tmp_path, monkeypatch, side):
+    monkeypatch.setattr(scene_judge_data, "load_judge", lambda side, path: JudgeNet(side).eval())
+    found = check_judge(tmp_path / "judge.safetensors", count=24, side=side)
     assert {"n", "colour", "object", "background", "all"} <= found["rendered"]["one"].keys()
     assert len(found["nothing_seen_in_broken"]) == len(BROKEN) + 1
     assert json.loads((tmp_path / "judge.json").read_text()) == found

@@ -8,10 +8,11 @@ import torch
 
 from t2i import scene_runs
 from t2i.captions import PADDING, VOCABULARY, Thing, encode, parse
+from t2i.scene_heldout import HELDOUT_PAIRS
 from t2i.scene_judge import View
 from t2i.scene_recipes import LENGTH, WEIGHTS, ByTokens, draw_captions, scene_loss, scene_recipe
 from t2i.scene_runs import count_views, prompts, summary
-from t2i.scene_specs import HELDOUT_PAIRS, draw_specs
+from t2i.scene_specs import draw_specs
 from t2i.text_unet import SceneDenoiser
 
 TINY = {

@@ -15,7 +15,8 @@ from t2i.checkpoint import load_tensors
 from t2i.clip_recipes import caption_tokenizer
 from t2i.pair_clip import PairBatches
 from t2i.picture_files import to_images
-from t2i.scene_specs import DIRECTIONS, HELDOUT_PAIRS, HELDOUT_TRIPLES, draw_specs
+from t2i.scene_heldout import HELDOUT_PAIRS, HELDOUT_TRIPLES
+from t2i.scene_specs import DIRECTIONS, draw_specs
 from t2i.scene_store import WRONG, SceneStore, StoredPairs, tell_scenes, token_rows
 from t2i.scenes import scenes
 from t2i.stored_recipes import stored_recipe

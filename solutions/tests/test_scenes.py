@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from t2i import data, scene_ink, scene_specs, scenes
+from t2i import data, scene_ink, scenes
 from t2i.captions import BACKGROUNDS, COLOURS, KINDS, parse
+from t2i.scene_heldout import HELDOUT_PAIRS, HELDOUT_TRIPLES, heldout
 from t2i.scene_ink import DIGIT_PARTS, digit_bank
-from t2i.scene_specs import HELDOUT_PAIRS, HELDOUT_TRIPLES, SPLITS, draw_specs, uniforms
+from t2i.scene_specs import SPLITS, draw_specs, uniforms
 from t2i.scenes import PALETTE, SceneBatches, paint, show_scenes
 
 MANY = 50_000
@@ -69,7 +70,7 @@ def test_heldout_splits_hold_what_they_say():
         assert not pairs_of(told) & HELDOUT_PAIR_SET
     specs = draw_specs(range(4000), "heldout_triples", "many")
     assert triples_of(specs) >= HELDOUT_TRIPLE_SET and not pairs_of(specs) & HELDOUT_PAIR_SET
-    pairs, triples = scene_specs.heldout(specs.kind, specs.colour, specs.direction, specs.count)
+    pairs, triples = heldout(specs.kind, specs.colour, specs.direction, specs.count)
     assert triples.all() and not pairs.any()
     assert all(parse(caption).relation for caption in specs.captions()[:200])
 
@@ -77,6 +78,21 @@ def test_heldout_splits_hold_what_they_say():
 def heldout_in(specs, row):
     things = zip(specs.colour[row], specs.kind[row], strict=True)
     return any(pair in HELDOUT_PAIR_SET for pair in list(things)[: specs.count[row]])
+
+
+def test_new_pairs_are_those_that_training_never_shows():
+    seen, specs = (
+        draw_specs(range(300), "train"),
+        draw_specs(range(300), "heldout_pairs", "many", 5),
+    )
+    for row in range(300):
+        assert not seen.new_pairs(row)
+        things = specs.scene(row).things
+        held_out = [
+            (COLOURS.index(t.colour), KINDS.index(t.kind)) in HELDOUT_PAIR_SET for t in things
+        ]
+        named = [f"{t.colour} {t.kind}" for t, new in zip(things, held_out, strict=True) if new]
+        assert named and specs.new_pairs(row) == named
 
 
 def test_held_out_pairs_are_spread_evenly():

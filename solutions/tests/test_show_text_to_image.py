@@ -11,6 +11,7 @@ from t2i.flow import euler_times, flow_point, flow_target, sample_euler
 from t2i.folders import read_json
 from t2i.mixture import FlowMixture, Mixture
 from t2i.scene_runs import set_name
+from t2i.scene_specs import draw_specs
 from t2i.schedules import alphas_cumprod, cosine_betas
 from t2i.text_to_image_recipes import CHECKPOINT
 
@@ -113,6 +114,18 @@ def test_pictures_carry_their_prompts(untrained):
     assert "1 step, 2 steps" in swept.alt and swept.png(40)
     drawn = show_text_to_image.system(pipe, prompts[0])
     assert "(1, 24, 96)" in drawn.alt and "(1, 4, 8, 8)" in drawn.alt and drawn.png(40)
+
+
+def test_titles_say_what_is_right_and_what_is_new():
+    specs = draw_specs(range(30), "heldout_pairs", "many", 5)
+    titles = show_text_to_image.judged(specs, [row % 3 == 0 for row in range(30)])
+    for row, title in enumerate(titles):
+        assert title[0] == "✓✗"[row % 3 > 0] and title[2:].startswith(
+            specs.caption(row) + " [new: "
+        )
+        assert all(pair in title.split("[new: ")[1] for pair in specs.new_pairs(row))
+    plain = draw_specs(range(3), "train", "many")
+    assert show_text_to_image.judged(plain, [True] * 3) == [f"✓ {c}" for c in plain.captions()]
 
 
 def test_prompts_are_compared_by_the_cosine_of_their_vectors():

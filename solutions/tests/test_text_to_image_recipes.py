@@ -16,7 +16,8 @@ from t2i.captions import COLOURS, KINDS, parse
 from t2i.checkpoint import CheckpointError, load_tensors, save_tensors
 from t2i.flow import flow_point
 from t2i.latents import LatentSpace
-from t2i.scene_specs import DIRECTIONS, HELDOUT_PAIRS, HELDOUT_TRIPLES
+from t2i.scene_heldout import HELDOUT_PAIRS, HELDOUT_TRIPLES
+from t2i.scene_specs import DIRECTIONS
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import (
     CHECKPOINT,

@@ -11,7 +11,8 @@ from t2i.captions import COLOURS, KINDS, Scene, parse
 from t2i.clip import contrastive_loss
 from t2i.clip_recipes import caption_tokenizer, clip_recipe
 from t2i.pair_clip import PairBatches, PairClipRecipe
-from t2i.scene_specs import HELDOUT_PAIRS, draw_specs
+from t2i.scene_heldout import HELDOUT_PAIRS
+from t2i.scene_specs import draw_specs
 from t2i.wrong_captions import (
     replaced_captions,
     swapped_captions,
