@@ -113,6 +113,19 @@ def test_the_readme_tells_the_measured_time_and_memory_of_each_notebook():
         assert f"| {minutes:.1f} min, {memory:.1f} GB |" in row, row
 
 
+def test_the_readme_tells_what_was_measured_on_a_gpu_and_what_was_not():
+    measured = json.loads((REPOSITORY / "data" / "notebooks.json").read_text("utf-8"))["gpu"]
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for number in range(1, 11):
+        (row,) = re.findall(rf"^\| {number} \| .*", text, re.M)
+        *_, told, hardware = (cell.strip() for cell in row.strip("| ").split("|"))
+        if found := measured.get(str(number)):
+            minutes, memory = found["seconds"] / 60, found["gpu_memory_bytes"] / 1e9
+            assert told == f"{minutes:.1f} min, {memory:.1f} GB", row
+        else:
+            assert told == ("not measured" if "GPU" in hardware else "–"), row
+
+
 def test_ci_runs_the_readmes_test_command():
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     section = text.partition("## Tests")[2]

@@ -459,7 +459,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-**What you saw.** Without the zeros the loss begins several times higher, since random layers talk into the first guess. It spends dozens of steps on coming down to where the other one began. Then the one with zeros begins to see the digits, the other does not keep up, and it ends more than 1.5 times as high. (If only the blocks lose their zeros, the start is calm, and the end is worse by less. Both held for three seeds.) What is left of the gap after days of training, seconds of it cannot tell. In the paper's figure 5 the zeros are ahead to the end, over 400,000 steps.
+**What you saw.** Without the zeros the loss begins several times higher, since random layers talk into the first guess. It spends dozens of steps on coming down to where the other one began. Then the one with zeros begins to see the digits, the other does not keep up, and it ends higher, in the CPU tier more than 1.5 times as high. (If only the blocks lose their zeros, the start is calm, and the end is worse by less. Both held for three seeds.) What is left of the gap after days of training, seconds of it cannot tell. In the paper's figure 5 the zeros are ahead to the end, over 400,000 steps.
 
 ### Train it, and watch the gates
 

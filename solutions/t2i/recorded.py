@@ -53,14 +53,14 @@ def values_at_hand(tensor: Tensor) -> bool:
 def waiting_noted() -> Iterator[list]:
     """The list that it gives fills with warnings where Python has to wait for the GPU."""
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as noted:
-            warnings.filterwarnings("ignore")
-            warnings.filterwarnings("always", ".*synchronizing CUDA operation")
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.filterwarnings("ignore")  # PyTorch warns of the warnings, too
+        warnings.filterwarnings("always", ".*synchronizing CUDA operation")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
             yield noted
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
 
 
 class RecordedStep:

@@ -6,6 +6,7 @@ Nothing here is needed to build or train a network; it only looks at one, from o
 from collections.abc import Sequence
 
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -135,11 +136,17 @@ def gate_chart(steps: Sequence[int], sizes: Sequence[Sequence[tuple[float, float
     """
     figure, axes = panels(1, 2, 8, 3.0)
     top = 1.05 * max(max(max(pair) for pair in pairs) for pairs in sizes) or 1.0
+    blocks = len(sizes[0])
+    told = range(blocks) if blocks <= len(COLOURS) else (0, blocks // 2, blocks - 1)
     for panel, which, title in zip(axes, (0, 1), ("gate1: attention", "gate2: MLP"), strict=True):
-        for block in range(len(sizes[0])):
+        for block in range(blocks):
             line = [pairs[block][which] for pairs in sizes]
-            colour, dashes = COLOURS[block % 7], DASHES[block % 7]
-            panel.plot(steps, line, color=colour, ls=dashes, lw=2, label=f"block {block}")
+            if blocks <= len(COLOURS):
+                how = {"color": COLOURS[block], "ls": DASHES[block]}
+            else:  # too many to tell apart: from the first to the last they grow lighter
+                how = {"color": colormaps["cividis"](0.9 * block / (blocks - 1))}
+            label = f"block {block}" if block in told else None
+            panel.plot(steps, line, lw=2, label=label, **how)
         panel.set(title=title, xlabel="training step", ylabel="mean |gate|", ylim=(0, top))
     axes[0].legend(fontsize=8)
     ends = ", ".join(f"{first:.2f} and {second:.2f}" for first, second in sizes[-1])

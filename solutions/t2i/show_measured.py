@@ -139,7 +139,7 @@ def satisfied_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
     axes.errorbar(places, shares, (below, above), fmt="o", color=BLUE, capsize=4, label="satisfied")
     names = [set_name(name) for name in sets]
     axes.set_xticks(places, [name.replace(" ", "\n") for name in names])
-    axes.set(ylabel="satisfied", xlim=(-0.5, len(sets) - 0.5), ylim=(lowest - 0.03, 1.01))
+    axes.set(ylabel="satisfied", xlim=(-0.5, len(sets) - 0.5), ylim=(lowest - 0.02, 1.003))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(loc="lower left", ncols=3)
     luck = max(found["shuffled"]["share"] for found in sets.values())

@@ -99,7 +99,12 @@ def update(monkeypatch):
     monkeypatch.setattr(torch.cuda, "graph", recording)
     made.modes = ["default"]
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: made.modes[-1])
-    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", made.modes.append)
+
+    def set_mode(mode):
+        warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+        made.modes.append(mode)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
     return made
 
 
@@ -186,11 +191,12 @@ def test_other_warnings_do_not_keep_a_step_from_being_recorded(update):
         return update(batch)
 
     step = RecordedStep(talks)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         for number in range(5):
             step(batch_of(number))
     assert step.graph is not None
+    assert {str(each.message) for each in said} == {"a step has something to say"}
 
 
 class OnTheGpuAlone(TorchDispatchMode):

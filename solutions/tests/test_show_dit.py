@@ -54,6 +54,15 @@ def test_both_halves_of_the_gates_have_one_scale():
     assert show_dit.gate_chart([1], [[(0.0, 0.0)]]).png(40)
 
 
+def test_many_gates_are_told_apart_by_shade_and_the_legend_names_three():
+    sizes = [[(0.0, 0.0)] * 12, [(0.1 * k, 0.2 * k) for k in range(12)]]
+    panel, _ = show_dit.gate_chart([1, 9], sizes).figure.axes
+    named = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert named == ["block 0", "block 6", "block 11"]
+    light = [sum(line.get_color()[:3]) for line in panel.lines]
+    assert len(light) == 12 and light == sorted(light) and len(set(light)) == 12
+
+
 def test_tables_are_made_of_the_figures(tmp_path):
     table = show_contest.contest_table(CELLS).data
     assert "| UNet, medium | 0.59 million | 1.0e+12 | 1,234 | 12,345 | 679 | 0.0500 |" in table
