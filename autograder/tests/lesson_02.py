@@ -65,9 +65,10 @@ def embedding_mistakes(t: Tensor, dim: int, max_period: float = 1e4) -> dict[str
         "than the one before instead of slower.": lambda: both(max_period ** (i / half)),
         "The logarithm is missing: max_period^(-x) is exp(-log(max_period)·x), "
         "not exp(-max_period·x).": lambda: both(torch.exp(-max_period * i / half)),
-        "The exponent divides i by dim, and should divide by the number of clocks, dim / 2 "
-        "(there are dim / 2 frequencies, from 1 down to almost 1/max_period).": lambda: both(
-            max_period ** (-i / dim)
+        "The factor 2 is missing in the exponent -2i/dim: i should be divided by the number of "
+        "clocks, dim / 2, and not by dim.": lambda: both(max_period ** (-i / dim)),
+        "The clocks are numbered from 1; the first one is i = 0, with the frequency 1.": lambda: (
+            both(max_period ** (-(i + 1) / half))
         ),
         "The slowest clock is exactly 1/max_period: you divide by dim/2 - 1, as if both ends were "
         "included. Here the last one stops before it.": lambda: both(
@@ -169,6 +170,8 @@ def resblock(s: dict[str, Tensor], x: Tensor, emb: Tensor, groups: int, wrong: s
         h = act(norm(conv(x, "conv1"), "norm1"), "1")
     elif wrong == "silu first":
         h = conv(norm(act(x, "1"), "norm1"), "conv1")
+    elif wrong == "silu last":
+        h = act(conv(h, "conv1"), "1")
     else:
         h = conv(act(h, "1"), "conv1")
     h = norm(h, "norm2") + time if wrong == "time late" else norm(h + time, "norm2")
@@ -184,6 +187,8 @@ def resblock(s: dict[str, Tensor], x: Tensor, emb: Tensor, groups: int, wrong: s
     if wrong.startswith("own skip") and "skip.weight" not in s:
         shortcut = conv(act(norm(x, "norm1"), "1"), "conv1")
         shortcut = shortcut + time if wrong == "own skip, time" else shortcut
+    if wrong == "skip of the change" and "skip.weight" not in s:
+        return 2 * h
     if "skip.weight" in s:
         shortcut = conv(shortcut, "skip", 0)
     if wrong == "skip silu":
@@ -205,6 +210,8 @@ RESBLOCK_MISTAKES = {
     "silu first twice": "The activations come before the normalisations: it is silu(norm(x)), not "
     "norm(silu(x)).",
     "conv first": "The order is turned round: normalise, activate, then convolve (not conv first).",
+    "silu last": "The first SiLU comes after conv1; it belongs before it: conv1 reads "
+    "silu(norm1(x)).",
     "silu first": "The activation comes before the normalisation: it is silu(norm(x)), "
     "not norm(silu(x)).",
     "time late": "The time is added after norm2; it must be added before: norm2 reads "
@@ -217,6 +224,8 @@ RESBLOCK_MISTAKES = {
     "what comes out of conv1 a name of its own.",
     "own skip, time": "The skip carries what conv1 made of x: skip must get the x that came in. "
     "Give what comes out of conv1 another name.",
+    "skip of the change": "The change is added to itself: skip must get the x that came in, not "
+    "what conv2 made.",
     "skip silu": "There is an activation after the sum; the sum is returned as it is.",
 }
 RESBLOCK_HINTS = {
@@ -640,7 +649,8 @@ UNET_HINTS = {
     "non-singleton dimension 1": "Two vectors of different length meet. cond is as long as what "
     "time_mlp gives out, four times the embedding: it is added after the MLP.",
     "Sizes of tensors must match": "Two pictures of different size meet in torch.cat: the skips "
-    "are consumed last in, first out, and a resize on the way down is a skip too.",
+    "are consumed last in, first out, and a resize on the way down is a skip too. On both ways the "
+    "resize comes after its stage's blocks.",
     "weight of size": CHANNELS,
     "number of channels": CHANNELS,
     "to have": CHANNELS,
@@ -790,9 +800,9 @@ def check_wiring(student, rng, config: dict, shape: tuple, dtype=torch.float32) 
             sentence: (lambda wrong=wrong: parts.forward(x, t, wrong))
             for wrong, sentence in UNET_MISTAKES.items()
         },
-        otherwise="The order in UNet.forward differs: conv_in, down (block, attention, keep; "
+        otherwise="The order in UNet.forward differs: conv_in, keep, down (block, attention, keep; "
         "resize, keep), mid, up (concatenate, block, attention; resize), then norm_out, SiLU, "
-        "conv_out.",
+        "conv_out. As many skips are kept as are used: none is left at the end.",
         **CLOSE,
     )
 

@@ -95,6 +95,44 @@ WRONG = [
         ("self.conv_out(F.silu(self.norm_out(h)))", "self.conv_out(h)"),
     ),
     dict(
+        exercise="ResBlock.forward",
+        name="adds_the_change_to_itself",
+        says="added to itself",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = h + self.time_proj(F.silu(emb))[:, :, None, None]
+    h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+    return self.skip(h) + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
+        name="first_silu_after_the_convolution",
+        says="after conv1",
+        code="""
+def forward(self, x, emb):
+    h = F.silu(self.conv1(self.norm1(x)))
+    h = h + self.time_proj(F.silu(emb))[:, :, None, None]
+    h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+    return self.skip(x) + h
+""",
+    ),
+    dict(
+        exercise="timestep_embedding",
+        name="clocks_from_one",
+        says="numbered from 1",
+        also_breaks=["UNet.forward"],
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise ValueError(f"dim must be even, got {dim}")
+    i = torch.arange(1, dim // 2 + 1, device=t.device)
+    angles = t.float()[:, None] * max_period ** (-2 * i / dim)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+""",
+    ),
+    dict(
         exercise="timestep_embedding",
         name="whole_number_exponents",
         says="rounded down",
@@ -180,7 +218,7 @@ def timestep_embedding(t, dim, max_period=10_000.0):
     dict(
         exercise="timestep_embedding",
         name="divides_by_dim",
-        says="divide by the number of clocks",
+        says="factor 2 is missing",
         code="""
 def timestep_embedding(t, dim, max_period=10_000.0):
     if dim % 2:
