@@ -73,8 +73,10 @@ def draw_texts(rng: torch.Generator, count: int, letters: str = "abcdü") -> lis
 
 def learn(texts: list[str], num_merges: int, wrong: str = "") -> list[tuple[str, str]]:
     """train_bpe; `wrong` makes one well-known mistake."""
-    split = str.split if wrong == "not cleaned" else split_words
-    counts = Counter(word for text in texts for word in split(text))
+    split = {"not cleaned": str.split, "lower case alone": lambda text: text.lower().split()}
+    split = split.get(wrong, split_words)
+    words = (set(split(text)) if wrong == "once a text" else split(text) for text in texts)
+    counts = Counter(word for each in words for word in each)
     pieces = {word: list(start_pieces(word)) for word in counts}
     if wrong == "no word end":
         pieces = {word: [p.removesuffix("</w>") for p in parts] for word, parts in pieces.items()}
@@ -113,6 +115,8 @@ def learn(texts: list[str], num_merges: int, wrong: str = "") -> list[tuple[str,
 TRAIN_MISTAKES = {
     "words once": "Each different word is counted once; a word that occurs 500 times counts 500 "
     "times: add counts[word] to each of its pairs.",
+    "once a text": "A word that stands twice in one text is counted once there; each place counts.",
+    "lower case alone": "Lower case is not enough: split_words(text) also parts words from signs.",
     "once a word": "A pair that stands twice in one word is counted once there; each place counts.",
     "ties last": "Among equally frequent pairs you take the last one in sorted order; it is the "
     "first one: min with the key (-count, pair).",
@@ -180,7 +184,7 @@ def check_training(student, texts: list[str], num_merges: int) -> None:
 @exercise("train_bpe")
 def test_training_counts_words_as_often_as_they_occur(student, rng):
     rare = draw_texts(rng, 4, "xyz")
-    check_training(student, ["low low low lower", "newest newest", *rare], 12)
+    check_training(student, ["low low low lower", "newest newest", "low", *rare], 12)
 
 
 @exercise("train_bpe")
@@ -526,6 +530,8 @@ POOLED_MISTAKES = {
 }
 READ_HINTS = {
     "must match the size": "Texts may be shorter than max_length: self.positions[:length].",
+    "does not support bool": "argmax wants numbers: (tokens == self.end_token).int().argmax(dim=1) "
+    "is the first end token of each row.",
     "must match the existing size": "The mask is (L, L), with the L of these tokens.",
     "index": "To pick one place a row: hidden[torch.arange(batch), end], where end has one number "
     "a row: argmax(dim=1).",
@@ -795,11 +801,11 @@ def test_viewer_learns(student, rng):
 
 def contrast(images: Tensor, texts: Tensor, scale: Tensor, wrong: str = "") -> Tensor:
     """The loss; `wrong` makes one well-known mistake."""
-    axis = 0 if wrong == "normalised over the batch" else -1
+    both = wrong == "normalised over the batch"
     if wrong not in ("not normalised", "texts only"):
-        images = F.normalize(images, dim=axis)
+        images = F.normalize(images, dim=0 if both or wrong == "pictures over the batch" else -1)
     if wrong not in ("not normalised", "images only"):
-        texts = F.normalize(texts, dim=axis)
+        texts = F.normalize(texts, dim=0 if both or wrong == "texts over the batch" else -1)
     factor = scale.exp().clamp(max=100)
     factor = {
         "no scale": torch.ones(()),
@@ -813,6 +819,10 @@ def contrast(images: Tensor, texts: Tensor, scale: Tensor, wrong: str = "") -> T
         rows, columns = logits.softmax(1), logits.T.softmax(1)
     elif wrong == "softmax once":
         rows, columns = logits.softmax(1), logits.softmax(1).T
+    elif wrong == "softmax of the rows":
+        rows, columns = logits.softmax(1), logits.T
+    elif wrong == "softmax of the columns":
+        rows, columns = logits, logits.T.softmax(1)
     else:
         rows, columns = logits, logits.T
     reduction = "sum" if wrong == "summed" else "mean"
@@ -840,6 +850,10 @@ LOSS_MISTAKES = {
     "images only": "The texts' vectors are not brought to length 1.",
     "normalised over the batch": "The vectors are normalised over the wrong axis: each row is a "
     "vector, dim=-1.",
+    "pictures over the batch": "The pictures' vectors are normalised over the wrong axis: each row "
+    "is a vector, dim=-1.",
+    "texts over the batch": "The texts' vectors are normalised over the wrong axis: each row is a "
+    "vector, dim=-1.",
     "no scale": "The scale is missing: the cosines are multiplied by exp(logit_scale).",
     "no exp": "The cosines are multiplied by logit_scale itself; it is a logarithm: take exp.",
     "divided": "The cosines are divided by the scale, and should be multiplied by it.",
@@ -857,6 +871,10 @@ LOSS_MISTAKES = {
     "takes the logits.",
     "softmax once": "A softmax runs before the cross entropy, which has one inside already: it "
     "takes the logits. ",
+    "softmax of the rows": "A softmax runs before the cross entropy of the rows, which has one "
+    "inside already: it takes the logits.",
+    "softmax of the columns": "A softmax runs before the cross entropy of the columns, which has "
+    "one inside already: it takes the logits.",
     "distance": "This is the distance of the pairs alone; without the wrong pairs all vectors may "
     "become equal.",
     "diagonal": "Only the diagonal counts here; the wrong pairs must count against it: cross "

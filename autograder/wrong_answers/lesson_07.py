@@ -7,6 +7,90 @@ answer scores 100. `code` takes the place of the reference; methods replace thos
 WRONG = [
     dict(
         exercise="contrastive_loss",
+        name="softmax_before_the_rows",
+        says="cross entropy of the rows",
+        code="""
+def contrastive_loss(image_features, text_features, logit_scale):
+    images, texts = F.normalize(image_features, dim=-1), F.normalize(text_features, dim=-1)
+    logits = logit_scale.exp().clamp(max=100) * images @ texts.T
+    right = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits.softmax(dim=1), right) + F.cross_entropy(logits.T, right)) / 2
+""",
+    ),
+    dict(
+        exercise="contrastive_loss",
+        name="pictures_over_the_batch",
+        says="pictures' vectors are normalised over",
+        code="""
+def contrastive_loss(image_features, text_features, logit_scale):
+    images, texts = F.normalize(image_features, dim=0), F.normalize(text_features, dim=-1)
+    logits = logit_scale.exp().clamp(max=100) * images @ texts.T
+    right = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+""",
+    ),
+    dict(
+        exercise="train_bpe",
+        name="splits_at_spaces",
+        says="parts words from signs",
+        code="""
+def train_bpe(texts, num_merges):
+    counts = Counter(w for text in texts for w in text.lower().split())
+    words = {w: start_pieces(w) for w in counts}
+    merges = []
+    while len(merges) < num_merges:
+        pairs = Counter()
+        for w, pieces in words.items():
+            for pair in zip(pieces, pieces[1:]):
+                pairs[pair] += counts[w]
+        if not pairs:
+            break
+        best = min(pairs, key=lambda p: (-pairs[p], p))
+        words = {w: merge_pair(pieces, best) for w, pieces in words.items()}
+        merges.append(best)
+    return merges
+""",
+    ),
+    dict(
+        exercise="train_bpe",
+        name="once_a_text",
+        says="twice in one text",
+        code="""
+def train_bpe(texts, num_merges):
+    counts = Counter(w for text in texts for w in set(split_words(text)))
+    words = {w: start_pieces(w) for w in counts}
+    merges = []
+    while len(merges) < num_merges:
+        pairs = Counter()
+        for w, pieces in words.items():
+            for pair in zip(pieces, pieces[1:]):
+                pairs[pair] += counts[w]
+        if not pairs:
+            break
+        best = min(pairs, key=lambda p: (-pairs[p], p))
+        words = {w: merge_pair(pieces, best) for w, pieces in words.items()}
+        merges.append(best)
+    return merges
+""",
+    ),
+    dict(
+        exercise="TextTransformer.forward",
+        name="argmax_of_truths",
+        says="argmax wants numbers",
+        code="""
+def forward(self, tokens):
+    b, n = tokens.shape
+    x = self.tokens(tokens) + self.positions[:n]
+    mask = torch.ones(n, n, dtype=torch.bool, device=x.device).tril()
+    for layer in self.layers:
+        x = layer(x, mask)
+    hidden = self.norm(x)
+    end = (tokens == self.end_token).argmax(dim=1)
+    return hidden, hidden[torch.arange(b, device=x.device), end]
+""",
+    ),
+    dict(
+        exercise="contrastive_loss",
         name="scale_without_gradient",
         says="gradient reaches logit_scale",
         code="""

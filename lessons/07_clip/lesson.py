@@ -57,7 +57,7 @@ r"""
 1. **A closed list.** A word that is not in the table cannot even be written, and a typing error stops everything.
 2. **No meaning from elsewhere.** Even with *crimson* in the table its vector would be random, until somebody trains the painter on pictures of crimson things. But the world is full of captioned pictures. One should learn words *there*, once, and use them everywhere.
 
-CLIP mends both. **Pieces of words** in place of words, so that every text can be written. And **training on pairs**: a picture and its caption should get vectors that point the same way.
+CLIP mends both. **Pieces of words** in place of words, so that every text can be written (whether it is understood is another question). And **training on pairs**: a picture and its caption should get vectors that point the same way.
 
 Here are our two worlds. In `one`, the world of lesson 6, there is one large thing on black. In `lone` there is one thing as well, but its size, its place and the background vary. Training takes half of its scenes from each. Below, the first row shows `one` and the second `lone`.
 
@@ -239,7 +239,7 @@ for text in ("a crimson fünf", "It's  42 ÉLÉPHANTS — isn't it? 🦆🦆", "
 r"""
 ## 3. The text encoder
 
-A transformer reads the tokens. You have built one already, in lesson 6; CLIP's differs in details only. The layers:
+A transformer reads the tokens. You have built one already, in lesson 6. CLIP's differs in details: its attention has biases, and where lesson 6 had a gate there are two plain linear layers, `fc1` and `fc2`. The layers:
 
 $$x \leftarrow x + \text{attn}(\text{norm1}(x)), \qquad x \leftarrow x + \text{fc2}(\text{quick\_gelu}(\text{fc1}(\text{norm2}(x))))$$
 
@@ -302,7 +302,7 @@ It is called a *causal* mask, and comes from language models, which must not see
 - The **end token** stands behind all words, so it is the one that can read the whole text. Its vector, after a last norm, stands for the text: the *pooled* vector.
 - What comes after the first end token, the padding, cannot disturb anything before it. So CLIP needs no mask for its padding.
 
-How does one find the end token? It is where `tokens == self.end_token` for the **first** time; `argmax` of a row of zeros and ones gives just that. Beware of `-1`: the last place of the row is an end token too if the text is short, but a wrong one.
+How does one find the end token? It is where `tokens == self.end_token` for the **first** time; `argmax` of a row of zeros and ones gives just that (of a row of True and False it does not: make numbers of them with `.int()`). Beware of `-1`: the last place of the row is an end token too if the text is short, but a wrong one.
 
 The order of words has to be put in: each *place* has a learnt vector, which is added to the token's, as in lesson 6.
 
@@ -530,13 +530,13 @@ show.curves(
     ylabel="share recognised",
     ylim=(0, 1.05),
     height=2.4,
-    alt="The share of colours recognised is near 1 from the start; that of objects rises later.",
+    alt="The share of colours recognised is near 1 soon after the start; objects rise later.",
     caption="Of 200 new scenes. Guessing would get one colour in eight, one object in sixteen.",
 )
 
 # %% [markdown]
 r"""
-The loss begins above log(B): random vectors are wrong with some confidence. Colours come first, objects much later. When the course was made, it knew 99 % of these colours after 50 steps, but one object in seven, and two in three after 300 steps. (The smoke tier stops before all that.)
+The loss begins above log(B): random vectors are wrong with some confidence. (By less than in section 5's cell: an untrained encoder gives all pictures nearly the same vector, and all texts.) Colours come first, objects much later. When the course was made, it knew 99 % of these colours after 50 steps, but one object in seven, and two in three after 300 steps. (The smoke tier stops before all that.)
 
 And the loss cannot reach 0: in each batch several scenes have captions that fit others just as well. *A red seven* is true of every red seven.
 
@@ -620,7 +620,7 @@ show_clip.zero_shot_bars(pictures, seen, KINDS)
 
 # %% [markdown]
 r"""
-These pictures show **held-out pairs**: this object in this colour never occurred in training. And classes can be made up on the spot, in words of your own choice. Here are the eight colours by their other names:
+These pictures show **held-out pairs**: this object in this colour never occurred in training. And classes can be made up on the spot, in any words that CLIP has read. Here are the eight colours by their other names:
 """
 
 # %%
@@ -699,7 +699,7 @@ When the course was made, it looked like this:
 
 ![A map. Small pictures of the same colour lie together in groups; the word red lies beside crimson and scarlet, blue beside azure, green beside emerald.](figures/map.png)
 
-*Crimson* lies beside *red*, and *lemon* beside *yellow*. Nobody said that they mean the same. But *crimson* and *red* both stood below red pictures, so both were pulled to the same place. That is the whole secret. (The words do not lie *on* their pictures: each group was moved by its own middle, and only four of the eight colours are among these words. Purple and cyan share a heap only because two of 64 directions are drawn; in others they lie apart.)
+*Crimson* lies beside *red*, and *lemon* beside *yellow*. Nobody said that they mean the same. But *crimson* and *red* both stood below red pictures, so both were pulled to the same place. That is the whole secret. (Most words do not lie *on* their pictures: each group was moved by its own middle, and only four of the eight colours are among these words. Purple and cyan share a heap only because two of 64 directions are drawn; in others they lie apart.)
 
 ## 8. The painter learns new words from CLIP
 
@@ -725,8 +725,10 @@ Columns are in the order of the rows; 1 means the same direction. So yes: *crims
 """
 
 # %%
+import textwrap
+
 from t2i.clip_scene_recipes import load_clip_scenes
-from t2i.clip_scene_runs import by_clip, by_words, draw
+from t2i.clip_scene_runs import by_clip, by_words, draw_readable
 from t2i.scene_recipes import load_scenes
 
 wishes = [
@@ -744,10 +746,11 @@ for name, load, reader in (
 ):
     try:
         read = reader(load()[0])
-        rows[name] = draw(read, wishes[: pick(smoke=1, cpu=6, gpu=6)], seed=3, name=name)
+        count = pick(smoke=1, cpu=len(wishes), gpu=len(wishes))
+        rows[name] = draw_readable(read, wishes[:count], seed=3, name=name)
     except (OSError, ValueError, RuntimeError) as error:
         print(f"{name} paints nothing: {error}")
-titles = ["\n".join(wish.rsplit(" ", 1)) for wish in wishes]
+titles = [textwrap.fill(wish, 13) for wish in wishes]
 if rows:
     display(show.film_strip(rows, titles, alt="Painted from the same noise: " + "; ".join(wishes)))
 
@@ -767,7 +770,7 @@ And counted, by lesson 6's judge. *Said otherwise*: both the colour and the obje
 r"""
 Read the plain rows first: they say what the swap costs or brings where both know all words. Then the others. The painter with one vector per word stays even below chance (one in eight for the colour, one in sixteen for the object), because the judge finds no object at all in most of its pictures. In those where it finds one, colour and object are about as often right as chance would have it. What a table of words cannot know, a text encoder can, if it learnt its words from pictures: this is why Stable Diffusion does not learn words itself, but takes CLIP's.
 
-But it has no magic. A word that CLIP did not learn either, *an ultramarine seven*, comes as a row of strange pieces, and whatever is painted then, it is a guess. And a word helps only if its vector is like one that the *painter* was trained on: CLIP knows *small* and *at the top*, but this painter only ever saw large things in the middle. Put *a small red seven at the top* among the wishes, and you will get shreds, or noise.
+But it has no magic. A word that CLIP did not learn either, *an ultramarine seven*, comes as a row of strange pieces, and whatever is painted then, it is a guess. And a word helps only if its vector is like one that the *painter* was trained on: CLIP knows *small* and *at the top*, but this painter only ever saw large things in the middle. Put *a small red seven at the top* among the wishes, and you will get shreds, or noise. And a typing error, *a crimsn seven*, stops nothing any more, but it is painted as if it were a word: some pieces with no meaning.
 
 ## 9. What was left out, and where these lines live in real systems
 

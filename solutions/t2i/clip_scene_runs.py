@@ -135,6 +135,28 @@ def draw(read: Read, captions: Sequence[str], seed: int, name: str = "") -> Tens
     return torch.cat(drawn)
 
 
+def draw_readable(read: Read, captions: Sequence[str], seed: int, name: str = "") -> Tensor:
+    """As draw; but a caption that cannot be read is told, and its picture stays empty.
+
+    Raises:
+        ValueError: none of them can be read.
+    """
+    problems: dict[int, ValueError] = {}
+    for row, caption in enumerate(captions):
+        try:
+            read([caption])
+        except ValueError as error:
+            problems[row] = error
+            print(f"{name} paints nothing for {caption!r}: {error}")
+    known = [caption for row, caption in enumerate(captions) if row not in problems]
+    if not known:
+        raise next(iter(problems.values()))
+    told = [known[0] if row in problems else caption for row, caption in enumerate(captions)]
+    drawn = draw(read, told, seed, name)
+    drawn[list(problems)] = 0  # grey
+    return drawn
+
+
 def summary(measured: dict) -> list[tuple[str, ...]]:
     """The figures of evaluate as rows of text: reader, captions, n, then shares in percent."""
     rows = []

@@ -242,3 +242,15 @@ def test_the_painter_with_clip_understands_words_that_it_never_saw():
     with_clip = shares["CLIP", "said otherwise"]
     without = shares["one vector per word", "said otherwise"]
     assert with_clip["low"] > without["high"]
+
+
+def test_a_wish_that_cannot_be_read_leaves_its_own_picture_empty_and_no_other(capsys):
+    read = clip_scene_runs.by_words(scene_recipe("smoke").build().eval())
+    wishes = ["a red circle", "a crimsn seven", "an azure disc"]
+    drawn = clip_scene_runs.draw_readable(read, wishes, seed=3, name="words")
+    assert "words paints nothing for 'a crimsn seven'" in capsys.readouterr().out
+    alone = clip_scene_runs.draw(read, [wishes[0], wishes[0], wishes[2]], seed=3)
+    assert (drawn[1] == 0).all()
+    torch.testing.assert_close(drawn[[0, 2]], alone[[0, 2]])
+    with pytest.raises(ValueError, match="no vector for 'crimsn'"):
+        clip_scene_runs.draw_readable(read, wishes[1:2], seed=3)
