@@ -849,15 +849,15 @@ if wrong:
 
 # %% [markdown]
 r"""
-When the course was made none of these 108 was wrong. So we drew six hundred others with three things, and these are all that the judge calls wrong, with what it read in brackets:
+When the course was made none of these 108 was wrong. So we drew six hundred others with three things (the first of the list that is counted below), and these are all that the judge calls wrong, with what it read in brackets:
 
-![Ten pictures of three things each, called wrong out of 600. Six have one digit that is hard to read; one has the purple eight twice, small and cut off; in three everything asked for is there.](figures/failures.png)
+![Eight pictures of three things each, called wrong out of 600. Five have one digit that is hard to read; one has two green ones side by side; in two everything asked for is there.](figures/failures.png)
 
 Look at each. Is a thing missing? Has a colour gone to the wrong thing? Is a digit badly written? Or is the judge mistaken?
 
 <details><summary>What we saw</summary>
 
-In six a digit is badly written: an orange nine, a purple eight, a blue five, a blue eight, a yellow nine, and a yellow five that has become a six. In one the purple eight is there twice, and neither is one. No colour has gone to a wrong thing, and nothing stands in a wrong place. And three times we side with the picture: the cyan three, the purple one and the blue triangle are there, and the judge does not see them.
+In five a digit is badly written: a red five, a blue nine, a pink two, a green three, and a blue four that is rather a plus. In one the green one is there twice. No colour has gone to a wrong thing, and nothing stands in a wrong place. And twice we side with the picture: we can read the yellow five and the purple nine, and the judge takes them for an eight and a seven.
 
 </details>
 

@@ -9,11 +9,9 @@ import os
 import textwrap
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
-from tqdm import tqdm
 
 from t2i import show, show_measured, show_roads, show_text_to_image, show_tiers
 from t2i.figure_files import draw_figures
@@ -25,11 +23,10 @@ from t2i.picture_files import to_tensor
 from t2i.picture_folder import read_folder
 from t2i.prompt_film import PromptFilm
 from t2i.scene_judge import look, shows
-from t2i.scene_specs import draw_specs
 from t2i.show_attention import film_file
 from t2i.show_blocks import arrow
-from t2i.text_to_image import TextToImage
-from t2i.text_to_image_eval import asked_for
+from t2i.text_to_image import TextToImage, to_pil
+from t2i.text_to_image_eval import asked_for, draw
 from t2i.text_to_image_recipes import DATA, EMOJI, load_text_to_image, text_to_image_recipe
 
 FIGURES = Path(__file__).parent / "figures"
@@ -128,18 +125,15 @@ def heldout(count: int = 32) -> show.Picture:
     return show_text_to_image.gallery(pictures, titles, columns=8, width=13)
 
 
-def failures(count: int = 600, part: int = 100) -> show.Picture:
-    """Of the first prompts with three things of a list, all that the judge calls wrong."""
-    seen = draw_specs(range(7 * count), "train", "many", 77)
-    specs = seen.take(np.flatnonzero(seen.count == 3)[:count])
-    pipe, prompts, pictures = load_text_to_image(), specs.captions(), []
-    for first in tqdm(range(0, count, part), "failures", unit="batch"):
-        pictures += pipe(prompts[first : first + part], seed=1000 + first)
-    views = look(to_tensor(pictures))
+def failures(count: int = 600) -> show.Picture:
+    """Of the first prompts with three things, all that the judge calls wrong."""
+    specs = asked_for("many", count)["seen_three"]
+    images = draw(load_text_to_image(), specs.captions(), seed=0, name="failures")
+    views = look(images)
     wrong = [row for row, view in enumerate(views) if not shows(view, specs.told(row))]
     read = [", ".join(f"{t.colour} {t.kind}" for t in views[row].things) for row in wrong]
-    titles = [f"{prompts[row]} [read: {said}]" for row, said in zip(wrong, read, strict=True)]
-    return show_text_to_image.gallery([pictures[row] for row in wrong], titles, columns=5, width=9)
+    titles = [f"{specs.caption(row)} [read: {said}]" for row, said in zip(wrong, read, strict=True)]
+    return show_text_to_image.gallery(to_pil(images[wrong]), titles, columns=5, width=9)
 
 
 def race() -> show.Picture:

@@ -113,8 +113,9 @@ class Specs:
 
     def new_pairs(self, row: int) -> list[str]:
         """The things in picture `row` whose colour training never shows on them: "yellow eight"."""
-        things = zip(self.colour[row], self.kind[row], range(self.count[row]), strict=False)
-        return [f"{COLOURS[c]} {KINDS[k]}" for c, k, _ in things if HELDOUT_PAIRS[c, k]]
+        there = slice(self.count[row])
+        things = zip(self.colour[row, there], self.kind[row, there], strict=True)
+        return [f"{COLOURS[c]} {KINDS[k]}" for c, k in things if HELDOUT_PAIRS[c, k]]
 
     def scene(self, row: int) -> Scene:
         """Everything that is in picture `row`."""
