@@ -128,6 +128,7 @@ measure-vae: ## measure what lesson 8's autoencoder brings back: [tier=cpu]
 
 study-vae: ## compare short trainings: compressions, KL weights, cost (minutes)
 	@$(RUN) -m t2i.vae_studies compare && $(RUN) -m t2i.vae_studies cost
+	@$(RUN) -m t2i.vae_studies whole
 
 study-latents: ## compare diffusion in scaled and unscaled latents (minutes)
 	@$(RUN) -m t2i.vae_studies diffuse

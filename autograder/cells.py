@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import symtable
 from dataclasses import dataclass
 
 MAX_NOTEBOOK_BYTES = 20_000_000
@@ -10,8 +11,18 @@ MAX_CODE = 1_000_000  # characters in all code cells
 MAX_CELLS = 2_000  # of code
 MAX_DEPTH = 150  # of brackets, blocks and terms in each other; deeper ones exhaust Python's stack
 
-_CONSTANT_CALLS = {"float", "int", "tuple", "list", "range", "dict", "frozenset", "set"}
-_CONSTANT_MODULES = {"math", "torch", "np", "numpy", "functools"}
+_CONSTANT_CALLS = set(
+    "abs bool bytes complex dict enumerate filter float frozenset int len list map max min range "
+    "round set slice sorted str sum tuple zip "
+    "partial namedtuple Counter OrderedDict defaultdict deque NewType TypeVar".split()
+)
+_CONSTANT_MODULES = set(
+    "math torch nn F np numpy functools itertools operator collections typing logging re "
+    "string".split()
+)
+_CHANGES = set(
+    "add append clear discard extend insert pop remove reverse setdefault sort update".split()
+)
 # IPython's own lines: magics, shell commands, what they say kept in a name, calls for help.
 _MAGIC = re.compile(
     r"^([^\S\n]*)(?=\S)(?:[%!?].*|[\w, ]+=[ \t]*[%!].*|[\w.]+[ \t]*\?{1,2}[ \t]*)$", re.MULTILINE
@@ -138,7 +149,35 @@ def binds(node: ast.stmt) -> list[str]:
     return []
 
 
-def _is_constant(value: ast.expr) -> bool:
+def changes(node: ast.stmt) -> list[str]:
+    """The names whose values a statement changes without making them, if it does no more.
+
+    `NAMES += [1]`, `NAMES.append(1)`, `TABLE["a"] = 1`, `Block.forward = other`, and a definition
+    that its decorator may have written down somewhere.
+    """
+    changed: list[ast.expr] = []
+    if isinstance(node, DEFINITIONS):
+        changed = node.decorator_list
+    elif isinstance(node, ast.AugAssign) and _is_constant(node.value):
+        changed = [node.target]
+    elif isinstance(node, ast.Assign) and _is_constant(node.value):
+        changed = [t for t in node.targets if isinstance(t, ast.Subscript | ast.Attribute)]
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        method, told = node.value.func, [*node.value.args, *node.value.keywords]
+        if getattr(method, "attr", "") in _CHANGES and all(map(_is_constant, told)):
+            changed = [method.value]
+    roots = map(_root, changed)
+    return [root.id for root in roots if isinstance(root, ast.Name)]
+
+
+def _root(value: ast.expr) -> ast.expr:
+    """What an expression begins with: `torch` in `torch.cuda.is_available()`."""
+    while isinstance(value, ast.Attribute | ast.Subscript | ast.Call):
+        value = value.func if isinstance(value, ast.Call) else value.value
+    return value
+
+
+def _is_constant(value: ast.AST) -> bool:
     """Whether an expression only computes with literals, names and a few harmless calls."""
     if isinstance(value, ast.Lambda):
         return True
@@ -146,25 +185,30 @@ def _is_constant(value: ast.expr) -> bool:
         if isinstance(child, ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr):
             return False
         if isinstance(child, ast.Call):
-            function = child.func
-            base = function.value if isinstance(function, ast.Attribute) else None
-            module = base.id if isinstance(base, ast.Name) else None
-            name = function.id if isinstance(function, ast.Name) else None
-            if module not in _CONSTANT_MODULES and name not in _CONSTANT_CALLS:
+            root = _root(child.func)
+            known = _CONSTANT_CALLS if root is child.func else _CONSTANT_MODULES | _CONSTANT_CALLS
+            if isinstance(root, ast.Lambda) or (
+                isinstance(root, ast.Name) and root.id not in known
+            ):
                 return False
     return True
 
 
 def names_read(node: ast.AST) -> set[str]:
     """The names that a statement reads from outside itself (rather one too many)."""
-    if isinstance(node, ast.ClassDef):  # what one method calls its own is not so in the next
-        parts = [*node.decorator_list, *node.bases, *node.keywords, *node.body]
-        return set().union(*map(names_read, parts))
-    names = [child for child in ast.walk(node) if isinstance(child, ast.Name)]
-    inside = {child.arg for child in ast.walk(node) if isinstance(child, ast.arg)}
-    if isinstance(node, ast.FunctionDef):
-        inside |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
-    return {name.id for name in names if isinstance(name.ctx, ast.Load)} - inside
+    try:
+        return _outside(symtable.symtable(ast.unparse(node), "cell", "exec"))
+    except (SyntaxError, ValueError, RecursionError):
+        return {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
+
+
+def _outside(scope: symtable.SymbolTable) -> set[str]:
+    """The names that a scope, or one within it, looks up among those of the notebook."""
+    if scope.get_type() == "module":
+        found = {symbol.get_name() for symbol in scope.get_symbols() if symbol.is_referenced()}
+    else:
+        found = {symbol.get_name() for symbol in scope.get_symbols() if symbol.is_global()}
+    return found.union(*map(_outside, scope.get_children()))
 
 
 def last_definition(nodes: list[ast.stmt], name: str) -> ast.stmt | None:

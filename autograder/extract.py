@@ -8,7 +8,6 @@ no training cell ever runs to grade.
 import ast
 import re
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from autograder import splice
 from autograder.cells import (
@@ -18,11 +17,11 @@ from autograder.cells import (
     code_cells,
     last_definition,
     masked,
-    names_read,
     parse,
 )
 from autograder.lesson import PACKAGE, Exercise, Lesson, parse_directive
 from autograder.lesson import code_cells as code_cells_of
+from autograder.reach import Provider, changers_of, providers_of, reachable
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,6 @@ class Piece:
     @property
     def name(self) -> str:
         return self.title or self.label
-
-
-class Provider(NamedTuple):
-    """A statement that binds a name, and the names that it reads itself."""
-
-    node: ast.stmt
-    reads: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -87,15 +79,19 @@ def extract(notebook: bytes, lesson: Lesson) -> Submission:
             if any(stub.body[-1] is not _raise(stub) for stub in left):
                 unreached.add(exercise.name)
     cells = _completed(cells, _given(lesson, cells))
-    providers = _providers(cells, chosen)
-    pieces = _pieces(cells, _reachable(providers, list(chosen)))
-    uses = {}
+    providers = providers_of(cells, chosen)
+    changers = changers_of(cells, chosen, providers)
+    pieces = _pieces(cells, reachable(providers, changers, list(chosen)))
+    uses, lost = {}, _lost_with(cells, broken)
     for exercise in lesson.exercises:
         head = _head(exercise.name)
-        nodes = _reachable(providers, [head] if head in chosen else [])
-        reached = {node.name for node in nodes if isinstance(node, DEFINITIONS)} - {head}
+        found = reachable(providers, changers, [head] if head in chosen else [])
+        reached = {each.node.name for each in found if isinstance(each.node, DEFINITIONS)} - {head}
+        read = {name for each in found for name in each.reads}
         uses[exercise.name] = frozenset(
-            other.name for other in lesson.exercises if _head(other.name) in reached
+            other.name
+            for other in lesson.exercises
+            if _head(other.name) in reached or read & lost.get(other.name, set())
         )
     verdicts = frozenset(unwritten), frozenset(missing), broken
     return Submission(tuple(pieces), *verdicts, uses, frozenset(unreached))
@@ -184,45 +180,34 @@ def _completed(cells: list[Cell], given: list[Cell]) -> list[Cell]:
     return [*imports, *cells[:first], *definitions, *cells[first:]]
 
 
-def _providers(cells: list[Cell], chosen: dict[str, Cell]) -> dict[str, list[Provider]]:
-    """For each name the statements that bind it, with the names that each of them reads."""
-    providers: dict[str, list[Provider]] = {}
-    for cell in cells:
-        for node in cell.nodes:
-            provider = Provider(node, frozenset(names_read(node)))
-            for name in binds(node):
-                if name not in chosen or chosen[name] is cell:
-                    providers.setdefault(name, []).append(provider)
-    return providers
+def _lost_with(cells: list[Cell], broken: dict[str, str]) -> dict[str, set[str]]:
+    """For each exercise whose cell Python cannot read, the names that are lost with it."""
+    lost: dict[str, set[str]] = {}
+    for name in broken:
+        head = rf"^(?:def|class)\s+{re.escape(_head(name))}\b"
+        texts = [each.source for each in cells if each.error and re.search(head, each.source, re.M)]
+        made = re.findall(r"^(?:def|class)\s+(\w+)|^(\w+)\s*=", "\n".join(texts), re.M)
+        lost[name] = {defined or assigned for defined, assigned in made}
+    return lost
 
 
-def _reachable(providers: dict[str, list[Provider]], roots: list[str]) -> list[ast.stmt]:
-    """The definitions `roots`, and every definition, constant and import that they lead to."""
-    queue = [provider for head in roots for provider in providers[head][-1:]]
-    queue += providers.get("*", []) if roots else []
-    taken: dict[int, ast.stmt] = {}
-    followed: set[str] = set()
-    while queue:
-        provider = queue.pop()
-        if id(provider.node) not in taken:
-            taken[id(provider.node)] = provider.node
-            for name in provider.reads - followed:
-                queue += providers.get(name, [])  # all of them: a decorator may need an early one
-            followed |= provider.reads
-    return list(taken.values())
+def _pieces(cells: list[Cell], taken: list[Provider]) -> list[Piece]:
+    """Those statements, cell by cell in the notebook's order; imports before all others.
 
-
-def _pieces(cells: list[Cell], taken: list[ast.stmt]) -> list[Piece]:
-    """Those statements, cell by cell in the notebook's order."""
-    wanted = {id(node) for node in taken}
-    pieces = []
+    Who moves a cell above the imports has run them before, and so do we.
+    """
+    wanted, imports, pieces = {id(each.node) for each in taken}, [], []
     for cell in cells:
         nodes = [node for node in cell.nodes if id(node) in wanted]
-        if nodes:
-            defined = [node.name for node in nodes if isinstance(node, DEFINITIONS)]
+        first = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+        rest = [node for node in nodes if node not in first]
+        if first:
+            imports.append(Piece(cell.label, masked(cell.source, first)))
+        if rest:
+            defined = [node.name for node in rest if isinstance(node, DEFINITIONS)]
             title = f"the cell of {defined[-1]}" if defined else ""
-            pieces.append(Piece(cell.label, masked(cell.source, nodes), title))
-    return pieces
+            pieces.append(Piece(cell.label, masked(cell.source, rest), title))
+    return [*imports, *pieces]
 
 
 def _squeeze(source: str) -> str:

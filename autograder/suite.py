@@ -20,6 +20,8 @@ _LEARNERS = (RemoteError, RemoteTimeout, RemoteCrash)  # what a learner's code c
 STATUSES = ("passed", "failed", "timeout", "crashed", "unreadable")
 PICTURE_SECONDS = 10.0
 AFTER_SILENCE = 15.0  # seconds a test may take, once the same submission let the clock run out
+PATIENCE = 300.0  # seconds that all its tests may take together before that holds, too
+HURRY = 1.0  # seconds a test may take after twice that time
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,9 @@ class Suite:
 
     @pytest.fixture
     def student(self, request: pytest.FixtureRequest):
-        limits = {"seconds": AFTER_SILENCE} if self.was_silent else {}
+        spent = sum(self.seconds.values())
+        limits = {"seconds": AFTER_SILENCE} if self.was_silent or spent > PATIENCE else {}
+        limits = {"seconds": HURRY} if spent > 2 * PATIENCE else limits
         limits = {"seconds": PICTURE_SECONDS} if is_picture(request.node) else limits
         try:
             yield Student(self.worker, self.submission, **limits)

@@ -128,6 +128,79 @@ def test_what_one_method_calls_its_own_is_still_read_from_outside_in_another():
     assert names_read(node) == {"B", "x", "z"}
 
 
+@pytest.mark.parametrize(
+    "source, read",
+    [
+        ("def f():\n global memo\n if memo is None: memo = 1\n return memo", {"memo"}),
+        ("def f():\n return last, sorted([1], key=lambda last: -last)", {"last", "sorted"}),
+        ("def f(x):\n return root(x) + sum(root for root in [1])", {"root", "sum"}),
+        ("def f(x):\n def g():\n  root = 1\n  return root\n return g() + root(x)", {"root"}),
+        ("def f(x, y=START) -> Tensor:\n return x", {"START", "Tensor"}),
+        ("def f(x):\n def g():\n  return x\n return g", set()),
+        ("TABLE = {**OTHER, 'a': 1}", {"OTHER"}),
+    ],
+)
+def test_names_are_looked_up_as_python_does(source, read):
+    assert names_read(ast.parse(source).body[0]) == read
+
+
+@pytest.mark.parametrize(
+    "cells, value",
+    [
+        (["NAMES = ['a']\nNAMES += ['b']", "NAMES.append('c')"], ["a", "b", "c"]),
+        (["NAMES = {}", "NAMES['a'] = 1\nNAMES.update(b=2)"], {"a": 1, "b": 2}),
+        (
+            [
+                "NAMES = {}\ndef known(name):\n    return lambda f: NAMES.setdefault(name, f)",
+                "@known('a')\ndef a_way():\n    return 1",
+                "@known('b')\ndef not_to_be_had(x=MODEL):\n    return 2",
+            ],
+            ["a"],
+        ),
+        (["class NAMES:\n    pass", "def _all(self=0):\n    return 5", "NAMES.size = _all"], 5),
+        (["from functools import partial\nNAMES = partial(max, 3)"], 7),
+        (["from collections import namedtuple\nNAMES = namedtuple('N', 'a b')(1, 2)"], (1, 2)),
+        (["NAMES = 'a b'.split()"], ["a", "b"]),
+        (["import torch\nNAMES = torch.device('cuda' if torch.cuda.is_available() else 'cpu')"], 0),
+        (["from torch import nn\nNAMES = nn.GELU('tanh').approximate"], "tanh"),
+        (["NAMES = ['a']", "MODEL = open('x')\nNAMES.append(MODEL)\nNAMES += [MODEL]"], ["a"]),
+    ],
+)
+def test_what_builds_a_constant_is_taken_with_it(tiny, make_notebook, right, cells, value):
+    own = "def snr(a):\n    return NAMES"
+    found = taken(tiny, make_notebook(right["linear_betas"], *cells, own))["snr"](0)
+    if isinstance(found, type):
+        found = found.size()
+    elif callable(found):
+        found = found(7)
+    if isinstance(found, dict) and isinstance(value, list):
+        found = list(found)
+    assert (found.index or 0 if isinstance(found, torch.device) else found) == value
+
+
+def test_an_experiment_with_an_exercise_is_not_run(tiny, make_notebook, right):
+    """`snr.cache = …` may belong to it; `snr(x)` and a list filled from it are experiments."""
+    experiments = (
+        "snr(1 / 0)\nfound = [snr(1 / 0)]\nfound.append(snr(1 / 0))\nsnr.note = snr(1 / 0)"
+    )
+    names = taken(tiny, make_notebook(right["linear_betas"], right["snr"], experiments))
+    assert "found" not in names and not hasattr(names["snr"], "note")
+
+
+def test_exercises_above_their_imports_find_them(tiny, make_notebook, right):
+    own = "def snr(a: Tensor) -> Tensor:\n    return torch.ones(2)"
+    notebook = make_notebook(own, right["linear_betas"], "import torch\nfrom torch import Tensor")
+    assert taken(tiny, notebook)["snr"](0).tolist() == [1, 1]
+
+
+def test_what_is_lost_with_an_unreadable_cell_is_told_of_its_exercise(tiny, make_notebook):
+    unreadable = "def _shape(x):\n    return x\ndef linear_betas(n)\n    return n"
+    for user in ("return linear_betas(3)", "return _shape(a)"):
+        found = extract(make_notebook(unreadable, f"def snr(a):\n    {user}"), tiny)
+        assert set(found.broken) == {"linear_betas"}
+        assert found.uses["snr"] == {"linear_betas"}
+
+
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.slug)
 def test_grading_a_lesson_draws_nothing(lesson, make_notebook):
     """Importing matplotlib anew for every test costs more than all the rest together."""

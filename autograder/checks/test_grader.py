@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from autograder import report, sandbox
+from autograder import report, sandbox, suite
 from autograder.extract import Piece, Submission
 from autograder.grader import grade
 from autograder.lesson import LESSONS, LessonError
@@ -51,6 +51,22 @@ def test_one_seed_gives_one_result(tiny, worker, make_notebook, right):
     first, second = (grade(notebook, tiny, seed=7, worker=worker) for _ in range(2))
     assert first.scores() == second.scores()
     assert [e.message for e in first.exercises] == [e.message for e in second.exercises]
+
+
+def test_a_compiled_helper_is_no_mistake(tiny, worker, make_notebook, right):
+    helper = "@torch.compile\ndef ratio(a, b):\n    return a / b\nquick = torch.compile(ratio)"
+    own = "def snr(a):\n    return quick(a, ratio(1 - a, 1))"
+    result = grade(make_notebook(IMPORT, helper, own, right["linear_betas"]), tiny, worker=worker)
+    assert result.scores() == {"linear_betas": 40, "snr": 60}
+
+
+def test_who_is_slow_in_every_test_gets_no_hour(tiny, worker, make_notebook, right, monkeypatch):
+    monkeypatch.setattr(suite, "PATIENCE", 0.2)
+    monkeypatch.setattr(suite, "HURRY", 0.1)
+    nap = "):\n    import time; time.sleep(0.5)\n"
+    slow = [each.replace("):\n", nap, 1) for each in right.values()]
+    result = grade(make_notebook(IMPORT, *slow), tiny, worker=worker)
+    assert row(result, "snr").status == "timeout" and row(result, "snr").seconds < 2
 
 
 @pytest.mark.parametrize("only", [None, "snr"])

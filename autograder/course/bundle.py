@@ -67,6 +67,9 @@ jupyter lab lessons/{folder}/{slug}.ipynb
 
 Save the notebook, and hand in the one file `lessons/{folder}/{slug}.ipynb`, under any name. Do not
 rename the definitions that you were asked to write; everything else in it is yours to change.
+What is graded are these definitions, and what they use of the notebook: imports, other functions
+and classes, and constants (`SIZES = [8, 16]`, `SIZES.append(32)`). What a cell computes, a trained
+model for instance, is not there: hand it to a function as an argument.
 """
 
 

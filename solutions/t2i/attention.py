@@ -258,12 +258,19 @@ def _check_lookup(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
             f"key and value must have one row a word, at least one, got {tuple(key.shape)} "
             f"and {tuple(value.shape)}"
         )
+    if not query.shape[:-2] == key.shape[:-2] == value.shape[:-2]:
+        raise ValueError(
+            f"query, key and value must agree in all sizes but the last two, got "
+            f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}"
+        )
     if mask is None:
         return
     if mask.dtype != torch.bool:
         raise ValueError(f"mask must be bool (True = look at this word), got {mask.dtype}")
-    if mask.shape[-1] not in (1, key.shape[-2]):
-        raise ValueError(f"mask must fit {key.shape[-2]} words, got {tuple(mask.shape)}")
+    scores = (*query.shape[:-1], key.shape[-2])  # (..., N, L)
+    sizes = zip(reversed(mask.shape), reversed(scores), strict=False)
+    if mask.ndim > len(scores) or any(size not in (1, wanted) for size, wanted in sizes):
+        raise ValueError(f"mask must broadcast to (..., N, L) = {scores}, got {tuple(mask.shape)}")
 
 
 def _check_context(

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
+from operator import index
 from typing import Any
 
 import torch
@@ -56,7 +57,12 @@ class Batches:
         }
 
     def restore(self, state: dict[str, int]) -> None:
-        """Go on where such a Batches stood; ValueError when its data were others."""
+        """Go on where such a Batches stood.
+
+        Raises:
+            ValueError: it had another number of samples, batch_size or seed. What the samples are
+                is not compared.
+        """
         refuse_other_data(self.state(), state)
         self.position = state["position"]
 
@@ -74,7 +80,15 @@ def refuse_other_data(here: dict[str, Any], state: dict[str, Any]) -> None:
 
 
 def stream_seed(*parts: int | str) -> int:
-    """One 63-bit seed made from several parts, so that (0, 1) and (1, 0) share nothing."""
+    """One 63-bit seed made from several parts, so that (0, 1) and (1, 0) share nothing.
+
+    Raises:
+        ValueError: a part that is neither a text nor a whole number (NumPy's, too).
+    """
+    try:
+        parts = tuple(part if isinstance(part, str) else int(index(part)) for part in parts)
+    except TypeError:
+        raise ValueError(f"a seed is made of whole numbers and texts, got {parts}") from None
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 

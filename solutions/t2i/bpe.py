@@ -194,8 +194,9 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         vocabulary = json.loads(folder.joinpath("vocab.json").read_text(encoding="utf-8"))
     except ValueError:
         raise ValueError(f"{folder / 'vocab.json'} is damaged: it is not JSON") from None
-    if not isinstance(vocabulary, dict):
-        raise ValueError(f"{folder / 'vocab.json'} must hold pieces and their numbers")
+    numbers = list(vocabulary.values()) if isinstance(vocabulary, dict) else [None]
+    if not all(isinstance(each, int) for each in numbers) or len({*numbers}) < len(numbers):
+        raise ValueError(f"{folder / 'vocab.json'} must give each piece a whole number of its own")
     lines = folder.joinpath("merges.txt").read_text(encoding="utf-8").split("\n")
     merges = [tuple(line.split(" ")) for line in lines if line and line[:9] != "#version:"]
     if any(len(pair) != 2 for pair in merges):

@@ -100,8 +100,11 @@ class Scene:
     background: str | None = None
 
     def __post_init__(self):
-        if not 1 <= len(self.things) <= 3 or not all(isinstance(t, Thing) for t in self.things):
+        things = self.things if isinstance(self.things, tuple) else ()
+        if not 1 <= len(things) <= 3 or not all(isinstance(t, Thing) for t in things):
             raise ValueError(f"things must be a tuple of one to three Things, got {self.things!r}")
+        if len(things) > 1 and any(thing.size or thing.place for thing in things):
+            raise ValueError(f"a size and a place belong to a thing alone, got {things}")
         _one_of("relation", self.relation, (*RELATIONS, None))
         _one_of("background", self.background, (*BACKGROUNDS, None))
         if self.relation and len(self.things) == 1:
@@ -129,6 +132,10 @@ class Phrasing:
     figures: tuple[bool, bool, bool] = (False, False, False)
     turned: bool = False
     wording: int = 0
+
+    def __post_init__(self):
+        if not len(self.forms) == len(self.figures) == 3:
+            raise ValueError(f"forms and figures must be three each, got {self}")
 
     def is_heldout(self, count: int = 1) -> bool:
         """Whether training never shows this phrasing of `count` things."""

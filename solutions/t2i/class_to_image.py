@@ -92,8 +92,11 @@ class ClassToImage:
             on_step: called after each step as on_step(t, z, noise_pred).
 
         Raises:
-            ValueError: a class that there is not, or a number out of range.
+            ValueError: a class that there is not, none at all, or a number out of range.
         """
+        wanted, known = torch.tensor(labels, dtype=torch.int64), self.transformer.null
+        if wanted.ndim != 1 or not len(wanted) or not ((wanted >= 0) & (wanted < known)).all():
+            raise ValueError(f"labels must be numbers from 0 to {known - 1}, got {labels}")
         z_T = torch.randn(
             len(labels), *self.transformer.picture, generator=torch.Generator().manual_seed(seed)
         )
@@ -101,7 +104,7 @@ class ClassToImage:
         z_0 = sample_guided(
             self.predict,
             z_T.to(device),
-            torch.tensor(labels, device=device),
+            wanted.to(device),
             self.transformer.null,
             self.schedule.alphas_cumprod,
             self.schedule.timesteps("ddim", num_inference_steps),

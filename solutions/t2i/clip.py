@@ -193,7 +193,7 @@ def contrastive_loss(image_features: Tensor, text_features: Tensor, logit_scale:
 
     Source: Radford et al. 2021, arXiv:2103.00020, figure 3.
     """
-    check_features(image_features, text_features)
+    check_features(image_features, text_features, logit_scale)
     if image_features.shape != text_features.shape:
         raise ValueError(
             f"image_features and text_features must have one row a pair, got "
@@ -227,7 +227,7 @@ def zero_shot_probabilities(
 
     Source: Radford et al. 2021, arXiv:2103.00020, section 3.1.
     """
-    check_features(image_features, text_features)
+    check_features(image_features, text_features, logit_scale)
     if text_features.ndim != 3 or not text_features.shape[1]:
         raise ValueError(f"text_features must be (K, P, D), got {tuple(text_features.shape)}")
     images = F.normalize(image_features, dim=-1)

@@ -120,13 +120,20 @@ def check_images(images: Tensor, channels: int, size: int) -> None:
         )
 
 
-def check_features(image_features: Tensor, text_features: Tensor) -> None:
-    """Say which features are no vectors of one length, or not finite."""
+def check_features(
+    image_features: Tensor, text_features: Tensor, logit_scale: Tensor | None = None
+) -> None:
+    """Say which features are no vectors of one length, or none, and what is not finite."""
     if image_features.ndim != 2 or image_features.shape[-1] != text_features.shape[-1]:
         raise ValueError(
             f"image_features must be (B, D) with the D of text_features, got "
             f"{tuple(image_features.shape)} and {tuple(text_features.shape)}"
         )
-    for name, features in (("image_features", image_features), ("text_features", text_features)):
-        if values_at_hand(features) and not features.isfinite().all():
+    named = {"image_features": image_features, "text_features": text_features}
+    if logit_scale is not None:
+        named["logit_scale"] = logit_scale
+    for name, values in named.items():
+        if not values.numel():
+            raise ValueError(f"{name} must hold something, got {tuple(values.shape)}")
+        if values_at_hand(values) and not values.isfinite().all():
             raise ValueError(f"{name} must be finite, it contains NaN or infinity")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -132,7 +133,7 @@ class ClipBatches:
         self.worlds, self.size, self.length, self.device = tuple(worlds), size, length, "cpu"
         self.batch_size, self.seed, self.position = batch_size, seed, 0
         self._tokenizer = tokenizer or caption_tokenizer(worlds[-1])
-        self._rows: dict[str, list[int]] = {}  # a caption that came up before
+        self._words: dict[str, list[int]] = {}  # those that came up before
 
     def on(self, device: str | torch.device) -> "ClipBatches":
         """The same batches, from now on painted on this device, where the pictures stay."""
@@ -154,10 +155,8 @@ class ClipBatches:
         return torch.cat([paint(specs, self.size, device=self.device) for specs in parts])
 
     def _tokens(self, captions: Sequence[str]) -> Tensor:
-        for caption in captions:
-            if caption not in self._rows:
-                self._rows[caption] = self._tokenizer.encode(caption, self.length)
-        return torch.tensor([self._rows[caption] for caption in captions])
+        rows = token_rows(captions, self._tokenizer, self.length, self._words)
+        return torch.from_numpy(rows).long()
 
     def state(self) -> dict:
         """What restore needs to go on from here."""
@@ -168,6 +167,37 @@ class ClipBatches:
         """Go on where such a ClipBatches stood; ValueError when its scenes were others."""
         refuse_other_data(self.state(), state)
         self.position = state["position"]
+
+
+def token_rows(
+    captions: Sequence[str],
+    tokenizer: Tokenizer,
+    length: int,
+    known: dict[str, list[int]] | None = None,
+) -> np.ndarray:
+    """The numbers of captions as the tokenizer has them, but every word is looked up only once.
+
+    Args:
+        captions: B texts.
+        tokenizer: of at most 32,768 pieces.
+        length: L.
+        known: the words of earlier calls with their numbers; new ones are added.
+
+    Returns:
+        (B, L) int16.
+    """
+    known = {} if known is None else known
+    rows = np.full((len(captions), length), tokenizer.end, dtype=np.int16)
+    rows[:, 0] = tokenizer.start
+    for row, caption in zip(rows, captions, strict=True):
+        numbers = []
+        for word in caption.split():
+            if word not in known:
+                known[word] = tokenizer.encode(word)[1:-1]
+            numbers += known[word]
+        numbers = numbers[: length - 2]
+        row[1 : 1 + len(numbers)] = numbers
+    return rows
 
 
 def clip_loss(model: CLIP, batch: tuple[Tensor, Tensor]) -> Tensor:

@@ -30,10 +30,14 @@ def ddpm_loss(
     Returns:
         scalar, at least 0; 1 is what a model that always answers zero gets.
 
+    Raises:
+        ValueError: the model's answer has another shape than the pictures.
+
     Source: Ho et al. 2020, arXiv:2006.11239, equation 14 and algorithm 1.
     """
-    x_t = add_noise(x_0, noise, t, alphas_cumprod)
-    return F.mse_loss(model(x_t, t), noise)
+    noise_pred = model(add_noise(x_0, noise, t, alphas_cumprod), t)
+    _check_shapes(x_0, noise_pred=noise_pred)
+    return F.mse_loss(noise_pred, noise)
 
 
 def predict_x_0(x_t: Tensor, noise_pred: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
@@ -107,12 +111,11 @@ def ddpm_step(
         x_prev: (B, C, H, W) at step t - 1.
 
     Raises:
-        ValueError: noise has another shape than x_t.
+        ValueError: noise or noise_pred has another shape than x_t.
 
     Source: Ho et al. 2020, arXiv:2006.11239, algorithm 2 and section 3.2.
     """
-    if noise.shape != x_t.shape:
-        raise ValueError(f"noise {tuple(noise.shape)} must have x_t's shape {tuple(x_t.shape)}")
+    _check_shapes(x_t, noise=noise, noise_pred=noise_pred)
     x_0_pred = predict_x_0(x_t, noise_pred, t, alphas_cumprod)
     if clip_sample:
         x_0_pred = x_0_pred.clamp(-1, 1)
@@ -133,7 +136,8 @@ def sample_ddpm(
 
     Args:
         model: called as model(x_t, t) with t (B,) int64, returns the predicted noise.
-        x_T: (B, C, H, W) standard Gaussian noise to start from.
+        x_T: (B, C, H, W) standard Gaussian noise to start from, float32 or better: half
+            precision cannot hold the schedule's ends (a model may compute in it by autocast).
         alphas_cumprod: (T,).
         generator: source of the fresh noise of each step, for repeatable pictures.
         clip_sample: keep each guess of the clean picture within [-1, 1].
@@ -172,6 +176,15 @@ def ema_update(ema_model: nn.Module, model: nn.Module, decay: float) -> None:
         slow.lerp_(fast.to(slow.dtype), 1 - decay)
     for slow, fast in zip(ema_model.buffers(), model.buffers(), strict=True):
         slow.copy_(fast)
+
+
+def _check_shapes(pictures: Tensor, **others: Tensor) -> None:
+    for name, tensor in others.items():
+        if tensor.shape != pictures.shape:
+            raise ValueError(
+                f"{name} {tuple(tensor.shape)} must have the pictures' shape "
+                f"{tuple(pictures.shape)}"
+            )
 
 
 def previous(alphas_cumprod: Tensor) -> Tensor:

@@ -171,7 +171,7 @@ class DiT(nn.Module):
         Raises:
             ValueError: another size, or t or label that do not fit x_t.
         """
-        check_picture(x_t, t, self.picture)
+        check_picture(x_t, t, self.picture, label)
         height, width = x_t.shape[2:]
         c = self.time_mlp(time_clocks(t).to(x_t.dtype)) + self.labels(label)  # (B, dim)
         x = self.patch_in(patchify(x_t, self.patch_size)) + self.positions  # (B, N, dim)
@@ -193,10 +193,14 @@ def time_clocks(t: Tensor) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def check_picture(x_t: Tensor, t: Tensor, picture: tuple[int, int, int]) -> None:
+def check_picture(
+    x_t: Tensor, t: Tensor, picture: tuple[int, int, int], label: Tensor | None = None
+) -> None:
     """Say which argument of a transformer's forward does not fit."""
     if x_t.ndim != 4 or x_t.shape[1:] != picture:
         wanted = ", ".join(map(str, picture))
         raise ValueError(f"x_t must be (B, {wanted}), got {tuple(x_t.shape)}")
     if t.shape != x_t.shape[:1]:
         raise ValueError(f"t must be (B,) = ({len(x_t)},), got {tuple(t.shape)}")
+    if label is not None and label.shape != t.shape:
+        raise ValueError(f"label must be (B,) = ({len(x_t)},), got {tuple(label.shape)}")

@@ -20,7 +20,7 @@ from einops import rearrange
 from torch import Tensor
 
 from t2i.dit import DiT
-from t2i.folders import FilesError, filled, read_folder
+from t2i.folders import MISFITS, FilesError, filled, read_folder
 from t2i.guidance import LabelEmbedding
 from t2i.patches import sincos_position_embedding_2d
 
@@ -121,7 +121,7 @@ def load_dit(folder: str | Path, dtype: torch.dtype = torch.float32) -> DiT:
     try:
         with torch.device("meta"):
             dit = dit_from_config(config)
-    except (KeyError, TypeError, ValueError) as error:
+    except MISFITS as error:
         raise FilesError(f"{folder}/config.json describes no DiT of ours: {error}.") from None
     try:
         state = dit_state_dict(state)

@@ -78,10 +78,14 @@ def rectified_flow_loss(model: nn.Module, x_0: Tensor, t: Tensor, noise: Tensor)
     Returns:
         a scalar.
 
+    Raises:
+        ValueError: the model's answer has another shape than x_t.
+
     Source: Liu et al. 2022, arXiv:2209.03003, equation 1.
     """
-    x_t = flow_point(x_0, noise, t)
-    return F.mse_loss(model(x_t, t), flow_target(x_0, noise))
+    direction = model(flow_point(x_0, noise, t), t)
+    _check_direction(direction, x_0)
+    return F.mse_loss(direction, flow_target(x_0, noise))
 
 
 def logit_normal_times(gaussian: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
@@ -129,8 +133,8 @@ def euler_times(num_inference_steps: int, shift: float = 1.0) -> Tensor:
             f"num_inference_steps must be a whole number, 1 or more, and shift above 0, got "
             f"{num_inference_steps} and {shift}"
         )
-    u = torch.linspace(1, 0, num_inference_steps + 1)
-    return shift * u / (1 + (shift - 1) * u)
+    u = torch.linspace(1, 0, num_inference_steps + 1, dtype=torch.float64)
+    return (shift * u / (1 + (shift - 1) * u)).float()  # float32 would miss 1 by its rounding
 
 
 @torch.no_grad()
@@ -155,7 +159,7 @@ def sample_euler(
         x: (B, ...), where the walk ends.
 
     Raises:
-        ValueError: times that do not descend, or leave [0, 1].
+        ValueError: times that do not descend, or leave [0, 1]; or an answer of another shape.
 
     Source: Liu et al. 2022, arXiv:2209.03003, section 2.1.
     """
@@ -163,6 +167,7 @@ def sample_euler(
     x = x_1
     for t, t_next in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
         direction = model(x, torch.full((len(x),), t, device=x.device))
+        _check_direction(direction, x)
         x = x + (t_next - t) * direction
         if on_step is not None:
             on_step(t_next, x, direction)
@@ -174,6 +179,14 @@ def check_t(t: Tensor) -> None:
     if values_at_hand(t) and not ((t >= 0) & (t <= 1)).all():
         raise ValueError(
             f"t must lie in [0, 1] in a flow (no step numbers), got {t.min():g} to {t.max():g}"
+        )
+
+
+def _check_direction(direction: Tensor, x_t: Tensor) -> None:
+    """Say that a model's answer is not one direction for each value; nothing otherwise."""
+    if direction.shape != x_t.shape:
+        raise ValueError(
+            f"the model must answer {tuple(x_t.shape)} like x_t, got {tuple(direction.shape)}"
         )
 
 

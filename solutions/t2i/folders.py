@@ -23,6 +23,8 @@ from t2i.checkpoint import write_atomically
 Model = TypeVar("Model", bound=nn.Module)
 
 
+# What building a model raises where a config.json tells sizes that there cannot be.
+MISFITS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError)
 HUB_SECONDS = 10  # how long the hub may take to say what it has
 
 

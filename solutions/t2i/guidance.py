@@ -98,6 +98,7 @@ class ClassUNet(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
         """(B, C, H, W), (B,) and (B,) -> (B, C, H, W), the noise in x_t, given the class."""
+        _check_lengths(x_t, t, label)
         return self.denoiser(x_t, t, self.label_embedding(label))
 
 
@@ -114,6 +115,7 @@ def rescale_guidance(guided: Tensor, cond: Tensor, guidance_rescale: float = 0.7
 
     Returns:
         (B, ...); each sample is scaled by a number of its own, from its own standard deviations.
+        A sample of guided without any contrast stays as it is.
 
     Raises:
         ValueError: the shapes differ, or guidance_rescale lies outside [0, 1].
@@ -125,7 +127,8 @@ def rescale_guidance(guided: Tensor, cond: Tensor, guidance_rescale: float = 0.7
     if not 0 <= guidance_rescale <= 1:
         raise ValueError(f"guidance_rescale must lie in [0, 1], got {guidance_rescale}")
     within = tuple(range(1, guided.ndim))  # everything but the batch
-    factor = cond.std(dim=within, keepdim=True) / guided.std(dim=within, keepdim=True)
+    contrast = guided.std(dim=within, keepdim=True)
+    factor = torch.where(contrast > 0, cond.std(dim=within, keepdim=True) / contrast, 1)
     return guidance_rescale * (guided * factor) + (1 - guidance_rescale) * guided
 
 

@@ -193,8 +193,10 @@ def report(images: Tensor, seed: int = 0) -> Report:
         digits are both compared with in the Fréchet distance (its other half).
 
     Raises:
-        ValueError: fewer than 100 images, or more than half of the test set.
+        ValueError: fewer than 100 images, more than half of the test set, or one that holds NaN.
     """
+    if images.isnan().any():
+        raise ValueError("images must be numbers, they contain NaN")
     training, (test, _) = mnist("train")[0], mnist("test")
     n = len(images)
     check_count(n, len(test))

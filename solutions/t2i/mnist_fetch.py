@@ -117,7 +117,7 @@ def torchvision_mnist() -> type:
 
 def _answering_mirror() -> str | None:
     """The first of torchvision's mirrors to answer within `NETWORK_SECONDS`, if one does."""
-    if os.environ.get("T2I_OFFLINE"):
+    if os.environ.get("T2I_OFFLINE", "0") not in ("", "0"):
         return None
     answers: queue.Queue[str | None] = queue.Queue()
     mirrors, smallest = torchvision_mnist().mirrors, torchvision_mnist().resources[-1][0]

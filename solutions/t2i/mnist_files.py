@@ -69,10 +69,9 @@ def check_files(folder: Path, split: str) -> None:
 def is_whole(folder: Path) -> bool:
     """Whether all four files lie there, as they should be."""
     with suppress(DataError):
-        found = mnist_folder()
         for split in SPLITS:
             check_files(folder, split)
-        return found is not None
+        return True
     return False
 
 

@@ -153,7 +153,8 @@ def usable_rows(
             continue
         found = name if name in there else alike.get(_plain(name))
         named.add(found)
-        caption = next((row[each] for each in CAPTION_COLUMNS if row.get(each)), None)
+        told = (row.get(each) for each in CAPTION_COLUMNS)
+        caption = next((each for each in told if str(each or "").strip()), None)
         wrong = _wrong_caption(caption) or (None if found else _why_not_there(folder, name))
         if wrong:
             report.skip(wrong, name)

@@ -179,6 +179,6 @@ def command_line(
 
 def curve(losses: list[float], points: int = 60) -> list[tuple[int, float]]:
     """(step, mean loss since the point before), about `points` of them."""
-    stride = max(1, len(losses) // points)
+    stride = max(1, round(len(losses) / points))
     ends = range(stride, len(losses) + 1, stride)
     return [(end, round(sum(losses[end - stride : end]) / stride, 5)) for end in ends]

@@ -83,14 +83,14 @@ def spaced_timesteps(
         timesteps: (N,) int64, strictly descending, in [0, T).
 
     Raises:
-        ValueError: an unknown spacing, or N outside [1, T].
+        ValueError: an unknown spacing, or N no whole number in [1, T].
 
     Source: Lin et al. 2023, arXiv:2305.08891, table 2; diffusers' DDIMScheduler.set_timesteps.
         (DPMSolverMultistepScheduler's "linspace" and "leading" make N + 1 and drop the lowest.)
     """
     total, steps = num_train_timesteps, num_inference_steps
-    if not 1 <= steps <= total:
-        raise ValueError(f"num_inference_steps must lie in [1, {total}], got {steps}")
+    if steps % 1 or not 1 <= steps <= total:
+        raise ValueError(f"num_inference_steps must be a whole number in [1, {total}], got {steps}")
     if spacing not in SPACINGS:
         raise ValueError(f"spacing must be one of {', '.join(SPACINGS)}, got {spacing!r}")
     i = torch.arange(steps, dtype=torch.float64)
@@ -170,7 +170,7 @@ def sample_ddim(
 
     Args:
         model: called as model(x_t, t) with t (B,) int64, returns a prediction.
-        x_T: (B, ...) standard Gaussian noise to start from.
+        x_T: (B, ...) standard Gaussian noise to start from, float32 or better.
         alphas_cumprod: (T,), above 0 at every timestep.
         timesteps: (N,) int64, strictly descending, as spaced_timesteps gives them; the last step
             goes from timesteps[-1] to the clean end.

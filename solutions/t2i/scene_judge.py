@@ -22,7 +22,7 @@ from torch import Tensor
 from t2i.captions import BACKGROUNDS, COLOURS, KINDS, Scene, Thing, parse
 from t2i.scene_judge_net import ABSENT, WEIGHTS, JudgeNet, answers
 
-STEPS = {32: 4000, 64: 10_000}
+STEPS = {32: 4000, 64: 12_000}
 SURE = 0.5  # from this probability on an answer counts
 LARGE = 0.55  # a lone thing higher than this share of the picture is large
 CENTRE = 0.12  # a lone thing nearer than this to the middle is in the middle
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("command", nargs="?", choices=("train", "check"), default="check")
     parser.add_argument("--side", type=int, choices=tuple(WEIGHTS), default=32)
     parser.add_argument("--weights", type=Path, help="a file; usually the committed one")
-    parser.add_argument("--steps", type=int, help="4,000, or 10,000 for the larger pictures")
+    parser.add_argument("--steps", type=int, help="4,000, or 12,000 for the larger pictures")
     parser.add_argument("--count", type=int, default=4000, help="pictures a figure, in check")
     options = parser.parse_args()
     from t2i.scene_judge_data import check_judge, train_judge  # they stand on this module

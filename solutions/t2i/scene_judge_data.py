@@ -4,6 +4,7 @@ It learns from scenes, and from the broken pictures of scene_broken.py, in which
 that nothing is there.
 """
 
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2i.batches import stream_seed
 from t2i.captions import COLOURS, KINDS
 from t2i.checkpoint import save_weights
 from t2i.results import machine, update_json
@@ -31,17 +33,20 @@ class JudgeBatches:
         batch_size: pictures; a quarter of them broken.
         seed: of the scenes.
         side: height and width of the pictures.
+        is_bent: bend them, so that 30,000 digits look like more.
     """
 
-    def __init__(self, batch_size: int = 128, seed: int = 1, side: int = 32):
+    def __init__(self, batch_size: int = 128, seed: int = 1, side: int = 32, is_bent: bool = False):
         self.batch_size, self.seed, self.side, self.position = batch_size, seed, side, 0
+        self.is_bent = is_bent
 
     def __next__(self) -> dict[str, Tensor]:
         count = self.batch_size // 2
         first = self.position * count
         self.position += 1
         parts = [self._part(world, first, count) for world in ("one", "many")]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        batch = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return bent(batch, stream_seed(self.seed, self.position)) if self.is_bent else batch
 
     def _part(self, world: str, first: int, count: int) -> dict[str, Tensor]:
         specs = draw_specs(range(first, first + count), "any", world, self.seed)
@@ -53,6 +58,39 @@ class JudgeBatches:
             truth["kind"][rows] = ABSENT
             truth["background"][rows] = -1
         return {"images": images} | truth
+
+
+def bent(batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """Turn each picture by up to 10°, slant it by 0.15 and stretch it by 8 % each way.
+
+    Args:
+        batch: images, place and height, as JudgeBatches has them.
+        seed: of the bends.
+
+    Returns:
+        the batch with these three changed; what comes in from outside is the border's colour.
+    """
+    images, generator = batch["images"], torch.Generator().manual_seed(seed)
+    draws = 2 * torch.rand(4, len(images), generator=generator) - 1
+    scale = torch.tensor([math.radians(10), 0.15, 0.08, 0.08])
+    turn, slant, wider, taller = draws * scale[:, None]
+    zero = torch.zeros_like(turn)
+    turned = _matrices(turn.cos(), -turn.sin(), turn.sin(), turn.cos())
+    back = turned @ _matrices(1 + wider, slant, zero, 1 + taller)  # from where a pixel gets its own
+    theta = torch.cat([back, torch.zeros(len(images), 2, 1)], dim=2)
+    grid = F.affine_grid(theta, images.shape, align_corners=False)
+    moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    ahead = torch.linalg.inv(back).transpose(1, 2)
+    place = (2 * batch["place"].flip(2) - 1) @ ahead  # (x, y) from the middle, in [-1, 1]
+    place = ((place + 1) / 2).flip(2).clamp(0.01, 0.99)
+    height = batch["height"] / (1 + taller)[:, None]
+    moved = moved.contiguous(memory_format=torch.channels_last)
+    return batch | {"images": moved, "place": place, "height": height}
+
+
+def _matrices(*rows: Tensor) -> Tensor:
+    """Four numbers (B,) each as (B, 2, 2)."""
+    return torch.stack(rows, dim=1).unflatten(1, (2, 2))
 
 
 def targets(specs: Specs) -> dict[str, Tensor]:
@@ -99,7 +137,8 @@ def train_judge(out: Path, steps: int, seed: int = 0, side: int = 32) -> None:
     torch.manual_seed(seed)
     model = JudgeNet(side).to(memory_format=torch.channels_last)
     config = TrainConfig(steps=steps, learning_rate=4e-3, weight_decay=0.05, seed=seed)
-    *_, state = train(model, judge_loss, JudgeBatches(side=side), config)
+    batches = JudgeBatches(side=side, is_bent=side > 32)
+    *_, state = train(model, judge_loss, batches, config)
     recalibrate(state.ema_model)
     info = {"steps": steps, "seed": seed, "parameters": sum(p.numel() for p in model.parameters())}
     save_weights(out, state.ema_model, info)

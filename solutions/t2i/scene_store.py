@@ -7,7 +7,7 @@
 The scenes are those of SceneBatches and PairBatches, and nothing that these hold out is among them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from t2i.batches import Batches, refuse_other_data
 from t2i.bpe import Tokenizer
 from t2i.captions import COLOURS
-from t2i.clip_recipes import captions_of
+from t2i.clip_recipes import captions_of, token_rows
 from t2i.pair_clip import PLAIN_SHARE, tell_plainly
 from t2i.picture_files import to_images
 from t2i.scene_specs import Specs, draw_specs
@@ -148,22 +148,6 @@ def _fill_up(wrong: np.ndarray, found: np.ndarray, right: np.ndarray, specs: Spe
         found[rows] += 1
     if (found < WRONG).any():
         raise ValueError(f"{len(right)} scenes are too few to find wrong captions for each of them")
-
-
-def token_rows(captions: Sequence[str], tokenizer: Tokenizer, length: int) -> np.ndarray:
-    """(B, length) int16: as the tokenizer has them, but every word is looked up only once."""
-    known: dict[str, list[int]] = {}
-    rows = np.full((len(captions), length), tokenizer.end, dtype=np.int16)
-    rows[:, 0] = tokenizer.start
-    for row, caption in zip(rows, captions, strict=True):
-        numbers = []
-        for word in caption.split():
-            if word not in known:
-                known[word] = tokenizer.encode(word)[1:-1]
-            numbers += known[word]
-        numbers = numbers[: length - 2]
-        row[1 : 1 + len(numbers)] = numbers
-    return rows
 
 
 class StoredPairs:

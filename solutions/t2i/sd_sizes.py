@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from t2i.clip import TextTransformer
-from t2i.folders import FilesError
+from t2i.folders import MISFITS, FilesError
 from t2i.text_unet import TextUNet
 
 # What UNet2DConditionModel may be told, and what TextUNet always does. Not given counts as this.
@@ -123,7 +123,7 @@ def unet_from_config(config: Mapping[str, Any], where: str = "config") -> TextUN
         )
     except FilesError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except MISFITS as error:
         raise FilesError(f"{where} describes no UNet of ours: {error}.") from None
 
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from t2i.batches import refuse_other_data, stream_seed
 from t2i.distributed import ALONE, Team
-from t2i.folders import read_json
+from t2i.folders import FilesError, read_json
 from t2i.shard_files import CONTEXT, INDEX, LATENT, POOLED, damage, read_shard
 
 
@@ -63,6 +63,10 @@ class ShardBatches:
         self.folder, index = Path(folder), read_json(Path(folder) / INDEX)
         self.names = [each["url"] for each in index["shardlist"]]
         self.counts = [each["nsamples"] for each in index["shardlist"]]
+        if min(self.counts, default=0) < 1:
+            raise FilesError(
+                f"{self.folder / INDEX} names a shard without a sample, or none at all."
+            )
         self.length, self.made_of = index["length"], index["made_of"]
         check_lanes(lanes, batch_size, team.size * max(1, workers))
         if len(self.names) < lanes:

@@ -109,35 +109,37 @@ def study_table(kind: str, path: Path = FIGURES) -> Markdown:
     """The short trainings that differ in one thing.
 
     Args:
-        kind: "f" (the compression) or "kl_weight".
+        kind: "f" (the compression; two whole trainings, where measured, stand below the short
+            ones) or "kl_weight".
         path: the figures of t2i.vae_studies.
     """
-    study = figures_in(path).get("compare")
-    if study is None:
+    figures = figures_in(path)
+    if "compare" not in figures:
         return Markdown("Not measured yet: `make study-vae` does it.")
-    runs = study["runs"]
+    study, long = figures["compare"], figures.get("whole", {"runs": {}})
+    runs = {name: run for name, run in study["runs"].items() if name.startswith(kind)}
+    usual = study["runs"]["f = 4"]
+    note = f"{study['steps']} steps each; measured on {usual['n']} scenes."
     if kind == "kl_weight":
-        usual = runs["f = 4"]
-        runs = {f"kl_weight = {usual['kl_weight']:g}": usual, **runs}
+        runs[f"kl_weight = {usual['kl_weight']:g}"] = usual
         runs = dict(sorted(runs.items(), key=lambda run: run[1]["kl_weight"]))
-    head = ("", "latent values", "nats a picture", "idle", "PSNR")
-    head += ("judge: originals", "judge: came back")
-    rows = []
-    for name, run in runs.items():
-        if name.startswith(kind):
-            rows.append(
-                (
-                    name,
-                    f"{run['latent_numbers']}",
-                    f"{run['nats']:.0f}",
-                    f"{run['idle']:.0%}",
-                    f"{run['psnr']:.1f} ± {run['psnr_within']:.1f} dB",
-                    share_told(run["originals"]),
-                    share_told(run["reconstructions"]),
-                )
-            )
-    n = next(iter(runs.values()))["n"]
-    note = f"{study['steps']} steps each; measured on {n} scenes."
+    else:
+        runs |= {f"{name}, {long['steps']} steps": run for name, run in long["runs"].items()}
+        note += f" Of the originals the judge recognises {share_told(usual['originals'])}."
+    head = ("", "latent values", "nats a picture", "idle", "PSNR", "judge: came back")
+    rows = [
+        (
+            name,
+            f"{run['latent_numbers']}",
+            f"{run['nats']:.0f}",
+            f"{run['idle']:.0%}",
+            f"{run['psnr']:.1f} ± {run['psnr_within']:.1f} dB",
+            share_told(run["reconstructions"]),
+        )
+        for name, run in runs.items()
+    ]
+    if kind == "kl_weight":  # the judge can read next to nothing of any
+        head, rows = head[:-1], [row[:-1] for row in rows]
     return table(head, rows, note, right=True)
 
 

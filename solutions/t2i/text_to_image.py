@@ -180,7 +180,7 @@ class TextToImage(Pipeline):
             prompt: a text, or several.
             num_inference_steps: N, steps of the walk from noise to latents.
             guidance_scale: 1 is off, and costs half; above it the prompt counts for more.
-            seed: of the noise. Picture i of a seed does not depend on how many are drawn.
+            seed: of the noise. The noise of picture i of the result depends on (seed, i) alone.
             num_images: pictures of each prompt.
             on_step: called after each step as on_step(t, z, direction), see sample_euler.
 
@@ -217,6 +217,12 @@ def repeat_prompts(prompt: str | Sequence[str], num_images: int) -> list[str]:
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
-    """(B, 3, H, W) in [-1, 1] as PIL images; what lies outside is clipped."""
+    """(B, 3, H, W) in [-1, 1] as PIL images; what lies outside is clipped.
+
+    Raises:
+        ValueError: a value that is not a number.
+    """
+    if images.isnan().any():
+        raise ValueError("pictures must be numbers, they contain NaN: what was the model's answer?")
     levels = (127.5 * (images.float().clamp(-1, 1) + 1)).round().byte()
     return [Image.fromarray(each) for each in levels.permute(0, 2, 3, 1).cpu().numpy()]

@@ -28,7 +28,7 @@ from t2i.metrics import frechet_distance, nearest_distances
 from t2i.picture_files import to_tensor
 from t2i.precision import gpu_precision
 from t2i.results import machine, share_of, update_json
-from t2i.scene_judge import View, in_order, look, shows
+from t2i.scene_judge import View, in_order, look, shows, size_and_place
 from t2i.scene_judge_net import as_judged, judge_of
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint, scenes
@@ -107,7 +107,7 @@ def weights_of(folder: Path) -> dict[str, str]:
 def count_views(views: Sequence[View], asked: Sequence[Scene]) -> dict[str, dict]:
     """Shares of pictures with all colours, all objects, the relation, the background, and all.
 
-    Relation and background are counted where the prompt tells them.
+    Relation, size and place, and background are counted where the prompt tells them.
     """
     order = np.random.default_rng(len(asked)).permutation(len(asked))
     rows = list(zip(views, asked, strict=True))
@@ -122,6 +122,11 @@ def count_views(views: Sequence[View], asked: Sequence[Scene]) -> dict[str, dict
             for view, scene in rows
         ],
         "relation": [_related(view, scene) for view, scene in rows if scene.relation],
+        "size and place": [
+            _sized(view, scene)
+            for view, scene in rows
+            if scene.things[0].size or scene.things[0].place
+        ],
         "background": [
             view.background == scene.background for view, scene in rows if scene.background
         ],
@@ -135,6 +140,15 @@ def _related(view: View, scene: Scene) -> bool:
     where = {thing.colour: place for thing, place in zip(view.things, view.places, strict=True)}
     there = all(thing.colour in where for thing in scene.things)
     return there and in_order([where[thing.colour] for thing in scene.things], scene.relation)
+
+
+def _sized(view: View, scene: Scene) -> bool:
+    """Whether there is one thing, as large and where it was asked for, whatever it is."""
+    if len(view.things) != 1:
+        return False
+    size, place = size_and_place(view.heights[0], view.places[0])
+    lone = scene.things[0]
+    return lone.size in (None, size) and lone.place in (None, place)
 
 
 def scene_features(images: Tensor) -> Tensor:

@@ -14,6 +14,7 @@
 Only the transformer is ours alone; the other parts open in transformers and diffusers.
 """
 
+import math
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from t2i.bpe import Tokenizer, load_tokenizer, save_tokenizer
 from t2i.clip import TextTransformer
 from t2i.clip_files import save_text_encoder, text_encoder_of
 from t2i.folders import (
+    MISFITS,
     FilesError,
     filled,
     read_folder,
@@ -95,13 +97,13 @@ def load_folder(folder: str | Path, kind: type[TextToImage] = TextToImage) -> Te
     config.pop("_class_name", None)
     try:
         empty = TextDiT(**config)
-    except (TypeError, ValueError) as error:
+    except MISFITS as error:
         raise FilesError(
             f"{folder}/transformer/config.json does not fit TextDiT: {error}"
         ) from None
     transformer = filled(empty, state, folder / "transformer")
     shift = read_json(folder / "scheduler" / "scheduler_config.json").get("shift", 1.0)
-    if not isinstance(shift, int | float) or not shift > 0:
+    if not isinstance(shift, int | float) or not 0 < shift < math.inf:
         raise FilesError(f"shift in {folder}/scheduler must be a number above 0, it is {shift!r}.")
     parts = (tokenizer, text, transformer, LatentSpace(vae, scaling_factor), index.get("size"))
     _check_together(folder, *parts)

@@ -24,13 +24,18 @@ def look(
     return h if isinstance(attention, nn.Identity) else attention(h, context, context_mask)
 
 
-def check_inputs(x_t: Tensor, t: Tensor, context: Tensor) -> None:
+def check_inputs(x_t: Tensor, t: Tensor, context: Tensor, cond: Tensor | None = None) -> None:
     """Say which argument of TextUNet.forward does not fit."""
     if x_t.ndim != 4 or t.shape != x_t.shape[:1]:
         raise ValueError(
             f"x_t must be (B, C, H, W) and t (B,), got {tuple(x_t.shape)} and {tuple(t.shape)}"
         )
-    for name, tensor in (("x_t", x_t), ("context", context)):
+    if cond is not None and len(cond) != len(x_t):
+        raise ValueError(f"cond must be (B, ...) like x_t's {len(x_t)}, got {tuple(cond.shape)}")
+    given = {"x_t": x_t, "t": t, "context": context, "cond": cond}
+    for name, tensor in given.items():
+        if tensor is None:
+            continue
         if values_at_hand(tensor) and not tensor.isfinite().all():
             raise ValueError(f"{name} must be finite, it contains NaN or infinity")
 
@@ -101,9 +106,9 @@ class TextUNet(UNet):
             (B, out_channels, H, W), in x_t's dtype.
 
         Raises:
-            ValueError: t or context do not fit x_t, or something is NaN.
+            ValueError: t, context or cond do not fit x_t, or something is NaN.
         """
-        check_inputs(x_t, t, context)
+        check_inputs(x_t, t, context, cond)
         emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
         if cond is not None:
             emb = emb + cond

@@ -78,6 +78,11 @@ class TrainConfig:
     on_gpu: str = "plain"
 
     def __post_init__(self):
+        for name, least in (("steps", 0), ("save_every", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if self.on_gpu not in ("plain", "recorded", "compiled"):
             raise ValueError(
                 f'on_gpu must be "plain", "recorded" or "compiled", got {self.on_gpu!r}'

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from t2i.convert import ATTENTION, RESNET
-from t2i.folders import FilesError, filled, read_folder, write_folder
+from t2i.folders import MISFITS, FilesError, filled, read_folder, write_folder
 from t2i.vae import AutoencoderKL
 
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "proj"}
@@ -97,7 +97,7 @@ def load_autoencoder(
             raise ValueError(f"its scaling_factor is {scaling_factor}")
         with torch.device("meta"):
             vae = autoencoder_from_config(config)
-    except (KeyError, TypeError, ValueError) as error:
+    except MISFITS as error:
         raise FilesError(f"{folder}/config.json describes no autoencoder: {error}.") from None
     return filled(vae, state, folder, dtype), scaling_factor
 

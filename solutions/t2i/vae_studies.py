@@ -1,11 +1,12 @@
 """The short trainings behind lesson 8's pictures: what compression costs, and what goes wrong.
 
     python -m t2i.vae_studies compare     # autoencoders of several sizes and KL weights
+    python -m t2i.vae_studies whole       # an eighth of the height and width, by the whole recipe
     python -m t2i.vae_studies diffuse     # words to latents, at the right scale and at wrong ones
     python -m t2i.vae_studies cost        # one denoising step in pixels and in latents
 
 Figures go to data/vae_studies.json, pictures to data/vae_studies.safetensors. The trainings are
-short: their figures are to be compared with each other and with nothing else.
+short (`whole` apart): their figures are to be compared with each other and with nothing else.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from t2i.scene_specs import draw_specs
 from t2i.scenes import paint
 from t2i.training import TrainState, train
 from t2i.unet import UNet
-from t2i.vae_recipes import DATA, KL_WEIGHT, SMALL, WEIGHTS, load_space, vae_recipe
+from t2i.vae_recipes import DATA, KL_WEIGHT, SMALL, WEIGHTS, load_space, load_vae, vae_recipe
 from t2i.vae_runs import UNSEEN, measure, there_and_back
 
 FIGURES = DATA / "vae_studies.json"
@@ -50,26 +51,52 @@ def compare(steps: int, count: int = 500) -> dict:
         steps: of each training.
         count: scenes that each is measured on.
     """
-    specs = draw_specs(range(count), "train", "many", UNSEEN)
-    images, captions = paint(specs, digits="test"), specs.captions()
+    images, captions = unseen(count)
     runs = {f"f = {f}": (widths, KL_WEIGHT) for f, widths in COMPRESSIONS.items()}
     runs |= {f"kl_weight = {weight:g}": (COMPRESSIONS[4], weight) for weight in KL_WEIGHTS}
     found, pictures = {}, {"originals": images[:SHOWN]}
     for name, (widths, weight) in runs.items():
-        vae = trained(steps, widths, weight)
-        back, kl = there_and_back(vae, images)
-        spread = vae.encode(images).std  # (N, c, h, w) of each latent value's Gaussian
-        found[name] = measure(images, back, captions) | {
-            "kl_weight": weight,
-            "latent_numbers": spread[0].numel(),
-            "nats": round(kl.mean().item(), 1),
-            "idle": round((spread > 0.9).float().mean().item(), 4),  # values that carry nothing
-        }
+        found[name], back = measured(trained(steps, widths, weight), images, captions)
+        found[name]["kl_weight"] = weight
         pictures[name] = back[:SHOWN]
         print(name, found[name], flush=True)
     seen = {"steps": steps, "batch_size": vae_recipe("cpu").batch_size}
     keep({"compare": seen | {"runs": found}}, pictures)
     return found
+
+
+def whole(count: int = 500) -> dict:
+    """An eighth of the height and width by the whole recipe, beside the committed weights.
+
+    Args:
+        count: scenes that both are measured on, those of `compare`.
+    """
+    images, captions = unseen(count)
+    steps = vae_recipe("cpu").training.steps
+    vaes = {"f = 4": load_vae()[0], "f = 8": trained(steps, COMPRESSIONS[8], KL_WEIGHT)}
+    runs = {name: measured(vae, images, captions)[0] for name, vae in vaes.items()}
+    made_of = {"steps": steps, "weights": digest(WEIGHTS)}  # those of f = 4
+    keep({"whole": made_of | {"runs": runs}})
+    print(runs)
+    return runs
+
+
+def unseen(count: int) -> tuple[Tensor, list[str]]:
+    """Scenes of up to three things that no training shows, and their captions."""
+    specs = draw_specs(range(count), "train", "many", UNSEEN)
+    return paint(specs, digits="test"), specs.captions()
+
+
+def measured(vae: nn.Module, images: Tensor, captions: list[str]) -> tuple[dict, Tensor]:
+    """What an autoencoder brings back and writes for it, and the pictures (N, 3, H, W)."""
+    back, kl = there_and_back(vae, images)
+    spread = vae.encode(images).std  # (N, c, h, w) of each latent value's Gaussian
+    found = measure(images, back, captions) | {
+        "latent_numbers": spread[0].numel(),
+        "nats": round(kl.mean().item(), 1),
+        "idle": round((spread > 0.9).float().mean().item(), 4),  # values that carry nothing
+    }
+    return found, back
 
 
 def trained(steps: int, widths: tuple[int, ...], kl_weight: float) -> nn.Module:
@@ -179,11 +206,13 @@ def kept(path: Path = FIGURES) -> tuple[dict, dict[str, Tensor]]:
 def main() -> None:
     """Run one of the studies."""
     parser = argparse.ArgumentParser(prog="python -m t2i.vae_studies", description=main.__doc__)
-    parser.add_argument("command", choices=("compare", "diffuse", "cost"))
+    parser.add_argument("command", choices=("compare", "whole", "diffuse", "cost"))
     parser.add_argument("--steps", type=int, help="of each training (400 or 500)")
     options = parser.parse_args()
     if options.command == "compare":
         compare(options.steps or 400)
+    elif options.command == "whole":
+        whole()
     elif options.command == "diffuse":
         diffuse(options.steps or 500)
     else:

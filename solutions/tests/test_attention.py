@@ -1,5 +1,7 @@
 """Our attention with diffusers' weights gives diffusers' numbers; masks keep their promise."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -274,7 +276,17 @@ BAD = [
     ("query needs two", lambda: scaled_dot_product_attention(*tensors((4,), (3, 4), (3, 4)))),
     ("query must be finite", lambda: scaled_dot_product_attention(NAN, *LOOKUP[1:])),
     ("mask must be bool", lambda: scaled_dot_product_attention(*LOOKUP, torch.ones(2, 5, 3))),
-    ("mask must fit", lambda: scaled_dot_product_attention(*LOOKUP, torch.ones(2, 5, 4) > 0)),
+    ("mask must broadcast", lambda: scaled_dot_product_attention(*LOOKUP, torch.ones(2, 5, 4) > 0)),
+    ("mask must broadcast", lambda: scaled_dot_product_attention(*LOOKUP, torch.ones(2, 4, 3) > 0)),
+    ("mask must broadcast", lambda: scaled_dot_product_attention(*LOOKUP, torch.ones(3, 1, 3) > 0)),
+    (
+        "mask must broadcast",
+        lambda: scaled_dot_product_attention(*LOOKUP, torch.ones(4, 1, 1, 1) > 0),
+    ),
+    (
+        "all sizes but",
+        lambda: scaled_dot_product_attention(*tensors((2, 5, 4), (3, 3, 4), (3, 3, 4))),
+    ),
     ("x must have shape", lambda: split_heads(torch.zeros(4, 8), 2)),
     ("must divide", lambda: split_heads(X, 3)),
     ("must divide", lambda: split_heads(X, 0)),
@@ -311,5 +323,13 @@ def test_bad_words_are_named():
         model(x_t, t, tokens, torch.ones(1, 2))
     with pytest.raises(ValueError, match="x_t must be finite"):
         model(x_t * float("nan"), t, tokens, tokens > 0)
+    unet, context = model.denoiser.unet, torch.randn(1, 2, 64)
+    picture, cond = torch.randn(1, 12, 4, 4), torch.randn(1, 4 * unet.embedding_channels)
+    with pytest.raises(ValueError, match="t must be finite"):
+        unet(picture, torch.tensor([math.nan]), context)
+    with pytest.raises(ValueError, match="cond must be finite"):
+        unet(picture, t, context, cond=cond * math.nan)
+    with pytest.raises(ValueError, match=r"cond must be \(B, \.\.\.\) like x_t's 2"):
+        unet(picture.expand(2, -1, -1, -1), t.expand(2), context.expand(2, -1, -1), cond=cond)
     with pytest.raises(ValueError, match="x_t must be .* and t"):
         model.denoiser.unet(torch.randn(1, 12, 4, 4), torch.tensor([1, 2]), torch.randn(1, 2, 12))

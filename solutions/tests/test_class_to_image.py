@@ -198,3 +198,10 @@ def test_what_does_not_fit_is_named(theirs, tmp_path):
     save_file(whole, file)
     with pytest.raises(FilesError, match="it lacks vae/.$"):
         ClassToImage.from_pretrained(tmp_path)
+
+
+def test_a_class_that_there_is_not_is_refused(folder):
+    ours = ClassToImage.from_pretrained(folder)
+    for labels in ([], [ours.transformer.null], [-1], 3):
+        with pytest.raises(ValueError, match="labels must be numbers from 0 to"):
+            ours(labels, 1)

@@ -355,6 +355,12 @@ BAD = [
     ("D of text_features", lambda: contrastive_loss(ONE, TWO, SCALE)),
     ("one row a pair", lambda: contrastive_loss(ONE, torch.ones(3, 3), SCALE)),
     ("must be finite", lambda: contrastive_loss(ONE, ONE * float("nan"), SCALE)),
+    ("logit_scale must be finite", lambda: contrastive_loss(ONE, ONE, SCALE * float("nan"))),
+    (
+        "logit_scale must be finite",
+        lambda: zero_shot_probabilities(ONE, ONE[None], SCALE * math.inf),
+    ),
+    ("image_features must hold", lambda: contrastive_loss(ONE[:0], ONE[:0], SCALE)),
     (r"text_features must be \(K, P, D\)", lambda: zero_shot_probabilities(ONE, ONE, SCALE)),
     ("image_features must be", lambda: zero_shot_probabilities(ONE[0], ONE[None], SCALE)),
 ]

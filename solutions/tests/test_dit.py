@@ -235,6 +235,8 @@ BAD = [
     ("x_t must be", lambda: DIT(X[:, :, :6], T, LABEL)),
     ("t must be", lambda: DIT(X, T[:1], LABEL)),
     ("label must lie", lambda: DIT(X, T, LABEL + 1)),
+    (r"label must be \(B,\) = \(2,\)", lambda: DIT(X, T, LABEL[:1])),
+    (r"label must be \(B,\) = \(2,\)", lambda: DIT(X, T, LABEL[0])),
     ("context_mask must be", lambda: joint_mask(torch.ones(2, 3), 4)),
     ("whole patches", lambda: DiT(3, sample_size=9)),
     ("whole patches", lambda: JointDiT(3, sample_size=9)),

@@ -185,6 +185,11 @@ def test_bad_input_is_named():
         (lambda: euler_times(0), "num_inference_steps must be a whole number, 1 or more"),
         (lambda: euler_times(2.5), "num_inference_steps must be a whole number"),
         (lambda: euler_times(3, shift=0.0), "shift above 0"),
+        (lambda: rectified_flow_loss(lambda x, t: x[:1], x, t / 2, x), "must answer .2, 3. like x"),
+        (
+            lambda: sample_euler(lambda x, t: x[:1], x, euler_times(2)),
+            "must answer .2, 3. like x_t",
+        ),
         (lambda: sample_euler(best, x, torch.tensor([0.0, 1.0])), "descend strictly"),
         (lambda: sample_euler(best, x, torch.tensor([1.0])), r"times must be \(N \+ 1,\)"),
         (lambda: sample_euler(best, x, torch.tensor([1.0, 0.5, 0.5])), "descend strictly"),
@@ -193,3 +198,10 @@ def test_bad_input_is_named():
     ):
         with pytest.raises(ValueError, match=word):
             call()
+
+
+def test_any_shift_begins_at_1_and_ends_at_0():
+    """1 and 0 exactly: a walk that begins at 1.0000001 is refused."""
+    for shift in torch.arange(0.05, 12, 0.01).tolist():
+        times = euler_times(25, shift)
+        assert times[0] == 1 and times[-1] == 0 and (times[1:] < times[:-1]).all()

@@ -213,6 +213,14 @@ def test_rescale_equals_diffusers(shape, dtype, guidance_rescale):
         torch.testing.assert_close(actual.flatten(1).std(dim=1), cond.flatten(1).std(dim=1))
 
 
+def test_rescale_leaves_a_prediction_without_contrast_as_it_is():
+    guided = torch.stack([torch.zeros(4), torch.full((4,), 2.0), torch.tensor([0.0, 1, 2, 3])])
+    cond = torch.stack([torch.zeros(4), torch.randn(4), torch.tensor([0.0, 2, 4, 6])])
+    torch.testing.assert_close(
+        rescale_guidance(guided, cond, 1.0), torch.stack([*guided[:2], cond[2]])
+    )
+
+
 def test_rescale_bad_input():
     with pytest.raises(ValueError, match="differ"):
         rescale_guidance(torch.zeros(2, 3), torch.zeros(3, 2))

@@ -176,6 +176,7 @@ def test_what_cannot_be_used_is_counted_and_named(tmp_path):
     (tmp_path / "words.png").write_text("no picture at all")
     (tmp_path / "nothing.jpg").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("a text")
+    Image.new("RGB", (90, 10)).save(tmp_path / "line.png")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     write_rows(
         tmp_path,
@@ -196,14 +197,21 @@ def test_what_cannot_be_used_is_counted_and_named(tmp_path):
         "",
         row("sub/test.png", "second"),
         row("sub//./test/deep.png", "third"),
-        {"file_name": odd, "text": None, "caption": "fourth"},
+        row("line.png"),
+        {"file_name": odd, "text": " ", "caption": "fourth"},
     )
     folder = read_folder(tmp_path, 8)
     assert folder.captions == ["first", "second", "third", "fourth"]
     assert folder.report.used == 4
     skipped = dict(folder.report.skipped)
     broken = skipped.pop("not readable as a picture")
-    assert [each.split(":")[0] for each in broken] == ["cut.png", "words.png", "nothing.jpg"]
+    assert [each.split(":")[0] for each in broken] == [
+        "cut.png",
+        "words.png",
+        "nothing.jpg",
+        "line.png",
+    ]
+    assert "90 × 10 pixels: too narrow" in broken[-1]
     assert skipped == {
         "without a caption": ["empty.png", "blank.png"],
         "with a caption that is no text": ["number.png", "list.png", "half.png"],

@@ -483,6 +483,7 @@ NAN, TYPES = torch.full((2, 3), math.nan), ("sample", "epsilon")
         ("noise_pred .* x_t's", lambda: ddim_step(X, X[:, :2], T5, P5, LINEAR)),
         ("x_t must be finite", lambda: ddim_step(NAN, X, T5, P5, LINEAR)),
         ("t_prev must lie", lambda: ddim_step(X, X, T5, T5, LINEAR)),
+        ("whole number in", lambda: spaced_timesteps(1000, 20.5)),
         ("t_prev must lie", lambda: ddim_step(X, X, T5, P5 - 1, LINEAR)),
         ("eta must lie", lambda: ddim_step(X, X, T5, P5, LINEAR, 1.5, X)),
         ("noise must be given", lambda: ddim_step(X, X, T5, P5, LINEAR, 0.5)),

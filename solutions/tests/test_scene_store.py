@@ -12,12 +12,12 @@ from t2i import scene_store, text_to_image_runs, workshop
 from t2i.caption_synonyms import PLAIN_OF
 from t2i.captions import COLOURS, KINDS, Scene, parse
 from t2i.checkpoint import load_tensors
-from t2i.clip_recipes import caption_tokenizer
+from t2i.clip_recipes import caption_tokenizer, token_rows
 from t2i.pair_clip import PairBatches
 from t2i.picture_files import to_images
 from t2i.scene_heldout import HELDOUT_PAIRS, HELDOUT_TRIPLES
 from t2i.scene_specs import DIRECTIONS, draw_specs
-from t2i.scene_store import WRONG, SceneStore, StoredPairs, tell_scenes, token_rows
+from t2i.scene_store import WRONG, SceneStore, StoredPairs, tell_scenes
 from t2i.scenes import scenes
 from t2i.stored_recipes import stored_recipe
 from t2i.text_to_image_recipes import RECIPES, text_to_image_recipe

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 import warnings
 from dataclasses import replace
@@ -339,3 +340,12 @@ def test_the_text_encoder_is_asked_once_and_not_in_each_step(written, monkeypatc
     monkeypatch.setattr(TextTransformer, "forward", lambda *given: calls.append(given))
     loss(plan.build(), next(ShardBatches(folder, 16, lanes=4)))
     assert calls == []
+
+
+def test_an_index_with_an_empty_shard_is_refused(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    index = json.loads((folder / "index.json").read_text())
+    index["shardlist"][3]["nsamples"] = 0
+    (tmp_path / "copy" / "index.json").write_text(json.dumps(index))
+    with pytest.raises(FilesError, match="names a shard without a sample"):
+        ShardBatches(tmp_path / "copy", 6, lanes=3)

@@ -21,7 +21,7 @@ from t2i.folders import FilesError
 from t2i.latents import LatentSpace
 from t2i.prompt_encoder import PromptEncoder
 from t2i.prompt_film import PromptFilm, group_words
-from t2i.text_to_image import TextDiT, TextToImage, encode_prompt
+from t2i.text_to_image import TextDiT, TextToImage, encode_prompt, to_pil
 from t2i.vae import AutoencoderKL as OurAutoencoderKL
 
 PROMPTS = ["a red seven above a blue star", "lower", "", "two lowest newest stars, Above!"]
@@ -330,6 +330,34 @@ DAMAGES = {
         lambda f: changed(f / "scheduler" / "scheduler_config.json", shift="much"),
         "shift in .*scheduler must be a number above 0, it is 'much'",
     ),
+    "an endless shift": (
+        lambda f: changed(f / "scheduler" / "scheduler_config.json", shift=math.inf),
+        "shift in .*scheduler must be a number above 0, it is inf",
+    ),
+    "one number for two pieces": (
+        lambda f: changed(f / "tokenizer" / "vocab.json", **{"!": 1}),
+        "vocab.json must give each piece a whole number of its own",
+    ),
+    "a number in words": (
+        lambda f: changed(f / "tokenizer" / "vocab.json", **{"!": "one"}),
+        "vocab.json must give each piece a whole number of its own",
+    ),
+    "a transformer without heads": (
+        lambda f: changed(f / "transformer" / "config.json", num_heads=0),
+        "transformer/config.json does not fit TextDiT",
+    ),
+    "a transformer of less than nothing": (
+        lambda f: changed(f / "transformer" / "config.json", dim=-4),
+        "transformer/config.json does not fit TextDiT",
+    ),
+    "an autoencoder without levels": (
+        lambda f: changed(f / "vae" / "config.json", block_out_channels=[]),
+        "vae/config.json describes no autoencoder",
+    ),
+    "no groups": (
+        lambda f: changed(f / "vae" / "config.json", norm_num_groups=0),
+        "vae/config.json describes no autoencoder",
+    ),
     "a scale of 0": (
         lambda f: changed(f / "vae" / "config.json", scaling_factor=0),
         "vae/config.json describes no autoencoder: its scaling_factor is 0",
@@ -436,3 +464,15 @@ def test_a_film_finds_the_prompts_wherever_they_stand_in_a_batch(pipe, order):
             film(0.6, z, direction)
         maps.append(film.maps[0.7][0])
     torch.testing.assert_close(maps[1], maps[0], rtol=1e-4, atol=1e-6)
+
+
+def test_pictures_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="they contain NaN"):
+        to_pil(torch.tensor([0.0, math.nan, 1]).reshape(1, 3, 1, 1))
+
+
+def test_any_kind_of_whole_number_is_a_seed(pipe):
+    assert torch.equal(pipe.noise(2, np.int64(3)), pipe.noise(2, 3))
+    for seed in (None, 1.5):
+        with pytest.raises(ValueError, match="seed is made of whole numbers"):
+            pipe("a red seven", 1, seed=seed)

@@ -108,6 +108,12 @@ def test_learning_rate_can_fall_in_a_straight_line():
         TrainConfig(steps=1, decay="line")
 
 
+@pytest.mark.parametrize("wrong", [{"steps": -1}, {"save_every": 0}, {"learning_rate": 0.0}])
+def test_a_config_that_makes_no_training_is_refused(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        TrainConfig(**({"steps": 10} | wrong))
+
+
 def test_ema_is_an_average_of_the_weights():
     model, seen = network(), []
     config = TrainConfig(steps=15, learning_rate=1e-2, ema_horizon=0.5)
