@@ -124,6 +124,7 @@ ENCODER_MISTAKES = {
     "mid first": "The middle comes first; in the encoder it comes last, at the smallest size.",
     "no silu": "The activation before conv_out is missing: norm, SiLU, convolution.",
     "no norm": "norm_out is not used: conv_out reads silu(norm_out(h)).",
+    "neither": "Norm and activation before conv_out are both missing: conv_out(silu(norm_out(h))).",
     "silu first": "The activation comes before the norm: it is silu(norm(h)).",
     "relu": "The activation is ReLU where the network has SiLU.",
     "silu in": "There is an activation after conv_in; the levels begin with a norm by themselves.",
@@ -134,7 +135,7 @@ ENCODER_MISTAKES = {
     "twice mid": "The middle runs twice; once is enough.",
     "halves": "Means and log-variances have changed places: return what conv_out gives.",
     "means only": "Only half of the channels come back: all 2 · latent_channels do.",
-    "clamped": "The moments are clamped; that is done later, and to the log-variances alone.",
+    "clamped": "What comes out is clamped; that is done later, and to the log-variances alone.",
 }
 
 
@@ -152,8 +153,8 @@ def encode(part: Parts, x: Tensor, levels: int, wrong: str = "") -> Tensor:
     if wrong == "silu first":
         h = part("norm_out", F.silu(h))
     else:
-        h = h if wrong == "no norm" else part("norm_out", h)
-        h = h if wrong == "no silu" else F.relu(h) if wrong == "relu" else F.silu(h)
+        h = h if wrong in ("no norm", "neither") else part("norm_out", h)
+        h = h if wrong in ("no silu", "neither") else F.relu(h) if wrong == "relu" else F.silu(h)
     out = part("conv_out", h)
     mean, logvar = out.chunk(2, dim=1)
     late = {"silu last": F.silu(out), "clamped": out.clamp(-30, 20), "means only": mean}
@@ -179,11 +180,16 @@ def test_encoder_runs_its_parts_in_order(student, rng):
             "": OTHER_PIECES,
         }
         actual = ask(lambda module=module, x=x: module(x), hints)
+        expect(
+            not isinstance(actual, tuple | list),
+            "Means and log-variances come back as two; leave conv_out's channels together: whoever "
+            "calls the encoder parts them.",
+        )
         levels = len(widths)
         expect_close(
             actual,
             encode(part, x, levels),
-            "the moments",
+            "what conv_out gives",
             causes=causes_of(
                 ENCODER_MISTAKES,
                 lambda way, part=part, x=x, levels=levels: encode(part, x, levels, way),
@@ -203,7 +209,7 @@ def test_encoder_equals_diffusers(student, rng):
     actual, part = module(x), Parts(module)
     if matches(actual, encode(part, x, 2), **CLOSE):
         return  # any difference left is in PaddedDownsample, which has an exercise of its own
-    expect_close(actual, reference(x).detach(), "the moments", **CLOSE)
+    expect_close(actual, reference(x).detach(), "what conv_out gives", **CLOSE)
 
 
 @exercise("Encoder.forward")
@@ -261,8 +267,17 @@ def plan_mistakes(have: dict[str, tuple], sizes: dict) -> str:
         return f"There are {len(levels)} levels for {len(widths)} block_channels: one each."
     if blocks and len(blocks) == layers:
         return "Each level has layers_per_block blocks; the decoder has one more, + 1."
+    if len(widths) - 1 in resized and 0 not in resized:
+        return "The first level has no Upsample and the last has one; it is the other way round."
     if len(widths) - 1 in resized:
         return "The last level has an Upsample too: there all pixels are there already, so None."
+    last = (have.get(f"up.{len(widths) - 1}.blocks.0.norm1.weight") or (0,))[0]
+    if last == widths[-1] and blocks:
+        return "Each level takes in what the one before gave out: channels = width after each."
+    if have.get("norm_out.weight") == (widths[-1],):
+        return "norm_out has the coarsest level's channels; what comes last is the finest's."
+    if first is not None and first[2:] != (3, 3):
+        return f"conv_in is {first[2]}×{first[3]}, and should be 3×3 with padding 1."
     if levels and not resized:
         return "No level has an Upsample: every one but the last ends with Upsample(width)."
     return ""
@@ -283,7 +298,7 @@ def test_decoder_has_the_right_parts(student, rng):
 
 def a_decoder(student, channels: int, latent: int, sizes: dict) -> Handle:
     hints = {
-        "super": "Call super().__init__() first: without it a module cannot hold layers.",
+        "super": "",
         "divisible": "A norm's channels must be multiples of norm_groups: hand norm_groups on to "
         "Middle, Level and GroupNorm.",
         "object is not": "block_channels may be a tuple: list(reversed(block_channels)).",
@@ -324,6 +339,9 @@ def test_decoder_equals_diffusers(student, rng):
 @exercise("Decoder.__init__")
 def test_decoder_of_faint_latents(student, rng):
     sizes = {"block_channels": (4, 4), "layers_per_block": 1, "norm_groups": 2}
+    norm = a_decoder(student, 2, 2, sizes).get("norm_out")
+    if isinstance(norm, Handle) and norm.get("eps") == 1e-5:  # what a norm has that is not told
+        fail("norm_out has eps = 1e-5, as every norm that is not told otherwise; here it is EPS.")
     check_decoder(student, rng, 2, 2, sizes, (1, 2, 2, 2), flat=True)
 
 
@@ -356,6 +374,7 @@ def draw(mean: Tensor, logvar: Tensor, noise: Tensor, way: str = "") -> Tensor:
         "all times": (mean + noise) * half,
         "one draw": mean + half * noise[:1],
         "root of logvar": mean + logvar.abs().sqrt() * noise,
+        "sum times": (mean + half) * noise,
     }.get(way, mean + half * noise)
 
 
@@ -374,6 +393,7 @@ DRAW_MISTAKES = {
     "all times": "The mean is multiplied by the standard deviation too; only the noise is.",
     "one draw": "Every picture got the noise of the first one.",
     "root of logvar": "The square root is taken of logvar; the variance is exp(logvar).",
+    "sum times": "The mean is multiplied by the noise too; only the standard deviation is.",
 }
 
 
@@ -435,7 +455,7 @@ def nats(mean: Tensor, logvar: Tensor, way: str = "") -> Tensor:
         "std": mean**2 + (0.5 * logvar).exp() - 1 - logvar,
         "log std": mean**2 + variance - 1 - 0.5 * logvar,
         "variance squared": mean**2 + variance**2 - 1 - logvar,
-        "logvar as variance": mean**2 + logvar - 1 - logvar.abs().log(),
+        "logvar as variance": mean**2 + logvar - 1 - logvar.log(),  # nothing but NaN
         "minus": -(mean**2 + variance - 1 - logvar),
         "turned": (1 + mean**2) / variance - 1 + logvar,
         "plus one": mean**2 + variance + 1 - logvar,
@@ -481,7 +501,8 @@ KL_MISTAKES = {
     "log std": "There is the logarithm of the standard deviation (half of logvar) where that of "
     "the variance belongs.",
     "variance squared": "The variance is squared: exp(logvar) is the variance already.",
-    "logvar as variance": "logvar is treated as the variance: it is its logarithm.",
+    "logvar as variance": "Is logvar treated as the variance? It is its logarithm already; the "
+    "variance is logvar.exp().",
     "minus": "The sign is wrong: a divergence is never below 0. (The papers' formula gives −KL.)",
     "turned": "This is the divergence the other way round, of the standard Gaussian from the "
     "picture's.",
@@ -556,6 +577,8 @@ def price(x, back, mean, logvar, weight: float, way: str = "") -> Tensor:
         return (wrong / numbers + weight * kl).mean()
     if way == "not divided":
         return (wrong + weight * kl).mean()
+    if way == "all summed":
+        return (wrong + weight * kl).sum()
     if way == "pictures summed":
         return (wrong + weight * kl).sum() / numbers
     if way == "kl summed":
@@ -594,6 +617,8 @@ LOSS_MISTAKES = {
     "charged thousands of times over, and the posterior all but collapses: blur.",
     "not divided": "Nothing is divided: both sums go through C · H · W, x_0[0].numel().",
     "pictures summed": "The pictures are added up; take their mean.",
+    "all summed": "Everything is added up, and nothing divided: take the mean over the pictures, "
+    "and divide by C · H · W, x_0[0].numel().",
     "kl summed": "The KL of all pictures is added up; take the mean of both over the pictures.",
     "divided twice": "It is divided by all numbers of the batch after the mean over the pictures: "
     "that counts the batch twice. C · H · W is x_0[0].numel().",
@@ -822,8 +847,14 @@ def test_space_encodes(student, rng):
     mean = F.avg_pool2d(x, 2)
     noise = normal(rng, *mean.shape)
     drawn = mean + STD * noise
+    first, second = (ask(lambda: space.call("encode", x, noise), SPACE_HINTS) for _ in range(2))
+    expect(
+        isinstance(first, Tensor) and isinstance(second, Tensor) and torch.equal(first, second),
+        "With the same noise encode gives another answer each time: it is to use the noise that "
+        "comes in, posterior.sample(noise), and draw none of its own.",
+    )
     expect_close(
-        ask(lambda: space.call("encode", x, noise), SPACE_HINTS),
+        first,
         0.25 * drawn,
         "what encode gives",
         causes={

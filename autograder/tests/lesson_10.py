@@ -520,7 +520,8 @@ def walk(model: Callable, x: Tensor, times: Tensor, wrong: str = "") -> Tensor:
     for t, t_next in pairs:
         asked = {"t_next": t_next, "middle": (t + t_next) / 2, "1 - t": 1 - t}.get(wrong, t)
         x = start if wrong == "always from the start" else x
-        direction = model(x, 1000 * t if wrong == "t of lesson 3" else asked)
+        at = start if wrong == "asked at the start" else x
+        direction = model(at, 1000 * t if wrong == "t of lesson 3" else asked)
         kept = direction if kept is None else kept
         direction = kept if wrong == "asked once" else direction
         length = {
@@ -558,6 +559,8 @@ WALK_MISTAKES = {
     "backwards": "The times are walked from the last to the first; they descend already.",
     "asked once": "The model is asked once, and its first answer used for all steps: look again "
     "after each.",
+    "asked at the start": "The model is always asked about x_1, where the walk began; ask about "
+    "the x of the moment.",
     "always from the start": "Each step starts again from x_1, and asks the model there; it goes "
     "on from where the last one ended.",
     "from the start": "Each step starts again from x_1; it goes on from where the last one ended.",
@@ -568,6 +571,7 @@ WALK_MISTAKES = {
 WALK_HINTS = {
     "must match the size": "The direction has the shape of x, and the step t_next − t is a number.",
     "Boolean value of Tensor": "Take the times as numbers: times.tolist().",
+    "'NoneType' object is not callable": "on_step may be None: call it only where it is not.",
     "index": "N + 1 times make N steps, from times[i] to times[i + 1].",
     "": "x ← x + (t_next − t) · model(x, t) for each pair of neighbouring times.",
 }
@@ -1015,10 +1019,11 @@ class Studio:
             )
         counts = [len(each) if each.ndim else 0 for each in given]
         if len(set(counts)) > 1:
-            fail(
-                "The transformer got {} latents, {} times and {} prompts; it wants as many of "
-                "each. Who asks for both halves at once doubles z_t and t, too.".format(*counts)
-            )
+            found = "The transformer got {} latents, {} times and {} prompts; ".format(*counts)
+            found += "it wants as many of each. "
+            if counts[0] == counts[1] > counts[2]:
+                fail(f"{found}Each picture wants an empty prompt of its own beside its prompt.")
+            fail(f"{found}Who asks for both halves at once doubles z_t and t, too.")
         self.asked.append((x_t, t))
         return self.field(*given)
 

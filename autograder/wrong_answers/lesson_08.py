@@ -3,6 +3,182 @@
 WRONG = [
     dict(
         exercise="kl_divergence",
+        name="logvar_for_the_variance",
+        says="Is logvar treated as the variance",
+        code="""
+def kl_divergence(mean, logvar):
+    return 0.5 * (mean**2 + logvar - 1 - logvar.log()).flatten(1).sum(1)
+""",
+    ),
+    dict(
+        exercise="Decoder.__init__",
+        name="upsample_where_the_encoder_has_none",
+        says="the other way round",
+        code="""
+class Decoder(nn.Module):
+    def __init__(self, out_channels: int = 3, latent_channels: int = 4, block_channels=(128, 256, 512, 512), layers_per_block: int = 2, norm_groups: int = 32):
+        super().__init__()
+        widths = list(reversed(block_channels))
+        channels = widths[0]
+        self.conv_in = nn.Conv2d(latent_channels, channels, 3, padding=1)
+        self.mid = Middle(channels, norm_groups)
+        self.up = nn.ModuleList()
+        for level, width in enumerate(widths):
+            resize = Upsample(width) if level > 0 else None
+            self.up.append(Level(channels, width, layers_per_block + 1, resize, norm_groups))
+            channels = width
+        self.norm_out = nn.GroupNorm(norm_groups, channels, eps=EPS)
+        self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+
+    def forward(self, z):
+        h = self.mid(self.conv_in(z))
+        for level in self.up:
+            h = level(h)
+        return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="Decoder.__init__",
+        name="forgets_what_came_out",
+        says="channels = width after each",
+        code="""
+class Decoder(nn.Module):
+    def __init__(self, out_channels: int = 3, latent_channels: int = 4, block_channels=(128, 256, 512, 512), layers_per_block: int = 2, norm_groups: int = 32):
+        super().__init__()
+        widths = list(reversed(block_channels))
+        channels = widths[0]
+        self.conv_in = nn.Conv2d(latent_channels, channels, 3, padding=1)
+        self.mid = Middle(channels, norm_groups)
+        self.up = nn.ModuleList()
+        for level, width in enumerate(widths):
+            resize = Upsample(width) if level < len(widths) - 1 else None
+            self.up.append(Level(channels, width, layers_per_block + 1, resize, norm_groups))
+        self.norm_out = nn.GroupNorm(norm_groups, channels, eps=EPS)
+        self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+
+    def forward(self, z):
+        h = self.mid(self.conv_in(z))
+        for level in self.up:
+            h = level(h)
+        return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="Decoder.__init__",
+        name="conv_in_of_one_pixel",
+        says="conv_in is 1×1",
+        code="""
+class Decoder(nn.Module):
+    def __init__(self, out_channels: int = 3, latent_channels: int = 4, block_channels=(128, 256, 512, 512), layers_per_block: int = 2, norm_groups: int = 32):
+        super().__init__()
+        widths = list(reversed(block_channels))
+        channels = widths[0]
+        self.conv_in = nn.Conv2d(latent_channels, channels, 1)
+        self.mid = Middle(channels, norm_groups)
+        self.up = nn.ModuleList()
+        for level, width in enumerate(widths):
+            resize = Upsample(width) if level < len(widths) - 1 else None
+            self.up.append(Level(channels, width, layers_per_block + 1, resize, norm_groups))
+            channels = width
+        self.norm_out = nn.GroupNorm(norm_groups, channels, eps=EPS)
+        self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+
+    def forward(self, z):
+        h = self.mid(self.conv_in(z))
+        for level in self.up:
+            h = level(h)
+        return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="Decoder.__init__",
+        name="eps_not_told",
+        says="norm_out has eps = 1e-5",
+        code="""
+class Decoder(nn.Module):
+    def __init__(self, out_channels: int = 3, latent_channels: int = 4, block_channels=(128, 256, 512, 512), layers_per_block: int = 2, norm_groups: int = 32):
+        super().__init__()
+        widths = list(reversed(block_channels))
+        channels = widths[0]
+        self.conv_in = nn.Conv2d(latent_channels, channels, 3, padding=1)
+        self.mid = Middle(channels, norm_groups)
+        self.up = nn.ModuleList()
+        for level, width in enumerate(widths):
+            resize = Upsample(width) if level < len(widths) - 1 else None
+            self.up.append(Level(channels, width, layers_per_block + 1, resize, norm_groups))
+            channels = width
+        self.norm_out = nn.GroupNorm(norm_groups, channels)
+        self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+
+    def forward(self, z):
+        h = self.mid(self.conv_in(z))
+        for level in self.up:
+            h = level(h)
+        return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="Encoder.forward",
+        name="neither_norm_nor_activation",
+        says="are both missing",
+        code="""
+def forward(self, x_0):
+    h = self.conv_in(x_0)
+    for level in self.down:
+        h = level(h)
+    return self.conv_out(self.mid(h))
+""",
+    ),
+    dict(
+        exercise="Encoder.forward",
+        name="parted_already",
+        says="come back as two",
+        code="""
+def forward(self, x_0):
+    h = self.conv_in(x_0)
+    for level in self.down:
+        h = level(h)
+    return self.conv_out(F.silu(self.norm_out(self.mid(h)))).chunk(2, dim=1)
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="draws_its_own_noise",
+        says="draw none of its own",
+        code="""
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.register_buffer("scaling_factor", torch.as_tensor(scaling_factor, dtype=torch.float32))
+    def encode(self, x_0, noise=None):
+        p = self.vae.encode(x_0)
+        z = p.mode() if noise is None else p.sample(torch.randn_like(p.mean))
+        return self.scaling_factor * z
+    def decode(self, z_0):
+        return self.vae.decode(z_0 / self.scaling_factor)
+""",
+    ),
+    dict(
+        exercise="reparameterize",
+        name="noise_times_the_sum",
+        says="mean is multiplied by the noise too",
+        code="""
+def reparameterize(mean, logvar, noise):
+    return (mean + (logvar/2).exp()) * noise
+""",
+    ),
+    dict(
+        exercise="vae_loss",
+        name="adds_up_and_divides_nothing",
+        says="nothing divided",
+        code="""
+def vae_loss(x_0, reconstruction, mean, logvar, kl_weight=1e-6):
+    return (x_0-reconstruction).square().sum() + kl_weight*kl_divergence(mean, logvar).sum()
+""",
+    ),
+    dict(
+        exercise="kl_divergence",
         name="without_gradients",
         says="no gradient at all",
         code="""

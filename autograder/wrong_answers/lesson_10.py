@@ -6,6 +6,57 @@ answer scores 100. `code` takes the place of the reference; methods replace thos
 
 WRONG = [
     dict(
+        exercise="sample_euler",
+        name="asks_about_the_start",
+        says="always asked about x_1",
+        code="""
+def sample_euler(model, x_1, times, on_step=None):
+    x = x_1
+    for t, n in zip(times[:-1].tolist(), times[1:].tolist()):
+        d = model(x_1, torch.full((len(x),), t, device=x.device))
+        x = x + (n - t) * d
+        if on_step is not None:
+            on_step(n, x, d)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_euler",
+        name="on_step_unasked",
+        says="on_step may be None",
+        code="""
+def sample_euler(model, x_1, times, on_step=None):
+    x = x_1
+    for t, n in zip(times[:-1].tolist(), times[1:].tolist()):
+        d = model(x, torch.full((len(x),), t, device=x.device))
+        x = x + (n - t) * d
+        on_step(n, x, d)
+    return x
+""",
+    ),
+    dict(
+        exercise="TextToImage.__call__",
+        name="one_empty_prompt_for_all",
+        says="an empty prompt of its own",
+        code="""
+class TextToImage(Pipeline):
+    @torch.no_grad()
+    def __call__(self, prompt, num_inference_steps=25, guidance_scale=5.0, seed=0, num_images=1, on_step=None):
+        prompts = repeat_prompts(prompt, num_images)
+        told = encode_prompt(self.tokenizer, self.text, [*prompts, ""])
+
+        def direction(z, t):
+            if guidance_scale == 1:
+                return self.transformer(z, t, *(part[:-1] for part in told))
+            both = self.transformer(torch.cat([z, z]), torch.cat([t, t]), *told)
+            cond, uncond = both.chunk(2)
+            return uncond + guidance_scale * (cond - uncond)
+
+        z = sample_euler(direction, self.noise(len(prompts), seed), euler_times(num_inference_steps, self.shift), on_step)
+        return to_pil(self.space.decode(z))
+""",
+    ),
+    dict(
         exercise="logit_normal_times",
         name="the_logit_itself",
         says="not a number|NaN.*This is the logit",

@@ -801,7 +801,7 @@ Why a quarter of the height and width, and not half, or an eighth? Short trainin
 r"""
 (The first three were trained far shorter than the weights above. The one with f = 4 is section 5's with the usual weight.) Each doubling of f makes the denoiser about four times cheaper, and quarters what the decoder has to go by.
 
-After so short a time only f = 2 can be read. So why did we take f = 4? Because it gets there with more training, as the last two rows show.
+After so short a time only f = 2 can be read. So why did we take f = 4? Because it gets there with more training: the fourth row is section 5's weights, after the whole recipe, and the judge reads nearly all that it reads in the originals. The cheaper one is enough. And the last row shows where that ends: f = 8, trained just as long, has 64 numbers for 3,072, and one picture in five can no longer be read. (One training of each.)
 
 Stable Diffusion chose f = 8 for 512×512 pixels, where eight pixels are not much; text in its pictures suffers, since letters are small. A later version, Stable Diffusion 3, keeps f = 8 and takes sixteen channels instead of four, for just that reason.
 

@@ -33,7 +33,7 @@ from t2i.captions import (
     Thing,
     phrase,
 )
-from t2i.scene_heldout import HELDOUT_PAIRS, suits
+from t2i.scene_heldout import suits
 
 SPLITS = ("train", "heldout_pairs", "heldout_triples", "heldout_phrasings", "any")
 DIRECTIONS = ("left of", "above")  # the two relations; "right of" and "below" are these, turned
@@ -110,12 +110,6 @@ class Specs:
         """Some of the scenes: those with these positions, in this order."""
         columns = {k: v[rows] for k, v in vars(self).items() if isinstance(v, np.ndarray)}
         return replace(self, **columns)
-
-    def new_pairs(self, row: int) -> list[str]:
-        """The things in picture `row` whose colour training never shows on them: "yellow eight"."""
-        there = slice(self.count[row])
-        things = zip(self.colour[row, there], self.kind[row, there], strict=True)
-        return [f"{COLOURS[c]} {KINDS[k]}" for c, k in things if HELDOUT_PAIRS[c, k]]
 
     def scene(self, row: int) -> Scene:
         """Everything that is in picture `row`."""

@@ -16,7 +16,7 @@ NO_TRAINING = "No training has been recorded yet: `make train` does it."
 NO_EVALUATION = "Not measured yet: `make evaluate` does it."
 PARTS = {"vae": "autoencoder", "clip": "CLIP", "transformer": "transformer"}
 BESIDE = ("shuffled", "rendered", "vae")  # told without their intervals: the table is wide
-COLUMNS = ("satisfied", "colour", "object", "relation", "background", "shuffled", "rendered", "vae")
+COLUMNS = ("satisfied", "colour", "object", "relation", "size and place", "background", *BESIDE)
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
@@ -65,13 +65,12 @@ def captions_heard(folder: Path = CHECKPOINT) -> Markdown:
     return Markdown(f"Wrong captions found out, where {found}. Guessing finds out 50 %.")
 
 
-def one_pass(count: float, folder: Path = CHECKPOINT, here: float | None = None) -> Markdown:
+def one_pass(count: float, folder: Path = CHECKPOINT) -> Markdown:
     """How long the training of this model would take to see so many pictures, once and five times.
 
     Args:
         count: pictures.
         folder: the model's.
-        here: pictures a second that a notebook measured by itself, to be told beside it.
     """
     log = read(folder, "training").get("transformer", {})
     if not log.get("images_per_second"):
@@ -80,14 +79,11 @@ def one_pass(count: float, folder: Path = CHECKPOINT, here: float | None = None)
     hours = count / rate / 3600
     unit, often = ("days", hours / 24) if hours > 48 else ("hours", hours)
     where = f" ({log['machine']})" if isinstance(log.get("machine"), str) else ""
-    beside = (
-        f" The chart counts five times at this notebook's {here:,.0f} a second." if here else ""
-    )
     return Markdown(
         f"The transformer of the course's model learnt from {rate:,.0f} latents a second when it "
         f"was made{where}. "
-        f"To see {count / 1e6:,.0f} million once would take it **{often:,.0f} {unit}**, five "
-        f"times {5 * often:,.0f}.{beside}"
+        f"To see {count / 1e6:,.0f} million once would take it **{often:,.1f} {unit}**, five "
+        f"times {5 * often:,.0f}."
     )
 
 
@@ -101,12 +97,14 @@ def results_table(folder: Path = CHECKPOINT) -> Markdown:
     rows = []
     for name, found in sets.items():
         cells = [_share(found.get(column), column not in BESIDE) for column in kept]
-        rows.append((set_name(name), f"{found.get('n', '?')}", *cells))
-    return table(("prompts", "how many", *kept), rows, _on_likeness(measured), right=True)
+        rows.append((set_name(name), *cells))
+    counts = sorted({found["n"] for found in sets.values() if "n" in found})
+    told = f"{' or '.join(f'{n:,}' for n in counts)} prompts a line. {_on_likeness(measured)}"
+    return table(("prompts", *kept), rows, told, right=True)
 
 
 def _on_likeness(measured: Mapping[str, Any]) -> str:
-    """Fréchet distance, nearest training scene and speed, each beside what it is to be read by."""
+    """Fréchet distance and nearest training scene, each beside what it is to be read by."""
     if "likeness" not in measured:
         return ""
     like = measured["likeness"]
@@ -114,9 +112,7 @@ def _on_likeness(measured: Mapping[str, Any]) -> str:
         f"Fréchet distance to real scenes, in the judge's features: {like['frechet']:.2f} (floor, "
         f"as many real scenes: {like['frechet_floor']:.2f}; n = {like['n']:,}). Median distance to "
         f"the nearest of {like['training_scenes_searched']:,} training scenes: drawn "
-        f"{like['nearest']:.1f}, real scenes {like['nearest_real']:.1f}. "
-        f"{measured['images_per_second']:.1f} pictures a second, the first "
-        f"{measured['seconds_to_first_image']:.1f} seconds after the model began to load, on "
+        f"{like['nearest']:.1f}, real scenes {like['nearest_real']:.1f}. Drawn on "
         f"{measured['machine']}."
     )
 
@@ -176,23 +172,30 @@ def names_table(folder: Path = EMOJI) -> Markdown:
 
 
 def _on_held_out(found: Mapping[str, Any]) -> str:
-    """Does it compose or repeat, and where not? In three sentences."""
+    """Does it compose or repeat? In a few sentences."""
     if not found.get("composed", {}).get("n"):
         return ""
-    bins = found["by_exchange"]
-    ends = [f" to {after['at_least'] - 1} times" for after in bins[1:]] + [" times or more"]
-    told = "; ".join(
-        f"{row['at_least']}{end}: {row['nearest']} of {row['n']}"
-        for row, end in zip(bins, ends, strict=True)
-    )
     return (
         f"Held-out pictures that are nearer to what was asked than to the seen neighbour: "
-        f"**{share_told(found['composed'])}**; of pictures drawn for another name, by luck, "
-        f"{_share(found['composed_shuffled'])}. The nearest is the right one, by how often "
-        f"training exchanges the same two words elsewhere: {told}. Median distance to the nearest "
-        f"training picture: drawn {found['nearest']:.1f}, the held-out pictures themselves "
+        f"**{share_told(found['composed'])}**; pictures drawn for another name are, by luck, "
+        f"{_share(found['composed_shuffled'], False)}. Median distance to the nearest training "
+        f"picture: drawn {found['nearest']:.1f}, the held-out pictures themselves "
         f"{found['nearest_real']:.1f}.{_seen_by_clip(found)}"
     )
+
+
+def exchange_table(folder: Path = EMOJI) -> Markdown:
+    """How often a held-out name's picture is right, by how often training exchanges its words."""
+    bins = read(folder, "evaluation").get("sets", {}).get("held_out", {}).get("by_exchange")
+    if not bins:
+        return Markdown("Not measured yet: `make evaluate data=… model=…` does it.")
+    ends = [f" to {after['at_least'] - 1} names" for after in bins[1:]] + [" names or more"]
+    rows = [
+        (f"{row['at_least']}{end}", f"{row['n']}", f"{row['nearest']}")
+        for row, end in zip(bins, ends, strict=True)
+    ]
+    head = ("the same two words are exchanged in", "held-out names", "of them right")
+    return table(head, rows, "Right: its own picture is the nearest.", right=True)
 
 
 def _seen_by_clip(found: Mapping[str, Any]) -> str:
@@ -201,8 +204,7 @@ def _seen_by_clip(found: Mapping[str, Any]) -> str:
     if not seen:
         return ""
     return (
-        f" And by what a CLIP trained by the same recipe sees, in place of pixels: the own picture "
-        f"is the nearest to {share_told(seen['drawn']['nearest'])} of the held-out ones, among "
-        f"the nearest ten to {share_told(seen['drawn']['near'])}; drawn for another name, "
-        f"{_share(seen['shuffled']['nearest'], False)}."
+        f" Compared by the vectors of a CLIP, which saw no held-out picture either, in place of "
+        f"pixels, the own picture is the nearest to {share_told(seen['drawn']['nearest'])} of the "
+        f"held-out ones (drawn for another name: {_share(seen['shuffled']['nearest'], False)})."
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 from t2i.folders import FilesError
 from t2i.latents import LatentSpace
 from t2i.picture_files import to_tensor
+from t2i.scene_news import what_is_new
 from t2i.scene_specs import Specs
 from t2i.show import (
     BLACK,
@@ -90,10 +91,10 @@ def gallery(
 
 
 def judged(specs: Specs, right: Sequence[bool]) -> list[str]:
-    """Prompts as titles: whether the picture is right, and which pair training never shows."""
+    """Prompts as titles: whether the picture is right, and what of it training never shows."""
     titles = []
     for row, ok in enumerate(right):
-        new = " and ".join(specs.new_pairs(row))
+        new = " and ".join(what_is_new(specs, row))
         titles.append(f"{'✓' if ok else '✗'} {specs.caption(row)}" + f" [new: {new}]" * bool(new))
     return titles
 

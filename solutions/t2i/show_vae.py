@@ -119,7 +119,7 @@ def study_table(kind: str, path: Path = FIGURES) -> Markdown:
     study, long = figures["compare"], figures.get("whole", {"runs": {}})
     runs = {name: run for name, run in study["runs"].items() if name.startswith(kind)}
     usual = study["runs"]["f = 4"]
-    note = f"{study['steps']} steps each; measured on {usual['n']} scenes."
+    note = f"{study['steps']} steps each where nothing else is told; on {usual['n']} scenes."
     if kind == "kl_weight":
         runs[f"kl_weight = {usual['kl_weight']:g}"] = usual
         runs = dict(sorted(runs.items(), key=lambda run: run[1]["kl_weight"]))

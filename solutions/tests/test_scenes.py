@@ -1,5 +1,7 @@
 """Scenes: the same number is the same picture, and the held-out ones never come up in training."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from t2i import data, scene_ink, scenes
 from t2i.captions import BACKGROUNDS, COLOURS, KINDS, parse
 from t2i.scene_heldout import HELDOUT_PAIRS, HELDOUT_TRIPLES, heldout
 from t2i.scene_ink import DIGIT_PARTS, digit_bank
+from t2i.scene_news import what_is_new
 from t2i.scene_specs import SPLITS, draw_specs, uniforms
 from t2i.scenes import PALETTE, SceneBatches, paint, show_scenes
 
@@ -86,13 +89,32 @@ def test_new_pairs_are_those_that_training_never_shows():
         draw_specs(range(300), "heldout_pairs", "many", 5),
     )
     for row in range(300):
-        assert not seen.new_pairs(row)
+        assert not what_is_new(seen, row)
         things = specs.scene(row).things
         held_out = [
             (COLOURS.index(t.colour), KINDS.index(t.kind)) in HELDOUT_PAIR_SET for t in things
         ]
         named = [f"{t.colour} {t.kind}" for t, new in zip(things, held_out, strict=True) if new]
-        assert named and specs.new_pairs(row) == named
+        assert named and what_is_new(specs, row) == named
+
+
+def test_new_relations_and_phrasings_are_named_as_training_never_has_them():
+    seen = draw_specs(range(4000), "train", "many")
+    met = {
+        f"{first.kind} {scene.relation} {second.kind}"
+        for scene in map(seen.scene, range(4000))
+        for first, second in combinations(scene.things, 2)
+    }
+    for split in ("heldout_triples", "heldout_phrasings"):
+        specs = draw_specs(range(200), split, "many", 5)
+        new = [news for row in range(200) for news in what_is_new(specs, row)]
+        assert len(new) >= 200 and len(set(new)) >= 4
+        if split == "heldout_triples":
+            assert not met.intersection(new) and all(len(each.split()) in (3, 4) for each in new)
+        else:
+            assert {each.partition(" + ")[0] for each in new} == {
+                "a picture of", "there is", "a drawing of", "here you see",
+            }  # fmt: skip
 
 
 def test_held_out_pairs_are_spread_evenly():
