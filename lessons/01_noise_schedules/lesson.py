@@ -18,7 +18,7 @@ You need Python and a little PyTorch. Everything else is explained when it comes
 |---|---|---|---|
 | `cpu`, `gpu` | 2 CPU cores; a GPU is not used | about half a minute; the first `grade(...)` takes some 6 s, the next ones about 2 s | about 1.5 GB |
 
-**How a lesson works.** You read, look at a picture, *write down a prediction*, and run the cell. At an exercise you replace the line `raise NotImplementedError(...)` by your own code. Each has three folded hints. The cell after it checks your code, and `grade(...)` compares it with references that you don't see; until it passes, the cell ends there. (Run the exercise's own cell first: the cell after it can only check what has been run.) A docstring's last part, *Raises*, tells how the reference answers wrong input. You may leave such checks out, unless the text asks for them.
+**How a lesson works.** You read, look at a picture, *write down a prediction*, and run the cell. At an exercise you replace the line `raise NotImplementedError(...)` by your own code. Each has three folded hints. The cell after it checks your code, and `grade(...)` compares it with references that you don't see; until it passes, the cell ends there. (Run the exercise's own cell first: the cell after it can only check what has been run.) It takes your definition and what that uses of the notebook: imports, constants, functions and classes of yours. What some cell has computed is not there. A docstring's last part, *Raises*, tells how the reference answers wrong input. You may leave such checks out, unless the text asks for them.
 """
 
 # %%
@@ -611,7 +611,7 @@ show.Picture(
 r"""
 <details><summary>What to see</summary>
 
-The last but one is 0.75, far from 0.012. Near its end, √ᾱ now runs down to 0 in nearly equal strides: 3, 2, 1, nothing. From 2 to 1 the strength is halved, so a quarter of the share is left, and three quarters are taken away. The beginning changes little: the first betas grow by 7 %.
+The last but one is 0.75, far from 0.012. Near its end, √ᾱ now runs down to 0 in nearly equal strides: 3, 2, 1, nothing. From 2 to 1 the strength is halved, so a quarter of the share is left, and three quarters are taken away. The beginning changes little: the very first beta stays as it is, and the next ones grow by 7 %.
 
 </details>
 

@@ -176,7 +176,7 @@ show.slider(wall, t=(0, 999, 1))
 
 # %% [markdown]
 r"""
-Inside the network a small *MLP* (two linear layers with a bend between them) turns these clock hands into a longer vector; from here on *this* one is called `emb`. The network learns for itself what it wants to know about the time.
+Inside the network a small *MLP* (two linear layers, and between them a *bend*, the SiLU that section 3 explains) turns these clock hands into a longer vector; from here on *this* one is called `emb`. The network learns for itself what it wants to know about the time.
 
 ## 3 · The brick: a residual block
 
@@ -400,7 +400,7 @@ Each pixel makes three small vectors from its channels, by three learnt linear l
 
 $$\text{out} = x + \text{proj}\!\left(\text{softmax}\!\left(\frac{q\,k^\top}{\sqrt d}\right) v\right),\qquad q, k, v \text{ read from norm}(x)$$
 
-Why $\sqrt d$? A dot product of $d$ random numbers grows like $\sqrt d$. With many channels and without the division, softmax would bet nearly everything on one pixel before it has learnt anything. And **heads**: the C channels are split into groups of $d = C/\text{heads}$ neighbouring channels, and each group holds its own round of questions. One head may look for the stroke's end, another for the background.
+Why $\sqrt d$? The dot product of two random vectors with $d$ numbers each is typically as large as $\sqrt d$. With many channels and without the division, softmax would bet nearly everything on one pixel before it has learnt anything. And **heads**: the C channels are split into groups of $d = C/\text{heads}$ neighbouring channels, and each group holds its own round of questions. One head may look for the stroke's end, another for the background.
 
 The difficulty is only in the shapes. Write them down at each line:
 

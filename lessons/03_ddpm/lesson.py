@@ -231,7 +231,7 @@ The correction is scaled too: the more noise, the less of it. (This is `FoldedUN
 
 **We practise the steps that decide.** The shape of a digit is decided where there is much noise, but not noise alone. So `middle_steps` draws nine of ten steps around 730, half of these from between 630 and 810. The tenth is drawn from below 450, where only the last specks are left to find. (Which steps to practise is a choice, like the schedule. We tried several: this one gave the best digits for the same minutes.)
 
-**The quiet steps may not shout.** You saw in section 2 that the question is hardest where there is least noise. A network that learns from the error as it is listens to these steps most, and yet they matter least, for a wrong guess of so little noise hardly shows. So `heard_by_noise` lets each picture correct the network only as far as there is noise in it, by the share $1-\bar\alpha_t$. The loss itself stays yours. (Both functions are in `solutions/t2i/practice.py`.)
+**The quiet steps must not shout.** You saw in section 2 that the question is hardest where there is least noise. A network that learns from the error as it is listens to these steps most, and yet they matter least, for a wrong guess of so little noise hardly shows. So `heard_by_noise` lets each picture correct the network only as far as there is noise in it, by the share $1-\bar\alpha_t$. The loss itself stays yours. (Both functions are in `solutions/t2i/practice.py`.)
 
 <details><summary>One more help, for the curious</summary>
 
@@ -497,7 +497,7 @@ print(f"the guess is wrong by {(guess - x_0).abs().mean():,.0f}")
 r"""
 More than 100: the error of 0.01 is divided by $\sqrt{\bar\alpha_{T-1}}$, which is 0.00005.
 
-(Our network is safer than most. Its correction is scaled by $\sqrt{\bar\alpha_t}$, as section 4 showed, and that undoes this very division. Most networks have no such help, so nearly every DDPM clips.)
+(Our network is safer than most. Its correction is scaled by $\sqrt{\bar\alpha_t}$, as section 4 showed, and that undoes this very division. Most networks have no such help, so nearly every DDPM on pixels clips. Stable Diffusion does not: what it denoises are no pixels, and have no fixed limits; lesson 8.)
 """
 
 # %% [markdown]
@@ -653,7 +653,7 @@ r"""
 <details><summary>Which is which?</summary>
 
 - **A: another schedule** (the linear one). Strokes, but no digits: the network is told the wrong noise level all along.
-- **B: noise at the last step.** Good digits under a fine grain.
+- **B: noise at the last step.** Good digits under a grain, coarser than that of section 8.
 - **C: never trained.** Noise in, noise out. (The frame is black since the margin needs no network.)
 - **D: no fresh noise.** All paths run together, as in the world of one pixel, so all samples are the same.
 - **E: clipped to [0, 1].** Black is -1, so the guess can never be black.

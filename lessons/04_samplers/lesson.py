@@ -373,9 +373,9 @@ show.film_strip(rows, alt="DDIM with growing numbers of steps, each column from 
 
 # %% [markdown]
 r"""
-Seven of the eight columns agree: the same noise gives nearly the same picture, and from some 10 steps on hardly a stroke moves. More steps follow the road more exactly. A badly written digit stays one, since the road itself leads to it.
+With the course's own network seven of the eight columns agree: the same noise gives nearly the same picture, and from some 10 steps on hardly a stroke moves. More steps follow the road more exactly. A badly written digit stays one, since the road itself leads to it.
 
-The third column is the exception: a zero, then a zero with a bar, then something like a T, at last a one. Its road runs close by a fork, where roads to zeros and roads to ones part, and long strides cut the corner on the wrong side. From some 100 steps on this one stands still, too.
+There the third column is the exception: a zero, then a zero with a bar, then something like a T, at last a one. Its road runs close by a fork, where roads to zeros and roads to ones part, and long strides cut the corner on the wrong side. From some 100 steps on this one stands still, too.
 
 So $x_T$ is no longer just a start, it is the digit's *code*. (In the cell above, add `eta=1.0` at the end of the call, `sample_ddim(denoiser, x_T, alphas_cumprod, few, eta=1.0)`, and look at the columns again.)
 
@@ -430,7 +430,7 @@ Why is DDIM off when steps are long? Because during a whole step it stands by on
 
 ![The guess of one pixel as the noise falls, a smooth curve. DDIM takes the value at the start of the step for all of it: a flat line. 2M draws a line through the last two guesses and reads it in the middle of the step, much nearer to the curve.](figures/heading.png)
 
-DDIM's flat line is wrong by an amount in proportion to the step. Suppose we remember the guess from **the step before** this one. Then we can draw a straight line through the two and ask where the guess will be *in the middle* of this step: for a whole step we want the average guess, and a straight line's average is its middle. That costs no call of the network, only memory. This is DPM-Solver++(2M): M for *multistep*, it uses several steps' guesses, and 2 for two of them.
+DDIM's flat line is wrong by an amount in proportion to the step. Suppose we remember the guess from **the step before** this one. Then we can draw a straight line through the two and ask where the guess will be *in the middle* of this step: for a whole step we want the average guess, and a straight line's average is its middle. That costs no call of the network, only memory. This is DPM-Solver++(2M): M for *multistep*, as it uses the guesses of more than one step, and 2 for its *order*, which section 8 explains.
 
 What is the right measure of "how far" on this axis? Not $t$. The solver's authors found that everything becomes simple in half of the logarithm of lesson 1's signal-to-noise ratio, $\lambda = \log(\sqrt{\bar\alpha}/\sqrt{1-\bar\alpha})$. It is very negative for noise and grows as the picture appears:
 """
@@ -631,7 +631,7 @@ sampler_tables.reference_chart()
 r"""
 <details><summary>Reading without a kernel? The chart, as drawn when the course was made</summary>
 
-![Fréchet distance against the number of steps, both on logarithmic axes, for four samplers. With 5 steps all are far from the floor, DPM-Solver++(2M) the nearest. The two smooth lines flatten from 20 steps on; from there the two with fresh noise lie below them: SDE-DPM-Solver++(2M) is as low as it gets at 20 steps, DDPM at 50.](figures/quality.png)
+![Fréchet distance against the number of steps, both on logarithmic axes, for four samplers. With 5 steps all are far from the floor, DPM-Solver++(2M) the nearest. The two smooth lines flatten from 20 steps on; from there the two with fresh noise lie below them: SDE-DPM-Solver++(2M) is nearly as low as it gets at 20 steps, DDPM at 50.](figures/quality.png)
 
 </details>
 

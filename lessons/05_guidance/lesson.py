@@ -59,7 +59,7 @@ So we keep one network, and *tell* it what we want. What we tell it is called th
 
 How do you tell a network "3"? Not as the number 3.0. Then 4 would be a little more of the same, and 8 would be twice as much as 4; but a 4 looks nothing like half an 8. The classes have names, and no order.
 
-So each class gets a row of its own in a table: a vector of learnt numbers. Looking up a row is called an *embedding*.
+So each class gets a row of its own in a table: a vector of learnt numbers. Such a row is an *embedding*, as in lesson 2: a vector that stands for something. PyTorch calls the whole table `nn.Embedding`.
 
 ![Left: a table with eleven rows, for the digits 0 to 9 and one called nothing. The row of the digit 3 is added to the vector of the time t, and the sum goes into every block of the UNet.](figures/orders.png)
 
@@ -288,7 +288,7 @@ Scale 0 pulls towards all clouds, scale 1 towards orange. Scale 4 pulls towards 
 > |---|---|---|---|
 > | this course, diffusers | uncond + s · (cond − uncond) | s = 1 | |
 > | Ho and Salimans 2022 | (1 + w) · cond − w · uncond | w = 0 | s = 1 + w |
-> | others, the model Imagen among them | cond + (w − 1) · (cond − uncond) | w = 1 | s = w |
+> | Imagen (Saharia et al. 2022) | w · cond + (1 − w) · uncond | w = 1 | s = w |
 >
 > Their "guidance 3" may be our 4. The test is always the same: which value gives back cond?
 
@@ -589,7 +589,7 @@ show_guidance.trade_picture(rows, handwriting, count)
 
 # %% [markdown]
 r"""
-Every point of the curve is the same network. The first bit of guidance is nearly free: from 1 to 1.5 it mostly clears away what was no digit. (The diversity above 1 at scale 1 was malformed digits.) The star, the real ones, lies between these two. From there on it is a trade, and there is no best scale: to make training data for a reading machine, you would stay near the star; for one perfect picture, go higher. Stable Diffusion's users mostly settle near 7.5, since a sentence is a much weaker hint than a label, and needs more exaggeration.
+Every point of the curve is the same network. The first bit of guidance is nearly free: from 1 to 1.5 it mostly clears away what was no digit. (The diversity above 1 at scale 1 was malformed digits.) The star, the real ones, lies between these two. From there on it is a trade, and there is no best scale: to make training data for a reading machine, you would stay near the star; for one perfect picture, go higher. Stable Diffusion's usual setting is 7.5: a sentence is a weaker hint than a label, which may be why it needs more exaggeration.
 
 ## 12. Too much
 
@@ -623,7 +623,7 @@ At scale 8 the most pixels lie outside. Rescaled, about half of them are left. C
 
 ## 13. The lesson's own table
 
-Measured with the code behind two commands, `python -m t2i.class_recipes train` and `python -m t2i.class_recipes evaluate`. *Judge is sure* is lesson 3's strict judge, who knows "no digit" as well; *Fréchet* is lesson 3's distance between two crowds, where less is better, and the real digits' own value is the floor. In brackets: where the true share lies in 95 of 100 such measurements.
+Measured with the code behind two commands, `python -m t2i.class_recipes train` and `python -m t2i.class_recipes evaluate`. *Judge is sure* is lesson 3's strict judge, who knows "no digit" as well; *Fréchet* is lesson 3's distance between two crowds, where less is better, and the real digits' own value is the floor. (Here every crowd has exactly 100 of each digit; in lesson 4 it had as many as chance gave, and its floor is higher. So do not compare these figures with those.) In brackets: where the true share lies in 95 of 100 such measurements.
 """
 
 # %%
@@ -642,7 +642,7 @@ Read the Fréchet column against the first one. It punishes both faults: samples
 - **Ten classes are few.** With 1,000 classes, as in the photographs of ImageNet, nothing changes but the size of the table. With sentences a table is hopeless: lesson 6 lets each place of the picture look at the words.
 - **The null can be more than nothing.** Put *what you do not want* in its place, and guidance pushes away from that: it is Stable Diffusion's "negative prompt" (a *prompt* is the text that says what to draw). You can try it now: `show.show_images(order(wish, noise, 3.0, null=4))` pushes every digit away from 4. (Look at the 9; the change is subtle.)
 - **Guidance at each step need not be the same.** Leaving it out at the noisiest and the last steps keeps more of the diversity (Kynkäänniemi et al. 2024).
-- **The guided arrows lead to no exact density** (*optional, like the formula of section 6*). At each noise level they belong to $p^{1-s}p(\cdot|c)^s$ *of that level*, and these levels do not fit together as the noisy versions of one picture. It works all the same; the samples are not exactly from the sharpened density.
+- **The guided arrows lead to no exact density** (*optional, like the formula of section 6*). At each noise level they belong to $p^{1-s}p(\cdot|c)^s$ *of that level*, and these levels do not fit together: they are not the noisy versions of one and the same density. It works all the same; the samples are not exactly from the sharpened density.
 
 | yours | in diffusers' `StableDiffusionPipeline` |
 |---|---|

@@ -350,6 +350,11 @@ out = block(x, context)
 assert out.shape == x.shape, "as many places as before, with as many channels"
 assert torch.equal(x, before), "the block must not change its input in place"
 assert not torch.equal(out, block(x, context.flip(0))), "other words, other result"
+mask, changed = torch.arange(5).expand(2, 5) < 2, context.clone()
+changed[:, 2:] = torch.randn(2, 3, 10)
+assert torch.allclose(block(x, context, mask), block(x, changed, mask), atol=1e-5), (
+    "masked words must not matter: is the mask handed on?"
+)
 for last in (block.attn1.to_out, block.attn2.to_out, block.ff[1]):
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
@@ -385,6 +390,11 @@ assert torch.equal(layer(x, context), x), "proj_out is zero at first: x should p
 nn.init.normal_(layer.proj_out.weight)
 out = layer(x, context)
 assert out.shape == x.shape, "the result should be a picture of x's shape"
+mask, changed = torch.arange(6).expand(2, 6) < 2, context.clone()
+changed[:, 2:] = torch.randn(2, 4, 10)
+assert torch.allclose(layer(x, context, mask), layer(x, changed, mask), atol=1e-5), (
+    "masked words must not matter: is the mask handed on?"
+)
 mirrored = layer(x.transpose(2, 3), context).transpose(2, 3)  # height and width exchanged
 assert torch.allclose(mirrored, out, atol=1e-5), (
     "a picture mirrored at its diagonal should give the mirrored result"
@@ -411,7 +421,7 @@ And how does a word become a vector? Here in the simplest way there is: a table 
 
 ![Boxes. The words a, red, seven and a grey padding go into WordEncoder, which gives a vector for each. From there two ways lead to the UNet, whose three parts down, mid and up each hold a ResBlock and a SpatialTransformer. The lower way: the context, all vectors, goes to every SpatialTransformer. The upper way: the mean of the real words goes through to_cond, is added to the time's vector, and the sum goes to every ResBlock.](figures/ways.png)
 
-From there the words go **two ways**. *Below*: all of their vectors are the context, and each place looks at the words it needs. *Above*: their mean (of the real words, not of the padding; 0 if all are masked) is added to the time vector, as the label was in lesson 5. That is a rough message to all places, beside the fine one. (Section 9 silences each of the two.) `SceneDenoiser` is all of this together.
+From there the words go **two ways**. *Below*: all of their vectors are the context, and each place looks at the words it needs. *Above*: their mean (of the real words, not of the padding; 0 if all are masked) is added to the time vector, as the label was in lesson 5. That is a rough message to all places, beside the fine one. (Stable Diffusion 1.5 has only the lower way; XL and 3 also add one vector of the whole caption to the time.) (Section 9 silences each of the two.) `SceneDenoiser` is all of this together.
 
 What is there to paint? **Scenes**, rendered as they are needed, without end: a digit or a shape in one of eight colours, with a caption in one of many phrasings.
 """
@@ -675,7 +685,7 @@ That is why a hidden test checks your mask, and why the course states its conven
 
 ## 10. Does it do as it is told? The lesson's own table
 
-Looking at eight pictures is not measuring. So many captions are drawn, and a *judge*, a network trained on other handwriting than the painter's, says which colour and which object it sees. It counts how often the colour is right, the object, and *both*. There are three kinds of captions: pairs of colour and object that training showed, pairs that were **held out**, and phrasings that were held out (*a star shape in blue* may be one). Two columns say how to read the others:
+Looking at eight pictures is not measuring. So many captions are drawn, and a *judge*, a network trained on other handwriting than the painter's, says which colour and which object it sees. It counts how often the colour is right, the object, and *both*. There are three kinds of captions: pairs of colour and object that training showed, pairs that were **held out**, and phrasings that were held out (*there is a blue star shape* is one). Two columns say how to read the others:
 
 - *shuffled*: each picture is judged by the caption of another one. This is what chance gives. It is more for held-out pairs: there are only 16 of them, so one in 16 of the other captions asks for the same.
 - *ceiling*: rendered scenes are judged by their own captions. Nobody can do better than the judge can see.

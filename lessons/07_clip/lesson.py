@@ -606,6 +606,10 @@ louder = ways * torch.tensor([1.0, 5.0, 0.2, 9.0])[:, None]  # the same directio
 features = torch.randn(5, 6)
 soft, quiet = (zero_shot_probabilities(features, w, at_first) for w in (louder, ways))
 assert torch.allclose(soft, quiet, atol=1e-5), "no description may speak louder than another"
+middle = F.normalize(ways, dim=-1).mean(1, keepdim=True)
+assert torch.allclose(quiet, zero_shot_probabilities(features, middle, at_first), atol=1e-5), (
+    "the mean too is brought to length 1"
+)
 
 # %%
 from t2i.captions import COLOURS, KINDS
@@ -781,7 +785,7 @@ But it has no magic. A word that CLIP did not learn either, *an ultramarine seve
 
 ## 9. What was left out, and where these lines live in real systems
 
-- **Size.** CLIP's text half has 12 layers, and 49,408 tokens; the image half of ViT-L/14 has 24 layers. They took 400 million pairs from the internet, with all that is true, false and unfair there.
+- **Size.** CLIP's text half has 12 layers, and 49,408 tokens; the image half of its *ViT-L/14* (a large vision transformer with patches of 14×14 pixels) has 24 layers. They took 400 million pairs from the internet, with all that is true, false and unfair there.
 - **Preparing pictures.** Real CLIP wants 224 × 224 pixels with its own mean and spread for each colour channel; ours takes [-1, 1].
 - **Counting and order.** CLIP is known to be bad at *two red and one blue*, at *left of*, at *not*. It needs to know which caption fits best, and a bag of words is often enough for that. Our scenes have one object only.
 - Stable Diffusion 1.5 uses all 77 vectors of ViT-L/14's text half, padding included; Stable Diffusion XL takes the second-to-last layer's, and adds a second encoder.
@@ -853,7 +857,7 @@ print(vectors @ vectors.T)
 r"""
 ## The papers
 
-- Radford et al. 2021, *Learning transferable visual models from natural language supervision*, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020): CLIP. Figure 3 is `contrastive_loss` on ten lines; section 7 is honest about what such data brings along.
+- Radford et al. 2021, *Learning transferable visual models from natural language supervision*, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020): CLIP. Figure 3 is `contrastive_loss` in ten lines; section 7 is honest about what such data brings along.
 - Sennrich, Haddow and Birch 2015, *Neural machine translation of rare words with subword units*, [arXiv:1508.07909](https://arxiv.org/abs/1508.07909): byte-pair encoding. Algorithm 1 fits on half a page.
 - Dosovitskiy et al. 2020, *An image is worth 16×16 words*, [arXiv:2010.11929](https://arxiv.org/abs/2010.11929): the vision transformer.
 - Hendrycks and Gimpel 2016, *Gaussian error linear units*, [arXiv:1606.08415](https://arxiv.org/abs/1606.08415): GELU, and its quick stand-in.

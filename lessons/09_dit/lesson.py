@@ -4,7 +4,7 @@ r"""
 
 ![A scene with a red two and a purple three. An arrow leads to the same picture cut into 64 square patches that are pulled apart, and another one to a long row below: the 64 patches, followed by the 8 words of the caption.](figures/exploded.png)
 
-**A picture is cut into patches, the patches are put in a row, and the words of the caption are put behind them.** From there on nobody asks any more what was picture and what was text: all are *tokens*, and each may look at each. This is how Stable Diffusion 3 and Flux see a picture with its words (and Sora cuts its films into patches, too). By the end of this lesson, so does your own code.
+**A picture is cut into patches, the patches are put in a row, and the words of the caption are put behind them.** In the attention nobody asks any more what was picture and what was text: all are *tokens*, and each may look at each. This is how Stable Diffusion 3 and Flux see a picture with its words (and Sora cuts its films into patches, too). By the end of this lesson, so does your own code.
 
 So far our denoiser was a UNet. In 2022 William Peebles and Saining Xie took it out and put a plain transformer in its place, the **DiT**, *diffusion transformer*. You will write it in seven short pieces, and the block in which words and patches meet is one of them. Load released weights into yours, and you get diffusers' numbers. Today the patches are cut out of pixels, so that one sees them; lesson 10 puts lesson 8's latents in.
 
@@ -585,7 +585,7 @@ assert JointAttentionBlock(8, 2, context_pre_only=True)(x, context, c)[1] is Non
 r"""
 **What you saw.** The check asserts both: a new block's gates are shut, so its words stay what they were; later they depend on the picture, as the words of lesson 6 never did.
 
-Now the two switches of a stream. `qk_norm` brings queries and keys to one length (times a learnt number for each channel), so that looks do not grow ever sharper as the network grows; Stable Diffusion 3.5 has it. And `ends`: after the last block nobody reads the words any more, so there they only offer and take nothing.
+Now the two switches of a stream. `qk_norm` brings queries and keys to one length (times a learnt number for each channel), so that looks do not grow ever sharper during a long training, which can make large networks fail; Stable Diffusion 3.5 has it. And `ends`: after the last block nobody reads the words any more, so there they only offer and take nothing.
 
 The same numbers as diffusers' block of Stable Diffusion 3? (They return the words first.)
 """
@@ -772,7 +772,7 @@ r"""
 - **Scale.** DiT-XL has 28 blocks of 1,152 channels; Stable Diffusion 3's largest has 38 of 2,432. The code is what you wrote.
 - **Latents.** Both work on the latent pictures of lesson 8, with patches of 2×2. In pixels a picture of 1024×1024 would have 262,144 such patches, and the square of that many looks.
 - **Positions for other sizes.** Our table fits one size. Stable Diffusion 3 cuts its table out of a larger one; Flux turns queries and keys by an angle instead (RoPE).
-- **Two text encoders and a third.** Stable Diffusion 3's words come from two CLIPs and a T5; the pooled vector of the CLIPs (one for the whole caption) is added to the time. In its place `JointDenoiser` takes the mean of the words' vectors.
+- **Three text encoders.** Stable Diffusion 3's words come from two CLIPs and from T5, a language model; the pooled vector of the CLIPs (one for the whole caption) is added to the time. In its place `JointDenoiser` takes the mean of the words' vectors.
 - **One embedding.** In diffusers each DiT block keeps a copy of the layers that embed time and class, all with the same numbers in the released weights. Ours has one.
 
 | yours | diffusers |

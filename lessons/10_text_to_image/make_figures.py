@@ -26,7 +26,7 @@ from t2i.scene_judge import look, shows
 from t2i.show_attention import film_file
 from t2i.show_blocks import arrow
 from t2i.text_to_image import TextToImage, to_pil
-from t2i.text_to_image_eval import asked_for, draw
+from t2i.text_to_image_eval import asked_for, draw, hardest
 from t2i.text_to_image_recipes import DATA, EMOJI, load_text_to_image, text_to_image_recipe
 
 FIGURES = Path(__file__).parent / "figures"
@@ -127,8 +127,8 @@ def heldout(count: int = 32) -> show.Picture:
 
 def failures(count: int = 600) -> show.Picture:
     """Of the first prompts with three things, all that the judge calls wrong."""
-    specs = asked_for("many", count)["seen_three"]
-    images = draw(load_text_to_image(), specs.captions(), seed=0, name="failures")
+    specs, seed = hardest("many", count)
+    images = draw(load_text_to_image(), specs.captions(), seed, "failures")
     views = look(images)
     wrong = [row for row, view in enumerate(views) if not shows(view, specs.told(row))]
     read = [", ".join(f"{t.colour} {t.kind}" for t in views[row].things) for row in wrong]

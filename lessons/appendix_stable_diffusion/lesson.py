@@ -121,7 +121,7 @@ show_sd.bars(grown, "At 1024 × 1024 pixels: times the operations of 512 × 512"
 r"""
 What works at each place by itself has four times as much to do. In self-attention, the looking has sixteen times as much, and the layers that make queries, keys and values four times; together it is twelve times, and nearly half of the call. That is why a larger model (XL) leaves attention out at the finest level.
 
-In seconds, `make bench-sd` draws with your code and with diffusers by turns, each in a process of its own, and checks that both draw the same. On two cores of an AMD EPYC, with random weights in float32 and 512×512 pixels, one step took 10.3 s with this course's code and 10.8 s with diffusers, decoding 15.7 s and 16.6 s, and both needed 6 GB (the middle of two pictures each, `data/stable_diffusion_bench.json`). Nothing was traded for being readable.
+In seconds, `make bench-sd` draws with your code and with diffusers by turns, each in a process of its own, and checks that both draw the same. On two cores of an AMD EPYC, with random weights in float32 and 512×512 pixels, one step took 10.3 s with this course's code and 10.8 s with diffusers, decoding 15.7 s and 16.6 s, and both needed 6 GB (the middle of two pictures each, `data/stable_diffusion_bench.json`). So readable code need not be slower.
 
 ## 4. The same numbers
 
@@ -209,7 +209,7 @@ In the program that is run:
 - **Memory tricks**: attention in slices, decoding in tiles, parts that wait on the disk. Not here, so sizes far above 512 want a large GPU.
 - **Prompt weighting**: common in other programs, not here. **Skipping CLIP's last layer**: Stable Diffusion 2 and XL were trained that way, and for 1.5 many programs offer it; not here.
 - **Prompts of more than 75 pieces**: cut, as in diffusers.
-- **Sizes**: yours are multiples of 64 pixels; diffusers also takes multiples of 8, by cutting.
+- **Sizes**: yours are multiples of 64 pixels; diffusers also takes multiples of 8: on the way up, each picture is enlarged to exactly the size it had on the way down.
 
 In how it was trained:
 

@@ -75,6 +75,18 @@ def asked_for(world: str, count: int) -> dict[str, Specs]:
     return sets
 
 
+def hardest(world: str, count: int) -> tuple[Specs, int]:
+    """The first of those scenes that have the most things, and the seed they are drawn with.
+
+    Args:
+        world: of the training.
+        count: how many.
+    """
+    sets = asked_for(world, count)
+    number = max(i for i, name in enumerate(NUMBERS) if f"seen_{name}" in sets)
+    return sets[f"seen_{NUMBERS[number]}"], stream_seed(UNSEEN, number)
+
+
 @torch.no_grad()
 def draw(pipe: TextToImage, prompts: Sequence[str], seed: int, name: str = "") -> Tensor:
     """(B, 3, size, size) on the CPU, a part at a time, which are other parts and noise on a GPU."""
