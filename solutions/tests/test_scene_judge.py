@@ -10,7 +10,7 @@ from t2i.captions import COLOURS, KINDS, CaptionError, Thing, parse
 from t2i.data import data_source
 from t2i.scene_broken import BROKEN
 from t2i.scene_judge import View, in_order, look, satisfied, shows, size_and_place
-from t2i.scene_judge_data import JudgeBatches, cell_shares, check_judge, targets
+from t2i.scene_judge_data import JudgeBatches, bent, cell_shares, check_judge, targets
 from t2i.scene_judge_net import ABSENT, WEIGHTS, JudgeNet, answers, judge_of, load_judge
 from t2i.scene_specs import draw_specs
 from t2i.scenes import paint, place, scenes
@@ -197,3 +197,24 @@ def test_check_reports_every_figure(tmp_path, monkeypatch, side):
     assert {"n", "colour", "object", "background", "all"} <= found["rendered"]["one"].keys()
     assert len(found["nothing_seen_in_broken"]) == len(BROKEN) + 1
     assert json.loads((tmp_path / "judge.json").read_text()) == found
+
+
+def test_where_a_thing_is_bends_with_its_picture():
+    """A dot is painted at each place; after the bend it lies where the judge is told that it is."""
+    generator = torch.Generator().manual_seed(0)
+    place = 0.25 + 0.5 * torch.rand(40, 1, 2, generator=generator)
+    axis = (torch.arange(64) + 0.5) / 64
+    y, x = axis[:, None] - place[:, :1, :1], axis[None, :] - place[:, :1, 1:]
+    dots = torch.exp(-(y**2 + x**2) / (2 * 0.03**2))[:, None].expand(-1, 3, -1, -1)
+    batch = {"images": dots, "place": place, "height": torch.full((40, 1), 0.4)}
+    found, again = bent(batch, seed=3), bent(batch, seed=3)
+    assert torch.equal(found["images"], again["images"])
+    weight = found["images"][:, 0]
+    total = weight.sum((1, 2))
+    centre_y = (weight.sum(2) @ axis) / total
+    centre_x = (weight.sum(1) @ axis) / total
+    moved = torch.stack([centre_y, centre_x], dim=1)
+    torch.testing.assert_close(found["place"][:, 0], moved, atol=3e-3, rtol=0)
+    assert (moved - place[:, 0]).norm(dim=1).mean() > 0.01  # it does bend
+    heights = found["height"].flatten() / 0.4
+    assert heights.min() > 1 / 1.09 and heights.max() < 1 / 0.91 and heights.std() > 0.02
