@@ -157,7 +157,7 @@ def test_tables_are_made_of_what_was_measured_and_bear_gaps(tmp_path):
     table = show_measured.results_table(tmp_path).data
     assert "| seen one | 98.4% (97.0% to 99.0%) | 50.0% |" in table
     assert "1,000 prompts a line." in table
-    assert "| odd | ? | – | – |" in table
+    assert "| odd | – | – |" in table
 
 
 def test_a_copy_without_the_call_shows_what_another_drew():
