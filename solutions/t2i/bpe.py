@@ -194,7 +194,9 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         vocabulary = json.loads(folder.joinpath("vocab.json").read_text(encoding="utf-8"))
     except ValueError:
         raise ValueError(f"{folder / 'vocab.json'} is damaged: it is not JSON") from None
-    numbers = list(vocabulary.values()) if isinstance(vocabulary, dict) else [None]
+    if not isinstance(vocabulary, dict):
+        raise ValueError(f"{folder / 'vocab.json'} must hold pieces and their numbers")
+    numbers = list(vocabulary.values())
     if not all(isinstance(each, int) for each in numbers) or len({*numbers}) < len(numbers):
         raise ValueError(f"{folder / 'vocab.json'} must give each piece a whole number of its own")
     lines = folder.joinpath("merges.txt").read_text(encoding="utf-8").split("\n")

@@ -132,8 +132,8 @@ def check_features(
     named = {"image_features": image_features, "text_features": text_features}
     if logit_scale is not None:
         named["logit_scale"] = logit_scale
+        if not image_features.numel() or not text_features.numel():
+            raise ValueError("image_features and text_features must hold something, one is empty")
     for name, values in named.items():
-        if not values.numel():
-            raise ValueError(f"{name} must hold something, got {tuple(values.shape)}")
         if values_at_hand(values) and not values.isfinite().all():
             raise ValueError(f"{name} must be finite, it contains NaN or infinity")

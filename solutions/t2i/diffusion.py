@@ -36,7 +36,7 @@ def ddpm_loss(
     Source: Ho et al. 2020, arXiv:2006.11239, equation 14 and algorithm 1.
     """
     noise_pred = model(add_noise(x_0, noise, t, alphas_cumprod), t)
-    _check_shapes(x_0, noise_pred=noise_pred)
+    _check_shapes(x_0=x_0, noise_pred=noise_pred)
     return F.mse_loss(noise_pred, noise)
 
 
@@ -115,7 +115,7 @@ def ddpm_step(
 
     Source: Ho et al. 2020, arXiv:2006.11239, algorithm 2 and section 3.2.
     """
-    _check_shapes(x_t, noise=noise, noise_pred=noise_pred)
+    _check_shapes(x_t=x_t, noise=noise, noise_pred=noise_pred)
     x_0_pred = predict_x_0(x_t, noise_pred, t, alphas_cumprod)
     if clip_sample:
         x_0_pred = x_0_pred.clamp(-1, 1)
@@ -178,12 +178,12 @@ def ema_update(ema_model: nn.Module, model: nn.Module, decay: float) -> None:
         slow.copy_(fast)
 
 
-def _check_shapes(pictures: Tensor, **others: Tensor) -> None:
-    for name, tensor in others.items():
-        if tensor.shape != pictures.shape:
+def _check_shapes(**pictures: Tensor) -> None:
+    (first, like), *others = pictures.items()
+    for name, value in others:
+        if value.shape != like.shape:
             raise ValueError(
-                f"{name} {tuple(tensor.shape)} must have the pictures' shape "
-                f"{tuple(pictures.shape)}"
+                f"{name} {tuple(value.shape)} must have {first}'s shape {tuple(like.shape)}"
             )
 
 

@@ -51,7 +51,7 @@ def read_picture(path: str | Path, size: int) -> tuple[Tensor, list[str]]:
         upright = ImageOps.exif_transpose(image)
     if max(upright.size) > size * min(upright.size):
         raise ValueError(
-            f"{image.width} × {image.height} pixels: less than one pixel would be left"
+            f"{image.width} × {image.height} pixels: too narrow, nothing would be left"
         )
     square = ImageOps.pad(to_rgb(upright), (size, size), color="white")
     return torch.from_numpy(np.array(square)).permute(2, 0, 1), done
