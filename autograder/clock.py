@@ -58,8 +58,12 @@ def time_notebook(lesson: Lesson, tier: str, keep: Path | None = None, grades: b
             if keep:
                 keep.mkdir(parents=True, exist_ok=True)
                 (keep / lesson.notebook.name).write_bytes(write(notebook).encode())
-    (said,) = notebook.cells[-1].outputs
-    return {"seconds": round(seconds, 1)} | json.loads(said.text)
+    return {"seconds": round(seconds, 1)} | json.loads(printed(notebook.cells[-1]))
+
+
+def printed(cell: NotebookNode) -> str:
+    """What a cell printed, which may come in parts, and beside warnings."""
+    return "".join(each.text for each in cell.outputs if each.get("name") == "stdout")
 
 
 def without_grades(notebook: NotebookNode) -> NotebookNode:

@@ -6,7 +6,7 @@ import shutil
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from autograder import build, clock, solve, splice
 from autograder.checks import fake_lesson
@@ -110,6 +110,13 @@ def test_a_timed_notebook_can_be_kept_even_where_a_cell_fails(
     assert not (tmp_path / "figures.json").exists()
     kept = nbformat.read(tmp_path / "kept" / lesson.notebook.name, as_version=4)
     assert kept.cells[0].outputs[0].text == "so far\n"
+
+
+def test_what_a_cell_printed_may_come_in_parts_beside_a_warning():
+    parts = [("stdout", '{"peak'), ("stderr", "a warning"), ("stdout", '": 1}\n')]
+    outputs = [new_output("stream", name=name, text=text) for name, text in parts]
+    cell = new_code_cell("1", outputs=[*outputs, new_output("display_data", data={})])
+    assert clock.printed(cell) == '{"peak": 1}\n'
 
 
 def test_only_the_grading_is_left_out_of_a_timed_notebook():
