@@ -45,7 +45,7 @@ def changers_of(
             if isinstance(node, DEFINITIONS):  # a decorator may write into what it reads
                 kept = {read for name in changed for each in providers[name] for read in each.reads}
                 changed |= own & kept
-            provider = Provider(node, frozenset(names_read(node)))
+            provider = Provider(node, frozenset(names_read(node) if changed else ()))
             for name in changed if provider.reads <= known else ():
                 changers.setdefault(name, []).append(provider)
     return changers

@@ -22,13 +22,8 @@ from autograder.lesson import LESSONS, PACKAGE, Lesson, exercise_modules
 
 HERE = Path(__file__).resolve().parent
 SYSTEM_FOLDERS = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
-HIDDEN = (
-    "diffusers",
-    "transformers",
-    "tokenizers",
-    "t2i",
-    "autograder",
-)  # of the packages: they hold answers
+# Of the packages: they hold answers.
+HIDDEN = ("diffusers", "transformers", "tokenizers", "t2i", "autograder")
 BOUND = "67108864"  # bytes that a test may write in /tmp
 _MODES = {
     "bubblewrap": "bubblewrap (no network, read-only, own user)",

@@ -91,9 +91,7 @@ def shows(view: View, asked: Scene) -> bool:
     if asked.background not in (None, view.background):
         return False
     if len(wanted) == 1:
-        size, place = size_and_place(view.heights[0], view.places[0])
-        lone = asked.things[0]
-        return lone.size in (None, size) and lone.place in (None, place)
+        return sized_and_placed(view, asked.things[0])
     places = [view.places[seen.index(thing)] for thing in wanted]
     return asked.relation is None or in_order(places, asked.relation)
 
@@ -111,6 +109,12 @@ def in_order(places: Sequence[tuple[float, float]], relation: str) -> bool:
         if distance < APART or distance < abs(second[across] - first[across]):
             return False
     return True
+
+
+def sized_and_placed(view: View, lone: Thing) -> bool:
+    """Whether the one thing in a picture is as large, and where, as was asked for."""
+    size, place = size_and_place(view.heights[0], view.places[0])
+    return lone.size in (None, size) and lone.place in (None, place)
 
 
 def size_and_place(height: float, place: tuple[float, float]) -> tuple[str, str]:

@@ -21,14 +21,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from t2i.batches import stream_seed
-from t2i.captions import Scene
 from t2i.checkpoint import CheckpointError, digest
 from t2i.folders import FilesError, read_json, write_json
 from t2i.metrics import frechet_distance, nearest_distances
 from t2i.picture_files import to_tensor
 from t2i.precision import gpu_precision
 from t2i.results import machine, share_of, update_json
-from t2i.scene_judge import View, in_order, look, shows, size_and_place
+from t2i.scene_counts import count_views
+from t2i.scene_judge import look, shows
 from t2i.scene_judge_net import as_judged, judge_of
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint, scenes
@@ -114,53 +114,6 @@ def weights_of(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of weights in a model's folder."""
     files = sorted(Path(folder).glob("*/*.safetensors"))
     return {file.relative_to(folder).as_posix(): digest(file) for file in files}
-
-
-def count_views(views: Sequence[View], asked: Sequence[Scene]) -> dict[str, dict]:
-    """Shares of pictures with all colours, all objects, the relation, the background, and all.
-
-    Relation, size and place, and background are counted where the prompt tells them.
-    """
-    order = np.random.default_rng(len(asked)).permutation(len(asked))
-    rows = list(zip(views, asked, strict=True))
-    hits = {
-        "satisfied": [shows(view, scene) for view, scene in rows],
-        "colour": [
-            {t.colour for t in scene.things} == {t.colour for t in view.things}
-            for view, scene in rows
-        ],
-        "object": [
-            sorted(t.kind for t in scene.things) == sorted(t.kind for t in view.things)
-            for view, scene in rows
-        ],
-        "relation": [_related(view, scene) for view, scene in rows if scene.relation],
-        "size and place": [
-            _sized(view, scene)
-            for view, scene in rows
-            if scene.things[0].size or scene.things[0].place
-        ],
-        "background": [
-            view.background == scene.background for view, scene in rows if scene.background
-        ],
-        "shuffled": [shows(views[i], asked[j]) for i, j in enumerate(order)],
-    }
-    return {name: share_of(right) | {"n": len(right)} for name, right in hits.items() if right}
-
-
-def _related(view: View, scene: Scene) -> bool:
-    """Whether things of the colours asked for stand as asked, whatever they are."""
-    where = {thing.colour: place for thing, place in zip(view.things, view.places, strict=True)}
-    there = all(thing.colour in where for thing in scene.things)
-    return there and in_order([where[thing.colour] for thing in scene.things], scene.relation)
-
-
-def _sized(view: View, scene: Scene) -> bool:
-    """Whether there is one thing, as large and where it was asked for, whatever it is."""
-    if len(view.things) != 1:
-        return False
-    size, place = size_and_place(view.heights[0], view.places[0])
-    lone = scene.things[0]
-    return lone.size in (None, size) and lone.place in (None, place)
 
 
 def scene_features(images: Tensor) -> Tensor:

@@ -30,12 +30,14 @@ def check_inputs(x_t: Tensor, t: Tensor, context: Tensor, cond: Tensor | None = 
         raise ValueError(
             f"x_t must be (B, C, H, W) and t (B,), got {tuple(x_t.shape)} and {tuple(t.shape)}"
         )
-    if cond is not None and len(cond) != len(x_t):
-        raise ValueError(f"cond must be (B, ...) like x_t's {len(x_t)}, got {tuple(cond.shape)}")
-    given = {"x_t": x_t, "t": t, "context": context, "cond": cond}
+    given = {"x_t": x_t, "t": t, "context": context}
+    if cond is not None:
+        given["cond"] = cond
+        if len(cond) != len(x_t):
+            raise ValueError(
+                f"cond must be (B, ...) like x_t's {len(x_t)}, got {tuple(cond.shape)}"
+            )
     for name, tensor in given.items():
-        if tensor is None:
-            continue
         if values_at_hand(tensor) and not tensor.isfinite().all():
             raise ValueError(f"{name} must be finite, it contains NaN or infinity")
 
