@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from t2i.folders import read_json
-from t2i.scene_heldout import heldout
 from t2i.scene_counts import count_views
+from t2i.scene_heldout import heldout
 from t2i.scene_judge import View
 from t2i.scene_specs import WORLDS, Specs, draw_specs
 from t2i.scenes import place
