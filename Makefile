@@ -33,12 +33,13 @@ grade: ## grade a lesson: lesson=1 [only=EXERCISE] [notebook=FILE] [json=FILE]
 	@$(COURSE) grade "$(lesson)" $(if $(notebook),--notebook "$(notebook)") \
 		$(if $(json),--json "$(json)") $(if $(only),--only "$(only)")
 
-lab: ## open JupyterLab on a lesson: lesson=1
+lab: ## open JupyterLab on a lesson: lesson=1 [options="--no-browser --port 8889"]
 	$(NEEDS_LESSON)
 	@number="$(lesson)"; set -- lessons/$$(printf '%02d' "$${number#0}" 2>/dev/null)_*/*.ipynb; \
 		test -e "$$1" || \
 		{ echo "There are lessons 1 to 10; $(lesson) is not one of them." >&2; exit 2; }; \
-		$(RUN) -m jupyterlab "$$1"
+		test "$$(id -u 2>/dev/null)" = 0 && root=--allow-root || root=; \
+		$(RUN) -m jupyterlab $$root "--LabApp.default_url=/lab/tree/$$1" $(options)
 
 solve: ## write a lesson's solved notebook, for instructors: lesson=1 out=FILE
 	$(NEEDS_LESSON)

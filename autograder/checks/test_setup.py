@@ -411,6 +411,33 @@ def test_make_lists_its_targets_one_line_each():
         subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True)
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_lab_opens_the_lesson_whoever_asks(tmp_path):
+    """As root too, as in most containers: JupyterLab alone would refuse."""
+    options = f"options=--no-browser --port 0 --ServerApp.root_dir={REPOSITORY}"
+    command = ["make", "lab", "lesson=1", f"VENV={sys.prefix}", options]
+    places = {name: str(tmp_path) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")}
+    lab = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=os.environ | places,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said = []
+        for line in lab.stdout:  # ends as soon as the lab refuses
+            said.append(line)
+            if "http://" in line:
+                break
+        assert "/lab/tree/lessons/01_noise_schedules/" in said[-1], "".join(said)
+    finally:
+        os.killpg(lab.pid, signal.SIGKILL)
+        lab.wait()
+
+
 def test_versions_compare_as_numbers():
     assert setup_facts.numbers("2.14.1+cpu") == (2, 14, 1)
     assert setup_facts.numbers("0.10") > setup_facts.numbers("0.9.6")
