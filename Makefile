@@ -104,7 +104,7 @@ measure-scenes: ## count the captions that lesson 6's pictures satisfy: [tier=cp
 	@$(RUN) -m t2i.scene_recipes evaluate --tier "$(or $(tier),cpu)"
 
 bench-scenes: ## time the painting of captioned scenes
-	@$(RUN) -m t2i.scenes bench
+	@$(RUN) -m t2i.scene_sheet bench
 
 train-clip: ## train lesson 7's CLIP anew: [tier=cpu]
 	@$(RUN) -m t2i.clip_recipes train --tier "$(or $(tier),cpu)"

@@ -39,7 +39,7 @@ betas = cosine_betas(10)
 assert betas.shape == (10,), "ten steps need ten betas"
 
 # %%
-#| exercise: unet.Downsample
+#| exercise: unet_blocks.Downsample
 #| points: 60
 #| difficulty: 1
 #| minutes: 5

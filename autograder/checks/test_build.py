@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %%
-from t2i.unet import ResBlock, SelfAttention2d, Downsample, Upsample, Stage, timestep_embedding
+from t2i.unet import Stage
+from t2i.unet_blocks import ResBlock, SelfAttention2d, Downsample, Upsample, timestep_embedding
 from collections.abc import Sequence
 
 # %%
@@ -160,7 +161,7 @@ BAD = {
     "unknown definition": ("schedules.cosine_betas", "schedules.cosine_beta", "is it cosine_betas"),
     "unknown module": ("schedules.cosine_betas", "schedule.cosine_betas", "names no module"),
     "unknown given": ("given: schedules.snr", "given: schedules.snrr", "no definition snrr"),
-    "twice": ("unet.Downsample", "schedules.cosine_betas", "stands there twice"),
+    "twice": ("unet_blocks.Downsample", "schedules.cosine_betas", "stands there twice"),
     "points": ("points: 40", "points: 41", "sum to 101, not 100"),
     "no number": ("points: 40", "points: many", "must be a whole number"),
     "difficulty": ("difficulty: 3", "difficulty: 6", "from 1 to 5"),
@@ -178,7 +179,7 @@ BAD = {
     "missing import": ("import math\n", "", "uses math, which no cell"),
     "own import": (
         "import math\n",
-        "import math\nfrom t2i.unet import Downsample\n",
+        "import math\nfrom t2i.unet_blocks import Downsample\n",
         "exercise here",
     ),
     "code": ("hint: a stride\n", "hint: a stride\nx = 1\n", "package is where"),

@@ -30,7 +30,7 @@ from autograder.testing_modules import (
     shuffle_weights,
     shuffled,
 )
-from t2i import convert, unet
+from t2i import convert, unet, unet_blocks
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
@@ -283,7 +283,7 @@ def test_block_that_changes_the_channels(student, rng):
 @exercise("ResBlock.forward")
 def test_block_drops_values_in_training_only(student, rng):
     block = student.new("ResBlock", 4, 4, emb_channels=6, norm_groups=2, dropout=0.5)
-    reference = shuffle_weights(unet.ResBlock(4, 4, 6, norm_groups=2), rng)
+    reference = shuffle_weights(unet_blocks.ResBlock(4, 4, 6, norm_groups=2), rng)
     x, emb = normal(rng, 3, 4, 9, 8), normal(rng, 3, 6)
     expected = reference(x, emb).detach()
     load(block, reference.state_dict())
@@ -321,7 +321,7 @@ def test_block_drops_values_in_training_only(student, rng):
 
 @exercise("ResBlock.forward")
 def test_block_can_learn(student, rng):
-    reference = shuffle_weights(unet.ResBlock(6, 4, 8, norm_groups=2), rng).double()
+    reference = shuffle_weights(unet_blocks.ResBlock(6, 4, 8, norm_groups=2), rng).double()
     block = student.new("ResBlock", 6, 4, emb_channels=8, norm_groups=2)
     block.call("double")
     load(block, reference.state_dict())
@@ -474,7 +474,7 @@ def test_attention_with_several_heads(student, rng):
 
 @exercise("SelfAttention2d.forward")
 def test_attention_can_learn(student, rng):
-    reference = shuffle_weights(unet.SelfAttention2d(6, 2, norm_groups=2), rng)
+    reference = shuffle_weights(unet_blocks.SelfAttention2d(6, 2, norm_groups=2), rng)
     layer = load(student.new("SelfAttention2d", 6, 2, norm_groups=2), reference.state_dict())
     gradients = ask(lambda: layer.grad(normal(rng, 2, 6, 3, 4)), ATTENTION_HINTS)
     gradients["params"].pop("to_k.bias", None)  # the same for all answers: softmax ignores it
@@ -882,7 +882,7 @@ def test_same_as_diffusers(student, rng):
 
 
 def _same_with_our_blocks(student, rng, config: dict) -> None:
-    student.lend("timestep_embedding", unet.timestep_embedding)
+    student.lend("timestep_embedding", unet_blocks.timestep_embedding)
     net, ours = new_unet(student, rng, config), shuffle_weights(unet.UNet(**config), rng)
     layers = re.compile(
         r"time_mlp|conv_in|norm_out|conv_out|.*\.(blocks|attentions)\.\d|.*\.resize"

@@ -32,7 +32,7 @@ from autograder.testing_modules import (
     unchanged,
 )
 from autograder.wire import Foreign
-from t2i import attention, convert
+from t2i import convert, transformer
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
@@ -737,7 +737,7 @@ def test_block_same_as_diffusers(student, rng):
     block = new(student, rng, "TransformerBlock", 8, 2, 4, 6)
     state = convert.transformer_state_dict(theirs.state_dict())
     x, context, mask = normal(rng, 3, 5, 8), normal(rng, 3, 4, 6), some_words(rng, 3, 4)
-    ours = shuffle_weights(attention.TransformerBlock(8, 2, 4, 6), rng)
+    ours = shuffle_weights(transformer.TransformerBlock(8, 2, 4, 6), rng)
     layers = ["norm1", "attn1", "norm2", "attn2", "norm3", "ff"]
     if {k: v.shape for k, v in block.state().items()} != {k: v.shape for k, v in state.items()}:
         return check_with_ours(block, ours, layers, x, context, mask)
@@ -892,7 +892,7 @@ def test_picture_same_as_diffusers(student, rng):
     layer = new(student, rng, "SpatialTransformer", 6, 2, 4, 5, 1, 2)
     rows, context, mask = normal(rng, 3, 7, 8), normal(rng, 3, 4, 5), some_words(rng, 3, 4)
     x, layers = normal(rng, 3, 6, 5, 3), ["proj_in", "blocks.0", "proj_out"]
-    ours = shuffle_weights(attention.SpatialTransformer(6, 2, 4, 5, 1, 2), rng)
+    ours = shuffle_weights(transformer.SpatialTransformer(6, 2, 4, 5, 1, 2), rng)
     own = {name: value for name, value in layer.state().items() if name.startswith("norm.")}
     ours.load_state_dict(own, strict=False)  # its norm stays: a forward may ask how wide it is
     if {k: v.shape for k, v in layer.state().items()} != {k: v.shape for k, v in state.items()}:

@@ -121,7 +121,7 @@ First *all* the cosines, then *all* the sines. It's called a **sinusoidal embedd
 """
 
 # %%
-#| exercise: unet.timestep_embedding
+#| exercise: unet_blocks.timestep_embedding
 #| points: 15
 #| difficulty: 2
 #| minutes: 12
@@ -201,7 +201,7 @@ If the brick changes the number of channels, $x$ can't be added as it is. Then `
 """
 
 # %%
-#| exercise: unet.ResBlock.forward
+#| exercise: unet_blocks.ResBlock.forward
 #| points: 20
 #| difficulty: 3
 #| minutes: 15
@@ -288,7 +288,7 @@ Both keep the number of channels, and both hold one 3 × 3 convolution with `pad
 """
 
 # %%
-#| exercise: unet.Downsample
+#| exercise: unet_blocks.Downsample
 #| points: 10
 #| difficulty: 2
 #| minutes: 8
@@ -308,7 +308,7 @@ assert down(torch.randn(1, 4, 7, 5)).shape == (1, 4, 4, 3), (
 )
 
 # %%
-#| exercise: unet.Upsample
+#| exercise: unet_blocks.Upsample
 #| points: 10
 #| difficulty: 2
 #| minutes: 8
@@ -427,7 +427,7 @@ r"""
 """
 
 # %%
-#| exercise: unet.SelfAttention2d.forward
+#| exercise: unet_blocks.SelfAttention2d.forward
 #| points: 20
 #| difficulty: 4
 #| minutes: 20

@@ -12,7 +12,8 @@ from t2i import show, show_unet
 from t2i.data import mnist
 from t2i.figure_files import draw_figures
 from t2i.schedules import add_noise, alphas_cumprod, cosine_betas, gather
-from t2i.unet import UNet, timestep_embedding
+from t2i.unet import UNet
+from t2i.unet_blocks import timestep_embedding
 
 FIGURES = Path(__file__).parent / "figures"
 ALPHA_BAR = alphas_cumprod(cosine_betas(1000))

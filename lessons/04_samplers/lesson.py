@@ -32,10 +32,11 @@ from t2i.data import mnist
 from t2i.diffusion import ddpm_step, predict_x_0
 from t2i.lesson import pick
 from t2i.mixture import Mixture
+from t2i.sampler_parts import check_pictures, check_signal, check_step
 from t2i.sampler_runs import Ruler, load_denoiser
 
 # The three checks only name an argument that does not fit: you need not call them.
-from t2i.samplers import PREDICTION_TYPES, SPACINGS, check_pictures, check_signal, check_step
+from t2i.samplers import PREDICTION_TYPES, SPACINGS
 from t2i.schedules import add_noise, gather
 from t2i.show_samplers import slerp
 
@@ -241,7 +242,7 @@ Finally, `t_prev` may be $-1$, the clean end. This helper knows that $\bar\alpha
 """
 
 # %%
-#| given: samplers.alpha_bar_at
+#| given: sampler_parts.alpha_bar_at
 
 # %% [markdown]
 r"""
@@ -284,7 +285,7 @@ The loop is lesson 3's with a list of steps. This helper pairs each step with th
 """
 
 # %%
-#| given: samplers.pairs
+#| given: sampler_parts.pairs
 
 # %%
 pairs(spaced_timesteps(1000, 4), alphas_cumprod)

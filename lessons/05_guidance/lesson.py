@@ -27,7 +27,8 @@ from t2i.class_recipes import AsPicture, Told, class_recipe
 from t2i.data import mnist
 from t2i.lesson import pick, tier
 from t2i.recipes import noise_loss
-from t2i.samplers import convert_prediction, ddim_step, pairs, sample_ddim, spaced_timesteps
+from t2i.sampler_parts import pairs
+from t2i.samplers import convert_prediction, ddim_step, sample_ddim, spaced_timesteps
 from t2i.schedules import add_noise
 from t2i.training import Batches, train
 

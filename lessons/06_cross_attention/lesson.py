@@ -264,7 +264,7 @@ What does a mask that is *inverted* do? It is the classic mistake: half of the w
 """
 
 # %%
-from t2i.captions import encode, words_of
+from t2i.caption_reading import encode, words_of
 
 caption = "a red seven"
 tokens, mask = encode([caption], 8)
@@ -300,7 +300,7 @@ show.curves(
 )
 
 # %%
-#| exercise: attention.GEGLU
+#| exercise: transformer.GEGLU
 #| points: 10
 #| difficulty: 2
 #| minutes: 8
@@ -333,7 +333,7 @@ You know the pattern from the ResBlock: nobody replaces x, everybody adds to it.
 """
 
 # %%
-#| exercise: attention.TransformerBlock.forward
+#| exercise: transformer.TransformerBlock.forward
 #| points: 15
 #| difficulty: 2
 #| minutes: 10
@@ -374,7 +374,7 @@ Again, the way from a picture to a list must exchange axes, not just rename them
 """
 
 # %%
-#| exercise: attention.SpatialTransformer.forward
+#| exercise: transformer.SpatialTransformer.forward
 #| points: 20
 #| difficulty: 3
 #| minutes: 12
@@ -469,7 +469,7 @@ The training is lesson 3's, with one thing from lesson 5: for one caption in ten
 # %%
 import time
 
-from t2i.captions import VOCABULARY
+from t2i.caption_reading import VOCABULARY
 from t2i.scene_recipes import DATA, LENGTH
 from t2i.training import train
 

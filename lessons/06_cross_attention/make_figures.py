@@ -13,7 +13,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor
 
 from t2i import show, show_attention
-from t2i.captions import encode
+from t2i.caption_reading import encode
 from t2i.figure_files import draw_figures
 from t2i.samplers import sample_ddim, spaced_timesteps
 from t2i.scene_recipes import LENGTH, draw_captions, load_scenes

@@ -44,11 +44,11 @@ In lesson 6 every word had a vector in a table, and the vectors were learnt whil
 """
 
 # %%
-from t2i import captions
+from t2i import caption_reading
 
 for caption in ("a crimson seven", "a red sevn"):
     try:
-        captions.encode([caption])
+        caption_reading.encode([caption])
     except ValueError as error:
         print(error)
 
@@ -66,8 +66,9 @@ The captions are richer now: half of the colours and objects go by **other names
 
 # %%
 from t2i.clip_recipes import LENGTH, SIZE, captions_of, clip_recipe
+from t2i.scene_sheet import show_scenes
 from t2i.scene_specs import draw_specs
-from t2i.scenes import paint, show_scenes
+from t2i.scenes import paint
 
 both = [draw_specs(range(4), world=world) for world in ("one", "lone")]
 texts = [text for specs in both for text in captions_of(specs)]

@@ -29,7 +29,7 @@ from t2i import show, show_ddpm, show_vae
 from t2i.latents import LOGVAR_RANGE, BlockMeans
 from t2i.lesson import pick, tier
 from t2i.scenes import scenes
-from t2i.unet import Upsample
+from t2i.unet_blocks import Upsample
 from t2i.vae_layers import EPS, Middle
 from t2i.vae_runs import psnr
 

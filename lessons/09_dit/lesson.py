@@ -33,7 +33,7 @@ from t2i.guidance import LabelEmbedding
 from t2i.joint import check_told, joint_mask
 from t2i.lesson import pick, tier
 from t2i.patches import check_patches
-from t2i.unet import timestep_embedding
+from t2i.unet_blocks import timestep_embedding
 
 # %% [markdown]
 r"""
@@ -418,7 +418,8 @@ from t2i.dit_studies import gate_sizes
 from t2i.guidance import drop_condition, sample_guided
 from t2i.recipes import noise_loss
 from t2i.samplers import spaced_timesteps
-from t2i.training import TrainConfig, train
+from t2i.train_config import TrainConfig
+from t2i.training import train
 
 NO_CLASS = 10
 images, labels = mnist("train")

@@ -26,7 +26,7 @@ from t2i.clip import CLIP, ImageEncoder, TextTransformer
 from t2i.recipes import DATA, load_trained, of_tier
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint
-from t2i.training import TrainConfig
+from t2i.train_config import TrainConfig
 
 WEIGHTS = DATA / "clip_cpu.safetensors"
 WORLDS = ("one", "lone")  # half of a batch from each: large things on black, and all the rest

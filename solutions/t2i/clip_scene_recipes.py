@@ -28,7 +28,7 @@ from t2i.recipes import DATA, FoldedUNet, load_trained, noise_loss
 from t2i.scene_recipes import SIZE, draw_tokens, scene_recipe
 from t2i.scenes import SceneBatches
 from t2i.text_unet import SMALL, TextUNet
-from t2i.training import TrainConfig
+from t2i.train_config import TrainConfig
 
 WEIGHTS = DATA / "clip_scenes_cpu.safetensors"
 

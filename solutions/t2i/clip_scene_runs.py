@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from t2i.batches import stream_seed
+from t2i.caption_reading import PADDING, VOCABULARY, parse
 from t2i.caption_synonyms import WORDS
-from t2i.captions import PADDING, VOCABULARY, parse
 from t2i.checkpoint import digest
 from t2i.clip_recipes import LENGTH as CLIP_LENGTH
 from t2i.clip_recipes import caption_tokenizer, captions_of
@@ -109,7 +109,7 @@ def by_words(model: SceneDenoiser, seed: int = 0) -> Read:
 
 
 def word_tokens(captions: Sequence[str], length: int = LENGTH) -> Tensor:
-    """Captions as captions.encode gives them, synonyms too: those have numbers after all others.
+    """Captions as `caption_reading.encode` gives them; synonyms have the numbers after all others.
 
     Raises:
         ValueError: a word that is neither.

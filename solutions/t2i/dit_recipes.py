@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from t2i.captions import MAX_LENGTH, VOCABULARY
+from t2i.caption_reading import MAX_LENGTH, VOCABULARY
 from t2i.checkpoint import load_into, load_tensors
 from t2i.flops import count_flops
 from t2i.joint import JointDiT
@@ -24,7 +24,7 @@ from t2i.scene_recipes import scene_loss
 from t2i.scenes import SceneBatches
 from t2i.schedules import alphas_cumprod, cosine_betas, gather
 from t2i.text_unet import SceneDenoiser, WordEncoder, mean_word
-from t2i.training import TrainConfig
+from t2i.train_config import TrainConfig
 
 WEIGHTS = DATA / "dit_cpu.safetensors"
 KINDS, SIZES = ("unet", "dit"), ("small", "medium", "large")

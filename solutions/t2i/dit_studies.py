@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from t2i.attention import scaled_dot_product_attention, split_heads
-from t2i.captions import MAX_LENGTH, PADDING, Scene, encode
+from t2i.caption_reading import MAX_LENGTH, PADDING, encode
+from t2i.captions import Scene
 from t2i.class_recipes import Told
 from t2i.guidance import sample_guided
 from t2i.joint import joint_mask

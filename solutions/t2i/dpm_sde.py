@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from t2i.dpm_solver import dpmpp_2m_step, half_log_snr
-from t2i.samplers import alpha_bar_at, check_pictures, convert_prediction, pairs
+from t2i.sampler_parts import alpha_bar_at, check_pictures, pairs
+from t2i.samplers import convert_prediction
 from t2i.schedules import gather
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from t2i.samplers import alpha_bar_at, check_pictures, check_step, convert_prediction, pairs
+from t2i.sampler_parts import alpha_bar_at, check_pictures, check_step, pairs
+from t2i.samplers import convert_prediction
 from t2i.schedules import gather
 
 

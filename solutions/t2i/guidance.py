@@ -9,7 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from t2i.samplers import convert_prediction, ddim_step, pairs
+from t2i.sampler_parts import pairs
+from t2i.samplers import convert_prediction, ddim_step
 
 
 class LabelEmbedding(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from t2i.attention import merge_heads, split_heads
 from t2i.dit import FinalLayer, check_picture, mlp, modulate, plain_norm, zero_linear
 from t2i.patches import check_patches, patchify, sincos_position_embedding_2d, unpatchify
-from t2i.unet import timestep_embedding
+from t2i.unet_blocks import timestep_embedding
 
 
 class Stream(nn.Module):

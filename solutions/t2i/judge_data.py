@@ -22,7 +22,8 @@ from t2i.metrics import (
     recognisability,
 )
 from t2i.schedules import add_noise
-from t2i.training import Batches, TrainConfig, train
+from t2i.train_config import TrainConfig
+from t2i.training import Batches, train
 
 
 def gaussian_noise(digits: Tensor, labels: Tensor) -> Tensor:

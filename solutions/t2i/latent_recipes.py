@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from t2i.batches import Batches
-from t2i.captions import PADDING, VOCABULARY, encode
+from t2i.caption_reading import PADDING, VOCABULARY, encode
 from t2i.guidance import sample_guided
 from t2i.latents import LatentSpace, seeded_latents
 from t2i.recipes import of_tier
@@ -25,7 +25,7 @@ from t2i.samplers import spaced_timesteps
 from t2i.scene_recipes import LENGTH, ByTokens, scene_loss
 from t2i.scenes import scenes
 from t2i.text_unet import SceneDenoiser
-from t2i.training import TrainConfig
+from t2i.train_config import TrainConfig
 
 PART = 250  # scenes encoded at once
 

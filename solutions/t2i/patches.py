@@ -4,7 +4,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from t2i.unet import timestep_embedding
+from t2i.unet_blocks import timestep_embedding
 
 
 def patchify(x: Tensor, patch_size: int) -> Tensor:

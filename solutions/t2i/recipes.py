@@ -24,7 +24,7 @@ from t2i.checkpoint import load_into, load_tensors
 from t2i.diffusion import ddpm_loss
 from t2i.practice import heard_by_noise, middle_steps, random_steps
 from t2i.schedules import alphas_cumprod, cosine_betas, gather
-from t2i.training import TrainConfig
+from t2i.train_config import TrainConfig
 from t2i.unet import UNet
 
 DATA = Path(__file__).resolve().parents[2] / "data"

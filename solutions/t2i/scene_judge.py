@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from t2i.captions import BACKGROUNDS, COLOURS, KINDS, Scene, Thing, parse
+from t2i.caption_reading import parse
+from t2i.captions import BACKGROUNDS, COLOURS, KINDS, Scene, Thing
 from t2i.scene_judge_net import ABSENT, WEIGHTS, JudgeNet, answers
 
 STEPS = {32: 4000, 64: 12_000}

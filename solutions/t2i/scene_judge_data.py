@@ -23,7 +23,8 @@ from t2i.scene_judge import look, shows
 from t2i.scene_judge_net import ABSENT, JudgeNet, answers, load_judge
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint, place
-from t2i.training import TrainConfig, train
+from t2i.train_config import TrainConfig
+from t2i.training import train
 
 
 class JudgeBatches:

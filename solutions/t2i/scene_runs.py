@@ -15,7 +15,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from t2i.batches import stream_seed
-from t2i.captions import Scene, parse, phrase
+from t2i.caption_reading import parse
+from t2i.captions import Scene, phrase
 from t2i.checkpoint import digest
 from t2i.class_recipes import COND_DROP_PROB
 from t2i.recipe_runs import train_weights

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from t2i.attention import scaled_dot_product_attention, split_heads
-from t2i.captions import words_of
+from t2i.caption_reading import words_of
 from t2i.diffusion import predict_x_0
 from t2i.results import figures_in, how_trained, share_told, table
 from t2i.scene_recipes import WEIGHTS

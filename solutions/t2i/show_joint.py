@@ -11,7 +11,7 @@ from IPython.display import Markdown
 from matplotlib.colors import PowerNorm
 from torch import Tensor, nn
 
-from t2i.captions import MAX_LENGTH, encode, words_of
+from t2i.caption_reading import MAX_LENGTH, encode, words_of
 from t2i.dit_studies import draw_scenes, joint_weights, watching
 from t2i.scene_recipes import GUIDANCE_SCALE
 from t2i.schedules import add_noise

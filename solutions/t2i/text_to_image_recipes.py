@@ -28,7 +28,7 @@ from t2i.pair_clip import PairClipRecipe
 from t2i.recipes import DATA, of_tier
 from t2i.scenes import SceneBatches, scenes
 from t2i.text_to_image import TextDiT, TextToImage
-from t2i.training import TrainConfig
+from t2i.train_config import TrainConfig
 from t2i.vae_recipes import VaeRecipe, vae_recipe
 
 CHECKPOINT = DATA / "checkpoints" / "scenes"

@@ -1,7 +1,7 @@
 """The UNet of lesson 2 with words: UNet2DConditionModel's architecture in small.
 
     denoiser = SceneDenoiser(vocabulary_size=80)
-    noise_pred = denoiser(x_t, t, tokens, mask)       # tokens, mask from captions.encode
+    noise_pred = denoiser(x_t, t, tokens, mask)       # tokens, mask from caption_reading.encode
 
 `TextUNet` is lesson 2's UNet with a SpatialTransformer where it had self-attention. `WordEncoder`
 turns words into vectors, in the simplest way there is; lesson 7 brings a better one.
@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i.attention import SpatialTransformer
 from t2i.recipes import FoldedUNet
 from t2i.recorded import values_at_hand
-from t2i.unet import UNet, timestep_embedding
+from t2i.transformer import SpatialTransformer
+from t2i.unet import UNet
+from t2i.unet_blocks import timestep_embedding
 
 
 def look(

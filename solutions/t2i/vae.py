@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.latents import Posterior
-from t2i.unet import Upsample
+from t2i.unet_blocks import Upsample
 from t2i.vae_layers import EPS, Level, Middle, PaddedDownsample
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i.unet import SelfAttention2d
+from t2i.unet_blocks import SelfAttention2d
 
 EPS = 1e-6  # of all group norms in Stable Diffusion's VAE; lesson 2's UNet has 1e-5
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from t2i.latents import LatentSpace, vae_loss
 from t2i.recipes import DATA, load_trained, of_tier
 from t2i.scenes import SceneBatches
-from t2i.training import TrainConfig
+from t2i.train_config import TrainConfig
 from t2i.vae import AutoencoderKL
 
 WEIGHTS = DATA / "vae_cpu.safetensors"

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from t2i.captions import parse
+from t2i.caption_reading import parse
 from t2i.checkpoint import digest, load_tensors, save_tensors
 from t2i.flops import count_flops, time_in_turn
 from t2i.latent_recipes import draw_latents, latent_recipe

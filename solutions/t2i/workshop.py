@@ -24,7 +24,8 @@ from t2i.distributed import ALONE, Team
 from t2i.folders import read_json, write_json
 from t2i.recipe_runs import curve
 from t2i.results import machine, peak_memory
-from t2i.training import TrainConfig, TrainState, train
+from t2i.train_config import TrainConfig
+from t2i.training import TrainState, train
 
 
 @dataclass

@@ -10,17 +10,10 @@ from diffusers.models.activations import GEGLU as TheirGEGLU
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor
 
-from t2i.attention import (
-    GEGLU,
-    CrossAttention,
-    SpatialTransformer,
-    TransformerBlock,
-    merge_heads,
-    scaled_dot_product_attention,
-    split_heads,
-)
+from t2i.attention import CrossAttention, merge_heads, scaled_dot_product_attention, split_heads
 from t2i.convert import transformer_state_dict, unet2d_condition_state_dict
 from t2i.text_unet import SceneDenoiser, TextUNet, WordEncoder, mean_word
+from t2i.transformer import GEGLU, SpatialTransformer, TransformerBlock
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 SHAPES = [  # B, heads, head_dim, N or (H, W), L, context_dim

@@ -5,23 +5,18 @@ import itertools
 import pytest
 import torch
 
-from t2i import captions
+from t2i import caption_reading, captions
+from t2i.caption_reading import MAX_LENGTH, VOCABULARY, CaptionError, encode, parse, words_of
 from t2i.captions import (
     COLOURS,
     FORMS,
     FRAMES,
     HELDOUT_PHRASINGS,
     KINDS,
-    MAX_LENGTH,
-    VOCABULARY,
-    CaptionError,
     Phrasing,
     Scene,
     Thing,
-    encode,
-    parse,
     phrase,
-    words_of,
 )
 
 SEVEN, CIRCLE, STAR = Thing("red", "seven"), Thing("blue", "circle"), Thing("green", "star")
@@ -120,7 +115,7 @@ def test_encode_numbers_the_words():
     assert tokens.shape == mask.shape == (2, 8)
     assert tokens.dtype == torch.int64 and mask.dtype == torch.bool
     assert mask.sum(dim=1).tolist() == [3, 6]
-    assert torch.equal(mask, tokens != captions.PADDING)
+    assert torch.equal(mask, tokens != caption_reading.PADDING)
     assert [VOCABULARY[token] for token in tokens[0, :3]] == ["a", "red", "seven"]
     assert encode([], 4)[0].shape == (0, 4)
 

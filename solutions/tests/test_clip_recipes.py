@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from t2i import clip_runs, clip_scene_runs
+from t2i.caption_reading import PADDING, VOCABULARY, encode, parse
 from t2i.caption_synonyms import PLAIN_OF, SYNONYMS, WORDS, say_otherwise
-from t2i.captions import COLOURS, DIGITS, KINDS, PADDING, VOCABULARY, encode, parse
+from t2i.captions import COLOURS, DIGITS, KINDS
 from t2i.clip_recipes import (
     LENGTH,
     WEIGHTS,

@@ -27,7 +27,8 @@ from t2i.joint import JointAttentionBlock, JointDiT
 from t2i.scene_recipes import scene_recipe
 from t2i.scene_specs import draw_specs
 from t2i.scenes import paint
-from t2i.training import Batches, TrainConfig, TrainState, train
+from t2i.train_config import TrainConfig
+from t2i.training import Batches, TrainState, train
 from t2i.unet import UNet
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts

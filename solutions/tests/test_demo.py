@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 from autograder.checks.browser import CHROMIUM, Browser, wait
 from t2i import demo, demo_drawing, known_words, text_to_image_runs
-from t2i.captions import VOCABULARY
+from t2i.caption_reading import VOCABULARY
 from t2i.latents import LatentSpace
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import text_to_image_recipe

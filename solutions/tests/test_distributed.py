@@ -22,7 +22,8 @@ from t2i.clip import TextTransformer
 from t2i.distributed import ALONE, OwnRows, Team, joined_team
 from t2i.flow_training import flow_draws
 from t2i.text_to_image_recipes import RECIPES
-from t2i.training import TrainConfig, train
+from t2i.train_config import TrainConfig
+from t2i.training import train
 
 CONFIG = TrainConfig(steps=20, learning_rate=3e-3, muon_rate=0.02, save_every=5)
 # Heads of 9 numbers: their parts in 2 and 4 processes are of different sizes.

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from t2i import dit_runs
-from t2i.captions import VOCABULARY, encode, parse
+from t2i.caption_reading import VOCABULARY, encode, parse
 from t2i.dit import DiT
 from t2i.dit_recipes import (
     KINDS,

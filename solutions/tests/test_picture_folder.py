@@ -37,7 +37,7 @@ from t2i.text_to_image_recipes import (
     text_to_image_recipe,
 )
 from t2i.text_to_image_runs import train_all
-from t2i.training import TrainConfig
+from t2i.train_config import TrainConfig
 
 EMOJI = Path(os.environ.get("T2I_DATA", "nowhere")) / "noto-emoji"
 needs_emoji = pytest.mark.skipif(

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from t2i import scene_judge_data
-from t2i.captions import COLOURS, KINDS, CaptionError, Thing, parse
+from t2i.caption_reading import CaptionError, parse
+from t2i.captions import COLOURS, KINDS, Thing
 from t2i.data import data_source
 from t2i.scene_broken import BROKEN
 from t2i.scene_judge import View, in_order, look, satisfied, shows, size_and_place

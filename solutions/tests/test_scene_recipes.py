@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from t2i import scene_runs
-from t2i.captions import PADDING, VOCABULARY, Thing, encode, parse
+from t2i.caption_reading import PADDING, VOCABULARY, encode, parse
+from t2i.captions import Thing
 from t2i.scene_heldout import HELDOUT_PAIRS
 from t2i.scene_judge import View
 from t2i.scene_recipes import LENGTH, WEIGHTS, ByTokens, draw_captions, scene_loss, scene_recipe

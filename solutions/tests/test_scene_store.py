@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from t2i import scene_store, text_to_image_runs, workshop
+from t2i.caption_reading import parse
 from t2i.caption_synonyms import PLAIN_OF
-from t2i.captions import COLOURS, KINDS, Scene, parse
+from t2i.captions import COLOURS, KINDS, Scene
 from t2i.checkpoint import load_tensors
 from t2i.clip_recipes import caption_tokenizer, token_rows
 from t2i.pair_clip import PairBatches
@@ -22,7 +23,7 @@ from t2i.scenes import scenes
 from t2i.stored_recipes import stored_recipe
 from t2i.text_to_image_recipes import RECIPES, text_to_image_recipe
 from t2i.text_to_image_runs import train_all
-from t2i.training import TrainConfig
+from t2i.train_config import TrainConfig
 
 COUNT, PLAIN, LENGTH = 300, 60, 32
 

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from t2i import data, scene_ink, scenes
-from t2i.captions import BACKGROUNDS, COLOURS, KINDS, parse
+from t2i.caption_reading import parse
+from t2i.captions import BACKGROUNDS, COLOURS, KINDS
 from t2i.scene_heldout import HELDOUT_PAIRS, HELDOUT_TRIPLES, heldout
 from t2i.scene_ink import DIGIT_PARTS, digit_bank
 from t2i.scene_news import what_is_new
+from t2i.scene_sheet import show_scenes
 from t2i.scene_specs import SPLITS, draw_specs, uniforms
-from t2i.scenes import PALETTE, SceneBatches, paint, show_scenes
+from t2i.scenes import PALETTE, SceneBatches, paint
 
 MANY = 50_000
 

@@ -27,7 +27,8 @@ from t2i.shard_training import shard_loss, shard_ranges, write_encoded_shards
 from t2i.shards import ShardBatches
 from t2i.text_to_image import Prompt, TextDiT, encode_prompt
 from t2i.text_to_image_recipes import RECIPES, text_flow_loss
-from t2i.training import TrainConfig, train
+from t2i.train_config import TrainConfig
+from t2i.training import train
 
 LENGTH = 5
 

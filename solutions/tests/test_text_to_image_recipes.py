@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from t2i import small_parts, text_to_image_runs, workshop
-from t2i.captions import COLOURS, KINDS, parse
+from t2i.caption_reading import parse
+from t2i.captions import COLOURS, KINDS
 from t2i.checkpoint import CheckpointError, load_tensors, save_tensors
 from t2i.flow import flow_point
 from t2i.latents import LatentSpace
@@ -30,7 +31,7 @@ from t2i.text_to_image_recipes import (
     text_to_image_recipe,
 )
 from t2i.text_to_image_runs import train_all
-from t2i.training import TrainConfig
+from t2i.train_config import TrainConfig
 
 PARTS = ("vae", "clip", "latents", "transformer")
 

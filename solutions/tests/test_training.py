@@ -26,14 +26,8 @@ from t2i.checkpoint import (
     save_weights,
     write_atomically,
 )
-from t2i.training import (
-    Batches,
-    TrainConfig,
-    ema_decay_at,
-    fastest_precision,
-    learning_rate_at,
-    train,
-)
+from t2i.train_config import TrainConfig, ema_decay_at, learning_rate_at
+from t2i.training import Batches, fastest_precision, train
 
 
 @pytest.fixture(autouse=True)
@@ -195,7 +189,8 @@ sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
 from test_training import CONFIG, data, loss_fn, network
-from t2i.training import TrainConfig, train
+from t2i.training import train
+from t2i.train_config import TrainConfig
 config = TrainConfig(steps=400, learning_rate=1e-2, save_every=1)
 for state in train(network(), loss_fn, data(), config, checkpoint={path!r}, progress=False):
     pass

@@ -9,7 +9,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from t2i.attention import CrossAttention
 from t2i.convert import attention_state_dict, resnet_block_state_dict, unet2d_state_dict
 from t2i.text_unet import TextUNet
-from t2i.unet import ResBlock, SelfAttention2d, UNet
+from t2i.unet import UNet
+from t2i.unet_blocks import ResBlock, SelfAttention2d
 
 SIZES = [  # block_channels, layers_per_block, attention_levels, head_channels, (B, C, H, W)
     ((32,), 1, (False,), 8, (3, 1, 7, 9)),

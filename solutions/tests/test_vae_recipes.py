@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from t2i import show_vae, vae_studies
-from t2i.captions import PADDING
+from t2i.caption_reading import PADDING
 from t2i.checkpoint import digest, save_weights
 from t2i.flops import count_flops, time_in_turn
 from t2i.latent_recipes import draw_latents, encoded_scenes, latent_recipe
 from t2i.latents import BlockMeans, LatentSpace
 from t2i.scenes import scenes
-from t2i.training import TrainConfig, train
-from t2i.unet import SelfAttention2d
+from t2i.train_config import TrainConfig
+from t2i.training import train
+from t2i.unet_blocks import SelfAttention2d
 from t2i.vae import AutoencoderKL
 from t2i.vae_recipes import RECIPES, WEIGHTS, load_space, load_vae, vae_recipe
 from t2i.vae_runs import SPLITS, measure, measure_scaling_factor, psnr, summary, there_and_back

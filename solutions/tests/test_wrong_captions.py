@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from t2i.captions import COLOURS, KINDS, Scene, parse
+from t2i.caption_reading import parse
+from t2i.captions import COLOURS, KINDS, Scene
 from t2i.clip import contrastive_loss
 from t2i.clip_recipes import caption_tokenizer, clip_recipe
 from t2i.pair_clip import PairBatches, PairClipRecipe
