@@ -29,7 +29,7 @@ from autograder.testing_modules import (
 )
 from autograder.wire import Foreign
 from t2i.bpe import Tokenizer, train_bpe
-from t2i.clip_files import from_transformers
+from t2i.clip_names import from_transformers
 from t2i.flow import euler_times
 from t2i.text_to_image import to_pil
 

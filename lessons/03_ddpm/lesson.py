@@ -227,7 +227,7 @@ Three helps make eight minutes enough.
 
 $$\text{noise\_pred} = \sqrt{1-\bar\alpha_t}\; x_t + \sqrt{\bar\alpha_t}\cdot\text{unet}(x_t, t)$$
 
-The correction is scaled too: the more noise, the less of it. (This is `FoldedUNet` in `solutions/t2i/recipes.py`.) At first the UNet answers 0 everywhere, and with the copy alone the error at step $t$ is about $\bar\alpha_t$. Its mean over all steps is a half, already below the ceiling.
+The correction is scaled too: the more noise, the less of it. (This is `FoldedUNet` in `solutions/t2i/folded_unet.py`.) At first the UNet answers 0 everywhere, and with the copy alone the error at step $t$ is about $\bar\alpha_t$. Its mean over all steps is a half, already below the ceiling.
 
 **We practise the steps that decide.** The shape of a digit is decided where there is much noise, but not noise alone. So `middle_steps` draws nine of ten steps around 730, half of these from between 630 and 810. The tenth is drawn from below 450, where only the last specks are left to find. (Which steps to practise is a choice, like the schedule. We tried several: this one gave the best digits for the same minutes.)
 

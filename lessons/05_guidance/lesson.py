@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from t2i import class_runs, metrics, show, show_ddpm, show_guidance
 from t2i.class_recipes import AsPicture, Told, class_recipe
 from t2i.data import mnist
+from t2i.folded_unet import noise_loss
 from t2i.lesson import pick, tier
-from t2i.recipes import noise_loss
 from t2i.sampler_parts import pairs
 from t2i.samplers import convert_prediction, ddim_step, sample_ddim, spaced_timesteps
 from t2i.schedules import add_noise

@@ -694,7 +694,7 @@ The brackets give the range in which the true share lies, with 95 % confidence.
 """
 
 # %%
-#| table: show_attention.results_table
+#| table: scene_tables.results_table
 
 # %% [markdown]
 r"""
@@ -704,7 +704,7 @@ One thing from lesson 4 helps the table. With a word swapped, the pictures above
 """
 
 # %%
-#| table: show_attention.fresh_noise
+#| table: scene_tables.fresh_noise
 
 # %% [markdown]
 r"""

@@ -65,7 +65,14 @@ The captions are richer now: half of the colours and objects go by **other names
 """
 
 # %%
-from t2i.clip_recipes import LENGTH, SIZE, captions_of, clip_recipe
+from t2i.clip_batches import (
+    LENGTH,
+    SIZE,
+    captions_of,
+)
+from t2i.clip_recipes import (
+    clip_recipe,
+)
 from t2i.scene_sheet import show_scenes
 from t2i.scene_specs import draw_specs
 from t2i.scenes import paint
@@ -810,7 +817,7 @@ Do not take our word for it. Here both compute the same, with the same weights:
 # %%
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from t2i.clip_files import from_transformers
+from t2i.clip_names import from_transformers
 
 config = CLIPTextConfig(
     vocab_size=99, hidden_size=32, intermediate_size=128, num_hidden_layers=3,

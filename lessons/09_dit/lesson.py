@@ -415,8 +415,8 @@ from t2i.class_recipes import Told
 from t2i.data import mnist
 from t2i.dit_recipes import FirstGuess
 from t2i.dit_studies import gate_sizes
+from t2i.folded_unet import noise_loss
 from t2i.guidance import drop_condition, sample_guided
-from t2i.recipes import noise_loss
 from t2i.samplers import spaced_timesteps
 from t2i.train_config import TrainConfig
 from t2i.training import train

@@ -835,7 +835,8 @@ And now what goes wrong. Three things are the hardest. So here are ordinary prom
 """
 
 # %%
-from t2i.text_to_image_eval import draw, hardest
+from t2i.asked_scenes import hardest
+from t2i.text_to_image_eval import draw
 
 specs, seed = hardest(plan.world, pick(smoke=4, cpu=128, gpu=128))
 images, captions = draw(pipe, specs.captions(), seed, "pictures"), specs.captions()

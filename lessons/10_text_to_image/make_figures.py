@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from t2i import show, show_measured, show_roads, show_text_to_image, show_tiers
+from t2i.asked_scenes import asked_for, hardest
 from t2i.figure_files import draw_figures
 from t2i.flow import flow_point
 from t2i.heldout_names import split_names
@@ -26,7 +27,7 @@ from t2i.scene_judge import look, shows
 from t2i.show_attention import film_file
 from t2i.show_blocks import arrow
 from t2i.text_to_image import TextToImage, to_pil
-from t2i.text_to_image_eval import asked_for, draw, hardest
+from t2i.text_to_image_eval import draw
 from t2i.text_to_image_recipes import DATA, EMOJI, load_text_to_image, text_to_image_recipe
 
 FIGURES = Path(__file__).parent / "figures"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from t2i.bench_sizes import HEAD, NETWORKS, Size
-from t2i.clip_files import from_transformers
+from t2i.clip_names import from_transformers
 from t2i.convert import unet2d_condition_state_dict, unet2d_state_dict
 from t2i.dit_files import dit_from_config, dit_state_dict, share_embedding
 from t2i.sd_sizes import text_from_config, unet_from_config

@@ -20,8 +20,9 @@ from t2i.bench_pairs import PAIRS, build_pair, largest_difference
 from t2i.bench_sizes import NETWORKS
 from t2i.bench_speed import Settings, time_pair
 from t2i.captions import COLOURS, DIGITS
+from t2i.folded_unet import noise_loss
 from t2i.precision import fastest_precision
-from t2i.recipes import noise_loss, recipe
+from t2i.recipes import recipe
 from t2i.recorded import compile_blocks
 from t2i.text_to_image_recipes import CHECKPOINT
 from t2i.training import Batches, train

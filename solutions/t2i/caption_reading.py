@@ -1,7 +1,9 @@
 """Reading captions: the words there are, their numbers, and the scene that a caption asks for.
 
-parse("a circle in blue right of a red 7")    # the Scene; captions.phrase goes the other way
-tokens, mask = encode(["a red seven"], 12)    # (1, 12) numbers, (1, 12) True where a word is
+    parse("a circle in blue right of a red 7")    # the Scene; captions.phrase goes the other way
+    tokens, mask = encode(["a red seven"], 12)    # (1, 12) numbers, (1, 12) True where a word is
+
+Tokens are positions in VOCABULARY, which has every word that the grammar can say.
 """
 
 import difflib
@@ -35,6 +37,7 @@ VOCABULARY = ("<padding>",) + tuple(
         + [*BACKGROUNDS, "above", "over", "below", "under"]
     )
 )
+
 _NUMBER = {word: number for number, word in enumerate(VOCABULARY)}
 _PLACE_OF = {words: name for name, words in PLACES.items()}  # from the words back to the meaning
 _ORDER_OF = {words: name for name, words in ORDERS.items()}

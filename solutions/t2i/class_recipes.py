@@ -18,17 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from t2i.diffusion import predict_x_0
+from t2i.folded_unet import FoldedUNet, noise_loss
 from t2i.guidance import ClassUNet, drop_condition
-from t2i.recipes import (
-    DATA,
-    NARROW,
-    FoldedUNet,
-    Recipe,
-    load_trained,
-    noise_loss,
-    of_tier,
-    recipe,
-)
+from t2i.recipes import DATA, NARROW, Recipe, load_trained, of_tier, recipe
 
 WEIGHTS = DATA / "guidance_cpu.safetensors"
 NUM_CLASSES = 10

@@ -23,13 +23,15 @@ from t2i.class_recipes import (
     load_class_unet,
 )
 from t2i.data import mnist
-from t2i.guidance import ClassUNet, sample_guided
-from t2i.metrics import (
+from t2i.digit_net import (
     CLASSIFIER,
-    digit_features,
-    frechet_distance,
     load_network,
     predict,
+)
+from t2i.guidance import ClassUNet, sample_guided
+from t2i.metrics import (
+    digit_features,
+    frechet_distance,
     recognisability,
 )
 from t2i.recipe_runs import train_weights

@@ -9,7 +9,6 @@ A folder holds config.json, model.safetensors, vocab.json and merges.txt. Old CL
 as a pickle, pytorch_model.bin. It is read where there is nothing else, its numbers alone.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,50 +18,11 @@ from torch import Tensor
 
 from t2i.bpe import Tokenizer, load_tokenizer, save_tokenizer
 from t2i.clip import CLIP, ImageEncoder, TextTransformer
+from t2i.clip_names import from_transformers, to_transformers
 from t2i.folders import FilesError, filled, find_folder, read_folder, read_json, write_folder
 
-NAMES = {  # transformers' parts of a name, and ours
-    "text_model": "text",
-    "vision_model": "image",
-    "visual_projection": "image_projection",
-    "embeddings.token_embedding.weight": "tokens.weight",
-    "embeddings.position_embedding.weight": "positions",
-    "embeddings.class_embedding": "class_vector",
-    "embeddings.patch_embedding": "conv_in",
-    "pre_layrnorm": "norm_in",  # their spelling
-    "post_layernorm": "norm_out",
-    "final_layer_norm": "norm",
-    "encoder.layers": "layers",
-    "self_attn.q_proj": "attn.to_q",
-    "self_attn.k_proj": "attn.to_k",
-    "self_attn.v_proj": "attn.to_v",
-    "self_attn.out_proj": "attn.to_out",
-    "layer_norm1": "norm1",
-    "layer_norm2": "norm2",
-    "mlp.fc1": "fc1",
-    "mlp.fc2": "fc2",
-}
 WEIGHTS, PICKLE = "model.safetensors", "pytorch_model.bin"
 TOKENIZER = ("vocab.json", "merges.txt")
-
-
-def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of transformers' CLIPModel under our names.
-
-    Those of a half alone (CLIPTextModel, CLIPVisionModel, with projection or without) come out
-    under the names of our TextTransformer or ImageEncoder, whether they have a prefix or not.
-    """
-    named = {_renamed(name, NAMES): tensor for name, tensor in state.items()}
-    halves = {half for half in ("text.", "image.") if any(name.startswith(half) for name in named)}
-    if len(halves) == 2:
-        return named
-    return {name.removeprefix(*halves or [""]): tensor for name, tensor in named.items()}
-
-
-def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The way back: our CLIP's weights under the names of transformers' CLIPModel."""
-    ours = {ours: theirs for theirs, ours in NAMES.items()}
-    return {_renamed(name, ours): tensor for name, tensor in state.items()}
 
 
 def load_clip_files(source: str | Path) -> tuple[CLIP, Tokenizer]:
@@ -266,12 +226,6 @@ def _sizes(encoder: TextTransformer | ImageEncoder) -> dict[str, Any]:
         "num_attention_heads": layer.attn.num_heads,
         "hidden_act": "quick_gelu",
     }
-
-
-def _renamed(name: str, names: Mapping[str, str]) -> str:
-    for old, new in names.items():
-        name = re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", new, name)
-    return name
 
 
 def _below(part: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

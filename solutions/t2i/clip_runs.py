@@ -21,12 +21,14 @@ from t2i.caption_synonyms import SYNONYMS
 from t2i.captions import COLOURS, KINDS, SIZES, article
 from t2i.checkpoint import digest
 from t2i.clip import CLIP, zero_shot_probabilities
-from t2i.clip_recipes import (
+from t2i.clip_batches import (
     LENGTH,
-    WEIGHTS,
     WORLDS,
     caption_tokenizer,
     captions_of,
+)
+from t2i.clip_recipes import (
+    WEIGHTS,
     clip_loss,
     clip_recipe,
     load_clip,

@@ -20,8 +20,10 @@ from t2i.batches import stream_seed
 from t2i.caption_reading import PADDING, VOCABULARY, parse
 from t2i.caption_synonyms import WORDS
 from t2i.checkpoint import digest
-from t2i.clip_recipes import LENGTH as CLIP_LENGTH
-from t2i.clip_recipes import caption_tokenizer, captions_of
+from t2i.clip_batches import (
+    LENGTH as CLIP_LENGTH,
+)
+from t2i.clip_batches import caption_tokenizer, captions_of
 from t2i.clip_scene_recipes import (
     clip_scene_loss,
     clip_scene_recipe,

@@ -19,15 +19,8 @@ import torch
 
 from t2i.checkpoint import digest, save_weights
 from t2i.dit_recipes import DATA, KINDS, SIZES, Contest, dit_contest, flops_of_step
-from t2i.dit_studies import (
-    attention_distances,
-    gate_sizes,
-    heldout_loss,
-    judge_relations,
-    look_on,
-    measured_scenes,
-    relation_prompts,
-)
+from t2i.dit_studies import attention_distances, gate_sizes, heldout_loss, look_on, measured_scenes
+from t2i.relation_studies import judge_relations, relation_prompts
 from t2i.results import changing_json, figures_in, machine, only_of
 from t2i.scene_recipes import GUIDANCE_SCALE, scene_loss
 from t2i.training import train

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from t2i.checkpoint import save_weights
 from t2i.data import mnist
-from t2i.metrics import (
+from t2i.digit_net import (
     CLASSIFIER,
     JUDGE,
-    NO_DIGIT,
     DigitNet,
     load_network,
     predict,
+)
+from t2i.metrics import (
+    NO_DIGIT,
     recognisability,
 )
 from t2i.schedules import add_noise

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from t2i.captions import BACKGROUNDS, COLOURS, DIGITS, PLACES, SHAPES, SIZES
-from t2i.clip_recipes import captions_of
+from t2i.clip_batches import captions_of
 from t2i.folders import read_json
 from t2i.scene_specs import WORLDS, draw_specs
 from t2i.text_to_image import TextToImage

@@ -11,54 +11,18 @@ Every figure stands beside the same figure for real digits, because alone it say
 import argparse
 import json
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
-from t2i.checkpoint import load_weights
 from t2i.data import mnist
+from t2i.digit_net import CLASSIFIER, DATA, JUDGE, load_network, predict
 
-DATA = Path(__file__).resolve().parents[2] / "data"
-CLASSIFIER, JUDGE = "mnist_classifier.safetensors", "mnist_judge.safetensors"
 NO_DIGIT = 10  # the judge's eleventh class
 SURE = 0.9  # the probability from which the judge counts as sure
-
-
-class DigitNet(nn.Module):
-    """A small convolutional network that names the digit in a picture.
-
-    Args:
-        outputs: 10 for a plain classifier, 11 for the judge, who may say "no digit".
-        width: channels of the first layer.
-    """
-
-    def __init__(self, outputs: int = 10, width: int = 16):
-        super().__init__()
-        sizes = ((1, width, 1), (width, 2 * width, 2), (2 * width, 2 * width, 1))
-        sizes += ((2 * width, 4 * width, 2), (4 * width, 4 * width, 1))
-        self.body = nn.Sequential(*(self._layer(*size) for size in sizes))
-        self.to_features = nn.Linear(4 * width * 9, 4 * width)
-        self.head = nn.Linear(4 * width, outputs)
-
-    @staticmethod
-    def _layer(c_in: int, c_out: int, stride: int) -> nn.Module:
-        conv = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
-        return nn.Sequential(conv, nn.BatchNorm2d(c_out), nn.ReLU())
-
-    def features(self, images: Tensor) -> Tensor:
-        """(B, 1, 28, 28) in [-1, 1] -> (B, 64): what the network sees, before it names it."""
-        h = self.body(images)  # (B, 64, 7, 7)
-        h = F.adaptive_avg_pool2d(h, 3).flatten(1)
-        return F.relu(self.to_features(h))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 1, 28, 28) in [-1, 1] -> (B, outputs) logits."""
-        return self.head(self.features(images))
 
 
 @dataclass(frozen=True)
@@ -74,22 +38,6 @@ class Report:
     nearest: float
     nearest_real: float
     classes: tuple[float, ...]
-
-
-@cache
-def load_network(name: str, folder: Path = DATA) -> DigitNet:
-    """The frozen classifier or judge, from the weights in data/."""
-    model = DigitNet(11 if name == JUDGE else 10)
-    load_weights(folder / name, model)
-    return model.eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Run a network over many images, a batch at a time: (N, ...) -> (N, outputs) on the CPU."""
-    device = next(model.parameters()).device
-    model.eval()
-    return torch.cat([model(part.to(device)).cpu() for part in images.split(batch_size)])
 
 
 def read_digits(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from t2i.bpe import Tokenizer
 from t2i.clip import CLIP, contrastive_loss
-from t2i.clip_recipes import ClipBatches, ClipRecipe, captions_of
+from t2i.clip_batches import ClipBatches, captions_of
+from t2i.clip_recipes import ClipRecipe
 from t2i.precision import full_precision
 from t2i.scene_specs import Specs, draw_specs
 from t2i.scenes import paint

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i.asked_scenes import UNSEEN
 from t2i.byte_words import split_words
 from t2i.checkpoint import digest, load_weights
 from t2i.folders import FilesError, write_json
@@ -28,7 +29,7 @@ from t2i.picture_folder import read_folder
 from t2i.picture_recipes import picture_recipe
 from t2i.results import machine, share_of
 from t2i.text_to_image import TextToImage
-from t2i.text_to_image_eval import UNSEEN, draw, training_of, weights_of
+from t2i.text_to_image_eval import draw, training_of, weights_of
 from t2i.text_to_image_recipes import GUIDANCE_SCALE, INFERENCE_STEPS, load_text_to_image
 from t2i.vae_runs import there_and_back
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from t2i.asked_scenes import UNSEEN
 from t2i.picture_files import to_tensor
 from t2i.precision import gpu_precision
 from t2i.recipes import DATA
@@ -20,7 +21,6 @@ from t2i.results import machine, share_of, update_json
 from t2i.scene_judge import satisfied
 from t2i.scene_specs import draw_specs
 from t2i.text_to_image import TextToImage
-from t2i.text_to_image_eval import UNSEEN
 from t2i.text_to_image_recipes import GUIDANCE_SCALE, RECIPES, text_to_image_recipe
 from t2i.text_to_image_runs import train_all
 from t2i.training import TrainState

@@ -21,16 +21,11 @@ from t2i.batches import Batches, stream_seed
 from t2i.checkpoint import digest, save_weights
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
+from t2i.folded_unet import FoldedUNet, digit_loss
 from t2i.lesson import TIERS
 from t2i.metrics import check_count, print_report, report
 from t2i.precision import fastest_precision
-from t2i.recipes import (
-    DATA,
-    FoldedUNet,
-    digit_loss,
-    load_ddpm,
-    recipe,
-)
+from t2i.recipes import DATA, load_ddpm, recipe
 from t2i.results import changing_json, machine, peak_memory, update_json
 from t2i.training import train
 

@@ -27,10 +27,11 @@ from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
 from t2i.dpm_sde import sample_sde_dpmpp_2m
 from t2i.dpm_solver import sample_dpmpp_2m
+from t2i.folded_unet import FoldedUNet
 from t2i.lesson import tier
 from t2i.metrics import digit_features, frechet_distance, recognisability
 from t2i.precision import fastest_precision
-from t2i.recipes import DATA, LONG_WEIGHTS, WEIGHTS, FoldedUNet, load_ddpm, recipe
+from t2i.recipes import DATA, LONG_WEIGHTS, WEIGHTS, load_ddpm, recipe
 from t2i.results import changing_json, figures_in, machine, only_of
 from t2i.samplers import sample_ddim, spaced_timesteps
 

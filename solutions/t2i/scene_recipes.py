@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from t2i.caption_reading import PADDING, VOCABULARY, encode
 from t2i.class_recipes import COND_DROP_PROB, Told
+from t2i.folded_unet import noise_loss
 from t2i.guidance import drop_condition, guided_prediction
-from t2i.recipes import DATA, NARROW, load_trained, noise_loss, of_tier
+from t2i.recipes import DATA, NARROW, load_trained, of_tier
 from t2i.samplers import sample_ddim, spaced_timesteps
 from t2i.scenes import SceneBatches
 from t2i.text_unet import SceneDenoiser

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from t2i.batches import Batches, refuse_other_data
 from t2i.bpe import Tokenizer
 from t2i.captions import COLOURS
-from t2i.clip_recipes import captions_of, token_rows
+from t2i.clip_batches import captions_of, token_rows
 from t2i.pair_clip import PLAIN_SHARE, tell_plainly
 from t2i.picture_files import to_images
 from t2i.scene_specs import Specs, draw_specs

@@ -21,7 +21,8 @@ from rich.table import Table
 from torch import Tensor
 
 from t2i.clip import TextTransformer
-from t2i.clip_files import from_transformers, text_encoder_of
+from t2i.clip_files import text_encoder_of
+from t2i.clip_names import from_transformers
 from t2i.convert import unet2d_condition_state_dict
 from t2i.dit_files import dit_state_dict
 from t2i.folders import filled, read_folder, read_weights

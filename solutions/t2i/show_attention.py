@@ -4,21 +4,17 @@ Nothing here is needed to build or train a network; it only looks at one, from o
 """
 
 import io
-from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from IPython.display import Image, Markdown
+from IPython.display import Image
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from t2i.attention import scaled_dot_product_attention, split_heads
 from t2i.caption_reading import words_of
 from t2i.diffusion import predict_x_0
-from t2i.results import figures_in, how_trained, share_told, table
-from t2i.scene_recipes import WEIGHTS
 from t2i.show import BLUE, SKY, Picture, panels, to_array
 
 HEAT = "cividis"  # dark blue to yellow: the same for colour-blind eyes
@@ -27,8 +23,6 @@ MISSING = (
     "(python -m t2i.scene_recipes train makes them), so what follows is painted by a network of "
     "two minutes' training, or not at all."
 )
-
-UNMEASURED = "Not measured yet: `python -m t2i.scene_recipes evaluate` does it."
 
 
 def word_weights(
@@ -242,41 +236,3 @@ def weight_bars(weights: Tensor, words: Sequence[str], titles: Sequence[str]) ->
         f"{t}: {[round(w.item(), 2) for w in r]}" for t, r in zip(titles, weights, strict=True)
     )
     return Picture(figure, f"Weights of {', '.join(words)}. {shares}")
-
-
-def results_table(path: Path = WEIGHTS) -> Markdown:
-    """What the repository's command measured of the CPU recipe, as a table.
-
-    Args:
-        path: the weights; the figures are in the .json beside them.
-    """
-    from t2i.scene_runs import summary  # it stands on much that only this table needs
-
-    measured = figures_in(path.with_suffix(".json"))
-    if "captions" not in measured:
-        return Markdown(UNMEASURED)
-    head = ("captions", "how many", "colour", "object", "both", "shuffled", "ceiling")
-    note = f"{_failed(measured)} {how_trained(measured, 'scenes')}"
-    return table(head, summary(measured), note)
-
-
-def _failed(measured: dict) -> str:
-    """Which object is got wrong most often, in a sentence."""
-    failures = [pair for found in measured["captions"].values() for pair in found["failures"]]
-    if not failures:
-        return "*Both* was never wrong."
-    kinds = Counter(caption.split()[-1] for caption, _ in failures)  # "a purple two"
-    worst, times = kinds.most_common(1)[0]
-    return f"*Both* was wrong {len(failures)} times; {times} of these were to show a {worst}."
-
-
-def fresh_noise(path: Path = WEIGHTS) -> Markdown:
-    """The share of seen captions got right with and without fresh noise, in a sentence."""
-    measured = figures_in(path.with_suffix(".json"))
-    if "satisfied_without_fresh_noise" not in measured:
-        return Markdown(UNMEASURED)
-    smooth = share_told(measured["satisfied_without_fresh_noise"])
-    fresh = share_told(measured["captions"]["seen_pairs"]["satisfied"])
-    return Markdown(
-        f"*Both* right, of the seen pairs: without fresh noise **{smooth}**, with it **{fresh}**."
-    )

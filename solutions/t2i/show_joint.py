@@ -12,7 +12,8 @@ from matplotlib.colors import PowerNorm
 from torch import Tensor, nn
 
 from t2i.caption_reading import MAX_LENGTH, encode, words_of
-from t2i.dit_studies import draw_scenes, joint_weights, watching
+from t2i.dit_studies import joint_weights, watching
+from t2i.relation_studies import draw_scenes
 from t2i.scene_recipes import GUIDANCE_SCALE
 from t2i.schedules import add_noise
 from t2i.show import VERMILLION, Picture, panels, show_images, to_array

@@ -5,11 +5,11 @@ from pathlib import Path
 from IPython.display import Markdown
 from matplotlib.ticker import PercentFormatter
 
+from t2i.asked_scenes import NUMBERS
 from t2i.results import figures_in, how_trained, share_told, table
 from t2i.scene_specs import WORLDS
 from t2i.show import BLUE, GREY, SKY, Picture, panels
 from t2i.show_vae import RESULTS
-from t2i.text_to_image_eval import NUMBERS
 from t2i.text_to_image_recipes import CHECKPOINT, DATA, text_to_image_recipe
 from t2i.vae_runs import summary
 

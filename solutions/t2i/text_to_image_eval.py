@@ -15,11 +15,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from t2i.asked_scenes import UNSEEN, asked_for
 from t2i.batches import stream_seed
 from t2i.checkpoint import CheckpointError, digest
 from t2i.folders import FilesError, read_json, write_json
@@ -30,7 +30,7 @@ from t2i.results import machine, share_of, update_json
 from t2i.scene_counts import count_views
 from t2i.scene_judge import look, shows
 from t2i.scene_judge_net import as_judged, judge_of
-from t2i.scene_specs import Specs, draw_specs
+from t2i.scene_specs import Specs
 from t2i.scenes import paint, scenes
 from t2i.text_to_image import TextToImage
 from t2i.text_to_image_recipes import (
@@ -42,49 +42,8 @@ from t2i.text_to_image_recipes import (
 )
 from t2i.vae_runs import measure_splits, there_and_back
 
-UNSEEN = 10  # seed of the scenes that are asked for; training's is 0
 PARTS = {"cpu": 64, "cuda": 512}  # pictures drawn at once
 TRAINING = 20_000  # training scenes that are searched for the nearest
-NUMBERS = ("one", "two", "three")
-HELDOUT = {
-    "heldout_pairs": "heldout_pairs",
-    "heldout_relations": "heldout_triples",
-    "heldout_phrasings": "heldout_phrasings",
-}
-
-
-def asked_for(world: str, count: int) -> dict[str, Specs]:
-    """The scenes to ask for: seen combinations by number of things, and all that was held out.
-
-    Held-out pairs and phrasings belong beside seen_mixed, which has as many things as they have,
-    held-out relations beside seen_two.
-
-    Args:
-        world: of the training.
-        count: scenes of each set.
-    """
-    seen = draw_specs(range(6 * count), "train", world, UNSEEN)
-    sets = {}
-    for number, name in enumerate(NUMBERS, 1):
-        rows = np.flatnonzero(seen.count == number)[:count]
-        if len(rows):
-            sets[f"seen_{name}"] = seen.take(rows)
-    sets["seen_mixed"] = draw_specs(range(count), "train", world, UNSEEN + 2)
-    for name, split in HELDOUT.items():
-        sets[name] = draw_specs(range(count), split, world, UNSEEN)
-    return sets
-
-
-def hardest(world: str, count: int) -> tuple[Specs, int]:
-    """The first of those scenes that have the most things, and the seed they are drawn with.
-
-    Args:
-        world: of the training.
-        count: how many.
-    """
-    sets = asked_for(world, count)
-    number = max(i for i, name in enumerate(NUMBERS) if f"seen_{name}" in sets)
-    return sets[f"seen_{NUMBERS[number]}"], stream_seed(UNSEEN, number)
 
 
 @torch.no_grad()

@@ -1,6 +1,8 @@
 """What decides how a training run goes: its length, its rates from step to step, its slow copy.
 
-config = TrainConfig(steps=2000, learning_rate=2e-3)     # `training.train` takes it
+    config = TrainConfig(steps=2000, learning_rate=2e-3)     # `training.train` takes it
+
+Nothing here knows of a model or of data.
 """
 
 import math

@@ -10,13 +10,15 @@ from t2i import clip_runs, clip_scene_runs
 from t2i.caption_reading import PADDING, VOCABULARY, encode, parse
 from t2i.caption_synonyms import PLAIN_OF, SYNONYMS, WORDS, say_otherwise
 from t2i.captions import COLOURS, DIGITS, KINDS
-from t2i.clip_recipes import (
+from t2i.clip_batches import (
     LENGTH,
-    WEIGHTS,
     WORLDS,
     ClipBatches,
     caption_tokenizer,
     captions_of,
+)
+from t2i.clip_recipes import (
+    WEIGHTS,
     clip_loss,
     clip_recipe,
 )

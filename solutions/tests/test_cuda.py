@@ -18,7 +18,7 @@ from t2i import training
 from t2i.bench_clock import plain_float32
 from t2i.bench_pairs import PAIRS, build_pair
 from t2i.clip import ImageEncoder
-from t2i.clip_files import from_transformers
+from t2i.clip_names import from_transformers
 from t2i.clip_recipes import clip_recipe
 from t2i.dit_files import joint_state_dict
 from t2i.flow import rectified_flow_loss

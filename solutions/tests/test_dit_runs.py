@@ -19,16 +19,8 @@ from t2i.dit_recipes import (
     flops_of_step,
     load_joint,
 )
-from t2i.dit_studies import (
-    attention_distances,
-    count_relations,
-    distances,
-    draw_scenes,
-    gate_sizes,
-    look_on,
-    patch_weights,
-    relation_prompts,
-)
+from t2i.dit_studies import attention_distances, distances, gate_sizes, look_on, patch_weights
+from t2i.relation_studies import count_relations, draw_scenes, relation_prompts
 from t2i.scene_judge import View
 from t2i.scenes import SceneBatches
 

@@ -6,17 +6,19 @@ import torch
 from scipy.linalg import sqrtm
 
 from t2i.data import mnist
-from t2i.judge_data import NEGATIVES, negatives
-from t2i.metrics import (
+from t2i.digit_net import (
     CLASSIFIER,
-    DATA,
     JUDGE,
     DigitNet,
+    load_network,
+    predict,
+)
+from t2i.judge_data import NEGATIVES, negatives
+from t2i.metrics import (
+    DATA,
     digit_features,
     frechet_distance,
-    load_network,
     nearest_distances,
-    predict,
     print_report,
     read_digits,
     recognisability,

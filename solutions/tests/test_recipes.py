@@ -19,18 +19,10 @@ from t2i.clip_recipes import clip_recipe
 from t2i.clip_scene_recipes import clip_scene_recipe
 from t2i.data import data_source
 from t2i.diffusion import ddpm_loss, predict_x_0
+from t2i.folded_unet import FoldedUNet, digit_loss, noise_loss
 from t2i.practice import heard_by_noise, middle_steps, random_steps
 from t2i.recipe_runs import evaluate, time_training, train_recipe
-from t2i.recipes import (
-    DATA,
-    RECIPES,
-    WEIGHTS,
-    FoldedUNet,
-    digit_loss,
-    load_ddpm,
-    noise_loss,
-    recipe,
-)
+from t2i.recipes import DATA, RECIPES, WEIGHTS, load_ddpm, recipe
 from t2i.results import how_trained, update_json
 from t2i.scene_recipes import scene_recipe
 from t2i.schedules import add_noise, gather

@@ -15,9 +15,10 @@ from t2i.batches import changed, tensors_of
 from t2i.class_recipes import class_loss, class_recipe
 from t2i.clip_recipes import clip_loss, clip_recipe
 from t2i.diffusion import ema_update
+from t2i.folded_unet import digit_loss
 from t2i.latent_recipes import latent_recipe
 from t2i.optim import Muon, inner_matrices
-from t2i.recipes import digit_loss, recipe
+from t2i.recipes import recipe
 from t2i.recorded import (
     AS_ALWAYS,
     RecordedStep,

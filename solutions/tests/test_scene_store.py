@@ -13,7 +13,7 @@ from t2i.caption_reading import parse
 from t2i.caption_synonyms import PLAIN_OF
 from t2i.captions import COLOURS, KINDS, Scene
 from t2i.checkpoint import load_tensors
-from t2i.clip_recipes import caption_tokenizer, token_rows
+from t2i.clip_batches import caption_tokenizer, token_rows
 from t2i.pair_clip import PairBatches
 from t2i.picture_files import to_images
 from t2i.scene_heldout import HELDOUT_PAIRS, HELDOUT_TRIPLES

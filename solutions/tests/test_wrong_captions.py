@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from t2i.caption_reading import parse
 from t2i.captions import COLOURS, KINDS, Scene
 from t2i.clip import contrastive_loss
-from t2i.clip_recipes import caption_tokenizer, clip_recipe
+from t2i.clip_batches import caption_tokenizer
+from t2i.clip_recipes import clip_recipe
 from t2i.pair_clip import PairBatches, PairClipRecipe
 from t2i.scene_heldout import HELDOUT_PAIRS
 from t2i.scene_specs import draw_specs
