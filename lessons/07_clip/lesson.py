@@ -8,7 +8,7 @@ r"""
 
 This is CLIP. Its text half sits in Stable Diffusion, and yours has the same architecture: given the real weights, it gives the real numbers. At the end, lesson 6's painter listens to it, and understands words that it was never trained on.
 
-Plan about two and a half hours. Training takes two minutes here, since the course brings trained weights; the full training is one switch away.
+Plan about two and a half hours. Training takes two minutes here, since the course brings trained weights.
 """
 
 # %%
@@ -57,9 +57,9 @@ r"""
 1. **A closed list.** A word that is not in the table cannot even be written, and a typing error stops everything.
 2. **No meaning from elsewhere.** Even with *crimson* in the table its vector would be random, until somebody trains the painter on pictures of crimson things. But the world is full of captioned pictures. One should learn words *there*, once, and use them everywhere.
 
-CLIP mends both. **Pieces of words** in place of words, so that every text can be written (whether it is understood is another question). And **training on pairs**: a picture and its caption should get vectors that point the same way.
+CLIP mends both. **Pieces of words** in place of words, so that every text can be written. And **training on pairs**: a picture and its caption should get vectors that point the same way.
 
-Here are our two worlds. In `one`, the world of lesson 6, there is one large thing on black. In `lone` there is one thing as well, but its size, its place and the background vary. Training takes half of its scenes from each. Below, the first row shows `one` and the second `lone`.
+Our pictures come from two worlds, half of them from each. In `one`, the world of lesson 6, there is one large thing on black: the first row below. In `lone`, the second row, its size, its place and the background vary.
 
 The captions are richer now: half of the colours and objects go by **other names**, *crimson* or *scarlet* for red, *disc* for circle, Roman numerals and German words for the digits.
 """
@@ -89,18 +89,18 @@ How should a text become numbers? One number a *word*: the list is never complet
 
 ![A caption in boxes, one line for each number of merges. With no merges each letter has its own box. With more merges the boxes grow, first frequent endings, then whole words.](figures/merging.png)
 
-(The dot marks the end of a word; `c3` and `bc` are the two halves of *ü*. Both are explained below. The two colours only tell neighbours apart.)
+(The dot marks the end of a word; `c3` and `bc` are the two halves of *ü*: see below. The two colours only tell neighbours apart.)
 
 Frequent words end up as one piece, rare ones stay in several, and nothing is unknown.
 
 Four rules make it CLIP's:
 
 - The text is **cleaned**: lower case, each stretch of white space one space.
-- It is cut into **words** first: runs of letters, single digits, runs of other signs; English endings such as *'s* stay together. Nothing is joined across a border.
-- The smallest symbols are **bytes**. In UTF-8 every text is made of them, and there are only 256. An *ü* is two bytes, an emoji four. (Some bytes are invisible, so each gets a visible stand-in: that of the first half of *ü* happens to look like `Ã`. The pictures write half a letter as its byte's number, in hexadecimal: `c3`.)
+- It is cut into **words** first: runs of letters, single digits, runs of other signs; English endings such as *'s* stay together. Nothing is joined across words.
+- The smallest symbols are **bytes**. In UTF-8 every text is made of them, and there are only 256. An *ü* is two bytes, an emoji four. (Some bytes are invisible, so each gets a visible stand-in: the first half of *ü* is printed as `Ã`. The pictures write its number, in hexadecimal: `c3`.)
 - The piece that ends a word carries a mark, `</w>`; the pictures draw a dot. So `red</w>` is a word and `red` the beginning of *redder*.
 
-The first three are book-keeping; `t2i.byte_words` does it. Have a look:
+`t2i.byte_words` takes care of them. Have a look:
 """
 
 # %%
@@ -112,7 +112,7 @@ for text in ("It's   a CRIMSON fünf!", "42 🦆"):
 
 # %% [markdown]
 r"""
-Joining one pair in one word is book-keeping too. From left to right, and a piece that has been used is gone:
+`merge_pair` joins one pair in one word, from left to right. A piece that has been used is gone:
 """
 
 # %%
@@ -124,7 +124,7 @@ print(merge_pair(("a", "a", "a</w>"), ("a", "a")))
 r"""
 ### Learn the merges
 
-Now the idea itself. Keep the pieces of every *different* word, with the number of times that the word occurs. Then, again and again:
+Keep the pieces of every *different* word, with the number of times that the word occurs. Then, again and again:
 
 1. Count each pair of neighbours. A word that occurs 500 times counts 500 times.
 2. Take the most frequent pair. (If several are equally frequent: the first in sorted order, so that everybody gets the same.)
@@ -161,21 +161,19 @@ show_clip.merging("there is a crimson fünf", merges, [0, 10, 40, 100, 160, len(
 
 # %% [markdown]
 r"""
-*th* comes first: it stands in *the*, *there* and *three*. (Fewer than 400 merges? By then every word of the captions was one piece.)
+*th* comes first: it stands in *the*, *there* and *three*.
 
 ### Encode
 
-To encode a text, each word starts from its symbols again, and the merges are applied **in the order in which they were learnt**. Not the longest first, and not from left to right: of all pairs that stand side by side at this moment, the one with the lowest *rank* is joined everywhere in the word, until no known pair is left.
+To encode a text, each word starts from its symbols again, and the merges are applied **in the order in which they were learnt**. Of all pairs that stand side by side at this moment, the one with the lowest *rank* is joined everywhere in the word, until no known pair is left. Why? A merge was learnt when all earlier ones had been made already. Only in this order does a word get the pieces that it had in training.
 
-Why does the order matter? A merge was learnt in a world where all earlier merges had been made already. Only in this order does a word get the pieces that it had in training.
-
-Then come the numbers, and the frame that CLIP puts round them:
+Then the pieces become numbers, in a frame:
 
 $$\text{[start],\ pieces …,\ [end]}$$
 
-A tensor wants rows of one length L. Shorter texts are filled up **with the end token** itself. (So does Hugging Face's CLIP, and with it Stable Diffusion 1.5. OpenAI's own program fills up with 0. For CLIP that is the same: nothing behind the first end token counts.) Longer ones are cut, but their end token stays: it will matter more than all others.
+A tensor wants rows of one length L. Shorter texts are filled up **with the end token** itself, as in Stable Diffusion 1.5. Longer ones are cut, but their end token stays: it will matter more than all others.
 
-Who keeps the numbers? `NumberedPieces` in `t2i.bpe`, from the merges alone. Its `vocabulary` gives each piece a number: first the 256 symbols, then the same with `</w>`, then the merges, start and end. Its `ranks` says when a pair was learnt:
+`NumberedPieces` in `t2i.bpe` keeps the numbers. Its `vocabulary` gives each piece a number: first the 256 symbols, then the same with `</w>`, then the merges, start and end. Its `ranks` says when a pair was learnt:
 """
 
 # %%
@@ -190,7 +188,7 @@ for piece in ("a", "a" + WORD_END, START, END):
 
 # %% [markdown]
 r"""
-A `Tokenizer` is just that, plus the way from a text to its numbers. In `encode` you have `self.ranks` and `self.vocabulary`, and the numbers `self.start` and `self.end`. (`__call__` is for later: several texts at once, as a tensor.)
+A `Tokenizer` adds the way from a text to its numbers. In `encode` you have `self.ranks`, `self.vocabulary`, and the numbers `self.start` and `self.end`. (`__call__` takes several texts at once, and gives a tensor.)
 """
 
 # %%
@@ -217,7 +215,7 @@ assert mine.decode(mine.encode("A  Crimson fünf 🦆")) == "a crimson fünf �
 
 # %% [markdown]
 r"""
-Here is the tokenizer for the rest of the lesson, and what it makes of four texts:
+This is the tokenizer for the rest of the lesson, and what it makes of four texts:
 """
 
 # %%
@@ -247,7 +245,7 @@ for text in ("a crimson fünf", "It's  42 ÉLÉPHANTS — isn't it? 🦆🦆", "
 r"""
 ## 3. The text encoder
 
-A transformer reads the tokens. You have built one already, in lesson 6. CLIP's differs in details: its attention has biases, and where lesson 6 had a gate there are two plain linear layers, `fc1` and `fc2`. The layers:
+A transformer reads the tokens. You built one in lesson 6. CLIP's attention has biases, and in place of lesson 6's gate there are two plain linear layers, `fc1` and `fc2`:
 
 $$x \leftarrow x + \text{attn}(\text{norm1}(x)), \qquad x \leftarrow x + \text{fc2}(\text{quick\_gelu}(\text{fc1}(\text{norm2}(x))))$$
 
@@ -289,9 +287,9 @@ show.curves(
 
 # %% [markdown]
 r"""
-At 0 both are 0, and far out both gates are quite open or quite shut. Near ±2.3 the curves differ most, by 0.02; with a factor of 1.4 it would be 0.07, with 2 it would be 0.04. 0.02 sounds like nothing. But CLIP was trained with the quick one, and each of its layers passes the difference on to the next. Real weights want the curve that they grew up with.
+At 0 both are 0, and far out both gates are quite open or quite shut. Near ±2.3 the curves differ most, by 0.02; with a factor of 1.4 it would be 0.07, with 2 it would be 0.04. That 0.02 sounds like nothing, but each layer passes the difference on to the next. CLIP's weights want the curve that they grew up with.
 
-Attention and layer are lesson 6's, with biases. Read them; here they are, with your `quick_gelu` inside:
+Here are attention and layer, with your `quick_gelu` inside. Read them:
 """
 
 # %%
@@ -305,14 +303,14 @@ One thing is new. In CLIP's text encoder **a token may look at itself and at tho
 
 ![A square table, rows and columns labelled start, a, red, seven, end, end, end. On and below the diagonal the cells are filled: each token looks at itself and at those before it. The row of the first end token is framed: it looks at the whole text.](figures/causal.png)
 
-It is called a *causal* mask, and comes from language models, which must not see the word they are to guess. CLIP guesses no words, but keeps the habit, and it brings two gifts:
+This is a *causal* mask, known from language models, which must not see the word they are to guess. It brings CLIP two gifts:
 
 - The **end token** stands behind all words, so it is the one that can read the whole text. Its vector, after a last norm, stands for the text: the *pooled* vector.
 - What comes after the first end token, the padding, cannot disturb anything before it. So CLIP needs no mask for its padding.
 
-How does one find the end token? It is where `tokens == self.end_token` for the **first** time; `argmax` of a row of zeros and ones gives just that (of a row of True and False it does not: make numbers of them with `.int()`). Beware of `-1`: the last place of the row is an end token too if the text is short, but a wrong one.
+How does one find the end token? It is where `tokens == self.end_token` for the **first** time; `argmax` of a row of zeros and ones gives just that. (True and False must become numbers first, with `.int()`.) Beware of `-1`: if the text is short, the last place is an end token too, but a wrong one.
 
-The order of words has to be put in: each *place* has a learnt vector, which is added to the token's, as in lesson 6.
+The order of words is put in as in lesson 6: each *place* has a learnt vector, which is added to the token's.
 
 $$x = \text{tokens} + \text{positions}, \quad x \leftarrow \text{layers}(x, \text{mask}), \quad \text{hidden} = \text{norm}(x), \quad \text{pooled} = \text{hidden[first end]}$$
 """
@@ -360,7 +358,7 @@ show.Picture(
 
 # %% [markdown]
 r"""
-At the changed word's own place and everywhere behind it, the end tokens included. Not before it, as nobody looks ahead. (How tall the bars are means nothing here, a second peak such as that at *top* included: this encoder is untrained, and its weights are random.)
+At the changed word's own place and everywhere behind it, the end tokens included. Not before it, as nobody looks ahead. (How tall the bars are means nothing here: this encoder is untrained.)
 
 ## 4. The image encoder
 
@@ -418,7 +416,7 @@ Each row is a question with B possible answers: *which caption belongs to this p
 
 $$\text{logits} = s\cdot \text{images}\cdot\text{texts}^{\top}, \qquad \text{loss} = \tfrac12\big(\text{CE}(\text{rows}) + \text{CE}(\text{columns})\big), \qquad s = \min(e^{\text{logit\_scale}},\ 100)$$
 
-Row i's right answer is column i. So the rest of the batch serves as wrong answers, for free.
+Row i's right answer is column i. So the rest of the batch serves as wrong answers, for free, and a larger batch asks harder questions. With 2 pairs, the colour alone decides nine times in ten. With 256, about 32 scenes are red, and two or so are red *and* seven: the model has to look more closely. (The real CLIP took 32,768 pairs a batch.)
 
 And $s$? Cosines lie between -1 and 1. A softmax of such small numbers can never be sure of anything, so they are multiplied by a *scale*. How large? The model learns it too. CLIP stores its logarithm (`logit_scale`, at first $\log(1/0.07)$, so $s \approx 14$) and never lets $s$ exceed 100.
 """
@@ -474,7 +472,7 @@ Here is the whole, with your pieces inside:
 r"""
 ## 6. Train
 
-The loop is the one from lesson 3, and the pairs are painted as they are needed. For one colour of each object, the *held-out pairs*, there is no picture in the training; some phrasings are held out too. (`whole_training = True` does the whole training, in 6 to 20 minutes on the CPU.)
+The loop is the one from lesson 3, and the pictures are painted as they are needed. One colour of each object never occurs in them: these are the *held-out pairs*. (`whole_training = True` does the whole training, in 6 to 20 minutes on the CPU.)
 
 **Predict before you run.** What will it learn first: colours, or objects?
 """
@@ -544,13 +542,13 @@ show.curves(
 
 # %% [markdown]
 r"""
-The loss begins above log(B): random vectors are wrong with some confidence. (By less than in section 5's cell: an untrained encoder gives all pictures nearly the same vector, and all texts.) Colours come first, objects much later. When the course was made, it knew 99 % of these colours after 50 steps, but one object in seven, and two in three after 300 steps. (The smoke tier stops before all that.)
+The loss begins above log(B): random vectors are wrong with some confidence. Colours come first, objects much later. When the course was made, it knew 99 % of these colours after 50 steps, but one object in seven, and two in three after 300 steps.
 
-And the loss cannot reach 0: in each batch several scenes have captions that fit others just as well. *A red seven* is true of every red seven.
+The loss cannot reach 0: in each batch several scenes have captions that fit others just as well. *A red seven* is true of every red seven.
 
 ### Trained weights
 
-From here on, the model is one that was trained for longer. Its weights go into **your** model, part by part.
+From here on, the model is one that was trained for longer. Its weights go into **your** model:
 """
 
 # %%
@@ -580,15 +578,15 @@ show_clip.similarity_matrix(pictures, texts, image_vectors @ text_vectors.T)
 
 # %% [markdown]
 r"""
-The scale has grown, so the softmax has become surer: the same difference between two cosines counts for twice as much. The two lines below it say how much of the 200 scenes the model you just trained recognises, and this one.
+The scale has grown, so the softmax has become surer. The two lines below it say how much of the 200 scenes the model you just trained recognises, and this one.
 
-The diagonal is bright, though the handwriting is that of people whose digits no training picture showed. Look beside it, too: where a wrong caption shares the colour or the object, the cell is mostly less dark than elsewhere.
+In the table the diagonal is bright, though no training picture showed these people's handwriting. Look beside it, too: where a wrong caption shares the colour or the object, the cell is mostly less dark than elsewhere.
 
 ## 7. Recognition without classes
 
-A model that compares any picture with any text can **recognise** things without ever having been trained on classes: describe each class, and see which description fits best. This is called *zero-shot*.
+A model that compares any picture with any text can **recognise** things without training on classes: describe each class, and see which description fits best. This is called *zero-shot*.
 
-One sentence is a shaky description: *a red zero*, *a red star*, *a red heart* are all red, and each says more than *red*. So a class is described in **several ways**, and their vectors are averaged. Length matters here: each is brought to length 1 first, so that none speaks louder, and the mean is brought to length 1 again. Then it is the equation of section 5, with classes in place of captions:
+One sentence is a shaky description: *a red zero*, *a red star*, *a red heart* are all red, and each says more than *red*. So a class is described in **several ways**, and their vectors are averaged. Each is brought to length 1 first, so that none speaks louder, and the mean is brought to length 1 again. Then it is the equation of section 5, with classes in place of captions:
 
 $$\text{probabilities} = \text{softmax}_{\text{classes}}\big(s\cdot\text{images}\cdot\text{classes}^{\top}\big)$$
 """
@@ -637,7 +635,7 @@ show_clip.zero_shot_bars(pictures, seen, KINDS)
 
 # %% [markdown]
 r"""
-These pictures show **held-out pairs**: this object in this colour never occurred in training. And classes can be made up on the spot, in any words that CLIP has read. Here are the eight colours by their other names:
+These pictures show **held-out pairs**: this object in this colour never occurred in training. And classes can be made up on the spot, in any words that CLIP has read. Here are the eight colours by other names:
 """
 
 # %%
@@ -648,11 +646,11 @@ show_clip.zero_shot_bars(pictures, seen, names)
 
 # %% [markdown]
 r"""
-Take *lemon* out of the list and run again, and look at the yellow picture: it chooses another, and may be surer of it than it should. Probabilities sum to 1, and nothing in the model knows "none of these".
+Take *lemon* out of the list and run again. The model gives the yellow picture another name, and may be surer of it than it should. Probabilities sum to 1, and nothing in the model knows "none of these".
 
 ### Measured
 
-Pictures with handwriting nobody trained on; the brackets give the range in which the true share lies with 95 % confidence. *Said otherwise*: the classes are named by their other names alone.
+Pictures with handwriting nobody trained on; the brackets give the range in which the true share lies with 95 % confidence. *Pair* chooses among all 128 pairs of a colour and an object, by descriptions that name both. *Said otherwise*: the classes go by their other names alone.
 """
 
 # %%
@@ -660,45 +658,13 @@ Pictures with handwriting nobody trained on; the brackets give the range in whic
 
 # %% [markdown]
 r"""
-*Pair* is a test of its own: which of all 128 pairs of a colour and an object? Its descriptions name both, so it can come out a little better than *object* or a little worse.
+Our aim, for large things on black: colour and object at least 90 % for seen pairs, and 80 % for pairs that were held out. Both are reached. What was never shown together is recognised nearly as well. In scenes of all sizes colours stay easy, and objects are harder: a small digit is 13 pixels high, and looked at through patches of 8.
 
-Our aim, for large things on black: colour and object at least 90 % for seen pairs, and 80 % for pairs that were held out. Both are reached. Compare the rows of seen and of held-out pairs: what was never shown together is recognised nearly as well. Compare large things on black with things of all sizes: colours are easy everywhere, but a small digit is 13 pixels high, and looked at through patches of 8.
-"""
+A harder test is **retrieval**: among 512 captions, find the very one of this picture. Nobody can reach 100 %, as many captions are true of several pictures. In scenes of all sizes (512 of them, seen pairs) our CLIP finds 63.3 %; a reader who makes no mistake would find 72.0 %, and chance 0.2 %.
 
-# %% [markdown]
-r"""
-**Retrieval** is the harder test: among 512 captions, find the very one of this picture. Chance is 1 in 512.
-
-And nobody can reach 100 %: many captions are true of several pictures. So a *perfect reader* stands beside it. It makes no mistake, and of the captions that are true it takes the one that says the most: whose size, place and background fit the fewest pictures. Where several say equally much it must guess, and there the model may have a little more luck. The last column says how often the best fit is at least *true* of the picture. (There are only sixteen held-out pairs, so among 512 of their captions dozens say the same: there even the perfect reader mostly guesses.)
-"""
-
-# %%
-#| table: clip_tables.retrieval_table
-
-# %% [markdown]
-r"""
-Among large things on black it finds as many as anybody could. In scenes of all sizes some nine in a hundred are missing. There a caption tells more, so a perfect reader finds more; but the model misreads every fifth small thing, as the line below the first table says.
-
-### How large should a batch be?
-
-How much a step can teach depends on the wrong answers beside the right one. With 2 pairs in a batch, the colour alone decides nine times in ten. With 256, about 32 scenes are red, and two or so are red *and* seven: the model has to look more closely. On the other hand, with the same number of pictures a large batch means fewer steps. The repository's command trained the same model on the same number of pictures, cut into batches of three sizes. *Colour* and *object* say how often it recognises them in large things on black. The last column is retrieval: how many pictures of things of all sizes find their own caption among 512?
-"""
-
-# %%
-#| table: clip_tables.batch_table
-
-# %% [markdown]
-r"""
-With the smallest batches it learns the colours and hardly more, although it takes sixteen times as many steps as with the largest. Why? Among 16 scenes the colour alone does not decide any more, so the objects would be of use. But each step then compares with only 15 others and wavers more, and the learning rates were chosen for batches of 128. Which of the two it was, we did not find out. Middling batches are as good as large ones for the object alone. Only where *all* of a caption counts, in the last column, does the large batch come out ahead. (One run each, the same learning rates for all. Do not wonder that the smallest batches know more of the held-out objects than of the seen ones: there are only 16 held-out pairs, so a single one that comes out right by luck is worth 6 points.)
-
-The real CLIP took 32,768 pairs a batch. It had 400 million of them; ours are painted as we go.
-"""
-
-# %% [markdown]
-r"""
 ### A map of the common space
 
-Vectors with 64 numbers cannot be drawn. But they can be looked at from the side from which they are broadest. Pictures lie where their vectors are. A word lies at its dot, and a line leads to its name. (Pictures and texts fill two different corners of the space. So each of the two groups was moved until its middle lay at 0.)
+Vectors with 64 numbers cannot be drawn. But they can be looked at from the side from which they are broadest. Pictures lie where their vectors are. A word lies at its dot, and a line leads to its name. (Pictures and texts fill two different corners of the space, so each group was moved until its middle lay at 0.)
 
 **Predict before you run.** Where will *crimson* be? And *lemon*?
 """
@@ -714,19 +680,19 @@ show_clip.embedding_map(paint(crowd, digits="test"), spots, names, words)
 
 # %% [markdown]
 r"""
-When the course was made, it looked like this:
+When the course was made:
 
 ![A map. Small pictures of the same colour lie together in groups; the word red lies beside crimson and scarlet, blue beside azure, green beside emerald.](figures/map.png)
 
-*Crimson* lies beside *red*, and *lemon* beside *yellow*. Nobody said that they mean the same. But *crimson* and *red* both stood below red pictures, so both were pulled to the same place. That is the whole secret. (Most words do not lie *on* their pictures: each group was moved by its own middle, and only four of the eight colours are among these words. Purple and cyan share a heap only because two of 64 directions are drawn; in others they lie apart.)
+*Crimson* lies beside *red*, and *lemon* beside *yellow*. Nobody said that they mean the same. But *crimson* and *red* both stood below red pictures, so both were pulled to the same place. That is the whole secret. (Most words do not lie *on* their pictures: the middle of these nine words, of only four colours, is another than the pictures'.)
 
 ## 8. The painter learns new words from CLIP
 
 Back to lesson 6. Its painter now gets its words from CLIP: the vectors of all tokens are the `context` that the places look at, and the end token's vector is added to the time. CLIP is **frozen**, its weights stay as they are; the painter is trained anew, just as long, with **plain captions only**. So the painter never met *crimson* or *vii*. CLIP did.
 
-Beside it stands lesson 6's own painter with a vector for each word. Its table has no row for the new words, so we add them, filled with what every word has before training: random numbers.
+Beside it stands lesson 6's own painter with a vector for each word. Its table has no rows for the new words, so we add them, filled with what every word has before training: random numbers.
 
-Can that work? The painter reads *all* vectors, also the one at the place of *crimson*. But CLIP was only ever asked that the end token's vector fit the picture. **Predict before you run.** At its own place, is *crimson* near to *red*?
+Can that work? The painter reads *all* vectors, also the one at *crimson*'s place. But CLIP was only ever asked that the end token's vector fit the picture. **Predict before you run.** At its own place, is *crimson* near to *red*?
 """
 
 # %%
@@ -779,7 +745,7 @@ The first wish is plain; both know it. When the course was made:
 
 ![Two rows of six pictures from the same noise. With one vector per word only the red circle is as asked; for the other wishes purple digits and a blue heart appear. With CLIP all six are as asked: three red discs, a blue heart, a yellow seven and a green cross.](figures/told.png)
 
-And counted, by lesson 6's judge. *Said otherwise*: both the colour and the object go by names that neither painter was trained on.
+And counted, by lesson 6's judge. *Said otherwise*: both the colour and the object go by names that neither painter was trained on. *Shuffled*, for chance: each picture is judged by another one's caption.
 """
 
 # %%
@@ -787,16 +753,16 @@ And counted, by lesson 6's judge. *Said otherwise*: both the colour and the obje
 
 # %% [markdown]
 r"""
-Read the plain rows first: they say what the swap costs or brings where both know all words. Then the others. The painter with one vector per word stays even below chance (one in eight for the colour, one in sixteen for the object), because the judge finds no object at all in most of its pictures. In those where it finds one, colour and object are about as often right as chance would have it. What a table of words cannot know, a text encoder can, if it learnt its words from pictures: this is why Stable Diffusion does not learn words itself, but takes CLIP's.
+With plain captions both painters are right nearly always. Said otherwise, the one with a vector per word stays even below chance (one in eight for the colour, one in sixteen for the object), because the judge finds no object at all in most of its pictures. What a table of words cannot know, a text encoder can, if it learnt its words from pictures. This is why Stable Diffusion does not learn words itself, but takes CLIP's.
 
-But it has no magic. A word that CLIP did not learn either, *an ultramarine seven*, comes as a row of strange pieces, and whatever is painted then, it is a guess. And a word helps only if its vector is like one that the *painter* was trained on: CLIP knows *small* and *at the top*, but this painter only ever saw large things in the middle. Put *a small red seven at the top* among the wishes, and you will get shreds, or noise. And a typing error, *a crimsn seven*, stops nothing any more, but it is painted as if it were a word: some pieces with no meaning.
+But it has no magic. A word that CLIP did not learn either, *ultramarine* or the misspelt *crimsn*, comes as a row of pieces with no meaning. Whatever is painted then is a guess. And a word helps only if its vector is like one that the *painter* was trained on. CLIP knows *small* and *at the top*, but this painter only ever saw large things in the middle. Put *a small red seven at the top* among the wishes, and you will get shreds, or noise.
 
 ## 9. What was left out, and where these lines live in real systems
 
-- **Size.** CLIP's text half has 12 layers, and 49,408 tokens; the image half of its *ViT-L/14* (a large vision transformer with patches of 14×14 pixels) has 24 layers. They took 400 million pairs from the internet, with all that is true, false and unfair there.
-- **Preparing pictures.** Real CLIP wants 224 × 224 pixels with its own mean and spread for each colour channel; ours takes [-1, 1].
-- **Counting and order.** CLIP is known to be bad at *two red and one blue*, at *left of*, at *not*. It needs to know which caption fits best, and a bag of words is often enough for that. Our scenes have one object only.
+- **Size.** CLIP's text half has 12 layers, and 49,408 tokens; the image half of its *ViT-L/14* (a large vision transformer with patches of 14×14 pixels) has 24 layers, and takes 224 × 224 pixels. They took 400 million pairs from the internet, with all that is true, false and unfair there.
+- **Counting and order.** CLIP is known to be bad at *two red and one blue*, at *left of*, at *not*. To find the caption that fits best, a bag of words is often enough. Our scenes have one object only.
 - Stable Diffusion 1.5 uses all 77 vectors of ViT-L/14's text half, padding included; Stable Diffusion XL takes the second-to-last layer's, and adds a second encoder.
+- Tables of retrieval and of batch sizes, and how to load OpenAI's own weights, stand on a page of their own: [more about the measurements](more.md).
 
 In Hugging Face's *transformers*:
 
@@ -838,17 +804,6 @@ for name, difference in {
 
 # %% [markdown]
 r"""
-And the real one? Where there is a network, this fetches 600 MB once; where there is none, it says what to do:
-
-```python
-from t2i.clip_files import load_clip_files
-
-real, real_tokenizer = load_clip_files("openai/clip-vit-base-patch32")
-words = ["a photo of a cat", "a photo of a dog", "a drawing of a kitten"]
-vectors = F.normalize(real.encode_texts(real_tokenizer(words, 77)), dim=-1)
-print(vectors @ vectors.T)
-```
-
 ## Three questions
 """
 
@@ -866,7 +821,7 @@ r"""
 ## The papers
 
 - Radford et al. 2021, *Learning transferable visual models from natural language supervision*, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020): CLIP. Figure 3 is `contrastive_loss` in ten lines; section 7 is honest about what such data brings along.
-- Sennrich, Haddow and Birch 2015, *Neural machine translation of rare words with subword units*, [arXiv:1508.07909](https://arxiv.org/abs/1508.07909): byte-pair encoding. Algorithm 1 fits on half a page.
+- Sennrich, Haddow and Birch 2015, *Neural machine translation of rare words with subword units*, [arXiv:1508.07909](https://arxiv.org/abs/1508.07909): byte-pair encoding.
 - Dosovitskiy et al. 2020, *An image is worth 16×16 words*, [arXiv:2010.11929](https://arxiv.org/abs/2010.11929): the vision transformer.
 - Hendrycks and Gimpel 2016, *Gaussian error linear units*, [arXiv:1606.08415](https://arxiv.org/abs/1606.08415): GELU, and its quick stand-in.
 - Yuksekgonul et al. 2022, *When and why vision-language models behave like bags-of-words*, [arXiv:2210.01936](https://arxiv.org/abs/2210.01936): what CLIP does not understand.

@@ -28,39 +28,6 @@ def zero_shot_table(path: Path = WEIGHTS) -> Markdown:
     return table(head, rows, f"{note} {how_trained(measured, 'scenes')}")
 
 
-def retrieval_table(path: Path = WEIGHTS) -> Markdown:
-    """How many pictures find their caption among 512; below it, in a sentence, the other way."""
-    measured = figures_in(path.with_suffix(".json"))
-    if "retrieval" not in measured:
-        return Markdown("Not measured yet: `python -m t2i.clip_recipes evaluate` does it.")
-    head = ("scenes", "captions", "caption found", "by a perfect reader", "best fit is true")
-    rows, behind = [], []
-    for key, found in measured["retrieval"].items():
-        world, split = key.split("/")
-        there, back = found["picture to caption"], found["caption to picture"]
-        cells = [f"{there[name]:.1%}" for name in ("first", "perfect", "true")]
-        rows.append((_WORLDS[world], _SPLITS[split], *cells))
-        behind.append(abs(back["first"] - back["perfect"]))
-    note = "The other way round, from a caption to its picture, no row is further than "
-    note += f"{100 * max(behind):.1f} points from the perfect reader's."
-    return table(head, rows, note)
-
-
-def batch_table(path: Path = WEIGHTS) -> Markdown:
-    """The same number of pictures in small and in large batches."""
-    measured = figures_in(path.with_suffix(".json")).get("batch_sizes")
-    if measured is None:
-        return Markdown("Not measured yet: `python -m t2i.clip_runs` does it.")
-    head = ("pairs a batch", "steps", "colour", "object", "object, held-out pairs", "caption found")
-    rows = []
-    for size, found in measured["runs"].items():
-        seen, new = found["train"], found["heldout_pairs"]
-        first = found["retrieval"]["picture to caption"]["first"]
-        shares = (seen["colour"]["share"], seen["object"]["share"], new["object"]["share"], first)
-        rows.append((size, str(found["steps"]), *(f"{share:.1%}" for share in shares)))
-    return table(head, rows)
-
-
 def told_table(path: Path | None = None) -> Markdown:
     """Lesson 6's denoiser with one vector per word and with CLIP, on plain and on other words.
 
@@ -82,8 +49,4 @@ def told_table(path: Path | None = None) -> Markdown:
 
 
 _WORLDS = {"one": "large, on black", "lone": "all sizes, places, backgrounds"}
-_SPLITS = {
-    "train": "seen",
-    "heldout_pairs": "held-out pairs",
-    "heldout_phrasings": "held-out phrasings",
-}
+_SPLITS = {"train": "seen", "heldout_pairs": "held-out pairs"}

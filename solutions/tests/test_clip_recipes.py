@@ -229,6 +229,20 @@ def test_committed_figures_are_this_recipes(figures):
         assert found["n"] == 512
 
 
+def test_the_page_of_measurements_says_what_was_measured(figures):
+    page = (WEIGHTS.parents[1] / "lessons" / "07_clip" / "more.md").read_text(encoding="utf-8")
+    rows = [
+        [found["picture to caption"][name] for name in ("first", "perfect", "true")]
+        for found in figures["retrieval"].values()
+    ]
+    for found in figures["batch_sizes"]["runs"].values():
+        seen, new = found["train"], found["heldout_pairs"]["object"]["share"]
+        first = found["retrieval"]["picture to caption"]["first"]
+        rows.append([seen["colour"]["share"], seen["object"]["share"], new, first])
+    for row in rows:
+        assert "| " + " | ".join(f"{share:.1%}" for share in row) + " |" in page
+
+
 def test_committed_figures_reach_the_aim(figures):
     seen, new = (figures["zero_shot"][f"one/{split}"] for split in ("train", "heldout_pairs"))
     assert min(seen["colour"]["share"], seen["object"]["share"]) >= 0.9
