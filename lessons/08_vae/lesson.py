@@ -4,11 +4,11 @@ r"""
 
 ![Three rows. Top: six small scenes with coloured digits and shapes. Middle: for each of them a much smaller picture in false colours, its latent. Bottom: the scenes as they come back out of the latents, hardly different.](figures/opening.png)
 
-**Top: pictures. Middle: all that is kept of them. Bottom: what comes back.** The middle row holds one twelfth of the numbers, and still almost everything is there. (Its colours are false: red, green and blue are three mixtures of a latent's four channels.)
+**Top: pictures. Middle: all that is kept of them. Bottom: what comes back.** The middle row holds one twelfth of the numbers, and almost everything is there. (In false colours: red, green and blue are mixtures of a latent's four channels.)
 
-A denoiser that works on the middle row instead of the top row has far less to do. That is the step from lesson 6's little network to Stable Diffusion: it never sees a pixel. It removes noise from a *latent picture*, and when it is done, a **decoder** makes a picture of it, once. What made the latent picture in the first place is the **encoder**. The two together, trained to give back what went in, are an **autoencoder**.
+A denoiser that works on the middle row has far less to do. That is the step from lesson 6's little network to Stable Diffusion: it removes noise from a *latent picture* and never sees a pixel. At the end a **decoder** makes a picture of it. What makes latent pictures of pictures is the **encoder**. The two together, trained to give back what went in, are an **autoencoder**.
 
-Today you write one. It is Stable Diffusion's, at a smaller size: load its weights into yours, and you get its numbers. Plan about two hours. Training takes about five minutes here, in two parts.
+Today you write one. It is Stable Diffusion's, at a smaller size: load its weights into yours, and you get its numbers. Plan about two hours, with five minutes of training.
 """
 
 # %%
@@ -37,7 +37,7 @@ from t2i.vae_runs import psnr
 r"""
 ## 1. What does a step cost?
 
-To make one picture, lesson 6 asks its network 50 times (25 steps, and twice in each, for guidance). What does each call cost, and what would it cost in a smaller picture? We count two things: **FLOPs**, the multiplications and additions of one call, and seconds.
+To make one picture, lesson 6 asks its network 50 times (25 steps, twice in each, for guidance). What would it save if the picture were smaller? We count **FLOPs**, the multiplications and additions of one call, and seconds.
 
 **Predict before you run.** The same UNet once sees 64×64 pixels and once a latent picture of 16×16. How many times cheaper is the small one: 4 times, 16 times, more?
 """
@@ -57,9 +57,9 @@ show_vae.cost_bars({"FLOPs of one step": flops, "seconds of one step": seconds})
 
 # %% [markdown]
 r"""
-A sixteenth of the places: what the network does at each place by itself costs a sixteenth. Attention, where each place looks at each other place, costs a 256th. Together it is 24 times fewer FLOPs (for pictures of 32×32 pixels 18 times). The seconds follow only roughly. When the course was made, one core needed a 21st of the seconds for this, and for pictures of 32×32 only a ninth: much of so short a time goes into starting each operation. For Stable Diffusion the saving is larger still: 512×512 pixels become 64×64 latents, and attention gets 4,096 times cheaper.
+The small picture has a sixteenth of the places. So what the network does at each place by itself costs a sixteenth. Attention, where each place looks at each other place, costs a 256th. Together it is 24 times fewer FLOPs. Seconds follow only roughly: much of so short a time goes into starting each operation.
 
-The price is that something has to translate, there and back, and that it must not lose what matters. Here is an autoencoder that needs no learning, a neighbourhood's mean colour: one number a channel for each block of pixels, and back again by painting the block in it.
+But something has to translate, there and back, and must not lose what matters. Here is an autoencoder that needs no learning: keep the mean colour of each block of pixels, and paint the block in it again.
 """
 
 # %%
@@ -74,21 +74,23 @@ show.film_strip(rows, alt="Six scenes, and the same in blocks of 2, 4 and 8 pixe
 
 # %% [markdown]
 r"""
-**dB**, decibels, are how one measures what came back. The *peak signal-to-noise ratio* compares the mean square error with the largest step there is, from −1 to 1:
+**dB**, decibels, measure what came back. The *peak signal-to-noise ratio* compares the mean square error with the largest step there is, from −1 to 1:
 
 $$\text{PSNR} = 10\cdot\log_{10}\frac{2^2}{\text{mean}\,(x_0 - \hat x_0)^2}$$
 
-Larger is better: 6 dB more means that pixels are off by half as much (and the mean square is a quarter). Below 25 dB everybody sees the damage; from about 30 dB one has to look for it. Keep the number of the 4×4 means in mind. They keep 3 · 8 · 8 = 192 numbers of a picture. Our *learned* autoencoder will keep a third more, 4 · 8 · 8 = 256, and has to beat them by far.
+Larger is better; with 6 dB more, pixels are off by half as much. Below 25 dB everybody sees the damage; from about 30 dB one has to look for it.
+
+Remember the 4×4 means. They keep 3 · 8 · 8 = 192 numbers of a picture. Our *learned* autoencoder will keep 4 · 8 · 8 = 256, and has to beat them by far.
 
 ## 2. The encoder: a UNet's way down
 
 ![Boxes with shapes. An encoder: 32 by 32 pixels with 3 channels become 16 by 16, then 8 by 8, with a middle block, and 2 times 4 channels come out. Of these, four are means and four are log-variances. A draw goes into the decoder, which mirrors the encoder, one block longer at each level.](figures/autoencoder.png)
 
-(Drawn is the network that the CPU tier trains. Grey numbers are the sizes *inside* a level or a block. A level resizes at its end, so the first one of the encoder hands on 16 × 16 × 16. What mean, logvar and σ are, at the right, comes in section 4.)
+(Drawn for the CPU tier. Grey numbers are the sizes *inside* a level or a block. A level resizes at its end, so the encoder's first one hands on 16 × 16 × 16. Section 4 explains mean, logvar and σ, at the right.)
 
-Half of it you know. The encoder is the way down of lesson 2's UNet, the decoder is the way up. But there are no skip connections: everything has to pass through the narrow middle. A path round it would make the latents pointless, as the picture would take that path.
+You know half of it: the encoder is the way down of lesson 2's UNet, the decoder the way up. But there are no skip connections: the picture would take that path, and the latents would not have to hold anything.
 
-Two of the parts are given here. Read them; compare with lesson 2. First the block. What is missing is the time: an autoencoder's pictures are clean.
+Two parts are given; compare them with lesson 2. First the block, now without the time: an autoencoder's pictures are clean.
 """
 
 # %%
@@ -104,15 +106,15 @@ A level is what happens at one resolution: some blocks, then the step to the nex
 
 # %% [markdown]
 r"""
-Where the picture is smallest stands the **middle**: a block, lesson 2's self-attention, and a block again. (`Middle` in `t2i.vae_layers`.)
+Where the picture is smallest stands the **middle**, `Middle`: a block, lesson 2's self-attention, and a block again.
 
 One part is new. Lesson 2's `Downsample` is a 3×3 convolution with stride 2 and a border of zeros *on all sides*. Stable Diffusion's autoencoder puts the border **below and to the right only**:
 
 ![Two grids of 6 by 6 pixels. Left, a border of zeros on all sides: the first three by three window hangs over the upper left edge, and the last one ends at the lower right pixel. Right, a border below and to the right: the first window starts at the first pixel, and the last one hangs over the lower right edge.](figures/padding.png)
 
-With an even width, windows that move by two pixels only ever reach the border of *one* side. Lesson 2's reach it on the left and above, these on the right and below. Neither is better. But weights that were trained with one are wrong with the other, by one pixel in each level. Nothing crashes; section 5 shows what comes out. This is a classic when people write their own loader for Stable Diffusion's weights.
+With an even width, windows that move by two pixels only ever reach the border of *one* side: lesson 2's on the left and above, these on the right and below. But weights that were trained with one are wrong with the other, by one pixel in each level. Nothing crashes; section 5 shows what happens.
 
-`F.pad(x, (left, right, top, bottom))` adds a border of zeros. Beware of the order: the *last* axis, the width, comes first.
+`F.pad(x, (left, right, top, bottom))` adds a border of zeros. The *last* axis, the width, comes first.
 """
 
 # %%
@@ -176,7 +178,7 @@ r"""
 
 ## 3. The decoder: build the mirror
 
-The decoder's `forward` is given this time, and you build its parts. Going up, everything stands on its head:
+Now `forward` is given, and you build the parts. Going up, everything stands on its head:
 
 - The middle comes first, at the width of the coarsest level.
 - Then the levels, from the coarsest to the finest: the channels come in reverse.
@@ -184,7 +186,7 @@ The decoder's `forward` is given this time, and you build its parts. Going up, e
 - A level ends with `Upsample(width)`, lesson 2's, but for the last: then all pixels are there.
 - `conv_in` takes latent channels, `conv_out` makes the picture's.
 
-The names must be those that `forward` uses, since the saved weights are found by them: `conv_in`, `mid`, `up` (an `nn.ModuleList` of levels), `norm_out`, `conv_out`. All group norms of this network have `eps=EPS`, a millionth: a number that keeps them from dividing by 0.
+Use the names that `forward` uses, since saved weights are found by them: `conv_in`, `mid`, `up` (an `nn.ModuleList` of levels), `norm_out`, `conv_out`. All group norms here have `eps=EPS`, a millionth, which keeps them from dividing by 0.
 """
 
 # %%
@@ -208,26 +210,26 @@ assert decoder.norm_out.eps == EPS, "the norms of this network have eps=EPS"
 r"""
 ## 4. Not a point, but a cloud
 
-Train the two to bring pictures back, and you have an autoencoder. But look at its latents from the point of view of a denoiser, which will have to *make* some: it will miss a little. What does the decoder do a little beside a latent that it knows? Nobody told it. It may paint anything.
+A denoiser will have to *make* latents, and it will miss a little. What does the decoder do a little beside a latent that it knows? Nobody told it. It may paint anything.
 
 ![Left: latents are scattered dots. Small crosses lie beside three of them, each with a question mark. Right: each latent is the middle of a small cloud, and the crosses lie within the clouds. A dashed circle round all of them says: farther out costs more.](figures/clouds.png)
 
-The *variational* autoencoder (Kingma and Welling 2013) has two rules against that:
+The *variational* autoencoder, **VAE**, has two rules against that:
 
-1. The encoder does not say *where* a picture lies. It says it **roughly**: for each latent value a mean and a variance, a Gaussian. The decoder gets one **draw** from it. So everything within a cloud must decode to nearly the same picture, and a small miss does no harm.
-2. Being far from the standard Gaussian **costs** something: being far out, being narrow, and being wide. So the clouds don't run away from each other, and don't shrink to points for nothing.
+1. The encoder says only **roughly** where a picture lies: for each latent value a mean and a variance, a Gaussian *cloud*. The decoder gets one **draw** from it. So everything within a cloud must decode to nearly the same picture: a small miss does no harm.
+2. Being unlike the standard Gaussian **costs** something: being far out, narrow, or wide. So the clouds don't run away from each other, and don't shrink to points for nothing.
 
-(They need not touch. What lies *between* two clouds, nobody tells the decoder. Section 5 looks.)
+(Clouds need not touch. What the decoder paints *between* two of them, section 5 shows.)
 
-That is why the encoder's output has twice the channels: first the means, then the logarithms of the variances. (The logarithm, since a network's output can be any number, and a variance must be positive.)
+So the encoder's output has twice the channels: first the means, then the logarithms of the variances, **logvar**. (A network's output can be any number; a variance must be positive.)
 
 ### The draw
 
-How can a gradient get through dice? It cannot, if the dice are thrown *inside*. So the randomness comes from outside, as everywhere in this course:
+How can a gradient get through dice? It cannot. So the randomness comes from outside:
 
 $$z = \text{mean} + \sigma\cdot\text{noise}, \qquad \sigma = \sqrt{\text{variance}}$$
 
-Now z has a slope with respect to mean and to logvar, and noise is just a number. This is called the **reparameterisation trick**.
+Now z has a slope with respect to mean and to logvar, and noise is just a number: the **reparameterisation trick**.
 
 (What a docstring promises under *Raises* is welcome here, and not graded.)
 
@@ -262,11 +264,11 @@ r"""
 
 ### The price
 
-How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** says so, in *nats* (a nat is 1.44 bits). Think of the latents as a message from the encoder to the decoder. Both know the standard Gaussian beforehand. What has to be written is only how this picture's cloud *differs* from it. If it does not differ, there is nothing to say: 0 nats. The farther out its middle lies, the longer the message. A narrower cloud takes more words, since it says more exactly where. And a wider one takes more, too: its draws often fall where the standard Gaussian's hardly ever do, and what nobody expects is long to tell. For Gaussians it has a closed form, one term for each latent value:
+How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** (KL) says so, in *nats* (a nat is 1.44 bits). Think of the latents as a message to the decoder, which knows the standard Gaussian. Only how this picture's cloud *differs* from it has to be written. The farther out its middle, the longer the message. A narrower cloud takes more words, since it says more exactly where. A wider one, too: its draws often fall where nobody expects them. Each latent value adds a term:
 
 $$\text{KL} = \tfrac12\sum\left(\text{mean}^2 + \text{variance} - 1 - \log\text{variance}\right)$$
 
-The sum runs over all latent values of *one* picture: a picture's message is as long as all its parts together. So each picture has one number, and the result is `(B,)`.
+The sum runs over all latent values of *one* picture, so the result is one number a picture, `(B,)`.
 
 **Predict before you run.** Which costs more: a variance of 2, or of ½?
 """
@@ -308,11 +310,13 @@ show.Picture(figure, "The price of a latent value: 0 at variance 1, 0.10 at ½, 
 
 # %% [markdown]
 r"""
-Twice the variance costs 0.15 nats, half of it 0.10: the price of a wide cloud grows like the variance, that of a narrow one only like its logarithm. A mean other than 0 costs ½ · mean² on top. But a narrow cloud is worth something to the decoder: it says precisely where the picture lies, and precision has to be paid for. A cloud of standard deviation 1 at mean 0 costs nothing: it says nothing, as it is the same for each picture. The encoder will spend nats where they buy most.
+Twice the variance costs 0.15 nats, half of it 0.10: the price of a wide cloud grows like the variance, that of a narrow one only like its logarithm. A mean other than 0 costs ½ · mean² on top.
+
+A standard Gaussian costs nothing and says nothing: it is the same for each picture. A narrow cloud says precisely where the picture lies, for a price. The encoder will spend nats where they buy most.
 
 ### The whole
 
-What the encoder says of a picture, mean and logvar, is called the **posterior**: what one knows of the latents *after* having seen the picture. (Lesson 3's posterior was the same idea for a step: what one knows of $x_{t-1}$ after having seen $x_t$ and $x_0$.) The course keeps the two together, with your two functions as methods. (`LOGVAR_RANGE` is −30 to 20: kept inside it, logvar has an `exp()` that stays finite.)
+What the encoder says of a picture, mean and logvar, is called the **posterior**: what one knows of the latents *after* having seen the picture. (Lesson 3's was the same idea, for a step.) The course keeps the two together, with your two functions as methods. (`LOGVAR_RANGE` is −30 to 20: inside it, `exp()` of logvar stays finite.)
 """
 
 # %%
@@ -320,7 +324,7 @@ What the encoder says of a picture, mean and logvar, is called the **posterior**
 
 # %% [markdown]
 r"""
-And here is how all parts fit together. Two 1×1 convolutions stand round the latents; each mixes the channels of one place, and Stable Diffusion's weights have them (their names come from a relative of this network that rounds its latents, that is, *quantises* them).
+Here all parts come together. Two 1×1 convolutions stand round the latents, as in Stable Diffusion; each mixes the channels of one place. (Their names come from a relative that rounds, *quantises*, its latents.)
 """
 
 # %%
@@ -334,15 +338,13 @@ What should a VAE pay for? For every colour that comes back wrong, and, at a pri
 
 $$\text{loss} = \frac{1}{C\,H\,W}\Big(\sum (x_0 - \hat x_0)^2 + \text{kl\_weight}\cdot\text{KL}\Big), \quad\text{averaged over the pictures}$$
 
-Mind how both are counted. The first sum runs over all $C\cdot H\cdot W$ colour values of a picture, the KL over all its latent values. Dividing *both* by $C\cdot H\cdot W$ only keeps the number handy. Dividing *one* of them changes the price: `F.mse_loss(...) + kl_weight * kl.mean()` looks innocent, and charges 3,072 times as much for a nat at 32×32 pixels. It is how most first VAEs fail.
+The first sum runs over all $C\cdot H\cdot W$ colour values of a picture, the KL over all its latent values. Dividing *both* by $C\cdot H\cdot W$ only keeps the number handy. Dividing *one* of them changes the price: `F.mse_loss(...) + kl_weight * kl.mean()` looks innocent, and charges 3,072 times as much for a nat at 32×32 pixels.
 
-Why the square, and what does the weight mean? Say that the decoder expects to miss each colour by about $s$, with Gaussian error. (This has nothing to do with the spread of the latents.) Then the decoder's guess is not the end of the message: the true colour has to be told, too. That is short where the colour lies where it was expected, and longer the less likely it was: the negative logarithm of its density, in nats. For a Gaussian that is $\text{error}^2 / (2s^2)$ plus a constant, and a constant teaches nothing. An example, with $s = 0.02$: to be wrong by 0.02 costs ½ nat, by 0.04 two nats, by 0.2 fifty.
-
-Now add the nats of the KL and multiply all by $2s^2$: the error squared, plus $2s^2$ times KL. That is our loss, with `kl_weight` $= 2s^2$.
+What does the weight mean? The latents are not the whole message: the decoder's colours are a little off, and the true ones have to be told, too. For Gaussian errors of about $s$, that takes $\text{error}^2 / (2s^2)$ nats a colour, plus a constant, which teaches nothing. (This $s$ is not the spread of the latents.) Add the nats of the KL and multiply all by $2s^2$: that is our loss, with `kl_weight` $= 2s^2$.
 
 So the weight answers a plain question: *how wrong may a colour be before it is worth writing more?* Ours is 0.001, so $s$ is 0.022, a hundredth of the way from −1 to 1. (The default in the code below is Stable Diffusion's, a millionth.)
 
-But the square has a habit, too. Where the decoder is in doubt between two pictures, the best answer is their mean: **blur**. Stable Diffusion takes the absolute error, and two more losses that section 9 names.
+The square has a habit: where the decoder is in doubt between two pictures, the best answer is their mean, **blur**.
 """
 
 # %%
@@ -370,7 +372,7 @@ assert torch.isclose(price, 6 * kl_divergence(mean, logvar).mean() / 192), (
 r"""
 ### Train
 
-The pictures are scenes of one to three things, with backgrounds now. Captions are not needed: what is to come out is what went in. It runs for two and a half minutes here, with your encoder, your decoder and your loss. (In the smoke tier, two seconds: then what comes back is fog.)
+The pictures are scenes of one to three things, with backgrounds now. They need no captions: what went in is to come out. Training takes two and a half minutes. (In the smoke tier two seconds: then only fog comes back.)
 """
 
 # %%
@@ -422,11 +424,11 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-**What you saw.** It is the right scene everywhere, but soft, and now and then a colour is still wrong: yellow turned orange, cyan turned blue. That is no mistake of yours. The training stopped after some thousand of its 7,500 steps, wherever your machine had come to. (A hump in the curve is a step that was too long; it recovers by itself.)
+**What you saw.** It is the right scene everywhere, but soft, and now and then a colour is wrong. That is no mistake of yours: training stopped after some thousand of its 7,500 steps. (A hump in the curve is a step that was too long; it recovers.)
 
 ### Trained weights
 
-From here on the network is one that was trained for the whole recipe. Its weights go into *your* autoencoder, part by part. If your code is right, sharp pictures come back.
+Weights of the whole training now go into *your* autoencoder. If your code is right, sharp pictures come back.
 """
 
 # %%
@@ -456,11 +458,9 @@ show.film_strip({"picture": pictures, "came back": back}, alt="Six scenes, and s
 
 # %% [markdown]
 r"""
-With three quarters as many numbers the 4×4 means of section 1 come nowhere near.
+The 4×4 means of section 1 come nowhere near, and none of these pictures was in the network's training data.
 
-None of these pictures was in the training data: other handwriting, and pairs of colour and object that training never showed. The course has measured many more. Two things were wanted before it was trained: 28 dB; and a judge should read what came back nearly as well as the originals, at most 3 pictures in a hundred worse.
-
-Decibels do not know what a digit is. So a judge like lesson 6's, made for one to three things, reads every picture before and after, and says whether it shows what its caption says. (That needs all things, their colours and their places right. It errs in some of the originals, too, and so both are counted.)
+Two things were wanted before it was trained: 28 dB, and copies that a judge reads nearly as well as the originals, at most 3 pictures in a hundred worse. This judge, like lesson 6's, says whether a picture shows what its caption says: all things, their colours and their places. It errs in some of the originals, too, so both are counted.
 """
 
 # %%
@@ -468,60 +468,38 @@ Decibels do not know what a digit is. So a judge like lesson 6's, made for one t
 
 # %% [markdown]
 r"""
-How to read it: **±** and the brackets are 95 % intervals. *Spread* is the standard deviation from picture to picture, *worst 5 %* what one picture in twenty falls below. *Points lost* are percentage points that the judge reads worse after than before.
+**±** and the brackets are 95 % intervals. *Spread* is the standard deviation from picture to picture, *worst 5 %* what one picture in twenty falls below. *Points lost* are percentage points that the judge reads worse after than before.
 
-All scenes are new. The first row has the kinds that were trained on. *Held-out pairs* are colours with objects that training never joined, for instance an orange three. *Held-out triples* are "this thing, so placed, that thing" as training never showed them, for instance a nine left of a star: always two or three things, and small ones.
+All scenes are new. *Held-out pairs* are colours with objects that training never joined, for instance an orange three; *held-out triples* are "this thing, so placed, that thing" as it never showed them, for instance a nine left of a star.
 
-The first half of the aim is reached everywhere. The second is reached as measured; but the intervals of the first and the last row go up to 3.1, so it may be that a little more than 3 points are lost there.
-
-The autoencoder of lesson 10's model is this lesson's GPU recipe, trained in a minute on one GPU, on nearly four times as many scenes. Its pictures are larger, and another judge, which learnt from pictures of 64×64, reads them:
-"""
-
-# %%
-#| table: show_tiers.autoencoder_table
-
-# %% [markdown]
-r"""
-Nearly 7 dB more than in the table above: pixels are off by less than half as much. (The larger picture helps, too: flat areas are easy, and of a larger picture they are the larger part.)
+The first aim is reached everywhere. The second is reached as measured; but the intervals of the first and the last row go up to 3.1, so a little more than 3 points may be lost there.
 
 ### The wrong border
 
-Section 2 promised a look: the same trained weights, but with lesson 2's border of zeros on all sides.
+Here are the same trained weights with lesson 2's border of zeros on all sides.
 
 **Predict before you run.** What will be wrong with the pictures?
 """
 
 # %%
 import copy
-import math
-
-
-class OtherBorder(nn.Module):
-    """Your PaddedDownsample's convolution, with a border of zeros on all sides."""
-
-    def __init__(self, conv: nn.Conv2d):
-        super().__init__()
-        self.conv = conv
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.conv.weight, self.conv.bias, stride=2, padding=1)
-
 
 other = copy.deepcopy(vae)
 for level in other.encoder.down:
     if level.resize is not None:
-        level.resize = OtherBorder(level.resize.conv)
+        level.resize = level.resize.conv  # its convolution alone, with lesson 2's border
+        level.resize.padding = (1, 1)
 moved = other.decode(other.encode(pictures).mode())
 print(f"{psnr(pictures, moved.clamp(-1, 1)).mean():.1f} dB")
 show.film_strip({"your border": back, "lesson 2's": moved}, alt="Moved, with a frame.")
 
 # %% [markdown]
 r"""
-Everything has moved to the right and down by three pixels: one in the first level, and one in the second, where a step is two pixels wide. At the left and above stands a frame of nonsense. Nothing crashed, and the things are all there. So in another program, with photographs, one could overlook it for weeks.
+Everything has moved to the right and down by three pixels: one in the first level, and one in the second, where a step is two pixels wide. At the left and above stands a frame of nonsense.
 
 ### What the latents look like
 
-A latent picture has four channels where a photograph has three. Here is each on its own, blue for small and yellow for large values.
+Here is each of a latent's four channels on its own, blue for small and yellow for large values.
 
 **Predict before you run.** Will you recognise the scene in them?
 """
@@ -531,11 +509,11 @@ show_vae.channel_strip(pictures[:4], z[:4], back[:4])
 
 # %% [markdown]
 r"""
-Hardly. *Where* something is can be seen in some channels, *what* it is cannot. So they are still *pictures*: what is on the left in the scene is on the left in the latents. That is no law. It comes from the convolutions, and it is what makes a UNet or a transformer work on them. But do not look for a channel of red things or of edges. You may find one that follows the background's brightness, or its opposite; nobody asked for that. The network chose some mixture, and another training would choose another.
+Hardly. *Where* something is can be seen in some channels, *what* it is cannot. Still they are *pictures*: what is on the left in the scene is on the left in the latents. So a UNet or a transformer can work on them. But do not look for a channel of red things or of edges: the network chose some mixture, and another training would choose another.
 
 ### A little beside
 
-A denoiser will not hit a latent exactly. So let us miss on purpose, by noise of several sizes, and decode.
+Let us miss on purpose, by noise of several sizes, and decode.
 
 **Predict before you run.** The latents' values are about as large as 1. From which miss on will you see the damage: 0.1, 0.3, or 1?
 """
@@ -546,24 +524,12 @@ for miss in (0.1, 0.3, 1.0):
     rows[f"{miss} beside"] = vae.decode(posterior.mean + miss * noise)
     decibels = psnr(pictures, rows[f"{miss} beside"].clamp(-1, 1)).mean()
     print(f"{miss} beside: {decibels:.1f} dB")
+print(f"σ of the clouds themselves, on average: {posterior.std.mean():.2f}")
 show.film_strip(rows, alt="Six scenes, decoded from 0.1, 0.3 and 1 beside their latents.")
-
-# %%
-many, _ = scenes(range(pick(smoke=60, cpu=600, gpu=600)), "train", "many", size=plan.size)
-crowd = vae.encode(many)
-apart = torch.cdist(crowd.mean.flatten(1), crowd.mean.flatten(1)).fill_diagonal_(math.inf)
-whole = math.sqrt(posterior.mean[0].numel())  # a miss of m in every value is m · √(how many) long
-print("misses of 0.1, 0.3 and 1:", ", ".join(f"{miss * whole:.1f}" for miss in (0.1, 0.3, 1.0)))
-print(f"width of a cloud: {crowd.std.square().flatten(1).sum(1).sqrt().median():.1f}")
-print(f"from one picture to the nearest other one: {apart.min(dim=1).values.median():.1f}")
 
 # %% [markdown]
 r"""
-**What you saw.** A tenth beside, nearly nothing is lost. Three tenths: colours begin to run. One: strokes of other things hang in the air.
-
-The lines below the pictures say why. All are lengths in the space of all latent values of a picture together. (When the course was made: misses of 1.6, 4.8 and 16, a cloud 2 wide, the next picture 13 away.) The first miss stays within the picture's own cloud, and the decoder was shown draws from there all the time. The second leaves it by a little, and there, too, the decoder is fairly calm. That is rule 1, and it is what a denoiser needs. The third is longer than the way to the next picture.
-
-And the clouds do not touch. What does the decoder paint in between?
+**What you saw.** A tenth beside, nearly nothing is lost: the cloud itself is about as wide, and training showed such draws all the time. Three tenths lie outside it: colours begin to run, but the decoder is still fairly calm. That is rule 1, and it is what a denoiser needs. One beside, strokes of other things hang in the air.
 
 ### Halfway between two pictures
 
@@ -583,13 +549,11 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-(Try other ends: two scenes on the same background, for instance.)
-
-A cross-fade, twice. Through the latents it is not a mixture of colours: things fade by other ways, with stranger colours, and the edges stay harder. But no digit *turns into* another. An autoencoder like this one compresses; it keeps a place for each piece of the picture. It does not know what scenes are like. No cloud reaches that far, so no training told the decoder what to paint there. To stay where the clouds are is the denoiser's business, and the reason why the work is divided: **the autoencoder knows how pieces look, the denoiser knows what goes together.**
+A cross-fade, twice, the second with stranger colours and harder edges. No digit *turns into* another. A cloud is far smaller than the way to the next picture, so no training told the decoder what to paint there. To stay where the clouds are is the denoiser's business: **the autoencoder knows how pieces look, the denoiser knows what goes together.**
 
 ### When the weight is wrong
 
-Here is what came back when the course was made, from short trainings that differ in `kl_weight` alone. (Short, so the usual weight is not sharp yet either.)
+Here are short trainings that differ in `kl_weight` alone. (Short, so the usual weight, 0.001, is not sharp yet either.)
 
 ![Five rows of six scenes: the originals, then what comes back with weight 0, with the usual weight, with weight 1 and with weight 1000. The first two are alike; then, the higher the weight, the less comes back; with weight 1000 hardly more than one and the same picture for all.](figures/weights.png)
 """
@@ -599,30 +563,32 @@ Here is what came back when the course was made, from short trainings that diffe
 
 # %% [markdown]
 r"""
-(These trainings are far too short for the decibels of the tables before; after the whole recipe, the usual weight gets by with fewer nats *and* brings back more: the encoder has learnt what is worth saying.)
+*Idle* are latent values with σ above 0.9: about as wide as the standard Gaussian, so they say next to nothing. With too high a weight, nats are too expensive. The network gives up details first: **blur**. At last it writes nothing, and the decoder paints the same thing for every picture: **posterior collapse**. KL is a wonderful 0 then, and the loss stands still, high.
 
-*Idle* are latent values whose standard deviation is above 0.9: clouds as wide as the standard Gaussian, the same for every picture. With too high a weight, nats are too expensive. The network gives up details first: **blur**. At last it writes nothing at all, and the decoder paints the same thing for every picture: **posterior collapse**. KL is a wonderful 0 then, and the loss stands still, high. Look at *idle*, and at the reconstructions.
-
-The other end is a weight of 0, where nats cost nothing. Here it brings back hardly more than the usual weight (23.4 dB in place of 23.0), and writes twice as many nats for it: nothing keeps the clouds from shrinking to points, and the latents from spreading as far as they like. The decibels do not show what is wrong with that; whoever has to hit such points later will notice. Stable Diffusion went a long way in that direction: its weight is a millionth. How its latents are brought to size, is next.
+With a weight of 0, hardly more comes back than with 0.001, for twice as many nats: nothing keeps the clouds from shrinking to points, and the latents from spreading as far as they like. Stable Diffusion's weight, a millionth, goes a long way in that direction.
 
 ## 6. The scale
 
-Diffusion adds noise of variance 1. Everything in lessons 1 to 6 took it for granted that the *picture* has about the same size: at ᾱ = ½, noise and picture are equally strong. With latents that is not so. They have the size that the encoder happened to choose, and neither the encoder nor the decoder cares which. To see that, here is the same autoencoder once more, in other units: the means are 5.49 times larger, and so are the clouds.
+Diffusion adds noise of variance 1, and takes it for granted that the *picture* has about the same size: at ᾱ = ½, both are equally strong. But latents have the size that the encoder happened to choose. To see that, here is the same autoencoder in other units: means and clouds are 5.49 times larger.
 
 **Predict before you run.** Which of its pictures will differ, and by how much?
 """
 
 # %%
+import math
+
 loud, k = copy.deepcopy(vae), 5.49
 loud.quant_conv.weight[:4] *= k  # the means
 loud.quant_conv.bias[:4] *= k
 loud.quant_conv.bias[4:] += 2 * math.log(k)  # the logarithms of the variances
 loud.post_quant_conv.weight /= k
-posteriors = {"ours": crowd, "loud": loud.encode(many)}
+difference = (vae(pictures) - loud(pictures)).abs().max()
+print(f"largest difference between the pictures: {difference:.0e}")
+
+# %%
+many, _ = scenes(range(pick(smoke=60, cpu=600, gpu=600)), "train", "many", size=plan.size)
+posteriors = {"ours": vae.encode(many), "loud": loud.encode(many)}
 draws = {name: p.sample(torch.randn_like(p.mean)) for name, p in posteriors.items()}
-print(
-    f"largest difference between the pictures: {(vae(pictures) - loud(pictures)).abs().max():.0e}"
-)
 figure, axes = show.panels(1, 2, 8, 2.6)
 show.draw_histogram(axes[0], draws["ours"], limits=(-15, 15), title="our latents")
 show.draw_histogram(axes[1], draws["loud"], limits=(-15, 15), title="the loud ones")
@@ -633,9 +599,9 @@ show.Picture(
 
 # %% [markdown]
 r"""
-Not a picture differs, since the decoder's first step divides by 5.49. But the latents do. Why 5.49? Because that is what Stable Diffusion's encoder happened to choose. Ours landed nearer to 1 by itself, because its `kl_weight` is a thousand times as large, and the KL charges for means that run off, so all draws together stay about as wide as the standard Gaussian. (Each picture's own cloud is far narrower, as you saw.) That is luck, and nothing to build on.
+Not a picture differs, since the decoder's first step divides by 5.49. But the latents do. Stable Diffusion's encoder happened to choose 5.49. Ours landed near 1, because its `kl_weight` is a thousand times as large, and the KL charges for means that run off. (Near 1 are all draws together; each picture's own cloud is far narrower.) That is luck, and nothing to build on.
 
-The remedy is one number, measured once on many latents and kept for ever: the **scaling factor**. Latents that are multiplied by it have standard deviation 1, all channels and places of *drawn* latents taken together. Stable Diffusion's is 0.18215, and you find it in every program that uses it.
+The remedy is one number, measured once on many latents and kept for ever: the **scaling factor**. Drawn latents that are multiplied by it have standard deviation 1, all channels and places together. Stable Diffusion's is 0.18215.
 
 **Predict before you write.** The standard deviation of its latents is 5.49. How are the two numbers related?
 """
@@ -660,9 +626,9 @@ assert torch.isclose((factor * latents).std(), torch.tensor(1.0), atol=1e-3), (
 
 # %% [markdown]
 r"""
-So 0.18215 is 1 / 5.49. And now the door to the latent world. `encode` leads in: draw, then **multiply**. `decode` leads out: **divide**, then decode. To forget one of the two is among the most common mistakes there are. Nothing crashes: the pictures come out pale, or burnt.
+So 0.18215 is 1 / 5.49. `encode` leads into the latent world: draw, then **multiply**. `decode` leads out: **divide**, then decode. Forget one of the two, and nothing crashes: the pictures come out pale, or burnt.
 
-The factor belongs to the weights without being learnt. So keep it as a **buffer** called `scaling_factor` (`self.register_buffer`): a tensor that is saved and moved with the module. And the autoencoder is done: put it into eval mode and freeze it.
+The factor belongs to the weights without being learnt. So keep it as a **buffer** called `scaling_factor` (`self.register_buffer`): a tensor that is saved and moved with the module. The autoencoder is done: put it into eval mode and freeze it.
 """
 
 # %%
@@ -699,11 +665,11 @@ print(f"variance of our scaled latents: {z_0.var():.3f}")
 
 # %% [markdown]
 r"""
-The loud ones come out a little below 0.18215. They are 5.49 times as large as *ours*, and ours are a little larger than 1 themselves.
+(Ours are a little larger than 1 to begin with, so the loud factor is a little below 0.18215.)
 
 ### What happens without it
 
-Lesson 1's film, with the loud latents: the noise grows from left to right, and each moment is decoded. Once as it should be, and once as if somebody had forgotten the factor.
+Lesson 1's film, with the loud latents: the noise grows from left to right, and each moment is decoded. In one row somebody forgot the factor.
 
 **Predict before you run.** Which of the two rows drowns later?
 """
@@ -727,15 +693,13 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-Look at the end of the upper row first: decoded noise. It is no snow of pixels, but shreds of strokes in all colours. Pieces are what the decoder knows.
+The upper row ends in decoded noise. It is no snow of pixels, but shreds of strokes: pieces are what the decoder knows.
 
-The lower row drowns later: at t = 600 the scene is still plainly readable. Why? Its latents are more than five times as large as the noise, and outlast it.
+The lower row drowns later: at t = 600 the scene is still plainly readable. Its latents are more than five times as large as the noise, and outlast it. (Its end is no noise: the scene's latents shrink, and the decoder makes first snow of them, then grey.)
 
-Its end is no decoded noise, though. This decoder was never told of a factor: it reads the noise, too, in its own large unit, and there it is as good as nothing. What it paints is the scene's latents as they shrink. At t = 800 a third of them is left; such faint latents it never saw, and it makes snow of them. At t = 950 it is nearly nothing, which is grey.
+What is wrong with drowning late? At most steps the network has next to nothing to do, and the few that decide what the picture shows go by in a hurry. Latents that are too small drown at once. Either way it is not the schedule that you chose in lesson 1.
 
-What is wrong with drowning late? Latents that are too large outshout the noise for most of the way: the network is trained on steps where there is next to nothing to do, and the few that decide what the picture shows go by in a hurry. Latents that are too small drown at once: nearly all steps are pure noise. Either way the schedule that you chose in lesson 1 is not the one that the network gets.
-
-How much does it matter? When the course was made, lesson 6's network learnt to paint latents from words, three times with the same seeds and the same number of steps. Only the size of the latents differs: a fifth of the right one, the right one, and Stable Diffusion's without its factor. The judge counts the captions that were satisfied; in brackets stands a 95 % interval.
+How much does it matter? Lesson 6's network learnt to paint latents of three sizes from words: a fifth of the right one, the right one, and Stable Diffusion's without its factor. Seeds and steps were the same. The judge counts satisfied captions, with a 95 % interval.
 """
 
 # %%
@@ -743,15 +707,11 @@ How much does it matter? When the course was made, lesson 6's network learnt to 
 
 # %% [markdown]
 r"""
-*Nothing recognised*: the judge is not even half sure of any thing. Mostly there is something all the same, as the pictures show: a shape in the right colour that is no clear digit or star.
-
-![Three rows of eight pictures painted from the same eight captions and the same noise, from latents of three sizes. In the row with standard deviation 1 the star, the circle and the four are clearer than in the others; its two has fallen apart, and the seven and the eight of the row above are no worse. In the lowest row hardly anything can be read.](figures/scaling.png)
-
-(Eight pictures prove little; the percentages beside the rows come from the table.)
+*Nothing recognised*: the judge is not even half sure of any thing.
 
 ## 7. Paint in latents
 
-Try it yourself. The network is lesson 6's, the loss is lesson 6's, the sampler is lesson 5's. Only what goes in changes: in the CPU tier, four channels of 8×8 in place of three of 32×32. One setting has to go, though: the sampler's `clip_sample`. It keeps every guess of the clean picture within [−1, 1], which is right for colours, and wrong for latents, which have no such bounds. (`draw_latents` leaves it out. First the scenes are encoded, once; that takes up to a minute, and then the two minutes of training begin.)
+Try it yourself. The network and the loss are lesson 6's, the sampler is lesson 5's. Only what goes in changes: in the CPU tier, four channels of 8×8 in place of three of 32×32. One setting has to go: the sampler's `clip_sample`. It keeps every guess of the clean picture within [−1, 1], right for colours, but wrong for latents, which have no such bounds. (`draw_latents` leaves it out.) Encoding the scenes takes up to a minute, training two minutes.
 """
 
 # %%
@@ -771,17 +731,6 @@ print(
 )
 
 # %%
-z_0, tokens = (part[:16].to(device) for part in next(batches))
-kinds = {"latents": (painter, z_0)}
-kinds["pixels"] = (recipe.build(channels=3).to(device), space.decode(z_0))  # the same network
-calls = {
-    name: lambda network=network, x=x: recipe.loss(network, (x, tokens)).item()
-    for name, (network, x) in kinds.items()
-}
-for name, seconds in time_in_turn(calls, repeats=pick(smoke=1, cpu=3, gpu=3)).items():
-    print(f"{name}: the loss of {len(z_0) / seconds:.0f} pictures a second")
-
-# %%
 wishes = ["a red seven", "a star that is blue", "a pink heart", "a green 4"]
 wishes += ["a yellow circle", "an orange two", "a cyan cross", "a purple 8"]
 drawn = draw_latents(painter_ema, space, wishes, 1, size=plan.size)
@@ -789,11 +738,11 @@ show.show_images(drawn, wishes, columns=4, width=7, alt="Painted in latents: " +
 
 # %% [markdown]
 r"""
-**What you saw.** If your machine got through about a thousand steps, colours are right, and most shapes can be told; a heart may still be a shield. Digits take longer, and some cannot be read yet. After a few hundred steps there is a blob in about the right colour. (The smoke tier's two seconds give shreds.) And the latents are what makes it so quick: in pixels, the same network gets through far fewer pictures. (How many times fewer depends on the network, the batch and the machine, so the number is another one than section 1's.)
+**What you saw.** After about a thousand steps colours are right, and most shapes can be told; a heart may still be a shield. Some digits cannot be read yet. After a few hundred steps there is a blob in about the right colour. (The smoke tier's two seconds give shreds.)
 
 ## 8. How small can it be?
 
-Why a quarter of the height and width, and not half, or an eighth? Short trainings again, all with four latent channels:
+Why a quarter of the height and width, and not half, or an eighth? Short trainings again, all with four latent channels; height and width are divided by **f**.
 
 ![Four rows of six scenes: the originals, and what comes back from latents of half, a quarter and an eighth of the height and width: the smaller the latents, the softer the copies.](figures/compressions.png)
 """
@@ -803,17 +752,15 @@ Why a quarter of the height and width, and not half, or an eighth? Short trainin
 
 # %% [markdown]
 r"""
-(The first three were trained far shorter than the weights above. The one with f = 4 is section 5's with the usual weight.) Each doubling of f makes the denoiser about four times cheaper, and quarters what the decoder has to go by.
+Each doubling of f makes the denoiser about four times cheaper, and quarters what the decoder has to go by.
 
-After so short a time only f = 2 can be read. So why did we take f = 4? Because it gets there with more training: the fourth row is section 5's weights, after the whole recipe, and the judge reads nearly all that it reads in the originals. The cheaper one is enough. And the last row shows where that ends: f = 8, trained just as long, has 64 numbers for 3,072, and one picture in five can no longer be read. (One training of each.)
-
-Stable Diffusion chose f = 8 for 512×512 pixels, where eight pixels are not much; text in its pictures suffers, since letters are small. A later version, Stable Diffusion 3, keeps f = 8 and takes sixteen channels instead of four, for just that reason.
+After 400 steps only f = 2 can be read. With more training f = 4 gets there, too: in the fourth row, section 5's weights, the judge reads nearly all that it reads in the originals. The cheaper one is enough. With f = 8, trained just as long, one picture in five can no longer be read. (One training of each.)
 
 ## 9. What was left out, and where these lines live in real systems
 
-- **Sharpness.** Stable Diffusion's autoencoder was trained with two more losses: one compares what a picture-recognising network sees (*perceptual*), the other is a second network that tries to tell copies from originals (*adversarial*). Both make photographs crisp where an error of colours alone would smear hair and grass. Scenes with flat colours do without.
+- **Sharpness.** Stable Diffusion's autoencoder was trained with two more losses: one compares what a picture-recognising network sees (*perceptual*), the other is a network that tries to tell copies from originals (*adversarial*). Both make photographs crisp.
 - **A shift.** Newer models subtract the latents' mean as well (`shift_factor`) before they scale.
-- **Tiles.** Large pictures are encoded in overlapping pieces, since the middle's attention grows with the square of the places.
+- **Numbers.** Seconds, lesson 10's autoencoder, how far apart the clouds lie: [more about the measurements](more.md).
 
 | yours | in Hugging Face's *diffusers* |
 |---|---|
@@ -848,7 +795,7 @@ print(f"largest difference to diffusers: {difference:.1e} (below 1e-5 if yours i
 
 # %% [markdown]
 r"""
-Have you got the folder `vae` of Stable Diffusion 1.5 on your disk? `t2i.vae_files.load_autoencoder(folder)` loads it, and `scaling_factor` comes along.
+`t2i.vae_files.load_autoencoder(folder)` loads Stable Diffusion 1.5's folder `vae`, scaling factor included.
 
 ## Three questions
 """
@@ -867,9 +814,8 @@ r"""
 ## The papers
 
 - Kingma and Welling 2013, *Auto-encoding variational Bayes*, [arXiv:1312.6114](https://arxiv.org/abs/1312.6114): the VAE. Appendix B is your `kl_divergence`.
-- Rombach et al. 2021, *High-resolution image synthesis with latent diffusion models*, [arXiv:2112.10752](https://arxiv.org/abs/2112.10752): Stable Diffusion. Section 3.1 is today's lesson; section 4.1 compares compressions from 1 to 32, and appendices D.1 and G tell of the scaling factor.
-- Esser et al. 2020, *Taming transformers for high-resolution image synthesis*, [arXiv:2012.09841](https://arxiv.org/abs/2012.09841): where the encoder and the decoder come from, and the losses that make them sharp.
-- Higgins et al. 2017, *beta-VAE*, [openreview.net](https://openreview.net/forum?id=Sy2fzU9gl): what one gets for a *higher* KL weight.
+- Rombach et al. 2021, *High-resolution image synthesis with latent diffusion models*, [arXiv:2112.10752](https://arxiv.org/abs/2112.10752): Stable Diffusion. Section 3.1 is today's lesson.
+- Esser et al. 2020, *Taming transformers for high-resolution image synthesis*, [arXiv:2012.09841](https://arxiv.org/abs/2012.09841): where encoder and decoder come from, and the losses that make them sharp.
 
 **Next, lesson 9:** the denoiser itself changes. A picture is cut into patches, and a transformer takes the UNet's place. Lesson 10 lets it work on your latents.
 """

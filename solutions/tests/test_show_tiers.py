@@ -1,6 +1,7 @@
 """The two tiers' tables and the race's chart, and what stands there where nothing was measured."""
 
 import json
+from pathlib import Path
 
 import pytest
 from IPython.display import Markdown
@@ -35,6 +36,11 @@ def test_the_gpus_autoencoder_has_lesson_8s_table(tmp_path):
         assert f"{found['psnr']:.1f} ±" in told
     assert "224,000 scenes seen" in told
     assert "--autoencoder" in show_tiers.autoencoder_table(tmp_path).data
+
+
+def test_lesson_8s_further_page_has_the_table_as_measured():
+    page = Path(__file__).parents[2] / "lessons/08_vae/more.md"
+    assert show_tiers.autoencoder_table().data.strip() in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("seconds", [RACE["seconds_to_goal"], None])
