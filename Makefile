@@ -49,7 +49,7 @@ solve: ## write a lesson's solved notebook, for instructors: lesson=1 out=FILE
 progress: ## show all ten lessons with your points
 	@$(COURSE) progress
 
-mine: ## assemble your own t2i package from the definitions that passed
+mine: ## assemble your own t2i package of what passed; mine=yes runs other targets on it
 	@$(COURSE) mine
 
 build: ## build the student notebooks from the lessons' text and the package

@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,10 +170,8 @@ def main() -> int:
         for name, reason in share.left_out.items():
             console.print(f"[red]left out[/] {name}: {reason}", highlight=False)
     console.print(f"[bold]{count} of {total} definitions are yours.[/]")
-    where, python = os.path.relpath(MINE), Path(sys.executable)
-    python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
-    command = f'PYTHONPATH={where} {python} -m t2i.sample "a red seven" --out seven.png'
-    console.print(f"The package lies in {where}/t2i. Try it: {command}", soft_wrap=True)
+    command = 'make sample prompt="a red seven" out=seven.png mine=yes'
+    console.print(f"The package lies in {os.path.relpath(MINE)}/t2i. Try it: {command}")
     if not count:
         console.print("None of it is yours yet: write an exercise, grade it, and come back.")
     return 0

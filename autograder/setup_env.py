@@ -6,6 +6,7 @@
     python autograder/setup_env.py try ARGUMENTS     run without setting up (for the doctor)
 
 With `VENV=PATH` in the environment, that environment is used as it is and nothing is installed.
+With `mine=yes` the modules of t2i that are run are those that `make mine` put together.
 This file runs on the system's Python, before anything is installed: standard library only, and
 no syntax that an old Python cannot read, so that it is refused with a sentence.
 """
@@ -16,6 +17,7 @@ import sys
 
 OLDEST = (3, 11)
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+MINE = os.path.join(REPOSITORY, "mine")  # what `make mine` writes
 # Without these not even grading starts; the others are only missed where they are used.
 ESSENTIAL = ("torch", "torchvision", "numpy", "safetensors", "pytest", "rich", "typer", "nbgrader")
 
@@ -32,6 +34,7 @@ def main(arguments):
 
     action = arguments[0] if arguments else "setup"
     try:
+        refuse_missing_mine()
         python = choose(set_up_first=action != "try")
         if action == "demo" and not os.environ.get("VENV"):
             from autograder.setup_venv import add
@@ -88,6 +91,19 @@ def use_as_it_is(python, quietly):
     sys.stderr.write("Note: %s\n" % line)
 
 
+def wants_mine():
+    """Whether `mine=yes` was said to make, which hands its variables on."""
+    return os.environ.get("mine", "no").lower() not in ("", "0", "no")
+
+
+def refuse_missing_mine():
+    """SetupError where one's own t2i is asked for and was never put together."""
+    from autograder.setup_facts import SetupError
+
+    if wants_mine() and not os.path.isdir(os.path.join(MINE, "t2i")):
+        raise SetupError("mine=%s: run `make mine` first, it makes mine/t2i" % os.environ["mine"])
+
+
 def become(python, arguments):
     """Run `python ARGUMENTS` in this process's place, so that its status and signals are ours."""
     variables = dict(os.environ)
@@ -96,6 +112,9 @@ def become(python, arguments):
     if variables.get("VENV"):
         ours = [os.path.join(REPOSITORY, "solutions"), REPOSITORY, variables.get("PYTHONPATH", "")]
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, ours))
+    if wants_mine() and arguments[:1] == ["-m"] and arguments[1].startswith("t2i."):
+        first = [MINE, variables.get("PYTHONPATH", "")]
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, first))
     command = [python] + arguments
     sys.stdout.flush()
     if os.name == "nt":

@@ -335,6 +335,24 @@ def test_an_existing_environment_is_used_as_it_is(named):
     assert result.stdout.strip().endswith(str(REPOSITORY / "solutions" / "t2i" / "__init__.py"))
 
 
+def test_mine_is_what_runs_where_it_is_asked_for(tmp_path, monkeypatch, capsys):
+    """make hands `mine=yes` on; what is not of t2i, the grader above all, stays the course's."""
+    started = []
+    monkeypatch.setattr(setup_env, "MINE", str(tmp_path))
+    monkeypatch.setattr(setup_env.os, "execve", lambda *args: started.append(args[2]))
+    monkeypatch.setenv("VENV", sys.prefix)
+    monkeypatch.setenv("mine", "yes")
+    assert setup_env.main(["run", "-m", "t2i.sample"]) == 2
+    assert "run `make mine` first" in capsys.readouterr().err
+    (tmp_path / "t2i").mkdir()
+    for mine, module in (("yes", "t2i.sample"), ("yes", "autograder"), ("no", "t2i.sample")):
+        monkeypatch.setenv("mine", mine)
+        setup_env.main(["run", "-m", module])
+    first = [variables["PYTHONPATH"].split(os.pathsep)[0] for variables in started]
+    reference = str(REPOSITORY / "solutions")
+    assert first == [str(tmp_path), reference, reference]
+
+
 def test_what_an_existing_environment_lacks_is_one_line(tmp_path, monkeypatch, capsys):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     monkeypatch.setenv("VENV", str(tmp_path / "bare"))
