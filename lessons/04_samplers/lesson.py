@@ -4,7 +4,7 @@ r"""
 
 ![Four rows of ten digits, made from the same noise: by DDPM in 1,000 steps, by DDIM in 20, by DPM-Solver++(2M) in 20 and by its form with fresh noise, SDE-DPM-Solver++(2M), in 20. In the second and the third row several digits are broken.](figures/headline.png)
 
-**One network, one noise, four samplers.** The first row took a thousand calls of the network from lesson 3. The others took twenty. Nothing was trained in between: all of the saving is arithmetic, and you are about to write most of it. Look closely, though: in the second and the third row several digits came out broken. Section 9 measures what that costs, and what the fourth row does about it. (The first and the fourth row show other digits because they add fresh noise on the way.)
+**One network, one noise, four samplers.** The first row took a thousand calls of the network from lesson 3, the others twenty. Nothing was trained in between: the saving is all arithmetic, and you will write most of it. Look closely, though: in the second and the third row several digits are broken. Section 9 measures that, and shows what the fourth row does about it. (Rows one and four add fresh noise on the way, hence the other digits.)
 
 Three ideas get you there:
 
@@ -44,7 +44,7 @@ from t2i.show_samplers import slerp
 r"""
 ## 1. Why not simply skip?
 
-We take the network that you trained in lesson 3. If your training never came to its end, the course's own network stands in; the cell says which.
+We take the network that you trained in lesson 3, or the course's own if your training never came to its end. The cell says which.
 """
 
 # %%
@@ -65,7 +65,7 @@ def start_noise(count: int, seed: int = 3) -> Tensor:
 
 # %% [markdown]
 r"""
-A thousand steps are slow because the network is called a thousand times. So let's call it less: visit every fiftieth step and use `ddpm_step` from lesson 3 as it is.
+A thousand steps mean a thousand calls of the network. So let's call it less: visit every fiftieth step and use `ddpm_step` from lesson 3 as it is.
 
 **Predict before you run.** Twenty steps in place of a thousand, with a step that believes it goes from $t$ to $t-1$. What comes out: blurred digits, other digits, or noise?
 """
@@ -82,31 +82,31 @@ show.show_images(x.cpu(), alt="What comes out when lesson 3's step is used at ev
 r"""
 Almost nothing but noise. Each step removed *one* step's worth of noise, and then we told the network that fifty steps' worth were gone. The picture and the number $t$ no longer belong together.
 
-A long step needs a formula that knows both ends: where it starts, $t$, and where it lands, `t_prev`, which may lie far below. That is all that needs mending. Before we get to it, two preparations: what the network tells us, and which steps to visit.
+A long step needs a formula that knows both ends: where it starts, $t$, and where it lands, `t_prev`. Before we write it, two preparations: what the network tells us, and which steps to visit.
 """
 
 # %% [markdown]
 r"""
 ## 2. Three ways to say one thing
 
-Lesson 3 found that noise and clean picture are two sides of one statement: know $x_t$ and the one, and you know the other. There is a third side. It comes from a picture that we'll need all lesson long:
+In lesson 3, noise and clean picture were two sides of one statement: know $x_t$ and the one, and you know the other. There is a third side. We need this picture all lesson long:
 
 ![A quarter circle. The clean picture x_0 lies to the right, the noise at the top, x_t on the arc between them at an angle φ. An arrow as long as x_t touches the circle there and points on along the arc, towards the noise: v. A paler copy of it begins where x_t begins; the two make a right angle.](figures/circle.png)
 
-Since $\bar\alpha_t$ and $1-\bar\alpha_t$ add up to 1, their roots are the cosine and the sine of some angle $\varphi$. So $x_t$ lies on an arc that begins at the clean picture ($\varphi = 0$) and ends at pure noise ($\varphi = 90°$). (The two are drawn at right angles because they really are, almost: in 784 dimensions a random direction has next to nothing in common with any given picture.) **To sample is to walk along the arc from the top down to the right.**
+Since $\bar\alpha_t$ and $1-\bar\alpha_t$ add up to 1, their roots are the cosine and the sine of some angle $\varphi$. So $x_t$ lies on an arc from the clean picture ($\varphi = 0$) to pure noise ($\varphi = 90°$). (Why a right angle? In 784 dimensions, one a pixel, a random direction has next to nothing in common with any given picture.) **To sample is to walk along the arc from the top down to the right.**
 
 $$x_t = \underbrace{\sqrt{\bar\alpha_t}}_{\cos\varphi}\,x_0 + \underbrace{\sqrt{1-\bar\alpha_t}}_{\sin\varphi}\;\text{noise}, \qquad v = \sqrt{\bar\alpha_t}\;\text{noise} - \sqrt{1-\bar\alpha_t}\;x_0$$
 
-The new thing, $v$, is the direction of the arc at $x_t$ (the "velocity", Salimans and Ho 2022). It points towards *more* noise, so against our walk. See in the picture, where a paler copy of $v$ begins at the corner: $x_t$ and $v$ are $x_0$ and the noise, both turned by $\varphi$. So whoever knows $x_t$ and $v$ only has to turn them back, by $-\varphi$, and need not divide by anything.
+The new thing, $v$, is the direction of the arc at $x_t$ (the "velocity", Salimans and Ho 2022). It points towards *more* noise, so against our walk. The paler copy of $v$ begins at the corner and shows it: $x_t$ and $v$ are $x_0$ and the noise, both turned by $\varphi$. So whoever knows $x_t$ and $v$ only has to turn them back, and need not divide by anything.
 
-Networks out there predict any of the three. The names are those of *diffusers*: `"epsilon"` is the noise (papers write $\varepsilon$), `"sample"` is $x_0$, `"v_prediction"` is $v$. A sampler must translate.
+A network may predict any of the three. Their names in *diffusers*: `"epsilon"` is the noise (papers write $\varepsilon$), `"sample"` is $x_0$, `"v_prediction"` is $v$. A sampler must translate.
 
 **Predict before you run.** Let a network be wrong by 0.01 in what it predicts. Read as a clean picture, how wrong is that near pure noise, if it predicted the noise? If it predicted $v$?
 """
 
 # %% [markdown]
 r"""
-(On docstrings: "Raises" tells what the course's own version refuses. Only one of these errors is graded in this lesson, the `ValueError` for an unknown spacing in section 3. Elsewhere, with arguments that make no sense, any error or none is fine.)
+("Raises" in a docstring tells what the course's version refuses. Only one such error is graded here: the `ValueError` for an unknown spacing, in section 3.)
 """
 
 # %%
@@ -138,23 +138,17 @@ for kind in PREDICTION_TYPES:
     right = convert_prediction(noise, x_t, t, alphas_cumprod, "epsilon", kind)
     guess = convert_prediction(right + 0.01, x_t, t, alphas_cumprod, kind, "sample")
     wrong[kind] = (guess - x_0).abs().mean(dim=(1, 2, 3))
-show.curves(
-    t,
-    wrong,
-    xlabel="step t",
-    ylabel="error of the clean picture",
-    yscale="log",
-    alt="Error of the clean picture for an error of 0.01 in the prediction: noise explodes towards "
-    "the last t, x_0 stays at 0.01, v grows from near 0 to 0.01.",
-)
+alt = "Error of the clean picture: noise explodes at the last t, x_0 stays at 0.01, v grows to it."
+labels = {"xlabel": "step t", "ylabel": "error of the clean picture", "yscale": "log"}
+show.curves(t, wrong, alt=alt, **labels)
 
 # %% [markdown]
 r"""
-A small error in the *noise* becomes a huge one in the clean picture at the noisy end, since we divide by $\sqrt{\bar\alpha_t}$. With `"sample"` it stays the same, with $v$ it never exceeds the network's own 0.01. This is one reason why so many newer models predict $v$, and it is the head start of lesson 3's network: inside, it predicts $v$, and translates.
+A small error in the *noise* becomes a huge one in the clean picture at the noisy end, since we divide by $\sqrt{\bar\alpha_t}$. With `"sample"` it stays the same, with $v$ it never exceeds the network's own 0.01. This is one reason why so many newer models predict $v$.
 
 ## 3. Which steps?
 
-We want to visit $N$ of $T$ steps. The list is called `timesteps` and runs from noisy to clean, for example 999, 749, 499, 249. From its last step we always jump to the clean end, which we call step $-1$ and leave out of the list. "Evenly spaced" sounds clear, but there are three ways to do it, and they differ **at the ends**, which is just where it hurts.
+We want to visit $N$ of $T$ steps. The list is called `timesteps` and runs from noisy to clean, for example 999, 749, 499, 249. From its last step we jump to the clean end, which we call step $-1$ and leave out of the list. Three ways to space the steps "evenly" differ **at the ends**, just where it hurts.
 
 | spacing | how it goes, smallest step first | 4 of 1,000 |
 |---|---|---|
@@ -162,7 +156,7 @@ We want to visit $N$ of $T$ steps. The list is called `timesteps` and runs from 
 | trailing | from $T$ downwards, in strides of $T/N$; round, and take 1 off, because we count from 0 | 249, 499, 749, 999 |
 | linspace | $N$ numbers from 0 to $T-1$, both included, all equally far apart; round | 0, 333, 666, 999 |
 
-($\lfloor\cdot\rfloor$ means rounded down. What lies half way between two steps may go to either.) Your function returns them in falling order, as the sampler walks. With $N = 1$, linspace cannot include both ends; there it gives the step 0.
+($\lfloor\cdot\rfloor$ means rounded down. What lies half way between two steps may go to either.) Your function returns them in falling order, as the sampler walks. With $N = 1$, linspace gives the step 0.
 
 **Predict before you run.** Take $T = 1000$ and $N = 5$, and write down the three lists (499.5 rounds to 500). In which one is the network told "there is still some picture in here" about pure noise? In which one does it never get to see an almost clean picture?
 """
@@ -196,47 +190,36 @@ show_samplers.spacing_picture({name: spaced_timesteps(T, 5, name) for name in SP
 r"""
 Read the picture from left to right, as the sampler walks.
 
-- **Leading** begins late (orange-red). The sampler starts with pure noise all the same, but tells the network that it is at the first dot, where part of the picture should already be visible. The network believes it, and takes accidents of the noise for strokes of a digit.
-- **Trailing** begins where it should, but from its final dot it jumps to the clean end at once (green). The last details are guessed from a picture that is still noisy.
-- **Linspace** does neither. Its price: all strides are longer, since one of the $N$ calls is spent at $t = 0$, where there is next to nothing left to do.
+- **Leading** begins late (orange-red). The sampler starts with pure noise all the same, but tells the network that part of the picture should already be visible. The network believes it, and takes accidents of the noise for strokes of a digit.
+- **Trailing** begins where it should, but jumps from its final dot to the clean end at once (green). The last details are guessed from a picture that is still noisy.
+- **Linspace** does neither. Its price: longer strides, since one of the $N$ calls is spent at $t = 0$, where next to nothing is left to do.
 
-How big is the lie that leading tells? This is the share of the variance that should be picture, at its first step:
-"""
-
-# %%
-for count in (5, 10, 20, 50):
-    first = spaced_timesteps(T, count, "leading")[0]
-    print(f"{count:3} steps: leading begins at t = {first}, ", end="")
-    print(f"where {alphas_cumprod[first]:.2%} should be picture; there is none")
-
-# %% [markdown]
-r"""
-Lin et al. 2023 found that a famous text-to-image model could make no really dark and no really bright pictures: it was trained on pictures drowned in noise that still let their average brightness through, so it trusts the average of the pure noise that it starts from. With few steps "trailing" is usually the best choice, and it is our default. You will test that yourself in section 5.
+With few steps "trailing" is usually the best choice, and it is our default. You will test that yourself in section 5.
 
 ## 4. DDIM: keep the noise
 
-Look at the arc again. The network has told us both ends of it: a guess of the clean picture $\hat x_0$, and the noise. We want to stand at a lower angle, at `t_prev`. Why not simply **mix the same two again, with less noise?**
+Look at the arc again. The network tells us both its ends: a guess of the clean picture $\hat x_0$, and the noise. We want to stand at a lower angle, at `t_prev`. Why not simply **mix the same two again, with less noise?**
 
 ![Two panels with the same quarter circle. Left, DDIM with η = 0: the step goes along the arc to a lower angle, with the same noise. Right, η = 1: the noise is shortened and fresh noise in a new direction is added.](figures/ddim_step.png)
 
-(In the right panel $x_{\text{prev}}$ seems to leave the circle. Fresh noise is at right angles to both axes, so its arrow really points out of the page; the length comes out right.)
+(In the right panel $x_{\text{prev}}$ only seems to leave the circle: fresh noise is at right angles to both axes, so its arrow really points out of the page.)
 
 $$x_{\text{prev}} = \sqrt{\bar\alpha_{\text{prev}}}\;\hat x_0 + \sqrt{1-\bar\alpha_{\text{prev}} - \sigma^2}\;\text{noise\_pred} + \sigma\cdot\text{noise}$$
 
-Take $\sigma = 0$ first. Then it is just `add_noise` with the *predicted* noise. It knows both ends of the step, so it may be as long as we like. And nothing is random any more: the same $x_T$ always gives the same digit. This is DDIM.
+Take $\sigma = 0$ first. Then it is just `add_noise` with the *predicted* noise. It knows both ends of the step, so the step may be as long as we like. And nothing is random any more: the same $x_T$ always gives the same digit. This is DDIM.
 
-(Why don't all paths run together, as in lesson 3 when its fresh noise was left out? There each step weakened the old noise, and nothing came in its place. Here the *predicted* noise goes back in at the full strength that belongs to `t_prev`, so the spread stays.)
+(In lesson 3 all paths ran together without fresh noise: the old noise grew weaker, and nothing took its place. Here the *predicted* noise goes back in at the full strength of `t_prev`, so the spread stays.)
 
-With $\sigma > 0$, part of the predicted noise is swapped for fresh noise. The two parts have variances $1-\bar\alpha_{\text{prev}}-\sigma^2$ and $\sigma^2$; together that is the $1-\bar\alpha_{\text{prev}}$ that belongs to `t_prev`, whatever $\sigma$ is. We set it by a knob $\eta$ ("eta"), from 0 to 1:
+With $\sigma > 0$, part of the predicted noise is swapped for fresh noise. The variances of the two parts, $1-\bar\alpha_{\text{prev}}-\sigma^2$ and $\sigma^2$, always sum to the $1-\bar\alpha_{\text{prev}}$ of `t_prev`. We set $\sigma$ by a knob $\eta$ ("eta"), from 0 to 1:
 
 $$\sigma = \eta\,\sqrt{\frac{1-\bar\alpha_{\text{prev}}}{1-\bar\alpha_t}}\,\sqrt{1 - \frac{\bar\alpha_t}{\bar\alpha_{\text{prev}}}}$$
 
-The two roots should look familiar: for a single step $1-\bar\alpha_t/\bar\alpha_{\text{prev}}$ is $\beta_t$, so squared they are the variance from lesson 3. **At $\eta = 1$ this is DDPM**, for steps of any length. So one formula holds both samplers.
+The two roots should look familiar: for a single step $1-\bar\alpha_t/\bar\alpha_{\text{prev}}$ is $\beta_t$, so squared they are the variance from lesson 3. **At $\eta = 1$ this is DDPM**, for steps of any length.
 """
 
 # %% [markdown]
 r"""
-Two details. If the guess $\hat x_0$ is clipped to [-1, 1], the noise no longer fits: guess and noise must still make up $x_t$ together. So after clipping work the noise out again, $\text{noise\_pred} = (x_t - \sqrt{\bar\alpha_t}\,\hat x_0)/\sqrt{1-\bar\alpha_t}$. And near pure noise with $\eta = 1$, $1-\bar\alpha_{\text{prev}}-\sigma^2$ is almost 0; rounding can push it a hair *below* zero, where the root is NaN. So clamp it to at least 0 before you take the root.
+Two details. If the guess $\hat x_0$ is clipped to [-1, 1], the noise no longer fits, as guess and noise must make up $x_t$ together. So work the noise out again, $\text{noise\_pred} = (x_t - \sqrt{\bar\alpha_t}\,\hat x_0)/\sqrt{1-\bar\alpha_t}$. And near pure noise with $\eta = 1$, $1-\bar\alpha_{\text{prev}}-\sigma^2$ is almost 0. Rounding can push it a hair *below* zero, where the root is NaN, so clamp it to at least 0 first.
 
 Finally, `t_prev` may be $-1$, the clean end. This helper knows that $\bar\alpha_{-1} = 1$:
 """
@@ -320,7 +303,7 @@ assert torch.allclose(grey, torch.full_like(grey, 0.5), atol=1e-2), (
 
 # %% [markdown]
 r"""
-First a world in which we can see the roads: pictures of two pixels only, so that each is a point in the plane. The data are three clouds. For such data the best possible noise prediction is known exactly (it is the class `Mixture`), so no network can be blamed for anything.
+First a world in which we can see the roads: pictures of two pixels, so that each is a point in the plane. The data are three clouds. For them the best possible noise prediction is known exactly (the class `Mixture`), so no network is to blame.
 """
 
 # %%
@@ -355,9 +338,9 @@ show_samplers.roads_picture(roads, clouds.draw(600))
 
 # %% [markdown]
 r"""
-With fresh noise at every step a point staggers about, and ends wherever chance takes it. Without it, the roads are smooth curves, and **a smooth curve can be walked in long strides**: five of them end nearly where five hundred did. That is one secret of fast sampling; section 9 shows how far it goes. (A rule that says, at each point, which way to go and how fast is called an *ordinary differential equation*, ODE; the roads are its *solutions*. DDIM with $\eta = 0$, and what you'll write in section 7, are ODE *solvers*.)
+With fresh noise at every step a point staggers about, and ends wherever chance takes it. Without it, the roads are smooth curves, and **a smooth curve can be walked in long strides**: five of them end nearly where five hundred did. (They cut the corners; section 7 mends that.)
 
-Nearly, not exactly: the five-step roads cut the corners. Section 7 mends that.
+(A rule that says, at each point, which way to go and how fast is an *ordinary differential equation*, ODE. DDIM with $\eta = 0$ follows one in steps: it is an ODE *solver*.)
 
 Now digits. All rows start from the same noise.
 
@@ -374,11 +357,9 @@ show.film_strip(rows, alt="DDIM with growing numbers of steps, each column from 
 
 # %% [markdown]
 r"""
-With the course's own network seven of the eight columns agree: the same noise gives nearly the same picture, and from some 10 steps on hardly a stroke moves. More steps follow the road more exactly. A badly written digit stays one, since the road itself leads to it.
+With the course's own network seven of the eight columns agree: from some 10 steps on hardly a stroke moves. More steps follow the same road more exactly. The third column is the exception: first a zero, at last a one. Its road runs close by a fork, where roads to zeros and to ones part, and long strides cut the corner on the wrong side.
 
-There the third column is the exception: a zero, then a zero with a bar, then something like a T, at last a one. Its road runs close by a fork, where roads to zeros and roads to ones part, and long strides cut the corner on the wrong side. From some 100 steps on this one stands still, too.
-
-So $x_T$ is no longer just a start, it is the digit's *code*. (In the cell above, add `eta=1.0` at the end of the call, `sample_ddim(denoiser, x_T, alphas_cumprod, few, eta=1.0)`, and look at the columns again.)
+So $x_T$ is no longer just a start, it is the digit's *code*. (Add `eta=1.0` after `few` in the call, and look again.)
 
 And the spacings? The same noise again, with few steps:
 """
@@ -392,7 +373,7 @@ show.film_strip(rows, alt="DDIM with each of the three spacings, few steps, from
 
 # %% [markdown]
 r"""
-Eight pictures are too few to judge by. Here is a table measured on many more (section 9 explains the Fréchet distance: smaller is better):
+Eight pictures are too few to judge by. So here is a table of many more (smaller is better; section 9 explains the distance):
 """
 
 # %%
@@ -402,7 +383,7 @@ Eight pictures are too few to judge by. Here is a table measured on many more (s
 r"""
 ## 6. A walk among codes
 
-If each noise is the code of one digit, what lies *between* two codes? Not on the straight line between them: a half-half mixture of two noises has only half the variance, and the network has never seen so weak a noise. Gaussian noise lies near a sphere, so walk along the sphere. That is `slerp`, spherical interpolation:
+If each noise is the code of one digit, what lies *between* two codes? Not on the straight line: a half-half mixture of two noises has only half the variance, and the network has never seen so weak a noise. Gaussian noise lies near a sphere, so walk along the sphere. That is `slerp`, spherical interpolation:
 
 $$\text{slerp}(w) = \frac{\sin((1-w)\,\theta)}{\sin\theta}\,\text{start} + \frac{\sin(w\,\theta)}{\sin\theta}\,\text{end}, \qquad \theta\text{ the angle between them}$$
 
@@ -423,17 +404,17 @@ show.film_strip(walks, titles, alt="Three walks between two noises; each picture
 r"""
 ![Film of three such walks side by side, there and back: each shape changes smoothly into another one. About half of the six ends are clean digits, the others doubtful ones.](figures/walk.gif)
 
-No double exposures. A stroke bends, a loop opens, and at some point the digit *is* another one. Some walks pass shapes that are no digits, and some even begin or end at such a shape: the network is small, and not every code leads to a good digit. The network never learnt to do this. It follows from two facts: the end of the road depends smoothly on its start, and nearly every start leads to something like a digit.
+No double exposures. A stroke bends, a loop opens, and at some point the digit *is* another one. The network never learnt to do this. It follows from two facts: the end of the road depends smoothly on its start, and nearly every start leads to something like a digit. (Not every one: some walks pass shapes that are no digits, or even begin or end at one.)
 
 ## 7. Look where the guess is heading
 
-Why is DDIM off when steps are long? Because during a whole step it stands by one guess $\hat x_0$. In truth the guess changes along the way: while the noise falls it goes from fog to digit.
+Why is DDIM off when steps are long? During a whole step it stands by one guess $\hat x_0$. In truth the guess changes along the way, from fog to digit.
 
 ![The guess of one pixel as the noise falls, a smooth curve. DDIM takes the value at the start of the step for all of it: a flat line. 2M draws a line through the last two guesses and reads it in the middle of the step, much nearer to the curve.](figures/heading.png)
 
-DDIM's flat line is wrong by an amount in proportion to the step. Suppose we remember the guess from **the step before** this one. Then we can draw a straight line through the two and ask where the guess will be *in the middle* of this step: for a whole step we want the average guess, and a straight line's average is its middle. That costs no call of the network, only memory. This is DPM-Solver++(2M): M for *multistep*, as it uses the guesses of more than one step, and 2 for its *order*, which section 8 explains.
+DDIM's flat line is wrong in proportion to the length of the step. Suppose we remember the guess from **the step before**. Then we can draw a straight line through the two and ask where the guess will be *in the middle* of this step. (For a whole step we want the average guess, and a straight line's average is its middle.) That costs no call of the network, only memory. This is DPM-Solver++(2M): M for *multistep*, as it uses the guesses of more than one step, 2 for its *order* (section 8).
 
-What is the right measure of "how far" on this axis? Not $t$. The solver's authors found that everything becomes simple in half of the logarithm of lesson 1's signal-to-noise ratio, $\lambda = \log(\sqrt{\bar\alpha}/\sqrt{1-\bar\alpha})$. It is very negative for noise and grows as the picture appears:
+The right measure of "how far" on this axis is not $t$. Everything becomes simple in half of the logarithm of lesson 1's signal-to-noise ratio, $\lambda = \log(\sqrt{\bar\alpha}/\sqrt{1-\bar\alpha})$. It is very negative for noise and grows as the picture appears:
 """
 
 # %%
@@ -441,17 +422,17 @@ What is the right measure of "how far" on this axis? Not $t$. The solver's autho
 
 # %% [markdown]
 r"""
-First the names, which are easily mixed up: $\ldots_{\text{last}}$ marks the step *before* this one, at the noisier `t_last`; $\ldots_{\text{prev}}$ marks where we land, which comes *next* in sampling.
+The names are easily mixed up: $\ldots_{\text{last}}$ marks the step *before* this one, at the noisier `t_last`; $\ldots_{\text{prev}}$ marks where we land, which comes *next* in sampling.
 
 Let $h = \lambda_{\text{prev}} - \lambda_t$ be the length of this step and $h_{\text{last}} = \lambda_t - \lambda_{\text{last}}$ that of the step before. Half of this step is $h/(2h_{\text{last}})$ of the step before, so:
 
 $$\text{aim} = \hat x_0 + \frac{h}{2\,h_{\text{last}}}\,(\hat x_0 - \hat x_0^{\text{last}}), \qquad x_{\text{prev}} = \frac{\sqrt{1-\bar\alpha_{\text{prev}}}}{\sqrt{1-\bar\alpha_t}}\,x_t + \sqrt{\bar\alpha_{\text{prev}}}\,\big(1-e^{-h}\big)\;\text{aim}$$
 
-The second equation is an old friend. If the aim is $\hat x_0$ itself, it *is* DDIM with $\eta = 0$, written in another way. (Try it on paper: replace the noise in DDIM by $(x_t - \sqrt{\bar\alpha_t}\,\hat x_0)/\sqrt{1-\bar\alpha_t}$, and use that $e^{-h}$ is the noise-to-signal ratio at `t_prev` over the one at $t$: $e^{-h} = \frac{\sqrt{1-\bar\alpha_{\text{prev}}}}{\sqrt{\bar\alpha_{\text{prev}}}} \Big/ \frac{\sqrt{1-\bar\alpha_t}}{\sqrt{\bar\alpha_t}}$.)
+The second equation is an old friend. If the aim is $\hat x_0$ itself, it *is* DDIM with $\eta = 0$, written in another way. (Your check below compares the two.)
 
-Two steps have no line to follow and aim at $\hat x_0$ itself: the **first**, which has no guess before it, and the **final** one, where $\bar\alpha_{\text{prev}} = 1$ makes $h$ infinite. There $e^{-h} = 0$, the share of $x_t$ is 0 too, and the guess is what we return.
+Two steps have no line to follow and aim at $\hat x_0$ itself: the **first**, which has no guess before it, and the **final** one, where $\bar\alpha_{\text{prev}} = 1$ makes $h$ infinite. There $x_t$ has the share 0, and we return the guess.
 
-**Predict before you run.** $h$ is positive. So if the guess of a pixel was 0.2 at the step before and is 0.3 now, does the solver aim below 0.3 or above it?
+**Predict before you run.** $h$ is positive. If the guess of a pixel was 0.2 at the step before and is 0.3 now, does the solver aim below 0.3 or above it?
 """
 
 # %%
@@ -485,7 +466,7 @@ assert torch.allclose(same, first, atol=1e-5), "if the guess has not changed, ai
 r"""
 (Your prediction: it aims where the guess is going, above 0.3. If both steps are equally long, at 0.35.)
 
-The loop carries two things from step to step: the guess of the step before, and the $t$ it was made at. Clipping is done here too: the guess is clipped, not $x$, before it is used and remembered.
+The loop carries two things from step to step: the guess of the step before, and the $t$ it was made at. Clip the guess, not $x$, before it is used and remembered.
 """
 
 # %%
@@ -512,9 +493,9 @@ assert (fast - slow).norm(dim=1).median() < 0.1, "40 steps should end near DDIM'
 r"""
 ## 8. How fast does the error fall?
 
-How good is a solver? Don't ask how big its error is. Ask **how fast the error falls** when you take more steps. If twice as many steps halve the error, the solver has order 1; if they quarter it, order 2. On axes that are both logarithmic, the order is the slope.
+To judge a solver, ask **how fast its error falls** when you take more steps. If twice as many steps halve the error, the solver has order 1; if they quarter it, order 2. On axes that are both logarithmic, the order is the slope.
 
-To measure it we need to know the exact end of the road. For one Gaussian cloud, with mean $m$ and spread $s$, it is known in closed form: the road keeps each point at the same number of spreads from the mean, all the way down.
+To measure it we must know the exact end of the road. For one Gaussian cloud, with mean $m$ and spread $s$, we do: the road keeps each point at the same number of spreads from the mean, all the way down.
 
 **Predict before you run.** DDIM stands by one guess a step, 2M follows a line. Which slopes?
 """
@@ -532,6 +513,7 @@ def error(sampler: Callable, steps: int, m: float = 0.3, s: float = 0.5) -> floa
     return (found - exact).abs().mean().item()
 
 
+# %%
 counts = pick(smoke=[10, 20, 40], cpu=[10, 20, 40, 80, 160])
 errors = {
     "DDIM": [error(sample_ddim, n) for n in counts],
@@ -541,39 +523,31 @@ show_samplers.order_picture(counts, errors)
 
 # %% [markdown]
 r"""
-Order 1 and order 2 (the slopes are negative, as the lines fall). Look at the left edge too: **at 10 and 20 steps 2M is *worse* than DDIM here**, and the lines cross near 27 steps. A line through two guesses, drawn on far beyond them, is a bold extrapolation: with linspace the last stride, down to $t = 0$, is four or five times as long on the axis of $\lambda$ as the one before it. Order says how fast the error shrinks once there are many steps; it promises nothing about which error is smaller at ten.
-
-(We used linspace here because it begins and ends where the exact road does. With trailing, the final jump adds an error of its own, of the other sign; the total wiggles and shows no clean slope.)
+Order 1 and order 2 (the slopes are negative, as the lines fall). Look at the left edge too: **at 10 and 20 steps 2M is *worse* than DDIM here**, and the lines cross near 27 steps. It is bold to draw a line far beyond its two points, and with linspace the last stride, down to $t = 0$, is four or five times as long in $\lambda$ as the one before. (Why linspace, then? It begins and ends where the exact road does.) Order says how fast the error shrinks once there are many steps. It promises nothing about ten.
 
 ## 9. Quality against steps
 
-Back to real digits. Which sampler would you buy? As in lesson 3 we use the **Fréchet distance**: how far is the crowd of samples from the crowd of real digits? Smaller is better. Two crowds of real digits don't get 0 either; that is the *floor*. It also falls with the size of the crowds, so only figures at the same number of samples may be compared.
+Which sampler would you buy? As in lesson 3 we use the **Fréchet distance**: how far is the crowd of samples from the crowd of real digits? Smaller is better. Two crowds of real digits don't get 0 either; that is the *floor*. It falls as the crowds grow, so compare only at the same number of samples.
 
-We'll be content with a sampler if its distance is at most a tenth above that of DDPM with all 1,000 steps.
+**Our aim:** a distance at most a tenth above that of DDPM with all 1,000 steps.
 
-First a small chart, live, with your own three samplers. (A minute or two on two CPU cores.)
+First a small chart, live, with your own samplers. (A minute or two on two CPU cores.)
 """
 
 # %%
 count, step_counts = pick(smoke=60, cpu=200, gpu=1000), pick(smoke=(2, 4), cpu=(5, 10, 20, 50))
 ruler, x_T = Ruler(count, seed=0), start_noise(count, seed=20)
-
-
-def dice() -> torch.Generator:
-    """The same fresh noise at every run."""
-    return torch.Generator(device).manual_seed(1)
-
-
-samplers = {
-    "ddpm": lambda *given: sample_ddim(denoiser, *given, eta=1.0, generator=dice()),
-    "ddim": lambda *given: sample_ddim(denoiser, *given),
-    "dpmpp_2m": lambda *given: sample_dpmpp_2m(denoiser, *given),
-}
-lines = {name: {} for name in samplers}
+lines = {"ddpm": {}, "ddim": {}, "dpmpp_2m": {}}
 for steps in tqdm(step_counts):
-    for name, sampler in samplers.items():
-        samples = sampler(x_T, alphas_cumprod, spaced_timesteps(T, steps)).cpu()
-        lines[name][steps] = [ruler.distance(samples)]
+    given = denoiser, x_T, alphas_cumprod, spaced_timesteps(T, steps)
+    dice = torch.Generator(device).manual_seed(1)
+    samples = {
+        "ddpm": sample_ddim(*given, eta=1.0, generator=dice),
+        "ddim": sample_ddim(*given),
+        "dpmpp_2m": sample_dpmpp_2m(*given),
+    }
+    for name, digits in samples.items():
+        lines[name][steps] = [ruler.distance(digits.cpu())]
 
 # %%
 show_samplers.quality_picture(lines, ruler.floor, count)
@@ -582,28 +556,28 @@ show_samplers.quality_picture(lines, ruler.floor, count)
 r"""
 ### Two ideas, one empty box
 
-Your three samplers all clip their guess. They differ in two things only:
+Your three samplers differ in two things only:
 
 | | stands by one guess | follows the last two guesses |
 |---|---|---|
 | the same noise all the way | DDIM ($\eta = 0$) | DPM-Solver++(2M) |
 | fresh noise at every step but the final one | DDPM ($\eta = 1$) | ? |
 
-(On a shorter list of steps than the thousand, DDPM is called *respaced*; so it is in the charts.)
+(On fewer steps than the thousand, the charts call DDPM *respaced*.)
 
-Why would anyone want fresh noise back? Because the network errs a little at every step. A smooth road carries each error along to the end. Fresh noise drowns a part of the picture, and old errors with it; the network looks again (Karras et al. 2022). The price: the fresh noise must be removed, too, and a handful of steps is too few for that.
+Why want fresh noise back? The network errs a little at every step. A smooth road carries each error along to the end. Fresh noise drowns a part of the picture, and old errors with it; the network looks again (Karras et al. 2022). The price: the fresh noise must be removed, too, and a handful of steps is too few for that.
 
-And how does a step that must land at `t_prev` make room for it? **Walk twice as far as asked, then let fresh noise carry you half of the way back.**
+How does a step that must land at `t_prev` make room for it? **Walk twice as far as asked, then let fresh noise carry you half of the way back.**
 
 ![A line with λ growing to the right, and three noisy pictures of one digit on it. From x_t a long arrow of length 2h goes past x_prev to a clearer picture, further down; from there a shorter green arrow, fresh noise, leads back by h to x_prev.](figures/there_and_back.png)
 
-On the axis of $\lambda$ the step has length $h$. We walk $2h$. At that far point, noise divided by picture is $e^{-h}$ times what it is at `t_prev`. Now multiply the whole far point, picture and noise alike, by one number, so that its picture is as strong as it should be at `t_prev`. Its noise is too weak for `t_prev` then: it has the variance $e^{-2h}\,(1-\bar\alpha_{\text{prev}})$, and fresh noise fills up the missing $(1-e^{-2h})\,(1-\bar\alpha_{\text{prev}})$:
+On the axis of $\lambda$ the step has length $h$. We walk $2h$. There the noise is too weak for `t_prev`, and fresh noise fills up what is missing:
 
 $$x_{\text{prev}} = \frac{\sqrt{1-\bar\alpha_{\text{prev}}}}{\sqrt{1-\bar\alpha_t}}\,e^{-h}\,x_t + \sqrt{\bar\alpha_{\text{prev}}}\,\big(1-e^{-2h}\big)\;\text{aim} + \sqrt{1-\bar\alpha_{\text{prev}}}\,\sqrt{1-e^{-2h}}\;\text{noise}$$
 
-Compare it with the step that you wrote: the share of $x_t$ has an extra $e^{-h}$, the share of the aim has $2h$ in the place of $h$, and the third term is new. The aim itself is the one you know, factor and all. (If it is $\hat x_0$, this is DDPM.) In the final step $h$ is infinite: the guess is returned, with no noise.
+Compare it with the step that you wrote: $x_t$ has an extra $e^{-h}$, the aim has $2h$ in the place of $h$, and the third term is new.
 
-Its authors call this step SDE-DPM-Solver++(2M), many programs "DPM++ 2M SDE". An SDE, a *stochastic* differential equation, is an ODE with random noise added all along the way. The course gives you this sampler: `sample_sde_dpmpp_2m`.
+This is SDE-DPM-Solver++(2M), in many programs "DPM++ 2M SDE". (An SDE, a *stochastic* differential equation, is an ODE with random noise added all along the way.) The course gives it to you: `sample_sde_dpmpp_2m`.
 
 **Predict before you run.** Both good ideas at once: at which numbers of steps will the new line lie below the other three, and at which not?
 """
@@ -613,14 +587,14 @@ from t2i.dpm_sde import sample_sde_dpmpp_2m
 
 lines["sde_dpmpp_2m"] = {}
 for steps in tqdm(step_counts):
-    few = spaced_timesteps(T, steps)
-    samples = sample_sde_dpmpp_2m(denoiser, x_T, alphas_cumprod, few, generator=dice()).cpu()
-    lines["sde_dpmpp_2m"][steps] = [ruler.distance(samples)]
+    few, dice = spaced_timesteps(T, steps), torch.Generator(device).manual_seed(1)
+    digits = sample_sde_dpmpp_2m(denoiser, x_T, alphas_cumprod, few, generator=dice)
+    lines["sde_dpmpp_2m"][steps] = [ruler.distance(digits.cpu())]
 show_samplers.quality_picture(lines, ruler.floor, count)
 
 # %% [markdown]
 r"""
-And now the big one: more samples, up to all thousand steps, two seeds for most of it. It comes from `make measure-samplers`, which takes hours on two cores, so you needn't run it. Your own chart above is a sketch of it: it shows that few steps are bad and that all lines fall steeply at first. But of 200 samples from one noise, a distance can be off by a third or more. Which of two near lines is the lower one, and whether a line still falls or rises again at its end, it cannot say.
+Your chart is a sketch: of 200 samples from one noise, a distance can be off by a third or more. So it cannot say which of two near lines is lower, nor whether a line really rises at its end. The big chart has more samples, two seeds, and up to all thousand steps (`make measure-samplers`, which takes hours).
 
 **Predict before you look.** Will the lines meet at the right? And will the best of them reach the floor?
 """
@@ -636,7 +610,7 @@ r"""
 
 </details>
 
-The bands are wide: with other noise, the figure of the same sampler may change by a third. A thousand samples show how the lines run; whether 20 steps lie within *a tenth* of DDPM they cannot tell. For that question alone there are four times as many samples and one more seed (`make measure-headline`):
+The bands are too wide to tell *a tenth*. So for our aim alone there are four times as many samples and one more seed (`make measure-headline`):
 """
 
 # %%
@@ -644,19 +618,17 @@ The bands are wide: with other noise, the figure of the same sampler may change 
 
 # %% [markdown]
 r"""
-What to look for in the big chart:
+So twenty steps are enough with fresh noise and memory, and fifty with fresh noise alone: your `ddim_step` with $\eta = 1$. On the smooth road neither twenty nor fifty are enough. Back to the big chart:
 
-- **At the left edge** all four are far from the floor. There the memory saves most, and fresh noise costs most.
-- **The lines flatten** towards the right. From some number of steps on, more steps hardly help: what is left is not the sampler's error any more but the network's. A better sampler cannot draw better digits than its network knows. That is also why no line reaches the floor. The two smooth lines meet there: twenty steps of 2M have come most of the way that their road leads, and fifty hardly come further. So the smooth road misses the aim not for want of steps: it carries the network's errors along. Only fresh noise leads further, and with it and with memory twenty steps are enough.
-- **Who wins depends on the number of steps.** With a handful a smooth one wins: there is no time to remove fresh noise again. With more, the noisy ones: they wash out the network's errors, while a smooth road is exact about those, too. Memory helps in both rows of the table, and most where steps are few; at a thousand there is nothing left for it to do. (In section 8 it did harm at 10 and 20 steps. That was linspace with its one long stride at the end, and section 5's table says the same of digits: with linspace and ten steps, 2M is worse than DDIM. Here the steps are trailing.)
-- **The first idea saved most.** Your `ddim_step` with $\eta = 1$ is lesson 3's sampler with a formula that knows both ends of its step. With a small part of the thousand steps it comes near the distance of all; the table says how near. Smooth roads win below ten steps, and they alone give each digit a code (section 6).
-- **Which one to take?** With a network like this one: fresh noise and memory from about ten steps on, 2M with fewer. (An $\eta$ between 0 and 1 mixes the two rows of the table. Try 0.5 in the small chart!)
+- **With a handful of steps a smooth sampler wins, with more the noisy ones.** Memory helps most where steps are few. (In section 8 it did harm there. That was linspace, with its long last stride; here the steps are trailing.)
+- **The lines flatten.** What is left at the right is the network's error: a better sampler cannot draw better digits than its network knows. So no line reaches the floor. From 20 steps on, more of them hardly help the smooth road: it carries the errors along.
+- **Which one to take?** With a network like this one: fresh noise and memory from about ten steps on, 2M with fewer. Only smooth roads give each digit a code.
 
 ### A better road, or a better network?
 
-"It is the network's errors," we said of the smooth road. That can be tried: here is the same network once more, trained eight times as long (`make train-ddpm tier=long`, an hour on one core).
+Are the network's errors to blame? Here is the same network, trained eight times as long.
 
-**Predict before you look.** Now the errors are smaller. Will 2M's twenty steps come nearer to DDPM's thousand, counted in points of the distance? And counted as a ratio, which is what our aim is about?
+**Predict before you look.** Will 2M's twenty steps come nearer to DDPM's thousand in points of the distance? And as a ratio, which is what our aim is about?
 """
 
 # %%
@@ -664,22 +636,14 @@ What to look for in the big chart:
 
 # %% [markdown]
 r"""
-**What you saw.** Every distance falls to less than half. Twenty smooth steps with the better network beat a thousand of DDPM's with the other: a sampler saves time, training buys quality.
-
-- **In points** the smooth road has come nearer: 2.6 above DDPM before, 1.6 now. And with 50 steps in place of 20 it gains only about 0.3, before as after. So what keeps it from DDPM is not the number of its steps, and a better network mends it in part. That is what we claimed.
-- **As a ratio** it has fallen behind, from 1.7 times DDPM's distance to 2.1 times: DDPM, which washes errors out all the way, gained even more from the training. So the aim is missed by more than before. A better network alone is not the way to it, as far as this trial goes. (A larger one was not tried.)
-- **With fresh noise and memory**, twenty steps were as good as DDPM's thousand, and now they are a tenth worse, just past our aim. That may be chance: the two ranges overlap. Or its own step errors, too small to see beside those of the first network, have become a visible share.
-
-![Two rows of ten digits, made from the same noise by 20 steps of DPM-Solver++(2M), the upper ones after lesson 3's training, the lower ones after eight times as much. Most columns show the same digit twice. In the third a zero with a bar has become a plain zero, in the ninth loose strokes have become nearly a four; in the eighth a doubtful six has become a blot.](figures/longer.png)
-
-Column by column it is nearly the same digit. Where a road leads is mostly decided by the data, and both networks have learnt nearly the same roads. (Both began with the same first weights, which helps.) But not quite: the third column is the one from section 5. Walked in small steps, the upper network's road ends at a one, the lower one's at a zero. And the eighth shows that a road may still end nowhere.
+**What you saw.** Every distance falls to less than half: a sampler saves time, training buys quality. **In points** the smooth road has come nearer: 2.6 above DDPM before, 1.6 now. **As a ratio**, and so towards our aim, it has fallen behind: from 1.7 times DDPM's distance to 2.1 times, since DDPM gained even more. And fresh noise with memory is now a tenth worse than DDPM, just past our aim. That may be chance: the two ranges overlap.
 
 ## 10. What was left out, and where these lines live in real systems
 
-- **Where to put the steps** is an art. Some schedules space them evenly in $\lambda$, or as Karras et al. 2022 propose.
-- **The lowest rung.** A schedule whose last $\bar\alpha$ is exactly 0 (lesson 1's `rescale_zero_terminal_snr`) makes predicted noise useless at $t = T-1$: nothing can be read from it. A network that predicts $v$ or $x_0$ has no such trouble, and your `sample_dpmpp_2m` works with it as it is.
-- **Order 3, and samplers that fix their own mistakes** (UniPC, Heun). Beyond 2M the gains are small.
+- **Where to put the steps** is an art. Some samplers space them evenly in $\lambda$, or as Karras et al. 2022 propose.
 - **Fewer than five steps** need more than arithmetic: the network itself is trained again to jump far (distillation, consistency models).
+
+What found no place here has a page of its own: [more about the measurements](more.md).
 
 In *diffusers*, which runs Stable Diffusion, your lines look like this:
 
@@ -692,9 +656,7 @@ In *diffusers*, which runs Stable Diffusion, your lines look like this:
 | `dpmpp_2m_step` | `DPMSolverMultistepScheduler` with its default settings |
 | `sde_dpmpp_2m_step` (given) | the same with `algorithm_type="sde-dpmsolver++"` |
 
-One thing in there is worth knowing: diffusers' DDIM always steps down by $\lfloor T/N\rfloor$, whatever the spacing. With linspace its strides don't quite fit its own list of steps; ours go from each step of the list to the next.
-
-Do not take our word for it. Here both take the same twenty steps:
+Don't take our word for it. Both take the same twenty steps:
 """
 
 # %%
@@ -733,7 +695,7 @@ r"""
 ## The papers
 
 - Song, Meng, Ermon 2021, *Denoising diffusion implicit models*, [arXiv:2010.02502](https://arxiv.org/abs/2010.02502): DDIM. Equation 12 is your step, equation 16 your σ.
-- Lu et al. 2022, *DPM-Solver++*, [arXiv:2211.01095](https://arxiv.org/abs/2211.01095): algorithm 2 is your second loop. Their $M$ and $r$ are our steps and $h_{\text{last}}/h$. The form with fresh noise is theirs, too.
+- Lu et al. 2022, *DPM-Solver++*, [arXiv:2211.01095](https://arxiv.org/abs/2211.01095): algorithm 2 is your second loop. The form with fresh noise is theirs, too.
 - Salimans, Ho 2022, *Progressive distillation for fast sampling of diffusion models*, [arXiv:2202.00512](https://arxiv.org/abs/2202.00512): where $v$ comes from, in appendix D.
 - Lin et al. 2023, *Common diffusion noise schedules and sample steps are flawed*, [arXiv:2305.08891](https://arxiv.org/abs/2305.08891): table 2 has the three spacings.
 - Karras et al. 2022, *Elucidating the design space of diffusion-based generative models*, [arXiv:2206.00364](https://arxiv.org/abs/2206.00364): the art of choosing steps.

@@ -67,11 +67,11 @@ def headline() -> Markdown:
         f"| | Fréchet distance | against DDPM | our aim, at most {100 * (AIM - 1):.0f} % more |\n"
     )
     floors = [known["floor"][str(seed)] for seed in range(len(slow))]
-    return Markdown(
-        head + "|---|---|---|---|\n" + "\n".join(rows) + "\n\nTwenty steps are a fiftieth of the "
-        f"work. The floor is {mean(floors):.2f}; {known['n']:,} samples for each seed (the chart's "
-        f"are too few to tell 10 %), {len(slow)} seeds, and in brackets the lowest and the highest."
+    note = (
+        f"{known['n']:,} samples for each seed, {len(slow)} seeds, in brackets the lowest and the "
+        f"highest. The floor is {mean(floors):.2f}."
     )
+    return Markdown(head + "|---|---|---|---|\n" + "\n".join(rows) + f"\n\n{note}")
 
 
 def longer() -> Markdown:
