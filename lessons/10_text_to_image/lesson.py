@@ -4,9 +4,9 @@ r"""
 
 ![A diagram. A prompt goes through a tokenizer and a text encoder, both of lesson 7. Noise goes round and round between a transformer of lesson 9, steered by the prompt through lesson 5's guidance, and an Euler step, which this lesson adds. What comes out is a latent picture, and lesson 8's decoder makes a picture of 64 by 64 pixels of it.](figures/system.png)
 
-**A sentence goes in on the left, a picture comes out on the right.** You know nearly every box: you wrote it. What is missing is the green one, and the arrows between them all. Today you add both, and then you have it: a text-to-image model, all of it yours.
+**A sentence goes in on the left, a picture comes out on the right.** You know nearly every box: you wrote it. Missing are the green one, and the arrows between them all. Today you add both, and have a text-to-image model, all of it yours.
 
-First comes a new road from noise to pictures, a *straight* one. Stable Diffusion 3 and Flux are trained on it, and it is simpler than what you have seen so far: no schedule, no ᾱ, no square roots. Then you plug the ten lessons together.
+First comes a new road from noise to pictures, a *straight* one. Stable Diffusion 3 and Flux are trained on it. It is simpler than what you have seen so far: no schedule, no ᾱ, no square roots. Then you plug the ten lessons together.
 
 Plan about three hours, in two sittings if you like: section 5 is a good place to begin the second. Training takes about three minutes here.
 """
@@ -38,7 +38,17 @@ from t2i.text_to_image import Pipeline, repeat_prompts, to_pil
 
 # %% [markdown]
 r"""
-First see what it does: three prompts, painted by the course's own copy of the model. Put in your own words if you like! It knows eight colours (red, orange, yellow, green, cyan, blue, purple, pink), the ten digits, six shapes (circle, square, triangle, star, cross, heart), and *left of, right of, above, below*, for two things; three stand *from left to right*, *from top to bottom* or the other way round. A lone thing can be *small* or *large*, and *in the middle*, *at the top*, *at the bottom*, *on the left* or *on the right*. (It cannot count: *three green stars* becomes a green 3.) And all of it can be *on a white background*, or on a black, grey or brown one. Nearly always it paints what is asked for; section 8 counts.
+First see what it does: three prompts, painted by the course's own copy of the model. Put in your own words if you like! It knows digits, shapes, colours, places and backgrounds, for one to three things. It cannot count: *three green stars* becomes a green 3.
+
+<details><summary>All that it knows</summary>
+
+- eight colours: red, orange, yellow, green, cyan, blue, purple, pink;
+- the ten digits, and six shapes: circle, square, triangle, star, cross, heart;
+- two things, one *left of, right of, above* or *below* the other; three stand *from left to right*, *from top to bottom* or the other way round;
+- a lone thing *small* or *large*, *in the middle*, *at the top*, *at the bottom*, *on the left* or *on the right*;
+- *on a white background*, or on a black, grey or brown one.
+
+</details>
 """
 
 # %%
@@ -53,15 +63,15 @@ r"""
 
 ![Left: from four points of data to four points of noise lead arcs; dots at equal times lie close together at one end. Middle: the same points are joined by straight lines, with dots at equal distances. Right: many straight lines from three clouds to noise all pass through one point; a thick arrow from there points against their mean direction, towards the clouds: that way we walk.](figures/roads.png)
 
-Recall lesson 1. A picture is mixed with noise, and the shares are √ᾱ and √(1−ᾱ), so that the variance stays 1. Follow one picture on its way: it walks an *arc* (left). Why an arc? Because somebody wanted the variance to stay 1. Nobody needs it to.
+Recall lesson 1. A picture is mixed with noise, and the shares are √ᾱ and √(1−ᾱ), so that the variance stays 1. On its way the picture walks an *arc* (left). But nobody needs the variance to stay 1.
 
-**Rectified flow** (Liu, Gong and Liu 2022; Lipman and others found the same a month later, as *flow matching*) takes the shortest way (middle):
+**Rectified flow** (Liu, Gong and Liu 2022; also called *flow matching*) takes the shortest way (middle):
 
 $$x_t = (1 - t)\,x_0 + t\,\text{noise}, \qquad t\ \text{from}\ 0\ (\text{picture})\ \text{to}\ 1\ (\text{noise})$$
 
 Mind the new t. It is no step number any more but a share, any number between 0 and 1.
 
-(Under *Raises*, the docstrings list what the course's own code refuses. Write such checks if you like; they bring no points and cost none.)
+(What a docstring promises under *Raises* is welcome here, and not graded.)
 
 **Predict before you write.** At t = 0.5, for data of variance 1: what is the variance of x_t? (The variances of independent things add up, each times its share *squared*.)
 """
@@ -91,7 +101,7 @@ assert flow_point(x_0[:, 0, 0], noise[:, 0, 0], torch.rand(3)).shape == (3, 5), 
 
 # %% [markdown]
 r"""
-Watch a crowd on its way. The data are three little clouds in the plane, and every point of them has drawn a noise. Move t. Orange are a few points to follow, with their roads in grey; the yellow rings stay where the clouds were. (Without a running kernel the slider stands still; here are four moments.)
+Watch a crowd on its way. The data are three little clouds in the plane, and every point has drawn a noise. Move t. Orange are a few points to follow, with their roads in grey; the yellow rings stay where the clouds were. (Without a running kernel the slider stands still: here are four moments.)
 
 ![Four panels. At t = 0 the points lie in three clouds, at 0.33 and 0.67 they are on their way along straight lines, at t = 1 they are spread as round noise.](figures/slider.png)
 """
@@ -116,13 +126,13 @@ show.slider(crowd, t=(0.0, 1.0, 0.05))
 
 # %% [markdown]
 r"""
-At t = 0.5 the crowd is narrower than at both ends, by the way. For data of variance 1 the variance is ½ there, ¼ from each side: that is the answer to your prediction. (These clouds begin at 0.71 in each direction, so in the middle they have 0.43.) The dip does no harm.
+And your prediction? For data of variance 1 the variance at t = 0.5 is ½: ¼ from the picture, ¼ from the noise. The crowd is narrower on its way, and that does no harm.
 
 ### What the network learns
 
-A walker on a straight line has one direction, all the way. *How does x_t move when t grows?* That is the slope dx_t/dt of the line above. It is the same for every t.
+*How does x_t move when t grows?* That is the slope dx_t/dt of the line above, the same for every t: a walker on a straight line has one direction, all the way.
 
-**That slope is what the network is taught.** It sees x_t and t, and answers with the direction of the way. No ε, no v, no x_0 to choose from. (All of them are hidden in it: from the direction and x_t you get both ends back. You will see so in section 4.)
+**That slope is what the network is taught.** It sees x_t and t, and answers with the direction. No ε, no v, no x_0 to choose from.
 """
 
 # %%
@@ -146,11 +156,11 @@ assert torch.allclose(later - now, 0.5 * target, atol=1e-6), "half a unit of t: 
 
 # %% [markdown]
 r"""
-So the slope is noise − x_0. If the network knew it for *its* line, one step would be enough: from the noise, once, all the way. So why do we need more?
+So the slope is noise − x_0. If the network knew it for *its* line, one step would lead from the noise to the picture. Why do we need more?
 
-Look at the right part of the picture above. Through one point lead many lines, from different noises to different pictures. The network sees only the point. It cannot know which line it is on. And you know from lesson 3 what a network says when several answers are right and the error is squared: **their mean**. At t = 1, in pure noise, every picture is still possible. So whoever walks there, against the mean direction, heads for the mean of all pictures. A step later there are fewer, and the direction turns. The *lines* are straight. The *roads* that one walks bend, where the lines cross.
+Look at the right part of the picture above. Through one point lead many lines, from different noises to different pictures. The network sees only the point, not which line it is on. And you know from lesson 3 what a network says when several answers are right and the error is squared: **their mean**. In pure noise (t = 1) every picture is still possible, so the walk first heads for the mean of all pictures. A step later fewer are possible, and the direction turns. The *lines* are straight. The *roads* that one walks bend, where the lines cross.
 
-But they bend only there. As soon as it is clear where the journey goes, the road is as straight as a line, and one step could do all the rest. And a step at the beginning leads as far as one at the end: the way is shared out evenly. So few steps can do.
+But they bend only there. As soon as it is clear where the journey goes, the road is straight, and one step could do the rest. So few steps can do.
 
 ## 2. The loss
 
@@ -182,11 +192,11 @@ assert torch.equal(seen[1], t), "and its time t"
 
 # %% [markdown]
 r"""
-The lazy model's loss is 2: one for the noise, and one for the picture. So do not be surprised that losses look larger in this lesson.
+The lazy model's loss is 2: one for the noise, and one for the picture. So losses look larger in this lesson.
 
 ## 3. Which times to train on?
 
-Each sample in a batch gets its own t. Drawn how? *Uniformly*? Lessons 3 and 5 preferred some steps. Are all times equally worth learning? Let us look. We compare two answers at each t. The first comes from someone who knows nothing but that latents have variance 1; for them the best answer and its loss can be written down, $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance of the direction, less what x_t tells of it). The other is our trained network. What lies between them is what there was to learn.
+Each sample in a batch gets its own t. Are all times equally worth learning? We compare two losses at each t. The first is the best for someone who knows only that latents have variance 1: $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance of the direction, less what x_t tells of it). The other is our trained network's. What lies between them is what there was to learn.
 
 **Predict before you run.** Where will the gap be widest?
 """
@@ -225,11 +235,11 @@ show.curves(
 r"""
 The gap is widest around the middle, and becomes smaller towards both ends. At the left it all but closes:
 
-- **t near 1**: almost pure noise. The noise is plain to see, and of the picture nothing is known but the prompt. The best answer is the noise less a mean picture. Quickly learnt.
-- **t near 0**: almost a clean picture. One half of the direction, the picture's, is plain to see; the other half, the noise's, is too faint to be seen, even for a trained network. Here is hardly anything to learn.
+- **t near 1**: almost pure noise. Of the picture nothing is known but the prompt. The best answer is the noise less a mean picture. Quickly learnt.
+- **t near 0**: almost a clean picture. The noise is too faint to be seen, even for a trained network. Here is hardly anything to learn.
 - **In the middle** it is decided what the picture will show. There training time is well spent.
 
-Esser and others (2024) tried many ways to draw t. The winner is simple: draw a Gaussian number with a certain `mean` and `std`, and squeeze it into (0, 1). It is called the **logit-normal** distribution: what is Gaussian (normal) is the *logit* of t, $\log\frac{t}{1-t}$. So what squeezes is the logit's inverse, the *sigmoid*. You met it in lesson 7, inside `quick_gelu`. `mean` moves t towards more or less noise, `std` makes it wider.
+Esser and others (2024) tried many ways to draw t. The winner is simple: draw a Gaussian number with a certain `mean` and `std`, and squeeze it into (0, 1) with the *sigmoid* (lesson 7, inside `quick_gelu`). It is called the **logit-normal** distribution: what is Gaussian (normal) is the *logit* of t, $\log\frac{t}{1-t}$, the sigmoid's inverse. `mean` moves t towards more or less noise, `std` makes it wider.
 
 **Predict before you write.** `std=0.3` and `std=3`: which one trains on the middle only, and what does the other one do?
 """
@@ -275,13 +285,13 @@ r"""
 
 ## 4. Euler's walk
 
-How does one walk a road of which one only knows, at each place, which way it leads? Leonhard Euler's answer: look, walk a piece straight on, look again.
+At each place the model says which way the road leads. How does one walk it? Leonhard Euler's answer: look, walk a piece straight on, look again.
 
 $$x \leftarrow x + (t_\text{next} - t)\cdot\text{model}(x,\ t)$$
 
 The model says where x goes when t *grows*. You walk from noise to picture, so t falls and t_next − t is negative. `euler_times(N)` gives the N + 1 stops, from 1 down to 0. (Its `shift` moves more of the stops to where the noise is; large pictures need that. Ours is 1: equal steps.)
 
-The times may lie on another device than x, and the model wants one t for each sample, where x is. `check_times(times)` complains about times that do not descend.
+The model wants one t for each sample, on the device where x is; the times may lie on another. `check_times(times)` complains about times that do not descend.
 """
 
 # %%
@@ -312,7 +322,7 @@ assert told == [0.5, 0.0] and isinstance(told[0], float), "on_step hears t as a 
 r"""
 ### In a world where the truth is known
 
-For clouds of points the best direction can be written down, without any training: `FlowMixture` is lesson 4's flat world for straight roads. So whatever error there is, the sampler made it. We walk the same 12 noises in five steps: once with lesson 4's DDIM and lesson 1's linear betas, once with yours. The grey roads are the same walks in a thousand steps.
+For clouds of points the best direction is known without training: `FlowMixture` is lesson 4's flat world for straight roads. So all error is the sampler's. We walk the same 12 noises in five steps, with lesson 4's DDIM (and linear betas) and with yours. The grey roads are the same walks in a thousand steps.
 
 **Predict before you run.** Both lead to the same clouds. To the same *points* of them?
 """
@@ -349,11 +359,9 @@ show_roads.roads(walks, exact)
 
 # %% [markdown]
 r"""
-Yes, to the same points: the grey roads end alike. Both undo the same mixing, only in another measure of time and size. But look at the dots. On the left the first steps hardly move, and the last one has to do nearly everything: a jump in the dark. On the right the way is shared out evenly. It first leads towards the middle, the mean of all clouds, and turns when it is clear which cloud it will be. (Five steps are few: on both sides some walks stop between two clouds, beside the end of the grey road.)
+Yes, to the same points: the grey roads end alike. But look at the dots. On the left the last step has to do nearly everything. On the right the way is shared out evenly: first towards the middle, the mean of all clouds, then a turn to one of them.
 
-By eye one can hardly say which five steps are better. Below the picture stands how far the 12 walks end from their goals: 0.31 for DDIM, 0.23 for Euler (the root of the mean square).
-
-Twelve are few. Now count it: the same distance over 500 walks, against the number of steps. If twice as many steps halve the error, the method has **order 1**, like Euler's in every textbook.
+Which is better? Count: how far do 500 walks end from their goals (the root of the mean square)? If twice as many steps halve the error, the method has **order 1**, like Euler's in every textbook.
 
 **Predict before you run.** Cosine betas are in it, too. Which of the three is best?
 """
@@ -388,7 +396,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-The straight roads win clearly over linear betas, those of DDPM. (Stable Diffusion 1 and 2 have a relative of them: there the *roots* of the betas lie on a line, as lesson 1 told.) Against cosine betas they hardly win at all. Is that not disappointing? It is instructive. Look closely at what an Euler step does. From a point and a direction you get both ends of the line: the noise lies $(1-t)$ further along it, the picture lies $t$ back.
+The straight roads win clearly over linear betas. Against cosine betas they hardly win at all. Why? Look closely at an Euler step. From a point and a direction you get both ends of the line: the noise lies $(1-t)$ further along it, the picture lies $t$ back.
 """
 
 # %%
@@ -401,11 +409,11 @@ print(f"largest difference: {(anew - euler).abs().max():.0e}")
 
 # %% [markdown]
 r"""
-**Guess both ends, mix them anew with less noise.** That is DDIM, word for word, as you wrote it in lesson 4! Both walk between two guesses, and even on the same line: divide DDIM's x by the sum of its two shares, √ᾱ + √(1−ᾱ), and its arc becomes straight. They differ only in the *times* at which they stop and train, and in what the network is asked. So rectified flow brings no magic, and with its times well chosen DDIM needs as few steps. It brings order: one line in place of a schedule, one target in place of three, no special case at either end, and times that are good without being tuned.
+**Guess both ends, mix them anew with less noise.** That is DDIM, word for word, as you wrote it in lesson 4! So rectified flow brings no magic: with its times well chosen, DDIM needs as few steps. It brings order: one line in place of a schedule, one target in place of three, and times that are good without being tuned.
 
 ## 5. Reading the prompt
 
-Now the words. Lesson 7's encoder reads a prompt and gives two things, and Stable Diffusion 3 uses both:
+Lesson 7's encoder reads a prompt and gives two things, and Stable Diffusion 3 uses both:
 
 - `context`: a vector for **each token**. They go into the joint attention, beside the patches.
 - `pooled`: **one vector** for the whole. It is added to the time, and so steers every block through adaLN.
@@ -418,7 +426,7 @@ A `mask` goes along: every prompt is filled up to the same length, and the filli
 
 # %% [markdown]
 r"""
-`words_mask(tokens, end_token)` of lesson 7 makes the mask: True up to the first end token, itself included. The **empty prompt** is a prompt, too: it becomes tokens like any other, though no word is in it. It will be our *no condition*. In lesson 5 we needed an extra class for that; language has a word for it, namely none.
+`words_mask(tokens, end_token)` of lesson 7 makes the mask: True up to the first end token, itself included. The **empty prompt** is a prompt, too: it becomes tokens like any other, though no word is in it. It will be our *no condition*, for which lesson 5 needed an extra class.
 
 **Predict before you write.** How many True stand in the mask of the empty prompt?
 """
@@ -451,7 +459,7 @@ assert not torch.allclose(wanted.pooled[0], wanted.pooled[1]), "another text, an
 r"""
 ## 6. Putting it together
 
-Here is the whole once more, drawn from the model that is loaded, with its real shapes for one picture:
+The whole once more, with the loaded model's shapes for one picture:
 """
 
 # %%
@@ -460,12 +468,12 @@ show_text_to_image.system(given, prompt)
 
 # %% [markdown]
 r"""
-One part is new in name only. `TextDiT` is lesson 9's `JointDiT` with two small additions: it multiplies t by 1000, since lesson 2's clocks were made for steps up to 1000, and it sends `pooled` through a linear layer before it is added to the time.
+`TextDiT` is lesson 9's `JointDiT` with two small additions: it multiplies t by 1000, since lesson 2's clocks were made for steps up to 1000, and it sends `pooled` through a linear layer before it is added to the time.
 
 Now write the call. Everything in it is yours already:
 
 1. Read the prompts, and as many empty ones.
-2. `direction(z_t, t)`: what the transformer says. With guidance (lesson 5) it is asked twice, with the prompt and without, and the difference is stretched: uncond + s · (cond − uncond). One call with both halves in one batch is faster than two. With s = 1 nothing has to be stretched, and asking once is enough.
+2. `direction(z_t, t)`: what the transformer says. With guidance (lesson 5) it is asked with the prompt and without, and the difference is stretched: uncond + s · (cond − uncond). Both halves in one batch are faster than two calls. With s = 1 asking once is enough.
 3. Walk from noise to latents.
 4. Decode.
 
@@ -481,7 +489,11 @@ What is given:
 | `euler_times(num_inference_steps, self.shift)` | the times of the walk |
 | `self.space.decode(z_0)` | latents to pictures |
 
-Lesson 5's `guided_prediction(model, x_t, t, condition, null, guidance_scale)` is imported, too. It wants tensors as its two conditions, and a Prompt is none. Row numbers are: read `[*prompts, ""]` at once, let `condition` be the numbers of the prompts' rows and `null` the number of the last one, and let the model that it asks pick those rows. To write the formula yourself is just as good.
+<details><summary>Another way: with lesson 5's guided_prediction</summary>
+
+`guided_prediction(model, x_t, t, condition, null, guidance_scale)` is imported, too. It wants tensors as its two conditions, and a Prompt is none. Row numbers are: read `[*prompts, ""]` at once, let `condition` be the numbers of the prompts' rows and `null` the number of the last one, and let the model that it asks pick those rows. Writing the formula yourself is just as good.
+
+</details>
 
 **Predict before you write.** A picture takes 25 steps with guidance. How often does the transformer run, and on how many rows for two prompts with two pictures each? How often does the text encoder run? And the decoder?
 """
@@ -524,19 +536,19 @@ assert not torch.allclose(first[0], first[1]), "the prompt should matter"
 
 # %% [markdown]
 r"""
-The transformer 25 times, on 8 rows each; the decoder once; the text encoder twice, with the prompts and without (or once, with all of them). So a slow decoder or a large text encoder hardly matters when one draws.
+The transformer 25 times, on 8 rows each; the decoder once; the text encoder twice (or once, with all prompts together). So the transformer is what drawing costs.
 
 ## 7. Train it
 
-Three trainings, one after the other, each on what the last one made:
+Three trainings, one after the other:
 
 1. **The autoencoder** (lesson 8) learns to pack pictures into latents, and its scaling factor is measured.
 2. **CLIP** (lesson 7) learns what the words mean, and their order. Its text half is kept.
 3. **The transformer** (lesson 9) learns the way from noise to latents, told by the text half. Both others are frozen.
 
-Scenes are encoded *once*, before the third training. Then the autoencoder rests.
+Scenes are encoded *once*, before the third training.
 
-`make train` in a terminal does all three, and goes on where it was stopped. There are two sizes of it. `tier=cpu` takes an hour or two on two cores. `tier=gpu` wants a GPU (it used 12 GB of its memory), and makes larger pictures with more things in them; the model that comes with the course was made so. (Each prints the folder that it wrote its model into; the course's own stays.) The last three columns say how many of the prompts with one, two and three things were painted as asked, with their 95 % intervals:
+`make train` in a terminal does all three, and goes on where it was stopped. (The course's own model stays.) There are two sizes, `tier=cpu` and `tier=gpu`, which used 12 GB of a GPU's memory; the course's model is the second. The last three columns say how many prompts with one, two and three things were painted as asked, with 95 % intervals (1,000 prompts a number for `cpu`, 2,000 for `gpu`). Who counts is a *judge*, a network like lesson 6's that names what a picture shows.
 """
 
 # %%
@@ -544,44 +556,20 @@ Scenes are encoded *once*, before the third training. Then the autoencoder rests
 
 # %% [markdown]
 r"""
-(Each model is read by the judge for its size. With one thing the small model even wins. It has less to learn there: a lone thing always fills its picture. In the large model's world it may be small, and stand anywhere.)
+### What a plain CLIP does not hear
 
-How can a GPU be so much faster? It computes fast, and it is kept busy: the scenes are painted beforehand, and a step is not called out job by job, but recorded once and played again (`t2i/recorded.py`).
+Lesson 7's CLIP had to find the right caption among a hundred, and it stops listening as soon as that works. So it lost three things that a painter needs:
 
-This is how the three trainings of the course's model went:
-"""
-
-# %%
-show_measured.training_chart()
-
-# %% [markdown]
-r"""
-<details><summary>Reading without a kernel? The chart</summary>
-
-![Three curves of loss against steps, the loss on a logarithmic axis: autoencoder, CLIP and transformer. All fall; the autoencoder's jumps up twice and falls again, CLIP's does so once, after a fifth of its steps.](figures/training.png)
-
-</details>
-
-(The autoencoder's two jumps are what a high learning rate costs now and then. It recovers by itself.)
-
-And how soon is it good? While it was trained, it drew the same 250 prompts of seen combinations again and again, and the judge of lesson 6, which looks at 32×32 pixels, counted. For two minutes there is no picture, as the transformer cannot begin before the other two are done. Then it learns, in half a minute. (The time that the looking takes is not counted.)
-
-![Share of prompts satisfied against seconds of training on one GPU. For 122 seconds the autoencoder and CLIP are trained and nothing can be drawn; then the share rises from 0 to 79 % within 24 seconds, passes 90 % at 158 seconds, and stays near 97 % from 194 seconds on.](figures/race.png)
-
-### Who is which? What a plain CLIP does not hear
-
-Lesson 7's CLIP has a weakness that would spoil today's pictures. It had to find the right caption among a hundred, and it stops listening as soon as that works. This lesson's first models lost three things by that:
-
-- **The order.** Hardly two captions of a hundred hold the same words in another order. So CLIP never had to learn that *a red seven above a blue star* is something else than *a blue star above a red seven*. The model painted both colours, and tossed a coin for the rest. (The large models have this weakness, too: they read a caption like a bag of words. Yuksekgonul et al. 2022 measured it.)
-- **The second thing.** Two colours and one thing are enough to find the caption, so CLIP did not listen to the second one.
-- **The words themselves.** Only the *end token's* vector is ever compared with a picture. Nothing keeps the vectors of the other tokens from forgetting their words, and they did: those of *four*, *seven*, *eight* and *nine* were nearly the same. But our transformer looks at all of them. It painted one digit for another.
+- **The order.** Hardly two captions of a hundred hold the same words in another order. So CLIP never learnt that *a red seven above a blue star* is something else than *a blue star above a red seven*. (Large models have this weakness, too: Yuksekgonul et al. 2022.)
+- **The second thing.** Two colours and one thing are enough to find the caption.
+- **The words.** Only the *end token's* vector is compared with a picture, so the other tokens' vectors forgot their words. But our transformer looks at all of them: it painted one digit for another.
 """
 
 # %% [markdown]
 r"""
 ### The mend: ask for what we need
 
-For each scene with two or three things, CLIP gets wrong captions besides the right one, and has to prefer the right one. For *a red seven above a blue star* these are:
+For each scene with two or three things, CLIP also gets wrong captions, and has to prefer the right one. For *a red seven above a blue star* these are:
 
 | wrong caption | what changed |
 |---|---|
@@ -589,26 +577,11 @@ For each scene with two or three things, CLIP gets wrong captions besides the ri
 | *a blue star above a red seven* | the things have |
 | *a red four above a blue star* | one thing is another (drawn by lot: which, and what it becomes) |
 
-And so that no word is forgotten on the way, its embedding is added to its vector at the end: a shortcut past all layers, like the UNet's skips in lesson 2. (That is `t2i/prompt_encoder.py`, one line of work.)
-"""
+And so that no word is forgotten, its embedding is added to its vector at the end: a shortcut past all layers, like the UNet's skips in lesson 2.
 
-# %% [markdown]
-r"""
-### The trap in the word *above*
+Does CLIP hear the difference now? The cell compares the directions of five `pooled` vectors: 1 means the same.
 
-Which thing is on top?
-
-| | the word is *above* | the word is *below* |
-|---|---|---|
-| **the seven is named first** | the seven | the star |
-| **the star is named first** | the star | the seven |
-
-In each row and in each column both answers stand once. So neither fact alone gives a hint: one needs both. (Such a riddle is called *exclusive or*.) Our first training did not get past it. So in the first fifth the upper or left thing is now always named first, and the order of the words is enough. After that the other order is mixed in, and learnt as well: there CLIP's loss jumps up, in the chart above. (It is all in `t2i/wrong_captions.py`.)
-"""
-
-# %% [markdown]
-r"""
-The cell compares five prompts by the direction of their `pooled` vectors: 1 means the same direction. **Predict before you run.** Which two of the five mean the same? Which number should be near 1?
+**Predict before you run.** Which two of the five mean the same? Which number should be near 1?
 """
 
 # %%
@@ -623,7 +596,7 @@ show_text_to_image.same_or_not(five, read.pooled)
 
 # %% [markdown]
 r"""
-1 and 2 mean the same, and have a high number (0.84 when the course was made). But that proves little: 5, which means something else, has 0.85, and 2 and 4, which say the opposite of each other, have 0.87, the highest of all. So this is the *wrong test*. CLIP was never asked that two texts lie together or apart. It was asked that a *picture* lie nearer to its right caption than to a wrong one, and for that a small difference in the right direction is enough. So that is what to measure. Here are the wrong captions of a thousand new scenes. Found out means: the right one scored higher.
+1 and 2 mean the same, and have 0.84 (when the course was made). But 2 and 4, which say the opposite of each other, have 0.87, the highest of all. So this is the *wrong test*. CLIP was asked something else: that a *picture* lie nearer to its right caption than to a wrong one. So measure that, on a thousand new scenes. *Found out* means: the right caption scored higher.
 """
 
 # %%
@@ -633,7 +606,7 @@ r"""
 r"""
 ### Your piece
 
-Here you do a short piece of the third training yourself, with your loss: about two and a half minutes of it, after the scenes are encoded, which takes half a minute to two. The other two parts are the trained ones, and the transformer is a smaller one, made for two cores. (In the GPU tier it is the large one, and half a minute of it will do; but all three trainings run first, about five minutes of them on the fastest cards.)
+Now a short piece of the third training, with your loss: half a minute to two for encoding scenes, then two and a half minutes. The transformer is a smaller one; the other two parts are the trained ones. (In the GPU tier it is the large one; there all three trainings run first, about five minutes on the fastest cards.)
 
 One line deserves a look: one prompt in ten is replaced by the empty one. Without it, guidance has nothing to compare with.
 """
@@ -686,7 +659,7 @@ for state in train(fresh, text_loss, plan.batches(z_0.float(), tokens), training
     if seconds > pick(smoke=2, cpu=150, gpu=30) and (enough or seconds > 300):
         break
 learnt = len(losses) * plan.batch_size / (time.perf_counter() - begun)
-print(f"trained on {learnt:.0f} latents a second")  # both speeds come back in section 9
+print(f"trained on {learnt:.0f} latents a second")  # comes back in section 9
 show.curves(
     range(1, len(losses) + 1),
     {"loss": losses},
@@ -698,7 +671,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-It begins near 2, as it must: the final layer starts at zero, so the network answers 0. What has it learnt in so short a time? Your own class draws, with your sampler:
+It begins near 2: the final layer starts at zero, so the network answers 0. What has it learnt in so short a time? Your own class draws, with your sampler:
 """
 
 # %%
@@ -708,15 +681,15 @@ show_text_to_image.gallery(young(four, steps), four)
 
 # %% [markdown]
 r"""
-Backgrounds and colours come first; after the 450 steps that a quiet machine gets to, shapes are still scraps. (Were it far fewer? Then something else kept your machine busy, and even the colours may be wrong. Run the training again.) Shapes, and two things each in its own shape and place, are what the rest of the training is for.
+Backgrounds and colours come first. After the 450 steps that a quiet machine gets to, shapes are still scraps: they are what the rest of the training is for. (Far fewer steps? Something else kept your machine busy. Run the training again.)
 
 ## 8. Look at it
 
 ![Twelve pictures, each below its prompt. In all of them the things have the colours and the places that were asked for, and all can be read. The purple eight is bent, and the orange triangle's tip is torn.](figures/gallery.png)
 
-That is what the course's own model drew. It is what was asked for, and yet not all is well drawn: the purple eight is bent, and a piece is missing from the orange triangle's tip. Digits are the harder part, the more so the smaller they are; the table below counts.
+The course's own model drew these: one picture for each prompt, the first that came, none picked. All is as asked, but not all is well drawn: look at the purple eight and the orange triangle's tip.
 
-From here on, everything is drawn by **your** `TextToImage`, with the trained parts. (If the trained model is missing, the first drawing cell of this lesson has said so; then the cells run, but the pictures mean nothing.)
+From here on **your** `TextToImage` draws, with the trained parts.
 """
 
 # %%
@@ -726,8 +699,6 @@ show_text_to_image.gallery(pipe(prompts, steps), prompts)
 
 # %% [markdown]
 r"""
-One picture for each prompt, seed 0, the first that came. Most galleries that you see are the best of many; this one is not picked.
-
 ### How loud should the prompt be?
 
 **Predict before you run.** From left to right, guidance 1, 2, 3, 5 and 8, always from the same noise. What gets better, and what gets worse at the end?
@@ -740,11 +711,9 @@ show_text_to_image.sweep(columns, wish)
 
 # %% [markdown]
 r"""
-Without guidance (1) the colours are there, but the digits are sloppy. With it they mostly get clearer (not at once: see the first seven at 2), and at 8 a stroke may be overdone, as in the 4. And what the prompt does not tell, like the background, becomes ever more the same: guidance trades variety for clarity, as in lesson 5. In large models too much of it gives glaring colours; ours tolerates a lot. (The noise belongs to the place in the list, not to the prompt. So these pictures are others than in the gallery above.)
+Without guidance (1) the colours are there, but the digits are sloppy. With it they mostly get clearer, and at 8 a stroke may be overdone, as in the 4. What the prompt does not tell, like the background, becomes ever more the same: guidance trades variety for clarity, as in lesson 5. (These pictures are others than in the gallery: the noise belongs to the place in the list.)
 
-### How many steps?
-
-The cost of a picture is the number of steps. Same noise again.
+And how many steps does it take? Same noise again.
 """
 
 # %%
@@ -754,7 +723,7 @@ show_text_to_image.sweep(columns, wish)
 
 # %% [markdown]
 r"""
-One step gives the mean of all that the prompt allows, as section 1 said, and guidance stretches it: a blur in glaring colours. (With `guidance_scale=1` it is a paler one. Try it.) Two steps are too few for so much guidance: the colours come out wrong. (With a scale of 1 two steps do much better.) Then it goes fast: from four steps on the things are there, and from eight on hardly anything changes. (The first one is an exception: between 8 and 25 steps its background changes, and a stroke of it. The prompt does not tell it, so the road forks late, and a small error is enough to take the other one.)
+One step gives the mean of all that the prompt allows, as section 1 said, and guidance stretches it: a blur in glaring colours. From four steps on the things are there, and from eight on hardly anything changes. (The first one is an exception: its background still changes, and a stroke.)
 
 ### One word swapped
 
@@ -769,36 +738,33 @@ show_text_to_image.gallery(pictures, [swap or "(nothing)" for swap in swaps], 3,
 
 # %% [markdown]
 r"""
-In the first four pictures much comes from the noise: the grey background stays, and so do the two places. A colour follows its word at once, and so does a digit. In the last two more than a word has changed. *A red seven* is one thing, not two, so it gets the whole picture, and another background with it. And where nothing is asked for there is no guidance, as both answers are the same: the model paints something that looks nearly like a thing.
-
-Compare *above* with *below*: if the pictures are alike, the model has not understood that word. The table further down counts how often it does.
+In the first four pictures the grey background and the two places stay: they come from the noise. A colour follows its word, and so does a digit. Compare *above* with *below*: if they are alike, the model has not understood that word. *A red seven* alone gets the whole picture, and another background. And where nothing is asked for, the model paints something that looks nearly like a thing.
 
 ### Who looks where
 
-`PromptFilm` looks on while your class draws. At each step it notes what the picture *would be* if the road went straight on from here, and how the patches' looks are shared out among the words, averaged over all blocks and heads. Move the slider from noise to picture.
+`PromptFilm` looks on while your class draws. At each step it notes what the picture *would be* if the road went straight on from here, and how much the patches look at each word, averaged over all blocks and heads. Move the slider from noise to picture.
 
 ![A film, in two rows. At the upper left the picture as guessed at each step, from a blurred red seven and a blue blob on grey to a seven above a blue star on white; beside and below it a map for each word of the prompt, yellow where patches look at it. *Red* and *above* are bright where the seven stands, *blue* where the star stands.](figures/film.gif)
 """
 
 # %%
 from t2i.prompt_film import PromptFilm
-from t2i.show_attention import map_strip, word_maps
+from t2i.show_attention import word_maps
 
 film = PromptFilm(pipe, prompt)
 with film:
     pipe(prompt, steps, on_step=film)
 show.slider(lambda step: word_maps(film, 0, film.steps[step]), step=(0, len(film.steps) - 1, 1))
 
-# %%
-map_strip(film, 0, moments=pick(smoke=2, cpu=6, gpu=6))
-
 # %% [markdown]
 r"""
-From left to right: places and colours come first, as blots; then shapes, and at last edges. (On the way a colour may waver: in our film the background is grey at first and then white, and the star is nearly black for a while.) The number beside a word is the largest share of a look that this word ever gets, and its yellow stands for that. So compare places, not words. Does *seven* light up where the seven comes to stand? In our film above it does not: there *red* does, and *above*, and *blue* at the lower place. So how do the patches know that it is a seven? In joint attention the words look as well, and can pass on to a neighbour what they have read: *red* may long know what it is that is red. So the maps are less tidy than in lesson 6. And a map shows where a patch looks, not what it does with what it sees.
+Places and colours come first, as blots; then shapes, and at last edges. The number beside a word is the largest share of a look that this word ever gets, and its yellow stands for that. So compare places, not words.
+
+Does *seven* light up where the seven comes to stand? In our film it does not: there *red* does, and *above*. In joint attention the words look, too, and can pass on what they have read: *red* may long know what it is that is red.
 
 ### Prompts that training never showed
 
-A model that has only memorised cannot paint what it never saw. Three things were held out when the training scenes were made: some **pairs** of a colour and a thing (no yellow eight, for one), some **relations** of one kind of thing to another (`triples` in the code), and some **phrasings**. (In the code, `specs` are scenes as numbers, and `told` is what a caption says of one.) Here are four of each, the first four of their list. A judge says whether the picture shows what the prompt says: ✓ or ✗. (It is lesson 6's, trained once more for pictures of 64×64.)
+A model that has only memorised cannot paint what it never saw. Three things were held out of training: some **pairs** of a colour and a thing (no yellow eight, for one), some **relations** of one kind of thing to another (`triples` in the code), and some **phrasings**. Here are the first four of each list. The judge says whether the picture shows what the prompt says: ✓ or ✗.
 """
 
 # %%
@@ -807,9 +773,10 @@ from t2i.scene_specs import draw_specs
 
 pictures, titles = [], []
 for split in ("heldout_pairs", "heldout_triples", "heldout_phrasings"):
-    specs = draw_specs(range(4), split, plan.world, seed=10)
+    specs = draw_specs(range(4), split, plan.world, seed=10)  # scenes as numbers
     drawn = pipe(specs.captions(), steps, seed=10)
     views = look(show_text_to_image.to_tensor(drawn))
+    # told: what the caption of a scene says
     right = [shows(view, specs.told(row)) for row, view in enumerate(views)]
     pictures += drawn
     titles += show_text_to_image.judged(specs, right)
@@ -817,19 +784,11 @@ show_text_to_image.gallery(pictures, titles)
 
 # %% [markdown]
 r"""
-The brackets name what training never showed. In the first row it is a colour on a thing, in the second how two things stand to each other. In the third, training did show the opening (such as *here you see*) and did show this way to name a thing (such as *a blue star*), but never the two together. Do you agree with the judge each time? It is lenient with a badly written eight.
-
-<details><summary>Thirty-two of the first row's kind</summary>
-
-![Thirty-two prompts, each with the picture drawn for it: one, two or three coloured digits and shapes on black, white, grey or brown. Every picture shows what its prompt says.](figures/heldout.png)
-
-(The first 32 of the list that is counted below, one try each, none left out. The first four are the prompts of the row above, with other noise. The judge calls all of them right.)
-
-</details>
+The brackets name what training never showed. Row by row: a colour on a thing, how two things stand to each other, or two parts of a caption together (such as *here you see* and *a blue star*, each known by itself). Do you agree with the judge?
 
 ### Failures
 
-And now what goes wrong. Three things are the hardest. So here are ordinary prompts with three things, the first of those that are counted below, and *all* pictures that the judge calls wrong, none left out (of more than eight, the first eight).
+Three things are the hardest. So here are ordinary prompts with three things, the first of those that are counted below, and *all* pictures that the judge calls wrong (the first eight, if there are more).
 
 **Predict before you run.** How many of a hundred will be wrong?
 """
@@ -848,11 +807,11 @@ if wrong:
 
 # %% [markdown]
 r"""
-When the course was made it called 4 of these 128 wrong (on a GPU the noise is another one). Here are all of the first six hundred, with what it read in brackets:
+When the course was made it called 4 of these 128 wrong (on a GPU the noise is another one). Here are all of the first 600, with what it read in brackets:
 
 ![Twenty pictures of three things each, called wrong out of 600. Sixteen have one digit that is hard to read or reads as another; in four everything asked for is there.](figures/failures.png)
 
-Look at each. Is a thing missing? Has a colour gone to the wrong thing? Is a digit badly written? Or is the judge mistaken?
+Look at each. Is a thing missing, a colour wrong, a digit badly written? Or is the judge mistaken?
 
 <details><summary>What we saw</summary>
 
@@ -860,35 +819,23 @@ In sixteen one digit is badly written: we cannot read it either, are not sure, o
 
 </details>
 
-And the other way round: is a ✓ always right? We looked at the first hundred of this list that the judge calls right. In all of them every thing is there, in its colour and its place. But in about five of them we would not have read one digit without the prompt: a two that is a blot, a five that could be a six. So the judge is a little too kind, and a share of 97 % does not mean that 97 % are well written.
+And is a ✓ always right? The judge is a little too kind: of the first hundred of this list that it calls right, in about five we would not have read one digit without the prompt.
 
-A handful of pictures proves nothing. So the course counts, with two thousand prompts of each kind:
-"""
+### The count
 
-# %%
-#| table: show_measured.results_table
+A handful of pictures proves nothing. So the course counts, with 2,000 prompts of each kind. A blue dot is the share *satisfied*: everything that the prompt tells is right. Its bar is the 95 % interval.
 
-# %% [markdown]
-r"""
 ![Seven sets of prompts, each with the share satisfied as a dot with its interval: 97.5 % for three things, about 99 % for the others. The two ceilings, short lines, lie at the dots; with two things the dot is above them.](figures/satisfied.png)
 
-(The axis does not begin at 0; shuffled prompts lie far below, under 1 %.)
+What to hold beside it:
 
-How to read it (the brackets are 95 % intervals; *relation* and *background* count only the prompts that tell one):
-
-- *Satisfied*: everything together, all things, all colours, and of the relation, the size, the place and the background what the prompt tells.
-- *Colour*, *object*: the colours (the kinds of thing) that the picture shows are those asked for, whichever thing has which.
-- *Shuffled*: the same pictures judged by *other* prompts. So much does luck alone give.
 - *Rendered*: real scenes. What is missing there, the judge itself cannot read, mostly odd handwriting.
 - *Vae*: real scenes through the autoencoder. What is missing in addition, latents cannot hold.
+- Luck: the same pictures judged by *other* prompts get under 1 %. (The axis does not begin at 0.)
 
-A model can be above these two: it writes the usual digits, and people the odd ones as well. Ours is called right about as often as real scenes are. That does not make the failures the same: with real scenes it is the judge who errs over odd handwriting, with ours it is mostly the model, as you saw above.
+Ours is called right about as often as real scenes are. (A model can even lie above: it writes the usual digits, and people the odd ones as well.) But with real scenes it is the judge who errs, with ours it is mostly the model.
 
-(This judge learnt from pictures of 64×64 pixels and reads each attribute of a real scene rightly in 99 % or more. Lesson 6's own looks at 32×32, and misreads one in ten of the real scenes with three things. Of these very pictures it calls 94.9 % of those with three things right, where this one calls 97.5 %, and a third judge, trained a little otherwise, 97.8 %. A measurement is never better than what it is made with.)
-
-A *relation* is right only where all colours are there (of three things, all three must stand in order). With two things, a model that hears *side by side* or *one above the other*, but not which thing is where, would get 50 %, and one that hears nothing of it a quarter (lesson 9). Ours is far above that: it does read *left of* and *above*. Most pictures that fail at *satisfied* fail at *object*: a digit that is not recognised. (With one thing it is now and then the size or the place.)
-
-And compare the held-out lines with the seen ones. *Relations* have two or three things, so they belong between *seen two* and *seen three*. *Pairs* and *phrasings* have one, two or three things, so they belong beside *seen mixed*, which is mixed alike. Near each other: the model composes. Far below: it memorises. **Which of the two does ours?** Look before you unfold. (The last line below the table asks it in another way: the drawn pictures are as far from the nearest training scene as new real scenes are, so they are no copies. The Fréchet distance, which compares the whole lot with real scenes, is well above its floor: most likely because the model's digits are more alike than people's.)
+Now compare held-out with seen. *Relations* have two or three things, so they belong between *seen two* and *seen three*. *Pairs* and *phrasings* have one, two or three, as *seen mixed* has, so they belong beside it. Near: the model composes. Far below: it memorises. **Which of the two does ours?** Look before you unfold.
 
 <details><summary>What we read in it</summary>
 
@@ -896,23 +843,34 @@ It composes. Unseen relations (98.7 %) lie between *seen two* (99.5 %) and *seen
 
 </details>
 
+<details><summary>How to read all the numbers (the table below)</summary>
+
+- *Satisfied*: everything together, all things, all colours, and of the relation, the size, the place and the background what the prompt tells.
+- *Colour*, *object*: the colours (the kinds of thing) that the picture shows are those asked for, whichever thing has which. Most pictures that fail at *satisfied* fail at *object*: a digit that is not recognised.
+- *Relation* and *background* count only the prompts that tell one. A *relation* is right only where all colours are there. With two things, a model that hears *side by side*, but not which thing is where, would get 50 %, and one that hears nothing of it a quarter (lesson 9). Ours is far above that: it does read *left of* and *above*.
+- *Shuffled*, *rendered*, *vae*: luck and the two ceilings, as above. (The sentences below the table are explained in [more.md](more.md).)
+
+</details>
+"""
+
+# %%
+#| table: show_measured.results_table
+#| fold: All the numbers, with their 95 % intervals in brackets
+
+# %% [markdown]
+r"""
 ## 9. From two cores to 400 million pictures
 
-Stable Diffusion was trained on some hundreds of millions of pictures from the web. Your loop can go there as it is. What changes is how it is started. The first line starts one process, the second eight:
+Stable Diffusion was trained on some hundreds of millions of pictures from the web. Your loop can go there as it is. The first line starts one process, the second eight:
 
 ```sh
 python -m t2i.text_to_image_runs --tier gpu
 torchrun --nproc-per-node 8 --max-restarts 3 -m t2i.text_to_image_runs --tier gpu --shards data/shards
 ```
 
-Each of the eight has a GPU and takes its eighth of every batch, and their gradients are averaged. So the numbers are those of one process, but for rounding; the course's tests compare them.
+Each of the eight has a GPU and takes its eighth of every batch, and their gradients are averaged. When a process dies, all begin again at the last saved state. *Shards* are tar files of a thousand samples each (latents and words' vectors): 400 million do not fit into memory.
 
-- `--shards`: latents and words' vectors come from *shards*, tar files of a thousand samples each, because 400 million do not fit into memory.
-- `--max-restarts`: when a process dies, all begin again at the last saved state.
-- `--fsdp`: each process keeps only its part of the weights, for models that do not fit on one GPU.
-- `--nnodes`: more machines, if they share a folder.
-
-What would 400 million take? Three calculations follow. Two of them use the speeds that you measured in section 7.
+What would 400 million take?
 
 **Storage**: latents of 4×64×64 (pictures of 512×512), two bytes a number, and the vectors of at most 77 tokens.
 """
@@ -927,13 +885,13 @@ print(f"the tokens alone: {n * 77 * 2 / 1e12:.2f} TB")
 
 # %% [markdown]
 r"""
-The words are larger than the pictures! So our shards leave out the filling. (Or one stores tokens, and reads them again in each step.)
+The words are larger than the pictures! So our shards leave out the filling.
 
 **Operations.** A token meets 12·d² weights in a block (d is `dim`), each costs a multiplication and an addition, and attention compares every token with every other:
 
 $$\text{operations of a picture} = \text{depth}\cdot(24\,d^2 N + 4\,d\,N^2), \qquad N = \text{patches} + \text{words}$$
 
-That is forward. Backward costs twice as much, so training costs three times. How much of what a machine *could* do does a training make use of? For your training of section 7 we know all that we need. **Guess first**: half, a tenth, a hundredth?
+That is forward. Backward costs twice as much, so training costs three times. How much of what a machine *could* do does a training make use of? For yours, section 7 measured the speed. **Guess first**: half, a tenth, a hundredth?
 """
 
 # %%
@@ -948,7 +906,7 @@ print(f"{share:.1%} of the {peak:.1e} a second that large matrices reach on this
 r"""
 (Small matrices, the optimiser and everything that is not a matrix keep a machine from its best. Large trainings reach 30 to 50 %.)
 
-**Hours.** Take a model of Stable Diffusion 3's size (2 billion weights: 24 blocks, d = 1536, 32×32 patches), Stable Diffusion's own encoder, and CLIP; let the training see every picture five times. The encoder's operations are counted without computing anything, since on PyTorch's device `meta` tensors have shapes and no numbers. The GPU is an H100. We let it use the same share of its best as your machine did, and, since that depends on what else your machine has to do, also 40 %:
+**Hours.** Take a model of Stable Diffusion 3's size (2 billion weights: 24 blocks, d = 1536, 32×32 patches), Stable Diffusion's own encoder, and CLIP. The GPU is an H100, once with your machine's share of its best, once with 40 %:
 
 $$\text{hours} = \frac{\text{pictures}\cdot\text{operations of a picture}}{\text{best speed}\cdot\text{share}\cdot 3600}$$
 
@@ -959,7 +917,7 @@ $$\text{hours} = \frac{\text{pictures}\cdot\text{operations of a picture}}{\text
 from t2i.flops import count_flops
 from t2i.vae import AutoencoderKL
 
-with torch.device("meta"):
+with torch.device("meta"):  # tensors with shapes but no numbers: nothing is computed
     vae = AutoencoderKL(block_channels=(128, 256, 512, 512), layers_per_block=2)
     photo = torch.empty(1, 3, 512, 512)
     encoding = count_flops(lambda: vae.encode(photo))
@@ -986,15 +944,15 @@ show_measured.one_pass(n)
 
 # %% [markdown]
 r"""
-Training takes longest by far. (The two speeds that section 7 printed for your machine are nearer to each other: there the transformer is a small one, and the scenes are painted before they are encoded.) Such sums leave out waiting for data, broken machines, and all the trainings that came before the one that worked. Stable Diffusion 1's [model card](https://huggingface.co/CompVis/stable-diffusion-v1-4) names 150,000 hours, on older GPUs and for another model. But one thing is right: *encoding once is cheap, training is expensive*.
+Training takes longest by far: *encoding once is cheap, training is expensive*. Such sums leave out waiting for data, broken machines, and the trainings before the one that worked.
 
 ## 10. What was left out, and where these lines live in real systems
 
 - **More readers.** Stable Diffusion 3 reads with two CLIPs and T5, a language model; Flux with CLIP and T5. Long sentences need that.
-- **Shift.** With more pixels, the same t hides less: neighbouring pixels show nearly the same colour, so the noise averages out over them. Large pictures are drawn (and trained) with a shift of 3.
-- **Negative prompts** are nothing but another text in the place of the empty one.
-- **Fewer steps by training.** *Reflow* (Liu) trains again on pairs of noise and the picture that it led to: then the lines hardly cross any more. Distilled models draw in one to four steps.
-- **The judge.** Ours knows eight colours. Real systems are judged by people.
+- **Shift.** With more pixels, the same t hides less: neighbouring pixels show nearly the same colour, so the noise averages out. Large pictures are drawn (and trained) with a shift of 3.
+- **Negative prompts** are another text in the place of the empty one.
+- **Fewer steps by training.** *Reflow* (Liu) trains again on pairs of noise and the picture that it led to: then the lines hardly cross. Distilled models draw in one to four steps.
+- **The side roads.** How soon the model got good, whether it copies, what other judges say: [more about the measurements](more.md).
 
 | yours | in Hugging Face's *diffusers* |
 |---|---|
@@ -1023,11 +981,11 @@ print(f"largest difference to diffusers: {difference:.0e} (below 1e-5 if yours i
 r"""
 ## 11. Your own pictures
 
-Only one part of the three trainings knows that the pictures are scenes: the wrong captions of section 7. With a folder of your own they are left out, so expect your CLIP to mix up who is which. All the rest takes any pictures. Put them into a folder, and beside them a file `metadata.jsonl` that says in each line what one of them shows (Hugging Face calls this layout *imagefolder*). Then `make train data=my_pictures` trains all three parts on them: the tokenizer on your words, the autoencoder on your pictures, CLIP on both, and the transformer. It prints what it did to which file, which ones it left out, and where the model is; `make sample prompt="…" out=picture.png model=FOLDER` draws with it.
+Put your pictures into a folder, and beside them a file `metadata.jsonl` that says in each line what one of them shows (Hugging Face's *imagefolder* layout). Then `make train data=my_pictures` trains all three parts on them, and `make sample prompt="…" out=picture.png model=FOLDER` draws. Section 7's wrong captions need scenes, so expect your CLIP to mix up who is which. And take thousands of pictures: a hundred are soon learnt by heart.
 
-Some captions are held out: new combinations of words that each occur elsewhere. If your folder has a *red heart*, a *blue heart*, a *red square* and a *blue square*, the last is held out, and the report names it. Ask for it at the end, and you see whether your model composes. Mind that a hundred pictures are soon learnt by heart; thousands are better.
+Some captions are held out. If your folder has a *red heart*, a *blue heart*, a *red square* and a *blue square*, the last is held out, and the report names it. Ask for it at the end: does your model compose?
 
-A small folder, of the first four pictures that were drawn for *Failures*, right or wrong, made smaller. **Predict before you run:** the file has five lines; how many pictures will be read?
+Here is a small folder, of four pictures drawn for *Failures*. **Predict before you run:** the file has five lines; how many pictures will be read?
 """
 
 # %%
@@ -1052,7 +1010,7 @@ Four. The report names `lost.png`, which is not there, and what had to be done t
 
 ### A real folder: 3,543 emoji
 
-The course did it with a real folder: *Noto Emoji*, 3,543 small pictures with their names. `make train` with `data=` and that folder took three quarters of an hour on two (fast) cores, and the model comes with the course; the pictures do not. It learnt from 3,427 of them. 116 names were held out, each of them one word away from a name that was seen. The model never saw *woman astronaut medium skin tone*, but it did see the man, and many other women and men.
+The course did it with *Noto Emoji*, in three quarters of an hour on two (fast) cores. (The model comes with the course; the pictures do not.) 116 names were held out, each one word away from a name that was seen. The model never saw *woman astronaut medium skin tone*, but it did see the man, and many other women and men.
 
 **Predict before you look.** What will it draw for a name that it never saw: what was asked for, the seen emoji next to it, or porridge?
 
@@ -1064,7 +1022,7 @@ The course did it with a real folder: *Noto Emoji*, 3,543 small pictures with th
 
 </details>
 
-Now count. No judge knows emoji, but each name has *its own picture*, and that can be looked for: is the drawn picture nearer to it, pixel by pixel, than to all the other 3,542? Beside it stands chance (the same pictures, each taken for *another* name's), and the best that could come out: the true emoji itself, once through the autoencoder.
+Now count. Each name has *its own picture*: is the drawn one nearer to it, pixel by pixel, than to all the other 3,542? Beside it stand chance (the drawn pictures, each taken for *another* name's) and the ceiling: the true emoji, once through the autoencoder.
 """
 
 # %%
@@ -1072,15 +1030,7 @@ Now count. No judge knows emoji, but each name has *its own picture*, and that c
 
 # %% [markdown]
 r"""
-The seen names are no feat: in a hundred passes over the folder the network learns them by heart. The held-out ones are: there is nothing to remember, and yet most are right. When is it right? Count in how many other names the training exchanges the same two words, as *woman* and *man* here:
-"""
-
-# %%
-#| table: show_measured.exchange_table
-
-# %% [markdown]
-r"""
-**What you saw.** **It composes**, where the same two words stand in for each other in many names (*woman* and *man*, one skin tone and another): there it has learnt what the exchange does to a picture. Where only a handful of names show it, it guesses, and guesses wrong: the *black heart* has become a heart, but a blotchy pink one (there are only five such names here, so do not lean on it too much). That is the answer to "does it only copy?", at least for this model: it repeats what it saw often, and transfers what it saw changing often.
+The seen names are no feat: the network learns them by heart. The held-out ones are, and most are right: **it composes**. It can do so where enough names show what the exchange of two words does to a picture, like *woman* and *man*. Where only one to four names do, it guesses, and none of five is right: the *black heart* has become a blotchy pink one. (Five are few: do not lean on it too much.)
 
 Try it. The first three names were held out, *rocket* was not; then type what you like.
 """
@@ -1094,7 +1044,7 @@ show_text_to_image.gallery(emoji(names), names, columns=4)
 
 # %% [markdown]
 r"""
-The first two come out right (the pink on the singer's face is no mistake: the real emoji wears it, too). *Angry face* does not: an orange lump, since hardly any other pair of names exchanges *angry* for another word. *Rocket* was seen. And nothing is ever refused. Ask for *woman rocket*, two words that it knows well and that no name ever joined in this way, and you get porridge, not an error.
+The first two come out right (the real singer wears that pink, too). *Angry face* does not: hardly any other names exchange *angry* for another word. And nothing is ever refused: *woman rocket* gives porridge, not an error.
 """
 
 # %% [markdown]
@@ -1115,19 +1065,19 @@ r"""
 r"""
 ## The papers
 
-- Liu, Gong and Liu 2022, *Flow straight and fast: learning to generate and transfer data with rectified flow*, [arXiv:2209.03003](https://arxiv.org/abs/2209.03003): the straight lines, the loss (equation 1), and reflow.
-- Lipman et al. 2022, *Flow matching for generative modeling*, [arXiv:2210.02747](https://arxiv.org/abs/2210.02747): the same loss from another side, with a proof that learning the mean direction is enough.
-- Esser et al. 2024, *Scaling rectified flow transformers for high-resolution image synthesis*, [arXiv:2403.03206](https://arxiv.org/abs/2403.03206): Stable Diffusion 3. Section 3.1 is section 3 of this lesson; figure 2 is lesson 9's transformer, with its text encoders.
+- Liu, Gong and Liu 2022, *Flow straight and fast: learning to generate and transfer data with rectified flow*, [arXiv:2209.03003](https://arxiv.org/abs/2209.03003): the lines, the loss (equation 1), and reflow.
+- Lipman et al. 2022, *Flow matching for generative modeling*, [arXiv:2210.02747](https://arxiv.org/abs/2210.02747): a proof that learning the mean direction is enough.
+- Esser et al. 2024, *Scaling rectified flow transformers for high-resolution image synthesis*, [arXiv:2403.03206](https://arxiv.org/abs/2403.03206): Stable Diffusion 3. Section 3.1 is section 3 of this lesson; figure 2 is lesson 9's transformer.
 
 ## Yours
 
-Ten lessons ago there was a picture that drowned in noise. Then a network that saw the noise, a walk back, a faster walk, a wish, words, what words mean, a smaller space, and patches that talk to words. You wrote each of them. Now put them together:
+Ten lessons ago a picture drowned in noise. Then came a network that saw the noise, a walk back, a faster walk, a wish, words, what words mean, a smaller space, and patches that talk to words. You wrote each of them. Now put them together:
 
-- `make grade lesson=10` says what is right, `make progress` how far you are.
-- `make mine` takes every definition of yours that passed and builds *your own* `t2i` of them: a text-to-image system, and it tells you how many of its definitions are yours.
+- `make progress` says how far you are.
+- `make mine` builds *your own* `t2i`, a text-to-image system, of every definition of yours that passed.
 - `make sample prompt="a red seven above a blue star" out=seven.png film=1` paints from the command line, and makes a film of it.
 
-From here you can read the source of any of the large systems, and you will find your own lines in it. Then change something: a new shape, a new word, pictures of your own. Nobody knows yet what comes out.
+Read the source of any of the large systems: you will find your own lines in it. Then change something: a new shape, a new word, pictures of your own.
 
 **Thank you for walking all the way. It was noise at first, wasn't it?**
 """

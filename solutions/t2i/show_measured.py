@@ -172,39 +172,11 @@ def names_table(folder: Path = EMOJI) -> Markdown:
 
 
 def _on_held_out(found: Mapping[str, Any]) -> str:
-    """Does it compose or repeat? In a few sentences."""
+    """Does it compose or repeat? In a sentence."""
     if not found.get("composed", {}).get("n"):
         return ""
     return (
         f"Held-out pictures that are nearer to what was asked than to the seen neighbour: "
         f"**{share_told(found['composed'])}**; pictures drawn for another name are, by luck, "
-        f"{_share(found['composed_shuffled'], False)}. Median distance to the nearest training "
-        f"picture: drawn {found['nearest']:.1f}, the held-out pictures themselves "
-        f"{found['nearest_real']:.1f}.{_seen_by_clip(found)}"
-    )
-
-
-def exchange_table(folder: Path = EMOJI) -> Markdown:
-    """How often a held-out name's picture is right, by how often training exchanges its words."""
-    bins = read(folder, "evaluation").get("sets", {}).get("held_out", {}).get("by_exchange")
-    if not bins:
-        return Markdown("Not measured yet: `make evaluate data=… model=…` does it.")
-    ends = [f" to {after['at_least'] - 1} names" for after in bins[1:]] + [" names or more"]
-    rows = [
-        (f"{row['at_least']}{end}", f"{row['n']}", f"{row['nearest']}")
-        for row, end in zip(bins, ends, strict=True)
-    ]
-    head = ("the same two words are exchanged in", "held-out names", "of them right")
-    return table(head, rows, "Right: its own picture is the nearest.", right=True)
-
-
-def _seen_by_clip(found: Mapping[str, Any]) -> str:
-    """The table's question once more, put to the eyes of a CLIP in place of the pixels."""
-    seen = found.get("features")
-    if not seen:
-        return ""
-    return (
-        f" Compared by the vectors of a CLIP, which saw no held-out picture either, in place of "
-        f"pixels, the own picture is the nearest to {share_told(seen['drawn']['nearest'])} of the "
-        f"held-out ones (drawn for another name: {_share(seen['shuffled']['nearest'], False)})."
+        f"{_share(found['composed_shuffled'], False)}."
     )
