@@ -35,9 +35,10 @@ grade: ## grade a lesson: lesson=1 [only=EXERCISE] [notebook=FILE] [json=FILE]
 
 lab: ## open JupyterLab on a lesson: lesson=1 [options="--no-browser --port 8889"]
 	$(NEEDS_LESSON)
-	@number="$(lesson)"; set -- lessons/$$(printf '%02d' "$${number#0}" 2>/dev/null)_*/*.ipynb; \
-		test -e "$$1" || \
-		{ echo "There are lessons 1 to 10; $(lesson) is not one of them." >&2; exit 2; }; \
+	@number="$(lesson)"; number="$${number#0}"; \
+		case "$$number" in appendix) ;; *) number="$$(printf '%02d' "$$number" 2>/dev/null)" ;; esac; \
+		set -- lessons/"$$number"_*/*.ipynb; test -e "$$1" || \
+		{ echo "There are lessons 1 to 10, and lesson=appendix; $(lesson) is none of them." >&2; exit 2; }; \
 		test "$$(id -u 2>/dev/null)" = 0 && root=--allow-root || root=; \
 		$(RUN) -m jupyterlab $$root "--LabApp.default_url=/lab/tree/$$1" $(options)
 
@@ -152,11 +153,12 @@ sample: ## draw what you type: prompt="a seven" out=7.png [seed=0] [film=1] [mod
 		$(if $(model),--model "$(model)")
 
 stable-diffusion: ## draw with Stable Diffusion's weights: model=FOLDER prompt="a fox" out=fox.png
-	@test -n "$(model)" && test -n "$$prompt" && test -n "$(out)" || \
+	@test -n "$(model)" && test -n "$${prompt+given}" && test -n "$(out)" || \
 		{ echo "Say model=FOLDER (or a hub name), prompt=\"a red fox\" and out=fox.png" >&2; exit 2; }
 	@$(RUN) -m t2i.sd_sample "$$prompt" --model "$(model)" --out "$(out)" \
 		--seed "$(or $(seed),0)" $(if $(steps),--steps "$(steps)") $(if $(image),--image "$(image)") \
-		$(if $(size),--size $(size) $(size))
+		$(if $(strength),--strength "$(strength)") $(if $(size),--size $(size)) \
+		$(if $(negative),--negative "$$negative")
 
 bench-sd: ## time and memory beside diffusers, true sizes [model=FOLDER] [json=FILE]
 	@$(RUN) -m t2i.sd_bench $(if $(model),--model "$(model)") $(if $(json),--json "$(json)")

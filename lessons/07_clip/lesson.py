@@ -165,7 +165,7 @@ r"""
 
 ### Encode
 
-To encode a text, each word starts from its symbols again, and the merges are applied **in the order in which they were learnt**. Of all pairs that stand side by side at this moment, the one with the lowest *rank* is joined everywhere in the word, until no known pair is left. Why? A merge was learnt when all earlier ones had been made already. Only in this order does a word get the pieces that it had in training.
+To encode a text, each word starts from its symbols again, and the merges are applied **in the order in which they were learnt**. Not the longest first, and not from left to right: of all pairs that stand side by side at this moment, the one with the lowest *rank* is joined everywhere in the word, until no known pair is left. Why? A merge was learnt when all earlier ones had been made already. Only in this order does a word get the pieces that it had in training.
 
 Then the pieces become numbers, in a frame:
 
@@ -580,7 +580,7 @@ show_clip.similarity_matrix(pictures, texts, image_vectors @ text_vectors.T)
 r"""
 The scale has grown, so the softmax has become surer. The two lines below it say how much of the 200 scenes the model you just trained recognises, and this one.
 
-In the table the diagonal is bright, though no training picture showed these people's handwriting. Look beside it, too: where a wrong caption shares the colour or the object, the cell is mostly less dark than elsewhere.
+The diagonal is bright, though no training picture showed these people's handwriting. Look beside it, too: where a wrong caption shares the colour or the object, the cell is mostly less dark than elsewhere.
 
 ## 7. Recognition without classes
 

@@ -1075,7 +1075,8 @@ Ten lessons ago a picture drowned in noise. Then came a network that saw the noi
 
 - `make progress` says how far you are.
 - `make mine` builds *your own* `t2i`, a text-to-image system, of every definition of yours that passed.
-- `make sample prompt="a red seven above a blue star" out=seven.png film=1` paints from the command line, and makes a film of it.
+- `make sample prompt="a red seven above a blue star" out=seven.png film=1` paints from the command line, and makes a film of it; with `mine=yes` your package does.
+- `make lab lesson=appendix` puts the weights of Stable Diffusion 1.5 into what you wrote.
 
 Read the source of any of the large systems: you will find your own lines in it. Then change something: a new shape, a new word, pictures of your own.
 

@@ -6,7 +6,7 @@ r"""
 
 **This is Stable Diffusion 1.5, the whole of it.** Every box carries the number of the lesson in which you wrote it.
 
-That is meant literally. Your modules have the real one's layers and sizes, so its weights fit into them, number by number. This appendix puts them there. No other implementation stands in between: `t2i.stable_diffusion` imports nothing but the ten lessons, and if all your exercises passed, it runs on *your* package.
+That is meant literally. Your modules have the real one's layers and sizes, so its weights fit into them, number by number. This appendix puts them there. No other implementation stands in between: `t2i.stable_diffusion` imports nothing but the ten lessons. A lesson in which you got everything right is *yours* here, for any other the reference's stands in. The next cell says which are yours. (To change that: `make grade lesson=N`, and restart the kernel.)
 
 There is nothing to write here and nothing to grade. Run the cells, and look at what you know. Plan about 30 minutes.
 
@@ -14,8 +14,9 @@ There is nothing to write here and nothing to grade. Run the cells, and look at 
 |---|---|---|---|
 | `cpu`, without the real weights | 1 CPU core | 20 s of the processor's time; two minutes by the clock where other programs want the core too | 1 GB |
 | `cpu`, with the real weights | 2 CPU cores | about six minutes more, for two pictures | 6 GB; 8 GB must be free |
+| `gpu`, with the real weights | one GPU | not measured | half precision: about 4 GB of the GPU's |
 
-(The first line was measured. The second follows from section 3's seconds.)
+(The first line was measured. The second follows from section 3's seconds. **The course's authors had no network, and have not drawn with the real weights.** What stands for it is section 4, at the true sizes as well: with the same weights, the same numbers as diffusers.)
 """
 
 # %%
@@ -44,7 +45,7 @@ show_sd.parts_table(parts)
 
 # %% [markdown]
 r"""
-A billion weights, four fifths of them in the UNet. (The autoencoder's 84 million are encoder and decoder; who begins with words alone needs only the decoder's 49.) In which of your classes are the UNet's?
+A billion weights, four fifths of them in the UNet. (The autoencoder's 84 million are encoder and decoder; who begins with words alone needs only the decoder's 49.) In which of the pieces you wrote are the UNet's?
 """
 
 # %%
@@ -54,7 +55,7 @@ show_sd.bars(millions, "Weights of the UNet, in millions")
 
 # %% [markdown]
 r"""
-Most of it is lesson 2's residual blocks: 3×3 convolutions between 1,280 channels are heavy. The place where the words come in, cross-attention, is one twentieth. The idea that made it a text-to-image model is among its smallest parts.
+Most of it is lesson 2's residual blocks: 3×3 convolutions between 1,280 channels are heavy. The place where the words come in, cross-attention, is one twentieth. The idea that made it a text-to-image model is a small part of it.
 
 ## 2. The names
 
@@ -72,18 +73,18 @@ else:
 
 # %% [markdown]
 r"""
-The shapes tell the story. `attn2` is the second attention of lesson 6's block, the one that looks at words: `attn2.to_k` takes vectors of 768 numbers, which are CLIP's words, and makes keys of 320. `python -m t2i.sd_weights FOLDER` prints the table for any model's folder. A key that is left over, or one that is missing, is an error that names it. Nothing is skipped silently: a model that lacks one tensor of 686 still paints, only a little wrong, and one looks for the reason for days.
+The shapes tell the story. `attn2` is the second attention of lesson 6's block, the one that looks at words: `attn2.to_k` takes vectors of 768 numbers, which are CLIP's words, and makes keys of 320. `python -m t2i.sd_weights FOLDER` prints the table for any model's folder; with `--every` it has a line for each tensor, and its shape. A key that is left over, or one that is missing, is an error that names it. Nothing is skipped silently: a UNet that lacks one of its 686 tensors still paints, only a little wrong, and one looks for the reason for days.
 
 Why only `.safetensors` files? The older `.bin` and `.ckpt` files are *pickles*, and opening a pickle can run any program that somebody put in it. Your loader refuses them, and says how to convert one.
 
 ## 3. What a picture costs
 
-**Predict before you run.** The prompt is read once, the UNet runs 25 times on two latents (with and without the prompt), the decoder once on 512×512 pixels. What share of the work is the UNet's? We count lesson 8's FLOPs: each multiplication and each addition.
+**Predict before you run.** The prompt and the empty prompt are read once each, the UNet runs 25 times on two latents (with and without the prompt), the decoder once on 512×512 pixels. What share of the work is the UNet's? We count lesson 8's FLOPs: each multiplication and each addition.
 """
 
 # %%
 work = show_sd.costs(parts, steps=25)
-show_sd.bars(work, "Floating-point operations of one picture, in million millions")
+show_sd.bars(work, "Floating-point operations of one picture, in trillions (10¹²)")
 
 # %% [markdown]
 r"""
@@ -93,7 +94,7 @@ More than nine tenths. So that is where every trick for speed begins: fewer step
 
 # %%
 def one_call(side):
-    """Operations of each of the UNet's pieces on latents of this side."""
+    """Operations of each of the UNet's pieces on latents of this side, a multiple of 8."""
     with torch.device("meta"):
         z_t, t = torch.empty(1, 4, side, side), torch.zeros(1, dtype=torch.int64)
         context = torch.empty(1, 77, 768)
@@ -103,7 +104,7 @@ def one_call(side):
 
 usual = one_call(64)
 billions = {name: count / 1e9 for name, count in usual.items()}
-show_sd.bars(billions, "One call of the UNet, in thousand millions of operations")
+show_sd.bars(billions, "One call of the UNet, in billions (10⁹) of operations")
 
 # %% [markdown]
 r"""
@@ -119,9 +120,9 @@ show_sd.bars(grown, "At 1024 × 1024 pixels: times the operations of 512 × 512"
 
 # %% [markdown]
 r"""
-What works at each place by itself has four times as much to do. In self-attention, the looking has sixteen times as much, and the layers that make queries, keys and values four times; together it is twelve times, and nearly half of the call. That is why a larger model (XL) leaves attention out at the finest level.
+What works at each place by itself has four times as much to do. In cross-attention it is a little less, since the 77 words do not grow, and the time's vectors do not grow at all. In self-attention, the looking has sixteen times as much, and the layers that make queries, keys and values four times; together it is twelve times, and nearly half of the call. That is why a larger model (XL) leaves attention out at the finest level.
 
-In seconds, `make bench-sd` draws with your code and with diffusers by turns, each in a process of its own, and checks that both draw the same. On two cores of an AMD EPYC, with random weights in float32 and 512×512 pixels, one step took 10.3 s with this course's code and 10.8 s with diffusers, decoding 15.7 s and 16.6 s, and both needed 6 GB (the middle of two pictures each, `data/stable_diffusion_bench.json`). So readable code need not be slower.
+In seconds, `make bench-sd` draws with the course's code (`mine=yes`: with yours) and with diffusers by turns, each in a process of its own, and checks that both draw the same. On two cores of an AMD EPYC, with random weights in float32 and 512×512 pixels, one step took 10.3 s with this course's code and 10.8 s with diffusers, decoding 15.7 s and 16.6 s, and both needed 6 GB (the middle of two pictures each, `data/stable_diffusion_bench.json`). So readable code need not be slower.
 
 ## 4. The same numbers
 
@@ -148,7 +149,7 @@ The course's tests compare much more: each step of both samplers, with a negativ
 
 Now the real weights, if this machine can have them: about 2 GB to fetch once from the Hugging Face hub (half precision, and no safety checker), and 8 GB of memory. Otherwise you get a small model with random weights. The sentence says which it is, and why. With the real ones a picture takes about four minutes on two cores (20 steps of 10 s, and the decoder).
 
-If you have the folder already, put its path in the place of the name.
+If you have the folder already, put its whole path in the place of the name.
 """
 
 # %%
@@ -167,7 +168,7 @@ show_sd.drawn({prompt: picture})
 
 # %% [markdown]
 r"""
-If the weights are random, you see coloured noise: all the parts run, and nobody has taught them anything. If they are real, you see a fox, made by your code.
+If the weights are random, you see coloured noise: all the parts run, and nobody has taught them anything. If they are real, it should be a fox, made by your code.
 
 These are the latents on the way there, in false colours: what the UNet saw, and what you saw of small models in lesson 8. (With random weights, noise grows into stronger noise.)
 """
@@ -181,11 +182,11 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-### Two things that cost nothing
+### Two things that need no new training
 
 A **negative prompt** is lesson 5's guidance with other words in the place of the empty prompt: it goes away from them, not from "anything".
 
-**Image to image** is lesson 1's `add_noise`: take a picture, encode it (lesson 8), drown it a part of the way, and let the sampler begin there. `strength` says how far it is drowned.
+**Image to image** is lesson 1's `add_noise`: take a picture, encode it (lesson 8), drown it a part of the way, and let the sampler begin there. `strength` says how far it is drowned. (With random weights two pictures of noise come out. Look at the bar instead: of the steps only six in ten are taken.)
 """
 
 # %%
@@ -194,7 +195,7 @@ show_sd.drawn({prompt: picture, "a fox, oil on canvas; not: photograph": oil})
 
 # %% [markdown]
 r"""
-From a terminal: `make stable-diffusion model=FOLDER prompt="a red fox in the snow" out=fox.png`. With `image=fox.png` it begins with that picture, and `steps=`, `seed=` and `size=` mean what they mean here.
+From a terminal: `make stable-diffusion model=FOLDER prompt="a red fox in the snow" out=fox.png`. With `image=fox.png` it begins with that picture. `steps=`, `seed=`, `strength=`, `negative=` and `size=` (`size=512`, or `size="512 768"`, height first) can be given, too. That is the reference's code; after `make mine`, `mine=yes` takes yours.
 
 ## 6. What it has that you left out
 
@@ -208,8 +209,8 @@ In the program that is run:
 - **xformers, flash attention**: faster programs for the same attention. Yours calls `torch`'s fused one, which contains them on a GPU.
 - **Memory tricks**: attention in slices, decoding in tiles, parts that wait on the disk. Not here, so sizes far above 512 want a large GPU.
 - **Prompt weighting**: common in other programs, not here. **Skipping CLIP's last layer**: Stable Diffusion 2 and XL were trained that way, and for 1.5 many programs offer it; not here.
-- **Prompts of more than 75 pieces**: cut, as in diffusers.
-- **Sizes**: yours are multiples of 64 pixels; diffusers also takes multiples of 8: on the way up, each picture is enlarged to exactly the size it had on the way down.
+- **Prompts of more than 75 pieces**: cut with a warning, as in diffusers.
+- **Sizes**: with these weights yours are multiples of 64 pixels; diffusers also takes multiples of 8: on the way up, each picture is enlarged to exactly the size it had on the way down.
 
 In how it was trained:
 

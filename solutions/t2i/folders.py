@@ -45,11 +45,16 @@ def find_folder(
     Raises:
         FilesError: it is neither, or cannot be had; the message says what to do.
     """
-    if Path(source).is_dir():
-        return Path(source)
-    name = str(source)
+    name = str(source).strip()
+    if not name:
+        raise FilesError("Say which folder, or which name on the Hugging Face hub.")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise FilesError(f"There is no folder {name}, and it is no hub name like owner/model.")
+        raise FilesError(
+            f"There is no folder {folder.absolute()}, and it is no hub name like owner/model."
+        )
     import huggingface_hub as hub  # takes a second to import, and only a hub name needs it
 
     try:
@@ -63,9 +68,10 @@ def find_folder(
             return Path(hub.snapshot_download(name, local_files_only=True))  # fetched before
         except Exception:
             raise FilesError(
-                f"{name} cannot be had from the Hugging Face hub here ({type(error).__name__}). "
-                f"Where there is a network, run: hf download {name} --local-dir {local}; copy "
-                f"that folder here, and give its path in place of the name."
+                f"There is no folder {folder.absolute()}, and {name} cannot be had from the "
+                f"Hugging Face hub here ({type(error).__name__}). Where there is a network, run: "
+                f"hf download {name} --local-dir {local}; copy that folder to this machine, and "
+                f"give its whole path in place of the name."
             ) from error
 
 

@@ -125,4 +125,5 @@ def spacing_table() -> Markdown:
     if not rows:
         return Markdown(MISSING)
     head = "| Fréchet distance | leading | linspace | trailing |\n|---|--:|--:|--:|\n"
-    return Markdown(head + "\n".join(rows) + f"\n\n{known['n']:,} samples each.")
+    note = f"\n\nMeans of two seeds, {known['n']:,} samples each."
+    return Markdown(head + "\n".join(rows) + note)

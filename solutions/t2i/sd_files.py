@@ -14,8 +14,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from t2i.bpe import Tokenizer, load_tokenizer
-from t2i.folders import FilesError, find_folder, read_json
+from t2i.clip import TextTransformer
+from t2i.folders import FilesError, find_folder, read_json, refuse_misfits
 from t2i.sd_schedule import Schedule, schedule_from_config
+from t2i.text_unet import TextUNet
 
 WEIGHTS = ("unet", "vae", "text_encoder", "transformer")
 SMALL = re.compile(r"(tokenizer|scheduler|unet|vae|text_encoder|transformer)/[\w.]+\.(json|txt)")
@@ -36,9 +38,7 @@ def find_pipeline(source: str | Path) -> Path:
     Raises:
         FilesError: it is neither, or cannot be had; the message says what to do.
     """
-    if Path(source).is_dir():
-        return Path(source)
-    if Path(source).is_file():
+    if Path(source).expanduser().is_file():
         raise FilesError(SINGLE.format(file=source))
     return find_folder(source, partial(wanted_files, source=str(source)), "sd")
 
@@ -113,3 +113,16 @@ def read_schedule(folder: Path) -> Schedule:
     except (KeyError, TypeError, ValueError) as error:
         told = f"{error}" if isinstance(error, FilesError) else f"{path}: {error}"
         raise FilesError(told) from None
+
+
+def check_together(
+    folder: Path, tokenizer: Tokenizer, text: TextTransformer, unet: TextUNet, channels: int
+) -> None:
+    """Say which parts of a folder cannot have been made for each other."""
+    fits = {
+        "tokenizer and text_encoder": (tokenizer.end, len(tokenizer))
+        == (text.end_token, text.tokens.num_embeddings),
+        "text_encoder and unet": text.positions.shape[1] == unet.context_dim,
+        "unet and vae": channels == unet.conv_in.in_channels == unet.conv_out.out_channels,
+    }
+    refuse_misfits(folder, fits)

@@ -36,7 +36,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=25, help="steps from noise to picture")
     parser.add_argument("--guidance", type=float, default=7.5, help="1 is off")
     parser.add_argument("--sampler", choices=SAMPLERS, default="dpmpp_2m")
-    parser.add_argument("--size", type=int, nargs=2, help="height and width; none: as trained")
+    parser.add_argument("--size", type=int, nargs="+", help="height and width, or one for both")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     return parser.parse_args()
 
@@ -60,6 +60,8 @@ def draw(
             StableDiffusion.__call__, whose num_inference_steps is steps.
         **more: its other arguments: guidance_scale, seed, size.
     """
+    if not isinstance(prompt, str):
+        raise ValueError(f"prompt must be one text, got {prompt!r}")
     timesteps = sd.schedule.timesteps(sampler, steps)
     if image is not None:
         timesteps = start_of(timesteps, strength)
@@ -93,7 +95,7 @@ def draw_typed(options: argparse.Namespace) -> Image.Image:
         strength=options.strength,
         guidance_scale=options.guidance,
         seed=options.seed,
-        size=tuple(options.size) if options.size else None,
+        size=options.size and tuple(2 * options.size if len(options.size) == 1 else options.size),
     )
 
 

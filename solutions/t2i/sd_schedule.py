@@ -128,6 +128,7 @@ def start_of(timesteps: Tensor, strength: float) -> Tensor:
     kept = int(len(timesteps) * strength) if 0 < strength <= 1 else 0
     if not kept:
         raise ValueError(
-            f"strength must lie in (0, 1] and leave a step of the {len(timesteps)}, got {strength}"
+            f"strength must lie in (0, 1] and leave a step to take: of {len(timesteps)} steps, "
+            f"strength {strength} leaves none"
         )
     return timesteps[len(timesteps) - kept :]

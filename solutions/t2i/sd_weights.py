@@ -110,9 +110,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="in diffusers' layout")
     parser.add_argument("--every", action="store_true", help="each layer by itself, with its shape")
     options = parser.parse_args()
+    if not options.folder.is_dir():
+        sys.exit(f"There is no folder {options.folder.absolute()}.")
     parts = [name for name in PARTS if (options.folder / name).is_dir()]
     if not parts:
-        sys.exit(f"{options.folder} is no model in diffusers' layout: it lacks {', '.join(PARTS)}.")
+        folders = ", ".join(PARTS)
+        sys.exit(f"{options.folder} is no model in diffusers' layout: it has none of {folders}.")
     for part in parts:
         file, what, _ = PARTS[part]
         try:

@@ -11,6 +11,7 @@ The tokenizer and the text encoder are lesson 7's, the UNet with its cross-atten
 The same seed gives the same picture as diffusers on a processor.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,12 +23,18 @@ from torchvision.transforms.functional import pil_to_tensor
 from t2i.bpe import Tokenizer
 from t2i.clip import TextTransformer
 from t2i.dpm_solver import sample_dpmpp_2m
-from t2i.folders import read_json, refuse_misfits
+from t2i.folders import read_json
 from t2i.guidance import guided_prediction
 from t2i.latents import LatentSpace
 from t2i.samplers import sample_ddim
 from t2i.schedules import add_noise
-from t2i.sd_files import find_pipeline, read_schedule, read_tokenizer, refuse_missing
+from t2i.sd_files import (
+    check_together,
+    find_pipeline,
+    read_schedule,
+    read_tokenizer,
+    refuse_missing,
+)
 from t2i.sd_schedule import Schedule, start_of
 from t2i.sd_sizes import trained_size
 from t2i.sd_weights import load_text, load_unet
@@ -107,7 +114,7 @@ class StableDiffusion:
         guidance_scale: float = 7.5,
         seed: int = 0,
         num_images: int = 1,
-        size: tuple[int, int] | None = None,
+        size: int | tuple[int, int] | None = None,
         sampler: str = "dpmpp_2m",
         image: Image.Image | None = None,
         strength: float = 0.8,
@@ -122,7 +129,8 @@ class StableDiffusion:
             guidance_scale: 1 is off, and costs half.
             seed: of the noise.
             num_images: pictures of each prompt.
-            size: height and width in pixels; None: as the network was trained.
+            size: height and width in pixels, one number if they are equal; None: as the network
+                was trained, or as image is.
             sampler: "ddim" or "dpmpp_2m".
             image: a picture to begin with; its size is the result's, rounded down.
             strength: how much of image is forgotten, in (0, 1]; ⌊N · strength⌋ steps are taken.
@@ -134,6 +142,8 @@ class StableDiffusion:
         Raises:
             ValueError: no prompt, a size that does not suit the network, a number out of range.
         """
+        if image is not None and size is not None:
+            raise ValueError("size belongs to a picture made from noise alone; image has its own")
         prompts = repeat_prompts(prompt, num_images)
         timesteps = self.schedule.timesteps(sampler, num_inference_steps)
         generator = torch.Generator().manual_seed(seed)
@@ -150,13 +160,25 @@ class StableDiffusion:
         return to_pil(self.decode(z_0))
 
     def read(self, prompts: Sequence[str]) -> Tensor:
-        """(B, L, D): a vector for each token of each prompt, those after its end as well."""
+        """(B, L, D): a vector for each token of each prompt, those after its end as well.
+
+        Warns of a prompt that is cut.
+        """
+        room = len(self.text.positions) - 2  # less the first and the last token
+        for prompt in prompts:
+            pieces = len(self.tokenizer.encode(prompt)) - 2
+            if pieces > room:
+                told = f"of the prompt's {pieces} pieces only the first {room} are read: {prompt!r}"
+                warnings.warn(told, stacklevel=3)
         return encode_prompt(self.tokenizer, self.text, prompts).context
 
-    def noise(self, count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    def noise(self, count: int, size: int | tuple[int, int], generator: torch.Generator) -> Tensor:
         """(count, c, h, w) standard Gaussian noise, in the size of the latents."""
-        if any(side < 1 or side % self.multiple for side in size):
-            raise ValueError(f"size must be two multiples of {self.multiple}, got {size}")
+        size = (size, size) if isinstance(size, int) else tuple(size)
+        if len(size) != 2 or any(side < 1 or side % self.multiple for side in size):
+            raise ValueError(
+                f"size must be height and width, two multiples of {self.multiple}, got {size}"
+            )
         side = [side // self.space.vae.compression for side in size]
         noise = torch.randn(count, self.channels, *side, generator=generator)
         return noise.to(self.text.positions.device)
@@ -228,6 +250,8 @@ class StableDiffusion:
 
     def pixels(self, image: Image.Image) -> Tensor:
         """A picture as (1, 3, H, W) in [-1, 1], its sides rounded down to what the network can."""
+        if not isinstance(image, Image.Image):
+            raise ValueError(f"image must be a picture, PIL.Image.open(file), got {image!r}")
         width, height = (side // self.multiple * self.multiple for side in image.size)
         if not width or not height:
             raise ValueError(
@@ -236,16 +260,3 @@ class StableDiffusion:
             )
         image = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
         return pil_to_tensor(image)[None].float() / 127.5 - 1
-
-
-def check_together(
-    folder: Path, tokenizer: Tokenizer, text: TextTransformer, unet: TextUNet, channels: int
-) -> None:
-    """Say which parts of a folder cannot have been made for each other."""
-    fits = {
-        "tokenizer and text_encoder": (tokenizer.end, len(tokenizer))
-        == (text.end_token, text.tokens.num_embeddings),
-        "text_encoder and unet": text.positions.shape[1] == unet.context_dim,
-        "unet and vae": channels == unet.conv_in.in_channels == unet.conv_out.out_channels,
-    }
-    refuse_misfits(folder, fits)

@@ -369,17 +369,27 @@ def test_what_cannot_be_drawn_is_said(ours, tmp_path):
     for arguments, why in (
         ({"prompt": []}, "prompt must be"),
         ({"prompt": "a", "size": (16, 20)}, "two multiples of 8"),
+        ({"prompt": "a", "size": (16,)}, "height and width"),
+        ({"prompt": "a", "size": 16, "image": Image.new("RGB", (16, 16))}, "image has its own"),
+        ({"prompt": "a", "image": "fox.png"}, "image must be a picture"),
         ({"prompt": "a", "sampler": "euler"}, "sampler must be one of"),
     ):
         with pytest.raises(ValueError, match=why):
             ours(**arguments)
+    with pytest.raises(ValueError, match="prompt must be one text"):
+        sd_sample.draw(ours, ["a fox", "a dog"])
+    with pytest.raises(ValueError, match="of 3 steps, strength 0.3 leaves none"):
+        ours("a", num_inference_steps=3, image=Image.new("RGB", (16, 16)), strength=0.3)
+    with pytest.warns(UserWarning, match="only the first 14 are read"):
+        ours("fox " * 20, num_inference_steps=1)
     with pytest.raises(ValueError, match="at least 8 pixels"):
         ours("a", image=Image.new("RGB", (7, 30)))
     (tmp_path / "unet").mkdir()
     with pytest.raises(FilesError, match="lacks tokenizer/, scheduler/, text_encoder/, vae/.$"):
         StableDiffusion.from_pretrained(tmp_path)
-    with pytest.raises(FilesError, match="There is no folder"):
-        StableDiffusion.from_pretrained(tmp_path / "nowhere")
+    for source, why in ((tmp_path / "no", "There is no folder .*no,"), (" ", "Say which folder")):
+        with pytest.raises(FilesError, match=why):
+            StableDiffusion.from_pretrained(source)
     single = tmp_path / "v1-5.ckpt"
     single.write_bytes(b"x")
     with pytest.raises(FilesError, match="from_single_file"):
@@ -396,6 +406,8 @@ def test_the_command_draws_with_a_bar_and_says_what_is_wrong(folder, tmp_path, m
     assert typed().size == (16, 16)
     assert "5/5" in capsys.readouterr().err
     assert typed("--size", 24, 32).size == (32, 24)
+    assert typed("--size", 24).size == (24, 24)
+    typed("--size", 24, 32)
     assert typed("--image", tmp_path / "fox.png", "--strength", 0.6).size == (32, 24)
     assert "3/3" in capsys.readouterr().err
     for more, why in (
@@ -407,6 +419,9 @@ def test_the_command_draws_with_a_bar_and_says_what_is_wrong(folder, tmp_path, m
             typed(*more)
     monkeypatch.setattr("sys.argv", ["sd_weights", str(tmp_path)])
     with pytest.raises(SystemExit, match="no model in diffusers' layout"):
+        sd_weights.main()
+    monkeypatch.setattr("sys.argv", ["sd_weights", str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit, match="There is no folder"):
         sd_weights.main()
 
 
