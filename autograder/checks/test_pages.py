@@ -1,0 +1,56 @@
+"""What a reader clicks on is there, and what is drawn for readers is shown to them."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from autograder.lesson import REPOSITORY
+
+LINK = re.compile(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
+IN_EVERY_BUNDLE = {"NOTATION.md", "README.md", "LICENSE"}  # beside a class's lesson
+
+
+def committed(*patterns: str) -> list[Path]:
+    command = ["git", "ls-files", "--", *patterns]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return [REPOSITORY / name for name in done.stdout.splitlines()]
+
+
+def words_of(page: Path) -> str:
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def links(page: Path) -> list[Path]:
+    """The files that a page points to, as they would be opened."""
+    found = (one or other for one, other in LINK.findall(words_of(page)))
+    inside = (link.partition("#")[0] for link in found if not re.match(r"\w+:", link))
+    return [(page.parent / link).resolve() for link in inside if link]
+
+
+if not (REPOSITORY / ".git").exists():
+    pytest.skip("needs git's list of files", allow_module_level=True)
+PAGES = committed("*.md", "*.ipynb")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+def test_every_link_leads_somewhere(page):
+    gone = [str(target) for target in links(page) if not target.exists()]
+    assert not gone
+    lessons = REPOSITORY / "lessons"
+    if page.is_relative_to(lessons):  # a class gets the lesson's folder alone, and a few pages
+        outside = {target for target in links(page) if not target.is_relative_to(page.parent)}
+        assert {str(target.relative_to(REPOSITORY)) for target in outside} <= IN_EVERY_BUNDLE
+
+
+def test_every_figure_is_shown():
+    shown = {target for page in PAGES for target in links(page)}
+    figures = [path for path in committed("lessons/*/figures/*") if path.suffix != ".json"]
+    assert len(figures) > 50
+    assert not [str(figure) for figure in figures if figure not in shown]
