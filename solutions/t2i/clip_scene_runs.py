@@ -37,7 +37,7 @@ from t2i.scene_heldout import HELDOUT_PAIRS
 from t2i.scene_judge import look
 from t2i.scene_recipes import LENGTH, ByTokens, load_scenes
 from t2i.scene_recipes import WEIGHTS as SCENES
-from t2i.scene_runs import count_views, prompts
+from t2i.scene_runs import count_lone_views, prompts
 from t2i.text_unet import SceneDenoiser
 
 PART = 64  # pictures drawn at once
@@ -70,7 +70,7 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dic
         captions = captions_of(specs, share)
         for name, read in readers.items():
             views = look(draw(read, captions, seed, f"{name}, {kind}"))
-            counted = count_views(views, asked, specs)
+            counted = count_lone_views(views, asked, specs)
             counted.pop("failures")
             found[name][kind] = counted
             print(name, kind, counted)

@@ -70,7 +70,7 @@ def evaluate(path: Path, count: int, device: torch.device, seed: int = 0) -> dic
     for number, (name, specs) in enumerate(sets.items()):
         captions = specs.captions()
         views = look(draw(model, captions, stream_seed(seed, number), name))
-        found[name] = count_views(views, [parse(caption) for caption in captions], specs)
+        found[name] = count_lone_views(views, [parse(caption) for caption in captions], specs)
         print(name, {key: value for key, value in found[name].items() if key != "failures"})
     smooth = sets["seen_pairs"].captions()
     views = look(draw(model, smooth, stream_seed(seed, 0), "without fresh noise", eta=0.0))
@@ -124,8 +124,8 @@ def draw(
     return torch.cat(drawn)
 
 
-def count_views(views: Sequence[View], asked: Sequence[Scene], specs: Specs) -> dict:
-    """How many pictures show the colour, the object, and all that was asked for."""
+def count_lone_views(views: Sequence[View], asked: Sequence[Scene], specs: Specs) -> dict:
+    """How many pictures of one thing show its colour, its object, and all that was asked for."""
     wanted = [scene.things[0] for scene in asked]
     order = np.random.default_rng(len(asked)).permutation(len(asked))
     other = [asked[row] for row in order]  # right by chance alone

@@ -12,7 +12,7 @@ from t2i.captions import Thing
 from t2i.scene_heldout import HELDOUT_PAIRS
 from t2i.scene_judge import View
 from t2i.scene_recipes import LENGTH, WEIGHTS, ByTokens, draw_captions, scene_loss, scene_recipe
-from t2i.scene_runs import count_views, prompts, summary
+from t2i.scene_runs import count_lone_views, prompts, summary
 from t2i.scene_specs import draw_specs
 from t2i.text_unet import SceneDenoiser
 
@@ -85,7 +85,7 @@ def test_figures_count_what_they_say(monkeypatch):
     wrong_colour = "blue" if asked[0].things[0].colour == "red" else "red"
     views[0] = view(Thing(wrong_colour, asked[0].things[0].kind))
     views[1] = View((), (), (), "black", 1.0)
-    found = count_views(views, asked, specs)
+    found = count_lone_views(views, asked, specs)
     assert found["n"] == 112 and found["nothing_seen"] == pytest.approx(1 / 112)
     shares = {name: found[name]["share"] for name in ("colour", "object", "satisfied", "rendered")}
     wanted = {"colour": 110, "object": 111, "satisfied": 110, "rendered": 112}
