@@ -71,13 +71,13 @@ show.show_images(
 r"""
 ## 2. What to ask the network
 
-We could ask the network: *what did the clean picture look like?* Or: *which noise was mixed in?* Look at how a noisy picture is made, and you will see that these are one question.
+We could ask the network: *what did the clean picture look like?* Or: *which noise was mixed in?* In fact these are one question:
 
 ![An equation of three pictures: noisy digit equals 0.71 times clean digit plus 0.71 times noise. Below: know the noisy picture and one of the other two, and the third follows.](figures/two_of_three.png)
 
 Three pictures, one equation. The sampler always knows the noisy one. Whoever tells it the noise has told it the clean picture as well: **predicting the noise is enough.**
 
-Why ask for the noise, then, and not for the picture? Either would do; lesson 2 told what each is bad at. Noise has one comfort: each of its pixels comes from a standard Gaussian, whatever the digits look like. So the error has a natural scale: 1 for knowing nothing. The error is the mean square of the difference:
+Why not ask for the picture? Either would do; lesson 2 told what each is bad at. Noise has one comfort: each of its pixels comes from a standard Gaussian, whatever the digits look like. So its error, the mean square of the difference, has a natural scale: 1 for knowing nothing.
 
 $$\text{loss} = \text{mean}\big((\text{noise} - \text{model}(x_t, t))^2\big), \qquad x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\cdot\text{noise}$$
 
@@ -150,22 +150,22 @@ show.curves(
 r"""
 *Always zero* gets 1 everywhere, since the mean square of standard Gaussian noise is 1. Remember that number: **1.0 is the ceiling**, and a network above it has learnt nothing.
 
-*Copy the input* shows something deeper. Near pure noise the question is trivial, as the picture *is* the noise. In an almost clean picture it is hard: the noise is faint, and the network must tell it from the pen strokes. Copying costs about 2 there: 1 for the noise that it misses, nearly 1 for the picture that it hands in instead. Everything that the network has to learn about digits lies between these two ends.
+*Copy the input* shows something deeper. Near pure noise the question is trivial, as the picture *is* the noise. In an almost clean picture it is hard: the noise is faint, and the network must tell it from the pen strokes. Copying costs about 2 there: 1 for the noise that it misses, nearly 1 for the picture that it hands in instead.
 """
 
 # %% [markdown]
 r"""
 ## 3. A slow copy of the network
 
-Each training step looks at a handful of digits and pulls the weights a little their way. So the weights stagger. They get to the right region, but never stand still there.
+Each training step looks at a handful of digits and pulls the weights a little their way. So the weights stagger. They reach the right region, but never stand still there.
 
 ![A jagged path wanders round a target. A smooth path, its slow average, follows and stays much closer to the target.](figures/slow_copy.png)
 
-The cure is simple: keep a second copy of the network that follows slowly, and use that one to make pictures. It is called an *exponential moving average*, EMA:
+The cure: keep a second copy of the network that follows slowly, and use that one to make pictures. It is called an *exponential moving average*, EMA:
 
 $$\text{ema} \leftarrow \text{decay}\cdot\text{ema} + (1-\text{decay})\cdot\text{weights}$$
 
-A decay of 0.99 keeps 99 % of the slow copy at each step, so it remembers about the last hundred steps ($1/(1-0.99) = 100$). And when we make a picture, the network is asked a thousand times in a row, so small errors of the weights add up along the way. So the slow copy matters more here than in most of deep learning.
+A decay of 0.99 keeps 99 % of the slow copy at each step, so it remembers about the last hundred steps ($1/(1-0.99) = 100$). Here the slow copy matters more than in most of deep learning: for one picture the network is asked a thousand times in a row, and small errors of the weights add up.
 
 Besides weights, some layers hold *buffers*: numbers that are kept but not trained, such as running means. Those are simply copied.
 
@@ -223,30 +223,17 @@ r"""
 
 Three helps make eight minutes enough.
 
-**We give the network a head start.** You saw in section 2 that copying the input is a fine answer near pure noise. So the network need not learn that: it gets the copy for nothing (scaled by $\sqrt{1-\bar\alpha_t}$), and only has to correct it:
+**A head start.** You saw in section 2 that copying the input is a fine answer near pure noise. So the network gets the copy for nothing (scaled by $\sqrt{1-\bar\alpha_t}$), and only has to correct it:
 
 $$\text{noise\_pred} = \sqrt{1-\bar\alpha_t}\; x_t + \sqrt{\bar\alpha_t}\cdot\text{unet}(x_t, t)$$
 
-The correction is scaled too: the more noise, the less of it. (This is `FoldedUNet` in `solutions/t2i/folded_unet.py`.) At first the UNet answers 0 everywhere, and with the copy alone the error at step $t$ is about $\bar\alpha_t$. Its mean over all steps is a half, already below the ceiling.
+The correction is scaled too: the more noise, the less of it. At first the UNet answers 0 everywhere. The copy alone has an error of about $\bar\alpha_t$ at step $t$, so your loss begins below the ceiling.
 
-**We practise the steps that decide.** The shape of a digit is decided where there is much noise, but not noise alone. So `middle_steps` draws nine of ten steps around 730, half of these from between 630 and 810. The tenth is drawn from below 450, where only the last specks are left to find. (Which steps to practise is a choice, like the schedule. We tried several: this one gave the best digits for the same minutes.)
+**Practice where it counts.** The shape of a digit is decided where there is much noise, but not noise alone. So `middle_steps` draws nine of ten steps around 730, and the tenth from below 450, where only the last specks are left to find. Those quiet steps are the hardest, as section 2 showed, yet a wrong guess of so little noise hardly shows. So `heard_by_noise` lets each picture correct the network only by its share of noise, $1-\bar\alpha_t$. The loss itself stays yours. (See `folded_unet.py` and `practice.py` in `solutions/t2i`.)
 
-**The quiet steps must not shout.** You saw in section 2 that the question is hardest where there is least noise. A network that learns from the error as it is listens to these steps most, and yet they matter least, for a wrong guess of so little noise hardly shows. So `heard_by_noise` lets each picture correct the network only as far as there is noise in it, by the share $1-\bar\alpha_t$. The loss itself stays yours. (Both functions are in `solutions/t2i/practice.py`.)
+**Less to look at.** The two outermost rows and columns hold hardly any ink. So the network sees only the middle, 24×24 pixels: `model.middle` cuts it out, `model.inside` is the network for it. The margin we take for empty paper, so whatever else is in it must be noise. (One digit in eight loses a little ink, like the foot of the 7 below.)
 
-<details><summary>One more help, for the curious</summary>
-
-**The optimiser is a newer one.** Lesson 2 used Adam, which moves each weight by itself. Here the matrices inside the network are moved by *Muon* (Jordan et al. 2024), which treats a matrix as one thing. You need not know more: it is called like Adam, and gets a little further in the same minutes. (See `solutions/t2i/optim.py`.)
-
-</details>
-"""
-
-# %% [markdown]
-r"""
-Two more things save work.
-
-**We leave out the margin.** There is hardly any ink in the two outermost rows and columns: 0.24 % of it all. So the network looks only at the middle, 24×24 pixels (`model.inside` is the network for it, `model.middle` cuts it out). For the margin no network is needed: we take it for empty paper, so whatever else is in it must be noise. One digit in eight loses a little ink by that, like the foot of the 7 below.
-
-**We fold the picture.** Each block of 2×2 pixels becomes the four channels of one big pixel. Nothing is lost, and the UNet has four times fewer places to visit. Look at what it is given:
+Then the picture is *folded*: each block of 2×2 pixels becomes the four channels of one big pixel. Nothing is lost, and the UNet has four times fewer places to visit. Look at what it is given:
 """
 
 # %%
@@ -261,9 +248,9 @@ show.show_images(
 
 # %% [markdown]
 r"""
-The training loop is the one that you know from lesson 2: take a batch, ask for the loss, step, repeat. Each sample gets a step $t$ of its own and fresh noise. **Both functions in it are yours:** `ddpm_loss` says what is wrong, `ema_update` drags the slow copy along.
+The training loop is the one from lesson 2. Each sample gets a step $t$ of its own and fresh noise. **Both functions in it are yours:** `ddpm_loss` says what is wrong, `ema_update` drags the slow copy along.
 
-The cell takes about 4 to 9 minutes on two CPU cores, depending on how old they are. Stop it whenever you like: run again, it goes on where it last saved its state (in the folder `data/runs`), half a minute back at most. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! (You can write the next exercises, but their cells run only when the training is done.)
+The second cell takes about 4 to 9 minutes on two CPU cores. Stop it whenever you like: run again, it goes on where it last saved its state (in the folder `data/runs`), less than a minute back. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! (You can write the next exercises; their cells run when the training is done.)
 """
 
 # %%
@@ -290,7 +277,7 @@ for state in train(model, loss_fn, batches, plan.training, checkpoint, ema_updat
 
 # %% [markdown]
 r"""
-Is that good? A loss alone says little. So here it is between two lines: the ceiling at 1.0, and the band in which the same recipe ran when the course was made.
+Is that good? A loss alone says little. So here it is with the ceiling at 1.0 and the band in which the same recipe ran when the course was made.
 
 **Predict before you run.** After how many steps will your loss have fallen below 0.1, a tenth of the ceiling: ten, a hundred, or all of them?
 """
@@ -305,7 +292,7 @@ This is how it went when the course was made:
 
 ![Loss against training step: it falls steeply from about 0.2, then slowly, inside a narrow shaded band far below the ceiling at 1.](figures/loss.png)
 
-It is below 0.1 after about a hundred steps. (The first step has about 0.27, less than the half of above, since `middle_steps` asks more often where the copy is good. The curve in this picture begins with a mean of several steps, and so a little lower.) The loss falls fast, then hardly moves, and yet the digits keep getting better for a long time. That is normal for diffusion models. Most of what is left after the first drop is noise that nobody could predict; from there on, what counts for the picture lies in a few thousandths.
+It is below 0.1 after about a hundred steps. Then it hardly moves, and yet the digits keep getting better for a long time. That is normal for diffusion models. Most of what is left after the first drop is noise that nobody could predict; what counts for the picture lies in a few thousandths.
 """
 
 # %% [markdown]
@@ -318,7 +305,7 @@ $$\hat x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\cdot\text{noise\_pred}}{\sqrt{\ba
 
 In words: remove the noise, then turn the brightness up again, since lesson 1 turned it down by $\sqrt{\bar\alpha_t}$.
 
-**Predict before you run.** We will hide digits under more and more noise and ask for $\hat x_0$. At the last step nothing of the digit is left. What will the network answer there: a wrong digit, grey noise, or something else?
+**Predict before you run.** We will hide a digit under more and more noise and ask for $\hat x_0$. At the last step nothing of the digit is left. What will the network answer there: a wrong digit, grey noise, or something else?
 """
 
 # %%
@@ -356,30 +343,30 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-As long as something of the digit is visible, the guess is sharp and right. With more noise it may be a clear digit and the *wrong* one: the noise happened to look more like a 9. Then it blurs. The network is not being lazy: if the picture might be a 4 or a 9, the answer with the smallest *mean* square error is the average of both, and an average is a blur.
+As long as something of the digit is visible, the guess is sharp and right. With more noise it may be a clear digit and the *wrong* one. Then it blurs. The network is not being lazy: if the picture might be a 4 or a 9, the answer with the smallest *mean* square error is the average of both, and an average is a blur.
 
-At the last step nothing is left to see, and the best answer would be the average of *all* digits: a smooth grey blob, the same for every noise. (Lesson 1 drew it.) Yours is a blob too, but a grainy one, perhaps with the ghost of a digit in it. Grain and ghost are this network's error: it was trained for minutes, and practised these last steps seldom.
+At the last step nothing is left to see, and the best answer would be the average of *all* digits: a smooth grey blob, the same for every noise. (Lesson 1 drew it.) Yours is a grainy blob, perhaps with the ghost of a digit in it. That is this network's error: trained for minutes, it practised these last steps seldom.
 
-This is why we cannot jump from noise to a digit in one go. We have to **decide a little at a time.** Go one small step towards the guess; look again; now some of the possibilities have dropped out, so the new guess is sharper; step again.
+So we cannot jump from noise to a digit in one go. We have to **decide a little at a time.** Go one small step towards the guess and look again. Now some of the possibilities have dropped out, so the new guess is sharper. Step again.
 """
 
 # %% [markdown]
 r"""
 ## 6. Between the clean guess and where we are
 
-How far is one small step? Suppose that for a moment somebody tells us the clean picture. Then we know both ends, $x_0$ and $x_t$, and ask only: where was the picture one step before $x_t$? Somewhere in between. The probability of where it was, now that we know the ends, is called the *posterior*: "posterior" just means *after having seen the facts*. Here it is for a single pixel:
+How far is one small step? Suppose that somebody tells us the clean picture. Then we know both ends, $x_0$ and $x_t$, and ask only: where was the picture one step before $x_t$? Somewhere in between. The probability of each place, now that we know the ends, is called the *posterior*: "posterior" just means *after having seen the facts*. Here it is for a single pixel:
 
 ![Three panels for t = 30, 4 and 1 of 60. In each a dashed line on the left for the clean value, one on the right for x_t, and a bell between them for the step before. At t = 30 the bell is wide and lies near x_t; at t = 4 it is narrower and two thirds of the way towards x_t; at t = 1 it is very narrow and nearer to the clean value.](figures/posterior.png)
 
 (All three bells are drawn equally high, to be seen.)
 
-The bell sits near $x_t$ while the noise is strong, as one step cannot take us far. It slides towards $x_0$ as we come closer, and it gets narrower. Its centre is a weighted sum of both ends, and its width has a formula as well (equations 6 and 7):
+The bell sits near $x_t$ while the noise is strong, as one step cannot take us far. As we come closer it slides towards $x_0$ and gets narrower. Its centre is a weighted sum of both ends, and the variance gives its width (equations 6 and 7):
 
 $$\text{mean} = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t, \qquad \text{variance} = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t$$
 
 with $\alpha_t = \bar\alpha_t/\bar\alpha_{t-1}$, what one step keeps, and $\beta_t = 1 - \alpha_t$, what it adds. Do not learn it by heart. Read it. The weight of $x_0$ is mostly $\beta_t/(1-\bar\alpha_t)$: the noise that this one step added, *as a share of all noise in* $x_t$. At $t = 0$ that is all of it. The weight of $x_t$ goes with the noise that was there before, $1-\bar\alpha_{t-1}$.
 
-What about $t = 0$, which has no step before it? There the step before is the clean picture itself, all signal and no noise: $\bar\alpha_{-1} = 1$. This helper puts that 1 in front:
+And before $t = 0$? There is the clean picture itself, all signal and no noise: $\bar\alpha_{-1} = 1$. This helper puts that 1 in front:
 """
 
 # %%
@@ -387,7 +374,7 @@ What about $t = 0$, which has no step before it? There the step before is the cl
 
 # %% [markdown]
 r"""
-**Predict before you run.** What do mean and variance become at $t = 0$? Put $\bar\alpha_{-1} = 1$ into both formulas. It takes one line on paper, and explains a famous bug.
+**Predict before you run.** What do mean and variance become at $t = 0$? Put $\bar\alpha_{-1} = 1$ into both formulas. It takes one line on paper and explains a famous bug.
 """
 
 # %%
@@ -445,15 +432,13 @@ $$x_{t-1} = \text{mean}(\hat x_0, x_t) + \sqrt{\text{variance}}\cdot\text{noise}
 
 Three things in this line deserve a why.
 
-**Why add noise again, when we want to get rid of it?** Since the posterior is a bell and not a point. To land on its centre every time is to lose the spread at every step, until all paths are one. Look at a world with one pixel, where real data are the two blue bumps:
+**Why add noise again, when we want to get rid of it?** Since the posterior is a bell and not a point. To land on its centre every time is to lose the spread at every step, until all paths are one. Look at a world with one pixel, where real data are the two blue bumps. Each grey line is one path:
 
 ![Paths of one pixel from noise at the left to data at the right. With fresh noise the paths end spread over two bumps, just as the data do. Without it, all paths run together at once and end at one single value.](figures/why_noise.png)
 
-Every path starts somewhere else, and yet, without fresh noise, all end at the same value. With it they fill both bumps, just as the data do.
+There is a second reason. The network was trained on pictures with *exactly* the noise of step $t$. Leave the fresh noise out, and our picture is too clean for its step: the network has never seen such a thing.
 
-There is a second reason. The network was trained on pictures with *exactly* the noise of step $t$. Leave the fresh noise out and our picture is too clean for its step: the network has never seen such a thing.
-
-**Why none at the last step?** Nobody would remove it again. At $t = 0$ the formula says so by itself, as you found: the variance is 0. Code that forgets this leaves a fine grain on every picture.
+**Why none at the last step?** Nobody would remove it again. The formula says so by itself, as you found: at $t = 0$ the variance is 0. Code that forgets this leaves a fine grain on every picture.
 
 **Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero, and a tiny error of the network becomes a huge one of the guess. Clipping stops that error before it spreads. (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
 
@@ -497,7 +482,7 @@ print(f"the guess is wrong by {(guess - x_0).abs().mean():,.0f}")
 r"""
 More than 100: the error of 0.01 is divided by $\sqrt{\bar\alpha_{T-1}}$, which is 0.00005.
 
-(Our network is safer than most. Its correction is scaled by $\sqrt{\bar\alpha_t}$, as section 4 showed, and that undoes this very division. Most networks have no such help, so nearly every DDPM on pixels clips. Stable Diffusion does not: what it denoises are no pixels, and have no fixed limits; lesson 8.)
+(Our network is safer than most: the $\sqrt{\bar\alpha_t}$ of its head start undoes this very division. Most networks have no such help, so nearly every DDPM on pixels clips.)
 """
 
 # %% [markdown]
@@ -513,7 +498,7 @@ Now only the loop is missing. This is algorithm 2 of the paper:
 
 ($x_T$ is the papers' name for pure noise. They count their steps from 1; our network sees it at $t = T-1$.)
 
-`generator` is a source of random numbers with a seed: the same seed gives the same pictures again. `on_step` is a function that we call after each step, so that somebody can watch. The film above was recorded that way.
+`generator` is a source of random numbers with a seed: the same seed gives the same pictures again. `on_step` is a function that we call after each step, so that somebody can watch. (So the film was made.)
 
 **Predict before you run.** In the film, when can *you* first tell which digit it will be: from the upper row, and from the lower row?
 """
@@ -546,7 +531,7 @@ assert torch.allclose(grey, torch.full_like(grey, 0.5), atol=1e-2), "this should
 
 # %% [markdown]
 r"""
-And now the moment. Thirty pictures of pure noise, a thousand steps, your code. (A minute or two on two cores. `Film` looks on from outside, through `on_step`, and keeps 25 moments.)
+And now the moment. Thirty pictures of pure noise, a thousand steps, your code. (A minute or two on two cores. `Film` looks on through `on_step` and keeps 25 moments.)
 """
 
 # %%
@@ -561,20 +546,9 @@ show.show_images(samples[:30], columns=10, alt="Pictures that your network made.
 
 # %% [markdown]
 r"""
-They are not all perfect. Neither is anybody's handwriting. (Look closely: the black is not quite even. That faint grain is what the network's errors at the very last steps leave. Remember it when section 9 shows you a coarser one.) Here is how one of them came about: above, where the picture was; below, what the network took it for.
-"""
+They are not all perfect. Neither is anybody's handwriting. (Look closely: the black is not quite even. The network's errors at the very last steps leave this faint grain. Section 9 shows a coarser one.)
 
-# %%
-moments = film.steps[::3]
-show.film_strip(
-    {"x_t": [film.x[t][0] for t in moments], "guess": [film.guess[t][0] for t in moments]},
-    [f"t = {t}" for t in moments],
-    alt="Upper row: x_t, from pure noise to the end. Lower row: the guess at each moment.",
-)
-
-# %% [markdown]
-r"""
-Move the slider to walk along the road yourself, with eight pictures at once. (Without a running kernel, the film in this section's first picture shows the same.)
+How did they come about? Move the slider to walk along the road yourself, with eight pictures at once: above, where they were; below, what the network took them for.
 """
 
 
@@ -589,13 +563,13 @@ show.slider(look, moment=(0, len(film.steps) - 1, 1))
 
 # %% [markdown]
 r"""
-In the course's film, at the top of this section, the guess is a 6 at t = 749; in $x_t$ itself one sees it near 600. When was it in yours? Watch the guess: first all eight are fog, then a posture (slanted? round?), then a digit, then the ends of the strokes. On the way a guess may change its mind, from a 9 to a 7, say. **The large is decided first, the small last.** The same holds for the fresh noise (take our word, no cell shows it): other noise early gives another digit; other noise late gives the same digit with other pixels.
+In the film at the top of this section the guess is a 6 at t = 749; in $x_t$ itself one sees it near 600. When was it in yours? The guess is fog first, then a posture (slanted? round?), then a digit, then the ends of the strokes. On the way it may change its mind, from a 9 to a 7, say. **The large is decided first, the small last.**
 
 ## 9. Digits, or copies, or broken?
 
 Three questions before we may be proud.
 
-**Are they digits?** A judge reads them: a small network that was trained on real digits and on things that are none (noise, scribbles, halves of digits, overlaid pairs). We count the pictures that it reads as a digit and is more than 90 % sure of. A share like that means nothing alone, so we let it read real test digits and pure noise too.
+**Are they digits?** A judge reads them: a small network that was trained on real digits and on things that are none (noise, scribbles, halves of digits, overlaid pairs), to which it should answer "no digit". We count the pictures that it reads as a digit, more than 90 % sure. Such a share means nothing alone, so it reads real test digits and pure noise too.
 """
 
 # %%
@@ -610,9 +584,9 @@ for name, pictures in {
 
 # %% [markdown]
 r"""
-(Thirty pictures are few: one digit more or less is 3 points, and the next thirty of the same network may well get 10 points more or fewer. Section 10 has a figure from thousands.)
+(Thirty pictures are few: the next thirty of the same network may well get 10 points more or fewer. Section 10 has thousands.)
 
-**Are they copies?** A program that hands out training pictures would pass every test of beauty. So we look, for each sample, for the training digit that is most like it, among all 60,000.
+**Are they copies?** A program that hands out training pictures would pass every test of beauty. So for each sample we find the most similar of all 60,000 training digits.
 
 ![Upper row: eight samples. Lower row: for each the most similar training digit. The pairs are alike in kind, but differ in slant, thickness and stroke ends.](figures/neighbours.png)
 
@@ -639,9 +613,9 @@ show_ddpm.distance_picture(distances, distances_real)
 
 # %% [markdown]
 r"""
-The network has less than a million weights, and the training pictures have 47 million pixels. It has no room to store them all; it has to learn how strokes go. Copies would lie much *nearer* than test digits do, and exact ones at distance 0. Do yours? Compare your two medians; with thirty samples, a difference of less than 1 may be chance.
+The network of the CPU recipe has less than a million weights, and the training pictures have 47 million pixels. It has no room to store them all; it has to learn how strokes go. Copies would lie much *nearer* than test digits do, and exact ones at distance 0. Do yours? (With thirty samples, a difference of less than 1 between your two medians may be chance.)
 
-**Training, or broken?** When samples look bad, the question is always: train longer, or search for a bug? Bugs have faces. Every row below but one comes from *the same trained network* as the top row. In each, one thing was broken.
+**Training, or broken?** When samples look bad, should you train longer, or search for a bug? Bugs have faces. In each row but the first, one thing was broken. All rows but one come from *the same trained network*.
 
 ![Seven rows of eight pictures. The first is healthy. The others, marked A to F, are broken in different ways.](figures/broken.png)
 
@@ -663,7 +637,7 @@ Only C gets better with training. And some bugs are *not* in the gallery, as nob
 
 </details>
 
-Now break your own. The cell below has one broken step, and a short loop that walks with it. Change what it breaks, guess what the digits will look like, and run.
+Now break your own: change what this step breaks, guess what the digits will look like, and run.
 """
 
 
@@ -685,9 +659,9 @@ show.show_images(x, columns=4, width=4, alt="Four pictures from the broken sampl
 r"""
 ## 10. How good is it? The lesson's own table
 
-The figures below were measured with the code behind two commands of this repository, `python -m t2i.recipes train` and `python -m t2i.recipes evaluate`: the CPU recipe that you have just run, and then many more samples than a notebook has time for.
+The figures below are of the course's own network: the CPU recipe, and many more samples than a notebook has time for (`python -m t2i.recipes train`, then `python -m t2i.recipes evaluate`).
 
-The judge is strict: it has learnt eleven classes, the ten digits and "no digit", and only confident answers count. Our aim was 85 % of what real digits get, and the course's own network just reaches it. What is missing to 100 % is no secret: strokes break off, loops stay open. More training, or a larger network on a GPU, is the known cure.
+Our aim was 85 % of what real digits get. The network just reaches it, but by less than chance moves such a figure. What is missing to 100 %: strokes break off, loops stay open. Lesson 4 shows what more training changes.
 
 The *Fréchet distance* compares two crowds of pictures instead of single ones: are all digits there, as often and as varied as in real handwriting? Two crowds of real digits do not get 0 either, so that *floor* stands beside it.
 """
@@ -703,6 +677,7 @@ r"""
 - **You cannot say which digit you want.** Lesson 5 adds that, and from lesson 6 on it will be words.
 - **The variance is fixed.** Nichol and Dhariwal let the network predict it as well, which helps when there are few steps.
 - **Copies do happen elsewhere.** Large models that saw the same picture hundreds of times can give it back (Carlini et al. 2023). "It learns structure" is a thing to measure, as you did, and not a law.
+- **Smaller helps.** The optimiser, the steps that are practised, who clips: [more about the measurements](more.md).
 
 In Hugging Face's *diffusers*, which runs Stable Diffusion, your lines look like this:
 
@@ -715,7 +690,7 @@ In Hugging Face's *diffusers*, which runs Stable Diffusion, your lines look like
 | `sample_ddpm` | `DDPMPipeline.__call__` |
 | `ema_update` | `diffusers.training_utils.EMAModel.step` |
 
-Do not take our word for it. Here both take the same step, with the same noise:
+Both take the same step here, with the same noise:
 """
 
 # %%
