@@ -8,7 +8,7 @@ r"""
 
 You will make this picture at the end, with a network whose every forward step you wrote. When asked, it sees only the first row and the $t$ above it. It answers with the fourth. Take that answer away from the first row, and the digits are back.
 
-(One honest word before we start. This network has learnt only these eight pictures, with exactly this noise, by heart. That is a test which every network must pass before it deserves a real training. The real training is lesson 3.)
+(One honest word first: this network has learnt only these eight pictures, with exactly this noise, by heart. That is a test which every network must pass. The real training is lesson 3.)
 
 The network is called a **UNet**. It's the engine of DDPM and of Stable Diffusion. Nothing in it is large: six short pieces of code, each of them an idea that you can see. Take about two hours; the computer needs two or three minutes, and no GPU.
 """
@@ -572,7 +572,7 @@ There is the U again, drawn from your own code this time. Does it look the same?
 
 ## 7 · Can it learn one batch?
 
-Before you train any network for hours, ask it to learn *one small batch by heart*. It takes seconds, and a sound network manages, if the learning rate fits. If it does not, look there first, and then for a fault that stops all learning: weights that never move, or targets that do not belong to the inputs. (What passing does *not* prove, you will see below.) Ours: the eight noisy digits of section 1, always the same.
+Before you train any network for hours, ask it to learn *one small batch by heart*. It takes seconds, and a sound network manages, if the learning rate fits. If it does not, something stops all learning: weights that never move, or targets that do not belong to the inputs. Our batch: the eight noisy digits of section 1, always the same.
 
 The training loop is four lines. Ask for the answer, measure the error, compute the gradient, take a step. (`cooling` raises the learning rate, then lowers it to almost 0; ignore it for now.)
 """
@@ -662,7 +662,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-More than a hundred times worse, though on average still better than the lazy answers. (The digits look worst at high noise, where the error of the *noise* is smallest. Taking the noise off multiplies an error of the noise by $\sqrt{1-\bar\alpha_t}/\sqrt{\bar\alpha_t}$: by 3.1 at $t=800$, and by 0.17 at $t=100$. So a small error there is no great feat, as in section 1.) Learning by heart is not denoising. In lesson 3 it sees fresh digits with fresh noise each time. Then it can only win by learning what strokes look like.
+More than a hundred times worse, though on average still better than the lazy answers. (The digits look worst at high noise. Taking the noise off multiplies an error of the noise by $\sqrt{1-\bar\alpha_t}/\sqrt{\bar\alpha_t}$: by 3.1 at $t=800$, and by 0.17 at $t=100$.) Learning by heart is not denoising. In lesson 3 it sees fresh digits with fresh noise each time. Then it can only win by learning what strokes look like.
 
 What do the skips carry? We cut the two bridges at full size (their 16 channels are set to zero) and look again at the batch that it knows.
 """
@@ -720,7 +720,7 @@ for task, draw_batch in tasks.items():
 
 # %% [markdown]
 r"""
-By heart, both get to about a thousandth or below, and the one without bridges much further: storing eight answers is all that it can do, and nothing else disturbs it. See what became of that in the last column, where the same digits meet other noise: 0.8, hardly better than answering zero, while the whole network has begun to *look* at the noise (0.2). With fresh noise the one without bridges has to look as well, and its error stays nearly half as large again (0.12 against 0.09, or near it). So the bridges help where it counts. And **passing the test does not prove that the wiring is right**: networks without any bridge, without attention or deaf to the time pass it as well. (We tried.) It finds networks that cannot learn at all, and that is worth its seconds. For the wiring there is `grade`.
+By heart, both get to about a thousandth or below, and the one without bridges much further: storing eight answers is all that it can do. The last column shows what that is worth, where the same digits meet other noise: 0.8, hardly better than answering zero, while the whole network has begun to *look* at the noise (0.2). With fresh noise both have to look, and without bridges the error stays nearly half as large again (0.12 against 0.09, or near it). So the bridges help where it counts. And **passing the test does not prove that the wiring is right**: networks without any bridge, without attention or deaf to the time pass it as well. (We tried.) It finds networks that cannot learn at all. For the wiring there is `grade`.
 
 ## 8 · What if nobody told it the time?
 
