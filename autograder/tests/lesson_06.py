@@ -5,6 +5,7 @@ other pieces, it is judged by calling those same pieces from here, one by one, i
 a mistake in split_heads costs the points of split_heads and no others.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -359,6 +360,7 @@ def attend(s: dict, x: Tensor, context, mask, heads: int, wrong: str = "", tools
     cut, look, join = tools or (split, lambda *args: lookup(*args, wrong)[0], merge)
     source = x if context is None or wrong == "all from x" else context
     c = s["to_q.weight"].shape[0]
+    parts = c // heads if wrong == "head size" else heads
 
     def to(name: str, values: Tensor) -> Tensor:
         out = F.linear(values, s[f"{name}.weight"])
@@ -366,7 +368,7 @@ def attend(s: dict, x: Tensor, context, mask, heads: int, wrong: str = "", tools
             return out.reshape(len(out), heads, -1, c // heads)
         if wrong == "interleaved":
             return out.unflatten(2, (c // heads, heads)).permute(0, 3, 1, 2)
-        return out[:, None] if wrong == "one head" else cut(out, heads)
+        return out[:, None] if wrong == "one head" else cut(out, parts)
 
     q = to("to_q", source if wrong == "query from context" else x)
     k = to("to_k", x if wrong == "key from x" else source)
@@ -396,8 +398,9 @@ ATTEND_MISTAKES = {
     "sum to 1.",
     "added": "The mask reached the attention as a float: then it is added to the scores, 1 and 0. "
     "Hand it over as bool.",
-    "times mask": "Masked words got the score 0, which is an ordinary score: they need one so low "
-    "that the softmax makes nothing of it. Your scaled_dot_product_attention takes the mask.",
+    "times mask": "Masked words, or their scores, were set to 0. But 0 is an ordinary score, so "
+    "they still get a share of every look: hand the mask to the attention, which makes their "
+    "scores hopeless.",
     "mask of the first": "Every picture got the mask of the first one: context_mask has one row a "
     "picture.",
     "mask by head": "The mask lined up with the heads and not with the pictures: it needs two axes "
@@ -417,6 +420,8 @@ ATTEND_MISTAKES = {
     "softmax heads": "The softmax runs over the heads; it must run over the words.",
     "no softmax": "The softmax is missing.",
     "q and k": "query and key have changed places.",
+    "head size": "The second argument of split_heads is how many heads there are, self.num_heads; "
+    "yours got how many channels one head has.",
     "one head": "The heads are not split: split_heads(…, self.num_heads) is missing.",
     "split by reshape": "The heads are split by a plain reshape, which mixes places and channels.",
     "interleaved": "The channels are dealt out to the heads like cards; a head holds neighbours.",
@@ -427,6 +432,8 @@ ATTEND_MISTAKES = {
     "infinity": "Pictures whose words are all masked come out wrong.",
 }
 ATTEND_HINTS = {
+    "Boolean value": "`or` and a bare `if` ask whether the numbers in a tensor are true. Ask "
+    "whether there is a context at all: context is None.",
     "tuple": "Your scaled_dot_product_attention returns two things, the output and the weights: "
     "merge_heads gets the first alone.",
     "NoneType": "context and context_mask may be None: without a context, x looks at itself; "
@@ -636,6 +643,7 @@ def block_forward(parts: Parts, x: Tensor, context: Tensor, mask, wrong: str = "
     def look(name: str, h: Tensor) -> Tensor:
         if name == "attn1":
             words = (context,) if wrong == "self looks at words" else ()
+            words = (None, mask) if wrong == "mask for attn1" else words
             return parts(name, h, *words)
         if wrong == "cross looks at itself":
             return parts(name, h)
@@ -697,6 +705,26 @@ BLOCK_MISTAKES = {
 }
 
 
+MASK_FOR_ATTN1 = (
+    "attn1 got the mask of the words: it looks at the picture, and gets x alone, neither context "
+    "nor context_mask."
+)
+
+
+def run_block(block: Handle, args: tuple, wrong: Callable[[], Tensor]) -> Tensor:
+    """The block's answer; where it raises as `wrong` does, that is the mistake."""
+    try:
+        return block(*args)
+    except RemoteError as error:
+        found = str(error)
+    try:
+        wrong()
+    except RemoteError as error:
+        if str(error) == found:
+            fail(f"{found} {MASK_FOR_ATTN1}")
+    return ask(lambda: block(*args), {"": OTHER_PIECES})
+
+
 def check_block(student, rng, dim, heads, context_dim, sizes, masked) -> None:
     batch, places, length = sizes
     block = new(student, rng, "TransformerBlock", dim, heads, dim // heads, context_dim)
@@ -706,7 +734,7 @@ def check_block(student, rng, dim, heads, context_dim, sizes, masked) -> None:
     args = (x, context, mask) if masked else (x, context)
     expected = ask(lambda: block_forward(parts, x, context, mask), {"": PIECE_STOPS})
     expect_close(
-        ask(lambda: block(*args), {"": OTHER_PIECES}),
+        run_block(block, args, lambda: block_forward(parts, x, context, mask, "mask for attn1")),
         expected,
         "the answer of the block (compared with your own layers called in the right order)",
         causes={
@@ -776,7 +804,7 @@ def picture_forward(parts: Parts, config, x, context, mask, state, wrong: str = 
         normed = F.group_norm(x, groups, state["norm.weight"], state["norm.bias"], eps=1e-5)
     h = x if wrong == "no norm" else normed
     h = h if wrong == "no proj_in" else parts("proj_in", h)
-    if wrong == "list by reshape":
+    if wrong in ("list by reshape", "both by reshape"):
         h = h.reshape(b, height * width, inner)
     elif wrong == "columns first":
         h = h.transpose(2, 3).flatten(2).transpose(1, 2)
@@ -790,7 +818,7 @@ def picture_forward(parts: Parts, config, x, context, mask, state, wrong: str = 
         h = parts(f"blocks.{index}", before if wrong == "blocks side by side" else h, *given)
         h = before if wrong == "no blocks" else h
     h = before + h if wrong == "inner sum" else h
-    if wrong == "picture by reshape":
+    if wrong in ("picture by reshape", "both by reshape"):
         h = h.reshape(b, inner, height, width)
     elif wrong == "sides exchanged":
         h = h.transpose(1, 2).reshape(b, inner, width, height).transpose(2, 3)
@@ -814,6 +842,8 @@ PICTURE_MISTAKES = {
     "with places: exchange the axes, as rearrange does.",
     "picture by reshape": "On the way back (B, H·W, C) became (B, C, H, W) by a plain reshape, "
     "which mixes channels with places: exchange the axes first.",
+    "both by reshape": "Both ways, to the list and back, are a plain reshape, which mixes channels "
+    "with places: exchange the axes each time, as rearrange does.",
     "sides exchanged": "Height and width are exchanged on the way back: that works for square "
     "pictures only.",
     "columns first": "The list goes through the picture by columns, and back by rows; both ways "
@@ -827,9 +857,14 @@ PICTURE_MISTAKES = {
     "mask lost": "The mask is not handed on to the blocks.",
     "mask inverted": "The mask is inverted on its way to the blocks: True means look at this word.",
 }
+INNER = (
+    "Inside, between proj_in and proj_out, there are C′ = num_heads · head_dim channels, which "
+    "need not be x's C"
+)
 PICTURE_HINTS = {
     "Error while processing rearrange": "Picture to list: 'b c h w -> b (h w) c'. Back: "
-    "'b (h w) c -> b c h w', and einops wants to know h and w.",
+    f"'b (h w) c -> b c h w', and einops wants to know h and w. {INNER}: give no c.",
+    "is invalid for input of size": f"{INNER}: take them from the list's own last axis.",
     "contiguous": "view needs the values in order in memory: use reshape or rearrange.",
     "must match the size": "Height and width differ; keep both from x.shape for the way back.",
     "": OTHER_PIECES,

@@ -763,6 +763,55 @@ def forward(self, x, context=None, context_mask=None):
     return self.to_out(merge_heads(looked.detach()))
 """,
     ),
+    dict(
+        exercise="CrossAttention.forward",
+        name="split_by_the_size_of_a_head",
+        says="second argument of split_heads",
+        code="""
+def forward(self, x, context=None, context_mask=None):
+    if context is None:
+        context = x
+    head_dim = self.to_q.out_features // self.num_heads
+    query = split_heads(self.to_q(x), head_dim)
+    key = split_heads(self.to_k(context), head_dim)
+    value = split_heads(self.to_v(context), head_dim)
+    mask = None if context_mask is None else context_mask[:, None, None, :]
+    looked = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return self.to_out(merge_heads(looked))
+""",
+    ),
+    dict(
+        exercise="CrossAttention.forward",
+        name="masked_words_zeroed",
+        says="still get a share",
+        code="""
+def forward(self, x, context=None, context_mask=None):
+    if context is None:
+        context = x
+    if context_mask is not None:
+        context = context * context_mask[:, :, None]
+    query = split_heads(self.to_q(x), self.num_heads)
+    key = split_heads(self.to_k(context), self.num_heads)
+    value = split_heads(self.to_v(context), self.num_heads)
+    looked = F.scaled_dot_product_attention(query, key, value)
+    return self.to_out(merge_heads(looked))
+""",
+    ),
+    dict(
+        exercise="CrossAttention.forward",
+        name="context_or_x",
+        says="context is None",
+        code="""
+def forward(self, x, context=None, context_mask=None):
+    context = context or x
+    query = split_heads(self.to_q(x), self.num_heads)
+    key = split_heads(self.to_k(context), self.num_heads)
+    value = split_heads(self.to_v(context), self.num_heads)
+    mask = None if context_mask is None else context_mask[:, None, None, :]
+    looked = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return self.to_out(merge_heads(looked))
+""",
+    ),
     # --- GEGLU ---
     dict(
         exercise="GEGLU",
@@ -1132,6 +1181,17 @@ def forward(self, x, context, context_mask=None):
     return x
 """,
     ),
+    dict(
+        exercise="TransformerBlock.forward",
+        name="mask_in_both",
+        says="neither context nor context_mask",
+        code="""
+def forward(self, x, context, context_mask=None):
+    x = x + self.attn1(self.norm1(x), context_mask=context_mask)
+    x = x + self.attn2(self.norm2(x), context, context_mask)
+    return x + self.ff(self.norm3(x))
+""",
+    ),
     # --- SpatialTransformer.forward ---
     dict(
         exercise="SpatialTransformer.forward",
@@ -1221,6 +1281,51 @@ def forward(self, x, context, context_mask=None):
     for block in self.blocks:
         h = block(h, context, context_mask)
     h = h.reshape(b, -1, height, width)
+    return x + self.proj_out(h)
+""",
+    ),
+    dict(
+        exercise="SpatialTransformer.forward",
+        name="both_ways_by_reshape",
+        says="both ways.*exchange the axes",
+        code="""
+def forward(self, x, context, context_mask=None):
+    b, c, height, width = x.shape
+    h = self.proj_in(self.norm(x))
+    h = h.reshape(b, height * width, -1)
+    for block in self.blocks:
+        h = block(h, context, context_mask)
+    h = h.reshape(b, -1, height, width)
+    return x + self.proj_out(h)
+""",
+    ),
+    dict(
+        exercise="SpatialTransformer.forward",
+        name="outer_channels_on_the_way_back",
+        says="num_heads · head_dim channels",
+        code="""
+def forward(self, x, context, context_mask=None):
+    b, c, height, width = x.shape
+    h = self.proj_in(self.norm(x))
+    h = h.flatten(2).transpose(1, 2)
+    for block in self.blocks:
+        h = block(h, context, context_mask)
+    h = h.transpose(1, 2).reshape(b, c, height, width)
+    return x + self.proj_out(h)
+""",
+    ),
+    dict(
+        exercise="SpatialTransformer.forward",
+        name="outer_channels_for_einops",
+        says="num_heads · head_dim channels",
+        code="""
+def forward(self, x, context, context_mask=None):
+    b, c, height, width = x.shape
+    h = self.proj_in(self.norm(x))
+    h = rearrange(h, "b c h w -> b (h w) c")
+    for block in self.blocks:
+        h = block(h, context, context_mask)
+    h = rearrange(h, "b (h w) c -> b c h w", h=height, w=width, c=c)
     return x + self.proj_out(h)
 """,
     ),

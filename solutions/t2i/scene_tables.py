@@ -5,7 +5,7 @@ from pathlib import Path
 
 from IPython.display import Markdown
 
-from t2i.results import figures_in, how_trained, share_told, table
+from t2i.results import figures_in, how_trained, table
 from t2i.scene_recipes import WEIGHTS
 from t2i.scene_runs import summary
 
@@ -34,15 +34,3 @@ def _failed(measured: dict) -> str:
     kinds = Counter(caption.split()[-1] for caption, _ in failures)  # "a purple two"
     worst, times = kinds.most_common(1)[0]
     return f"*Both* was wrong {len(failures)} times; {times} of these were to show a {worst}."
-
-
-def fresh_noise(path: Path = WEIGHTS) -> Markdown:
-    """The share of seen captions got right with and without fresh noise, in a sentence."""
-    measured = figures_in(path.with_suffix(".json"))
-    if "satisfied_without_fresh_noise" not in measured:
-        return Markdown(UNMEASURED)
-    smooth = share_told(measured["satisfied_without_fresh_noise"])
-    fresh = share_told(measured["captions"]["seen_pairs"]["satisfied"])
-    return Markdown(
-        f"*Both* right, of the seen pairs: without fresh noise **{smooth}**, with it **{fresh}**."
-    )

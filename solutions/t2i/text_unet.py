@@ -46,7 +46,7 @@ def check_inputs(x_t: Tensor, t: Tensor, context: Tensor, cond: Tensor | None = 
 class TextUNet(UNet):
     """The UNet of lesson 2, whose attentions look at the picture and then at the words.
 
-    What lesson 2's does not have is marked `new`.
+    The two changes that matter are marked `new`.
 
     Args:
         in_channels, out_channels: channels of the noisy picture and of the prediction.

@@ -8,7 +8,8 @@ import torch
 
 from t2i import scene_runs
 from t2i.caption_reading import PADDING, VOCABULARY, encode, parse
-from t2i.captions import Thing
+from t2i.captions import SHAPES, Thing
+from t2i.results import share_told
 from t2i.scene_heldout import HELDOUT_PAIRS
 from t2i.scene_judge import View
 from t2i.scene_recipes import LENGTH, WEIGHTS, ByTokens, draw_captions, scene_loss, scene_recipe
@@ -121,3 +122,19 @@ def test_committed_figures_are_this_recipes_and_stand_beside_floor_and_ceiling(f
 def test_committed_figures_reach_the_aim(figures):
     assert figures["captions"]["seen_pairs"]["satisfied"]["share"] >= 0.97
     assert figures["captions"]["heldout_pairs"]["satisfied"]["share"] >= 0.95
+
+
+def test_the_page_of_measurements_says_what_was_measured(figures):
+    page = (WEIGHTS.parents[1] / "lessons/06_cross_attention/more.md").read_text(encoding="utf-8")
+    smooth, fresh = (
+        share_told(found)
+        for found in (
+            figures["satisfied_without_fresh_noise"],
+            figures["captions"]["seen_pairs"]["satisfied"],
+        )
+    )
+    assert f"without fresh noise **{smooth}**, with it **{fresh}**" in page
+    failures = [pair for found in figures["captions"].values() for pair in found["failures"]]
+    nothing = sum(not seen for _, seen in failures)
+    assert f"All {len(failures)} failures were digits. In {nothing} of them" in page
+    assert not {caption.split()[-1] for caption, _ in failures} & set(SHAPES)
