@@ -742,7 +742,8 @@ def check_viewer(student, rng, size, patch, width, layers, heads, channels, batc
     for place, name, mistakes, advice in (
         (0, "hidden", VIEW_MISTAKES, "The order is: conv_in, picture to list, class in front, "
          "plus positions, norm_in, every layer."),
-        (1, "pooled", LOOK_MISTAKES, "It is norm_out of place 0."),
+        (1, "pooled", LOOK_MISTAKES, "It is norm_out of place 0 of each picture: "
+         "x[:, 0], for x[0] is the first picture."),
     ):  # fmt: skip
         expect_close(
             answer[place],

@@ -527,7 +527,7 @@ if not whole_training:
     try:
         trained, info = load_scenes()
     except (OSError, ValueError, RuntimeError) as error:
-        print(f"{show_attention.MISSING} ({type(error).__name__})")
+        print(f"{show_attention.MISSING} Why: {str(error)[:200]}")
     else:
         denoiser = build(scene_recipe(info.get("tier", "cpu")))
         denoiser.load_state_dict(trained.state_dict())  # every weight finds its place by its name

@@ -61,18 +61,12 @@ CLIP mends both. **Pieces of words** in place of words, so that every text can b
 
 Our pictures come from two worlds, half of them from each. In `one`, the world of lesson 6, there is one large thing on black: the first row below. In `lone`, the second row, its size, its place and the background vary.
 
-The captions are richer now: half of the colours and objects go by **other names**, *crimson* or *scarlet* for red, *disc* for circle, Roman numerals and German words for the digits.
+The captions are richer now: in half of the cases a colour or an object goes by **another name**, *crimson* or *scarlet* for red, *disc* for circle, Roman numerals and German words for the digits.
 """
 
 # %%
-from t2i.clip_batches import (
-    LENGTH,
-    SIZE,
-    captions_of,
-)
-from t2i.clip_recipes import (
-    clip_recipe,
-)
+from t2i.clip_batches import LENGTH, SIZE, captions_of
+from t2i.clip_recipes import clip_recipe
 from t2i.scene_sheet import show_scenes
 from t2i.scene_specs import draw_specs
 from t2i.scenes import paint
@@ -161,7 +155,7 @@ show_clip.merging("there is a crimson fünf", merges, [0, 10, 40, 100, 160, len(
 
 # %% [markdown]
 r"""
-*th* comes first: it stands in *the*, *there* and *three*.
+*th* comes first: it stands in *the*, *that*, *there* and *three*. (276 merges come of the 400: by then each word of the captions is one piece. Words from elsewhere stay in several.)
 
 ### Encode
 
@@ -369,9 +363,11 @@ For pictures CLIP has a *vision transformer*, ViT: the very same layers, so the 
 - It is cut into square **patches**. One convolution whose kernel and stride are as large as a patch turns each into a vector.
 - Every patch looks at all others, and none of them stands for the whole. So one more place is put **in front**, with a learnt vector of its own, the *class* place. It holds nothing of the picture at first, looks at all patches in each layer, and at the end it stands for the picture.
 - No mask: patches have no before and after. Places get learnt vectors, as words do.
-- One norm more than usual, `norm_in`, before the first layer.
+- One norm more than usual, `norm_in`, before the first layer. (So it is in CLIP's files.)
 
-$$x = [\text{class},\ \text{patches}] + \text{positions}, \quad x \leftarrow \text{layers}(\text{norm\_in}(x)), \quad \text{pooled} = \text{norm\_out}(x[0])$$
+$$x = [\text{class},\ \text{patches}] + \text{positions}, \quad \text{hidden} = \text{layers}(\text{norm\_in}(x)), \quad \text{pooled} = \text{norm\_out}(\text{hidden at place 0})$$
+
+Place 0 of *each* picture: `x[:, 0]`. And `hidden` is the list as the layers leave it, without `norm_out`.
 """
 
 # %%
@@ -436,7 +432,7 @@ r"""
 #| difficulty: 3
 #| minutes: 12
 #| hint: Four steps: bring the vectors to length 1 (`F.normalize(…, dim=-1)`), make the (B, B) table, say which answers are right, and take the mean of two cross entropies.
-#| hint: The scale is `logit_scale.exp().clamp(max=100)`. `images @ texts.T` compares each with each. The right answer of row i is number i: `torch.arange(B)`.
+#| hint: The scale is `logit_scale.exp().clamp(max=100)`. `images @ texts.T` compares each with each. The right answer of row i is number i: `torch.arange(B, device=images.device)`.
 #| hint: `F.cross_entropy(logits, right)` asks each row. `F.cross_entropy(logits.T, right)` asks each column. Return half their sum. `right` must be on the same device as the logits.
 
 # %%
@@ -472,7 +468,7 @@ Here is the whole, with your pieces inside:
 r"""
 ## 6. Train
 
-The loop is the one from lesson 3, and the pictures are painted as they are needed. One colour of each object never occurs in them: these are the *held-out pairs*. (`whole_training = True` does the whole training, in 6 to 20 minutes on the CPU.)
+The next cell trains for two minutes and then stops by itself, wherever it is; read on meanwhile. The loop is the one from lesson 3, and the pictures are painted as they are needed. One colour of each object never occurs in them: these are the *held-out pairs*. (`whole_training = True` does the whole training, in 6 to 20 minutes on the CPU.)
 
 **Predict before you run.** What will it learn first: colours, or objects?
 """
@@ -500,6 +496,10 @@ torch.manual_seed(0)
 model = build(plan).to(device)
 size = sum(weights.numel() for weights in model.parameters())
 print(f"{size / 1e6:.2f} million weights, {plan.training.steps} steps for the whole training")
+print(
+    f"pictures of {SIZE} × {SIZE} pixels, patches of {plan.image['patch']} × {plan.image['patch']}"
+)
+print(f"the common space has {plan.dim} numbers a vector")
 
 # %%
 checkpoint = DATA / "runs" / f"lesson_7_{tier()}.safetensors" if whole_training else None
@@ -542,7 +542,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-The loss begins above log(B): random vectors are wrong with some confidence. Colours come first, objects much later. When the course was made, it knew 99 % of these colours after 50 steps, but one object in seven, and two in three after 300 steps.
+The loss begins above log(B): wrong with some confidence. (By less than section 5's random vectors: an untrained encoder gives all pictures nearly the same vector, and all texts.) Colours come first, objects much later. When the course was made, it knew 99 % of these colours after 50 steps, but one object in seven, and two in three after 300 steps.
 
 The loss cannot reach 0: in each batch several scenes have captions that fit others just as well. *A red seven* is true of every red seven.
 
@@ -557,7 +557,7 @@ try:
     clip = build(clip_recipe(info.get("tier", "cpu")))
     clip.load_state_dict(trained.state_dict())  # the same names: every weight finds its place
 except (OSError, ValueError, RuntimeError) as error:
-    print(f"{show_clip.MISSING} ({type(error).__name__})")
+    print(f"{show_clip.MISSING} Why: {str(error)[:200]}")
     clip = None
 if whole_training or clip is None:
     clip = build(plan)
@@ -650,7 +650,7 @@ Take *lemon* out of the list and run again. The model gives the yellow picture a
 
 ### Measured
 
-Pictures with handwriting nobody trained on; the brackets give the range in which the true share lies with 95 % confidence. *Pair* chooses among all 128 pairs of a colour and an object, by descriptions that name both. *Said otherwise*: the classes go by their other names alone.
+Pictures with handwriting nobody trained on; the brackets give the range in which the true share lies with 95 % confidence. *Pair* chooses among all 128 pairs of a colour and an object, by descriptions that name both; so it can come out a little better than *object*, whose descriptions name it in every colour. *Said otherwise*: the classes go by their other names alone.
 """
 
 # %%
@@ -664,7 +664,7 @@ A harder test is **retrieval**: among 512 captions, find the very one of this pi
 
 ### A map of the common space
 
-Vectors with 64 numbers cannot be drawn. But they can be looked at from the side from which they are broadest. Pictures lie where their vectors are. A word lies at its dot, and a line leads to its name. (Pictures and texts fill two different corners of the space, so each group was moved until its middle lay at 0.)
+Vectors with 64 numbers cannot be drawn. But they can be looked at from the side from which they are broadest. Pictures lie where their vectors are. A word lies at its dot, and a line leads to its name. (Pictures are still nearer to each other than to texts: the loss only asks which caption is the *nearest*. So each group was moved until its middle lay at 0.)
 
 **Predict before you run.** Where will *crimson* be? And *lemon*?
 """
@@ -684,11 +684,11 @@ When the course was made:
 
 ![A map. Small pictures of the same colour lie together in groups; the word red lies beside crimson and scarlet, blue beside azure, green beside emerald.](figures/map.png)
 
-*Crimson* lies beside *red*, and *lemon* beside *yellow*. Nobody said that they mean the same. But *crimson* and *red* both stood below red pictures, so both were pulled to the same place. That is the whole secret. (Most words do not lie *on* their pictures: the middle of these nine words, of only four colours, is another than the pictures'.)
+*Crimson* lies beside *red*, and *lemon* beside *yellow*. Nobody said that they mean the same. But *crimson* and *red* both stood below red pictures, so both were pulled to the same place. That is the whole secret. (Most words do not lie *on* their pictures: these nine words are of four colours only, so their middle is another than the pictures'. And purple and cyan share a heap only because two of 64 directions are drawn.)
 
 ## 8. The painter learns new words from CLIP
 
-Back to lesson 6. Its painter now gets its words from CLIP: the vectors of all tokens are the `context` that the places look at, and the end token's vector is added to the time. CLIP is **frozen**, its weights stay as they are; the painter is trained anew, just as long, with **plain captions only**. So the painter never met *crimson* or *vii*. CLIP did.
+Back to lesson 6. Its painter now gets its words from CLIP: the vectors of all tokens are the `context` that the places look at, and the end token's vector is added to the time. (The padding is masked, as in lesson 6.) CLIP is **frozen**, its weights stay as they are; the painter is trained anew, just as long, with **plain captions only**. So the painter never met *crimson* or *vii*. CLIP did.
 
 Beside it stands lesson 6's own painter with a vector for each word. Its table has no rows for the new words, so we add them, filled with what every word has before training: random numbers.
 
@@ -745,7 +745,7 @@ The first wish is plain; both know it. When the course was made:
 
 ![Two rows of six pictures from the same noise. With one vector per word only the red circle is as asked; for the other wishes purple digits and a blue heart appear. With CLIP all six are as asked: three red discs, a blue heart, a yellow seven and a green cross.](figures/told.png)
 
-And counted, by lesson 6's judge. *Said otherwise*: both the colour and the object go by names that neither painter was trained on. *Shuffled*, for chance: each picture is judged by another one's caption.
+And counted, by lesson 6's judge. *Said otherwise*: both the colour and the object go by names that neither painter was trained on. *Shuffled* belongs to *both*, and is what chance gives there: each picture is judged by another one's caption.
 """
 
 # %%
@@ -753,9 +753,9 @@ And counted, by lesson 6's judge. *Said otherwise*: both the colour and the obje
 
 # %% [markdown]
 r"""
-With plain captions both painters are right nearly always. Said otherwise, the one with a vector per word stays even below chance (one in eight for the colour, one in sixteen for the object), because the judge finds no object at all in most of its pictures. What a table of words cannot know, a text encoder can, if it learnt its words from pictures. This is why Stable Diffusion does not learn words itself, but takes CLIP's.
+With plain captions both painters are right nearly always. Said otherwise, the one with a vector per word stays even below chance in colour (one in eight) and object (one in sixteen), because the judge finds no object at all in most of its pictures. What a table of words cannot know, a text encoder can, if it learnt its words from pictures. This is why Stable Diffusion does not learn words itself, but takes CLIP's.
 
-But it has no magic. A word that CLIP did not learn either, *ultramarine* or the misspelt *crimsn*, comes as a row of pieces with no meaning. Whatever is painted then is a guess. And a word helps only if its vector is like one that the *painter* was trained on. CLIP knows *small* and *at the top*, but this painter only ever saw large things in the middle. Put *a small red seven at the top* among the wishes, and you will get shreds, or noise.
+But it has no magic. A word that CLIP did not learn either, *ultramarine* or the misspelt *crimsn*, comes as a row of pieces with no meaning. Whatever is painted then is a guess. And a word helps only if its vector is like one that the *painter* was trained on. CLIP knows *small* and *at the top*, but this painter only ever saw large things in the middle. Put *a small red seven at the top* among the wishes, and CLIP's row shows shreds, or noise. (The other row may well show a good large seven: in its table *small* and *top* are still untrained, and here it heeds them little.)
 
 ## 9. What was left out, and where these lines live in real systems
 

@@ -15,14 +15,8 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from t2i import show, show_clip
 from t2i.captions import COLOURS, KINDS
 from t2i.clip import CLIP
-from t2i.clip_batches import (
-    LENGTH,
-    caption_tokenizer,
-    captions_of,
-)
-from t2i.clip_recipes import (
-    load_clip,
-)
+from t2i.clip_batches import LENGTH, caption_tokenizer, captions_of
+from t2i.clip_recipes import load_clip
 from t2i.clip_scene_recipes import load_clip_scenes
 from t2i.clip_scene_runs import by_clip, by_words, draw
 from t2i.figure_files import draw_figures

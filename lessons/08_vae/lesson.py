@@ -436,7 +436,7 @@ try:
     trained, info = load_vae()
     plan = vae_recipe(info.get("tier", "cpu"))
 except (OSError, ValueError, RuntimeError) as error:
-    print(f"{show_vae.MISSING} ({type(error).__name__})")
+    print(f"{show_vae.MISSING} Why: {str(error)[:200]}")
     trained = state.ema_model
 if whole_training:
     trained = state.ema_model

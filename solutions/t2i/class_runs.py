@@ -23,17 +23,9 @@ from t2i.class_recipes import (
     load_class_unet,
 )
 from t2i.data import mnist
-from t2i.digit_net import (
-    CLASSIFIER,
-    load_network,
-    predict,
-)
+from t2i.digit_net import CLASSIFIER, load_network, predict
 from t2i.guidance import ClassUNet, sample_guided
-from t2i.metrics import (
-    digit_features,
-    frechet_distance,
-    recognisability,
-)
+from t2i.metrics import digit_features, frechet_distance, recognisability
 from t2i.recipe_runs import train_weights
 from t2i.results import machine, update_json, wilson
 from t2i.samplers import spaced_timesteps

@@ -21,18 +21,8 @@ from t2i.caption_synonyms import SYNONYMS
 from t2i.captions import COLOURS, KINDS, SIZES, article
 from t2i.checkpoint import digest
 from t2i.clip import CLIP, zero_shot_probabilities
-from t2i.clip_batches import (
-    LENGTH,
-    WORLDS,
-    caption_tokenizer,
-    captions_of,
-)
-from t2i.clip_recipes import (
-    WEIGHTS,
-    clip_loss,
-    clip_recipe,
-    load_clip,
-)
+from t2i.clip_batches import LENGTH, WORLDS, caption_tokenizer, captions_of
+from t2i.clip_recipes import WEIGHTS, clip_loss, clip_recipe, load_clip
 from t2i.recipe_runs import train_weights
 from t2i.results import machine, share_of, update_json
 from t2i.scene_specs import Specs, draw_specs

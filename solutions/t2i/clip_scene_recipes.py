@@ -21,15 +21,9 @@ from torch import Tensor, nn
 
 from t2i.class_recipes import COND_DROP_PROB, Told
 from t2i.clip import TextTransformer
-from t2i.clip_batches import (
-    LENGTH,
-    caption_tokenizer,
-)
+from t2i.clip_batches import LENGTH, caption_tokenizer
 from t2i.clip_layers import words_mask
-from t2i.clip_recipes import (
-    clip_recipe,
-    load_clip,
-)
+from t2i.clip_recipes import clip_recipe, load_clip
 from t2i.folded_unet import FoldedUNet, noise_loss
 from t2i.guidance import drop_condition
 from t2i.recipes import DATA, load_trained

@@ -20,9 +20,7 @@ from t2i.batches import stream_seed
 from t2i.caption_reading import PADDING, VOCABULARY, parse
 from t2i.caption_synonyms import WORDS
 from t2i.checkpoint import digest
-from t2i.clip_batches import (
-    LENGTH as CLIP_LENGTH,
-)
+from t2i.clip_batches import LENGTH as CLIP_LENGTH
 from t2i.clip_batches import caption_tokenizer, captions_of
 from t2i.clip_scene_recipes import (
     clip_scene_loss,

@@ -12,17 +12,8 @@ from torch import Tensor, nn
 
 from t2i.checkpoint import save_weights
 from t2i.data import mnist
-from t2i.digit_net import (
-    CLASSIFIER,
-    JUDGE,
-    DigitNet,
-    load_network,
-    predict,
-)
-from t2i.metrics import (
-    NO_DIGIT,
-    recognisability,
-)
+from t2i.digit_net import CLASSIFIER, JUDGE, DigitNet, load_network, predict
+from t2i.metrics import NO_DIGIT, recognisability
 from t2i.schedules import add_noise
 from t2i.train_config import TrainConfig
 from t2i.training import Batches, train

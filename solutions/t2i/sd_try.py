@@ -19,11 +19,7 @@ from t2i.latents import LatentSpace
 from t2i.lesson import tier
 from t2i.sd_random import SCHEDULER, TINY, made_up_tokenizer, write_random
 from t2i.sd_schedule import schedule_from_config
-from t2i.sd_sizes import (
-    text_from_config,
-    trained_size,
-    unet_from_config,
-)
+from t2i.sd_sizes import text_from_config, trained_size, unet_from_config
 from t2i.stable_diffusion import StableDiffusion
 from t2i.vae_files import autoencoder_from_config
 

@@ -19,9 +19,8 @@ from t2i.show import BLUE, SKY, Picture, panels, to_array
 
 HEAT = "cividis"  # dark blue to yellow: the same for colour-blind eyes
 MISSING = (
-    "The trained weights data/scenes_cpu.safetensors are not there yet "
-    "(python -m t2i.scene_recipes train makes them), so what follows is painted by a network of "
-    "two minutes' training, or not at all."
+    "The trained weights data/scenes_cpu.safetensors cannot be used (python -m t2i.scene_recipes "
+    "train makes them), so what follows is painted by your network of two minutes' training."
 )
 
 

@@ -20,7 +20,7 @@ from t2i.show import BLACK, BLUE, GREY, SKY, VERMILLION, Picture, panels, to_arr
 
 HEAT = "cividis"  # dark blue to yellow: the same for colour-blind eyes
 MISSING = (
-    "The trained weights data/clip_cpu.safetensors are not there yet (python -m t2i.clip_recipes "
+    "The trained weights data/clip_cpu.safetensors cannot be used (python -m t2i.clip_recipes "
     "train makes them), so what follows is shown by a model of two minutes' training."
 )
 

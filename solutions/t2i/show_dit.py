@@ -11,16 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from t2i.show import (
-    BLUE,
-    COLOURS,
-    DASHES,
-    GREY,
-    VERMILLION,
-    Picture,
-    panels,
-    to_array,
-)
+from t2i.show import BLUE, COLOURS, DASHES, GREY, VERMILLION, Picture, panels, to_array
 from t2i.show_blocks import MIDDLE, arrow, box
 
 HEAT = "cividis"

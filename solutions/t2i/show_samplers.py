@@ -6,18 +6,7 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from t2i.show import (
-    BLACK,
-    BLUE,
-    COLOURS,
-    DASHES,
-    GREEN,
-    GREY,
-    SKY,
-    VERMILLION,
-    Picture,
-    panels,
-)
+from t2i.show import BLACK, BLUE, COLOURS, DASHES, GREEN, GREY, SKY, VERMILLION, Picture, panels
 
 NAMES = {
     "ddpm": "DDPM, respaced (= DDIM, η = 1)",

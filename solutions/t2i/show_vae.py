@@ -18,7 +18,7 @@ from t2i.vae_studies import FIGURES
 RESULTS = ("how many", "PSNR", "worst 5 %", "judge: originals", "judge: came back", "points lost")
 SHADES = "cividis"  # dark blue to yellow: the same for colour-blind eyes
 MISSING = (
-    "The trained weights data/vae_cpu.safetensors are not there yet (make train-vae makes them), "
+    "The trained weights data/vae_cpu.safetensors cannot be used (make train-vae makes them), "
     "so what follows comes from a network of a few minutes' training."
 )
 

@@ -6,13 +6,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from t2i.data import mnist
-from t2i.digit_net import (
-    CLASSIFIER,
-    JUDGE,
-    DigitNet,
-    load_network,
-    predict,
-)
+from t2i.digit_net import CLASSIFIER, JUDGE, DigitNet, load_network, predict
 from t2i.judge_data import NEGATIVES, negatives
 from t2i.metrics import (
     DATA,

@@ -30,12 +30,7 @@ from t2i.picture_recipes import PicturesInOrder, picture_recipe
 from t2i.picture_runs import train_on_pictures
 from t2i.shard_files import LATENT, POOLED, read_shard
 from t2i.text_to_image import TextToImage, encode_prompt
-from t2i.text_to_image_recipes import (
-    CHECKPOINT,
-    RECIPES,
-    encode_scenes,
-    text_to_image_recipe,
-)
+from t2i.text_to_image_recipes import CHECKPOINT, RECIPES, encode_scenes, text_to_image_recipe
 from t2i.text_to_image_runs import train_all
 from t2i.train_config import TrainConfig
 

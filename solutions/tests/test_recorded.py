@@ -19,13 +19,7 @@ from t2i.folded_unet import digit_loss
 from t2i.latent_recipes import latent_recipe
 from t2i.optim import Muon, inner_matrices
 from t2i.recipes import recipe
-from t2i.recorded import (
-    AS_ALWAYS,
-    RecordedStep,
-    can_compile,
-    compile_blocks,
-    values_at_hand,
-)
+from t2i.recorded import AS_ALWAYS, RecordedStep, can_compile, compile_blocks, values_at_hand
 from t2i.scene_recipes import scene_loss, scene_recipe
 from t2i.text_to_image_recipes import text_to_image_recipe
 from t2i.vae_recipes import vae_recipe

@@ -21,12 +21,7 @@ from t2i import sd_files, sd_sample, sd_weights
 from t2i.folders import FilesError
 from t2i.sd_random import TINY, random_pipeline, write_random
 from t2i.sd_schedule import SAMPLERS, schedule_from_config, start_of
-from t2i.sd_sizes import (
-    SD15,
-    text_from_config,
-    trained_size,
-    unet_from_config,
-)
+from t2i.sd_sizes import SD15, text_from_config, trained_size, unet_from_config
 from t2i.stable_diffusion import StableDiffusion
 from t2i.vae_files import autoencoder_from_config
 
