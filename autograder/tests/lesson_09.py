@@ -141,6 +141,8 @@ def test_patchify_keeps_its_dtype_and_its_input(student, rng):
 
 
 JOIN_HINTS = {
+    "Shape mismatch": "h counts rows of patches and w columns of patches, not pixels: h = height "
+    "// patch_size, w = width // patch_size.",
     "Error while processing rearrange": "einops cannot know how many rows of patches there are "
     "(h, which is height // patch_size), nor the side of a patch, p and q.",
     "is invalid for input of size": "There are height // patch_size rows of patches and width // "
@@ -447,9 +449,12 @@ def block_forward(student, parts: Parts, x: Tensor, c: Tensor, wrong: str = "") 
     halves = [("1", "norm1", "attn"), ("2", "norm2", "mlp")]
     if wrong == "mlp first":
         halves.reverse()
+    other = {"norm1": "norm2", "norm2": "norm1"}
     for number, norm, layer in halves:
         if wrong == f"no {layer}":
             continue
+        if wrong in (f"{other[norm]} twice", "norms exchanged"):
+            norm = other[norm]
         source = start if wrong == "side by side" else x
         h = source if wrong == f"no {norm}" else parts(norm, source)
         normed = h
@@ -485,6 +490,11 @@ BLOCK_MISTAKES = {
     "no modulate2": "mlp reads norm2(x) without shift2 and scale2: modulate it.",
     "no norm1": "norm1 is not used: attn reads modulate(norm1(x), …).",
     "no norm2": "norm2 is not used: mlp reads modulate(norm2(x), …).",
+    "norm1 twice": "Both halves use norm1. The second has a norm of its own, norm2, and its eps "
+    "may be another: mlp reads modulate(norm2(x), …).",
+    "norm2 twice": "Both halves use norm2. The first has a norm of its own, norm1, and its eps "
+    "may be another: attn reads modulate(norm1(x), …).",
+    "norms exchanged": "The norms are exchanged: norm1 stands before attn, norm2 before mlp.",
     "no sum1": "The first sum is missing: x + gate1 · attn(…).",
     "no sum2": "The second sum is missing: x + gate2 · mlp(…).",
     "normed sum": "What is added to is norm(x); it must be x as it was.",
@@ -515,16 +525,32 @@ BLOCK_HINTS = {
 }
 
 
+def silu_stands_in_forward(block: Handle, rng, found: str) -> bool:
+    """Whether a block without a SiLU in its modulation answers as if there were one."""
+    ours = shuffle_weights(reference.DiTBlock(8, 2), rng)
+    state = {k.replace("modulation.1.", found): v for k, v in ours.state_dict().items()}
+    x, c = normal(rng, 3, 5, 8), normal(rng, 3, 8)
+    try:
+        block.load_state(state)
+        return matches(block(x, c), ours(x, c).detach(), **CLOSE)
+    except RemoteError:
+        return False
+
+
 @exercise("DiTBlock")
 def test_a_new_block_does_nothing(student, rng):
     block = ask(lambda: student.new("DiTBlock", 8, 2), BLOCK_NEW)
     x, c = normal(rng, 3, 5, 8), normal(rng, 3, 8)
     state = block.state()
-    if "modulation.0.weight" in state or "modulation.weight" in state:
-        fail(
-            "The SiLU is missing: modulation is an nn.Sequential of nn.SiLU() first, and then the "
-            "linear layer, so saved weights look for modulation.1.weight."
-        )
+    for found in ("modulation.0.", "modulation."):
+        if found + "weight" in state:
+            place = "is missing"
+            if silu_stands_in_forward(block, rng, found):
+                place = "stands in the wrong place, in forward; it belongs into modulation"
+            fail(
+                f"The SiLU {place}: modulation is an nn.Sequential of nn.SiLU() first, and then "
+                "the linear layer, so saved weights look for modulation.1.weight."
+            )
     for name, what in (("weight", "weights"), ("bias", "biases")):
         values = state.get(f"modulation.1.{name}")
         if values is None:
@@ -546,8 +572,9 @@ def test_a_new_block_does_nothing(student, rng):
 
 @exercise("DiTBlock")
 def test_block(student, rng):
-    for (dim, heads), (b, n) in (((8, 2), (3, 5)), ((6, 3), (2, 1))):
-        block = new_block(student, rng, dim, heads)
+    # an eps so large that norm2 differs from norm1 whatever it reads
+    for (dim, heads), (b, n), eps in (((8, 2), (3, 5), 0.3), ((6, 3), (2, 1), 1e-6)):
+        block = new_block(student, rng, dim, heads, norm_eps=eps)
         parts = Parts(block)
         x, c = normal(rng, b, n, dim) + 0.3, normal(rng, b, dim)
         weight, bias = (block.state()[f"modulation.1.{name}"] for name in ("weight", "bias"))
@@ -730,15 +757,22 @@ DIT_MISTAKES = {
     "before it left.",
     "outer sum": "The patches are added again after the blocks; the blocks have their own sums.",
 }
-DIT_HINTS = {
-    "unpatchify": OTHER_PIECES,
+RIGHT_PIECES = "Called in the right order all pieces run: look at what this forward gives them."
+NO_CLOCKS = "time_mlp does not read t itself, but the 256 numbers that time_clocks(t) makes of it."
+DIT_HINTS = {  # the pieces have run before: an error is about what forward gives them
+    "(256)": "time_clocks gives 256 numbers a picture; send them through time_mlp, which makes dim "
+    "of them.",
+    "but got Long": NO_CLOCKS,
+    "256x8": NO_CLOCKS,
     "NoneType": "patchify, unpatchify or a block gave None: is a return missing there?",
     "mat1 and mat2": "The order is: patchify, then patch_in; the blocks; then final; then "
     "unpatchify with the picture's height and width.",
     "must match the size": "positions is (N, dim): it is added after patch_in, to the patches.",
     "attr": "Look up the names in __init__: patch_size, patch_in, positions, time_mlp, labels, "
     "blocks, final.",
-    "": OTHER_PIECES,
+    "unpatchify": "unpatchify runs where it gets the right things: what final gave, the patch "
+    "size, and the picture's height and width in pixels, in this order.",
+    "": RIGHT_PIECES,
 }
 
 
@@ -951,7 +985,11 @@ JOINT_MISTAKES = {
     "added again": "x is added once more; `take` adds already.",
     "words unchanged": "The words come back as they were: self.words.take gives the new ones.",
 }
-JOINT_HINTS = {
+JOINT_HINTS = {  # the streams have run before: an error is about what forward gives them
+    "self.to_out(merge_heads(seen))": "What was seen is cut in the wrong place: the first N tokens "
+    "are the patches', the other L the words': seen.split([N, L], dim=2).",
+    "(expected 2)": "What was seen is cut into more than two parts: seen.split([N, L], dim=2) "
+    "gives the patches' and the words'.",
     "Sizes of tensors must match": "Tokens stand on axis 2: (B, heads, tokens, d). Join there, "
     "torch.cat([…], dim=2).",
     "must match the size": "The mask has to fit N + L tokens: joint_mask(context_mask, "
@@ -966,7 +1004,7 @@ JOINT_HINTS = {
     "not enough values": "offer gives four things: query, key, value and the rest for take.",
     "too many values": "offer gives four things: query, key, value and the rest for take.",
     "attr": JOINT_PARTS,
-    "": OTHER_PIECES,
+    "": RIGHT_PIECES,
 }
 JOINT_ADVICE = (
     "Both streams offer; queries, keys and values are joined, patches first; one attention; cut "

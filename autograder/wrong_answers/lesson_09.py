@@ -184,6 +184,18 @@ def unpatchify(patches, patch_size, height, width):
     ),
     dict(
         exercise="unpatchify",
+        name="pixels_for_rows_and_columns",
+        says="not pixels",
+        code="""
+def unpatchify(patches, patch_size, height, width):
+    p = patch_size
+    return rearrange(
+        patches, "b (h w) (p q c) -> b c (h p) (w q)", h=height, w=width, p=p, q=p
+    )
+""",
+    ),
+    dict(
+        exercise="unpatchify",
         name="rows_and_columns_exchanged",
         says="Rows and columns of patches are exchanged",
         code="""
@@ -533,6 +545,77 @@ def __init__(self, dim, num_heads, norm_eps=1e-6):
     ),
     dict(
         exercise="DiTBlock",
+        name="silu_in_forward",
+        says="wrong place, in forward",
+        code="""
+def __init__(self, dim, num_heads, norm_eps=1e-6):
+    super().__init__()
+    self.norm1 = plain_norm(dim)
+    self.attn = SelfAttention(dim, num_heads)
+    self.norm2 = plain_norm(dim, norm_eps)
+    self.mlp = mlp(dim)
+    self.modulation = zero_linear(dim, 6 * dim)
+
+def forward(self, x, c):
+    shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(c)).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="silu_in_forward_beside_a_sequential",
+        says="wrong place, in forward",
+        code="""
+def __init__(self, dim, num_heads, norm_eps=1e-6):
+    super().__init__()
+    self.norm1 = plain_norm(dim)
+    self.attn = SelfAttention(dim, num_heads)
+    self.norm2 = plain_norm(dim, norm_eps)
+    self.mlp = mlp(dim)
+    self.modulation = nn.Sequential(zero_linear(dim, 6 * dim))
+
+def forward(self, x, c):
+    shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(c)).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="norm1_twice",
+        says="Both halves use norm1",
+        code="""
+def forward(self, x, c):
+    shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm1(x), shift2, scale2))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="norm2_twice",
+        says="Both halves use norm2",
+        code="""
+def forward(self, x, c):
+    shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm2(x), shift1, scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="norms_exchanged",
+        says="norms are exchanged",
+        code="""
+def forward(self, x, c):
+    shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm2(x), shift1, scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm1(x), shift2, scale2))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
         name="no_gate",
         says="gate|pass unchanged",
         code="""
@@ -742,6 +825,62 @@ def forward(self, x_t, t, label):
     for block in self.blocks:
         x = block(x, c)
     return unpatchify(self.final(x, c), self.patch_size, *x_t.shape[2:])
+""",
+    ),
+    dict(
+        exercise="DiT.forward",
+        name="time_mlp_forgotten",
+        says="send them through time_mlp",
+        code="""
+def forward(self, x_t, t, label):
+    height, width = x_t.shape[2:]
+    c = time_clocks(t) + self.labels(label)
+    x = self.patch_in(patchify(x_t, self.patch_size)) + self.positions
+    for block in self.blocks:
+        x = block(x, c)
+    return unpatchify(self.final(x, c), self.patch_size, height, width)
+""",
+    ),
+    dict(
+        exercise="DiT.forward",
+        name="clocks_forgotten",
+        says=r"numbers that time_clocks\(t\) makes",
+        code="""
+def forward(self, x_t, t, label):
+    height, width = x_t.shape[2:]
+    c = self.time_mlp(t) + self.labels(label)
+    x = self.patch_in(patchify(x_t, self.patch_size)) + self.positions
+    for block in self.blocks:
+        x = block(x, c)
+    return unpatchify(self.final(x, c), self.patch_size, height, width)
+""",
+    ),
+    dict(
+        exercise="DiT.forward",
+        name="time_as_one_number",
+        says=r"numbers that time_clocks\(t\) makes",
+        code="""
+def forward(self, x_t, t, label):
+    height, width = x_t.shape[2:]
+    c = self.time_mlp(t[:, None].float()) + self.labels(label)
+    x = self.patch_in(patchify(x_t, self.patch_size)) + self.positions
+    for block in self.blocks:
+        x = block(x, c)
+    return unpatchify(self.final(x, c), self.patch_size, height, width)
+""",
+    ),
+    dict(
+        exercise="DiT.forward",
+        name="height_twice",
+        says="height and width in pixels",
+        code="""
+def forward(self, x_t, t, label):
+    height, width = x_t.shape[2:]
+    c = self.time_mlp(time_clocks(t)) + self.labels(label)
+    x = self.patch_in(patchify(x_t, self.patch_size)) + self.positions
+    for block in self.blocks:
+        x = block(x, c)
+    return unpatchify(self.final(x, c), self.patch_size, height, height)
 """,
     ),
     dict(
@@ -1019,6 +1158,8 @@ def __init__(self, dim, num_heads, context_pre_only=False, qk_norm=False):
         "    seen = F.",
         "    mask = None if mask is None else mask.mT\n    seen = F.",
     ),
+    _joint("cut_behind_the_words", "cut in the wrong place", "([n, length]", "([length, n]"),
+    _joint("cut_into_many", "more than two parts", "([n, length]", "(length"),
     _joint("values_words_first", "values are joined words first", "[vx, vw]", "[vw, vx]"),
     _joint(
         "words_take_the_patches_rest", "words take the patches' rest", "w, rest_w)", "w, rest_x)"

@@ -4,11 +4,11 @@ r"""
 
 ![A scene with a red two and a purple three. An arrow leads to the same picture cut into 64 square patches that are pulled apart, and another one to a long row below: the 64 patches, followed by the 8 words of the caption.](figures/exploded.png)
 
-**A picture is cut into patches, the patches are put in a row, and the words of the caption are put behind them.** In the attention nobody asks any more what was picture and what was text: all are *tokens*, and each may look at each. This is how Stable Diffusion 3 and Flux see a picture with its words (and Sora cuts its films into patches, too). By the end of this lesson, so does your own code.
+**A picture is cut into patches, the patches are put in a row, and the words of the caption are put behind them.** To the attention, patches and words alike are *tokens*, and each may look at each. That is how Stable Diffusion 3 and Flux see a picture with its words. By the end of this lesson, so does your own code.
 
-So far our denoiser was a UNet. In 2022 William Peebles and Saining Xie took it out and put a plain transformer in its place, the **DiT**, *diffusion transformer*. You will write it in seven short pieces, and the block in which words and patches meet is one of them. Load released weights into yours, and you get diffusers' numbers. Today the patches are cut out of pixels, so that one sees them; lesson 10 puts lesson 8's latents in.
+So far our denoiser was a UNet. In 2022 William Peebles and Saining Xie put a plain transformer in its place, the **DiT**, *diffusion transformer*. You will write it in seven short pieces, and check it against diffusers'. Today the patches are cut out of pixels, so that one sees them. Lesson 10 takes latents.
 
-And we measure. The same scenes, as many weights, the same computing: which one learns faster, the UNet or the DiT? And does one of them put the red seven *left of* the blue star? Section 8 says what is known so far, and what is not.
+And we measure. The same scenes, as many weights, the same computing: which one learns faster, the UNet or the DiT? And does one of them put the red seven *left of* the blue star?
 
 Plan about two hours. Training takes two to four minutes here.
 """
@@ -39,33 +39,30 @@ from t2i.unet_blocks import timestep_embedding
 r"""
 ## 1. Why leave the UNet?
 
-A convolution sees 3×3 pixels. To carry news from the left edge of the picture to the right one, a UNet needs many layers, or has to go down to a coarse picture and up again. It is *built* to believe that neighbours matter most. For textures and strokes that is a good belief to be born with. For *a seven left of a star* it is not: there, the far end of the picture matters as much as the next pixel.
+A convolution sees 3×3 pixels. To carry news from the left edge of the picture to the right one, a UNet needs many layers, or has to go down to a coarse picture and up again. It is *built* to believe that neighbours matter most. For strokes that is a good belief. For *a seven left of a star* it is not: there the far end of the picture matters as much.
 
-In lesson 2 we mended this with attention at the coarse level. The DiT goes all the way: **attention everywhere, and no convolution that reaches over to the neighbours**. Each patch sees the whole picture from the very first layer, and what matters to whom is learnt, not built in.
+Lesson 2 mended this with attention at the coarse level. The DiT goes all the way: **attention everywhere, and no convolution that reaches over to the neighbours**. Each patch sees the whole picture from the very first layer, and what matters to whom is learnt, not built in.
 
-What does one pay?
+The price: the transformer has to *learn* that neighbours matter, and that takes data. And N patches make N² looks, so patches must not be too small.
 
-- The transformer has to *learn* that neighbours matter. That takes data.
-- Every patch looks at every patch: with N patches there are N² looks. So patches must not be too small.
-
-And what does one gain, beside the far sight? Simplicity: one kind of block, repeated. No levels, no skips. To make it larger one adds blocks or channels, and nothing must be designed anew. For language models that has paid off as nothing else has.
+The gain, beside the far sight: one kind of block, repeated. To make the network larger one adds blocks or channels.
 """
 
 # %% [markdown]
 r"""
 ## 2. A picture becomes a list
 
-A transformer works on a list of vectors. So cut the picture into squares of p × p pixels and lay each one out as a vector of p · p · C numbers:
+A transformer works on a list of vectors. So cut the picture into squares of p × p pixels, and lay each one out as a vector of p · p · C numbers:
 
 $$(B,\ C,\ H,\ W)\ \longrightarrow\ (B,\ N,\ p\cdot p\cdot C), \qquad N = \frac Hp\cdot\frac Wp$$
 
 Two orders have to be agreed on. **Patches** go row by row over the picture, as one reads. **Inside** a patch, pixels go row by row too, and each pixel brings all its channels: the order (row, column, channel).
 
-Nothing is lost, nothing is computed. But the numbers have to be *moved* properly. A plain `reshape` has the right shape and mixes everything up, as with the heads in lesson 6.
+Nothing is computed, the numbers are only *moved*. A plain `reshape` gives the right shape and mixes everything up, as with the heads in lesson 6.
 
 **Predict before you run.** A picture of 32×32 pixels with 3 channels, patches of 4×4: how many patches, and how long is each vector? And with patches of 2×2, how many times as many looks at each other?
 
-(What a docstring promises under *Raises* is welcome and not graded, with one exception: `patchify` must not cut pixels off in silence. Any error will do, and `reshape` and einops raise one by themselves.)
+(`patchify` must not cut pixels off in silence; `reshape` and einops raise an error by themselves. Nothing else under *Raises* is graded.)
 """
 
 # %%
@@ -90,9 +87,9 @@ print(*(tuple(patchify(torch.zeros(1, 3, 32, 32), p).shape) for p in (4, 2)))  #
 
 # %% [markdown]
 r"""
-**What you saw.** In the last line of the check: 64 patches of 48 numbers, and 256 of 12. So it is 64² = 4,096 looks, and then 256² = 65,536: half the side, *sixteen* times as many.
+**What you saw.** 64 patches of 48 numbers, and 256 of 12. So it is 64² = 4,096 looks and then 256² = 65,536, *sixteen* times as many.
 
-At the end of the network comes the way back: the list becomes a picture. The list does not know how high and wide it was (64 patches may be 8×8 or 4×16), so this has to be said.
+At the end of the network comes the way back: the list becomes a picture. 64 patches may be 8×8 or 4×16, so the height and width have to be said.
 """
 
 # %%
@@ -114,7 +111,7 @@ assert torch.equal(patchify(unpatchify(patches, 1, 2, 3), 1), patches), "and the
 
 # %% [markdown]
 r"""
-Look at it with a real scene. The row below is what the transformer gets. (Each patch is then sent through one linear layer, to `dim` channels. Patchify and that layer together are a convolution with kernel p and stride p. Its windows do not overlap, so no patch sees another one by it.)
+Look at it with a real scene. The row below is what the transformer gets. Each patch is then sent through one linear layer, `patch_in`, to `dim` channels.
 """
 
 # %%
@@ -123,13 +120,13 @@ from t2i.scenes import scenes
 pictures, captions = scenes(range(200), world="many")
 rows = [i for i, caption in enumerate(captions) if "left of" in caption]
 row = min(rows, key=lambda i: len(captions[i]))
-show_dit.exploded(pictures[row], 4, captions[row].split())
+show_dit.exploded(pictures[row], 4)
 
 # %% [markdown]
 r"""
 ## 3. Where is a patch?
 
-You saw in lesson 6 that attention does not care about order. So the transformer has no idea which patch was where! Try it: attention on patches, and on the same patches shuffled.
+You saw in lesson 6 that attention does not care about order. So the transformer has no idea where a patch was! Try it: attention on patches, and on the same patches shuffled.
 """
 
 # %%
@@ -141,13 +138,13 @@ print(f"largest difference: {(seen[:, order] - shuffled).abs().max():.1e}")
 
 # %% [markdown]
 r"""
-The shuffled picture gives the shuffled result: for attention, a picture is a bag of patches. The UNet never had this trouble, since a convolution knows its neighbours.
+The shuffled picture gives the shuffled result: for attention, a picture is a bag of patches.
 
-So each patch gets a vector that says where it is, added to its own. You know how to make a vector of a number: the **clocks** of lesson 2, fast ones and slow ones. A place is *two* numbers, column x and row y. So half of the vector tells x, the other half tells y:
+So to each patch's vector another one is added, which says where it is. You know how to make a vector of a number: the **clocks** of lesson 2, fast ones and slow ones. A place is *two* numbers, column x and row y. So half of the vector tells x, the other half y:
 
 $$\text{table}[y\cdot\text{width} + x] = \big[\,\text{clocks}(x),\ \text{clocks}(y)\,\big]$$
 
-The column comes first; that is a custom which everybody has copied, and trained weights count on it. So is another one: here the sines come before the cosines, while lesson 2 has the cosines first. `clocks` turns them round:
+The column comes first. That is mere custom, but trained weights count on it. By another custom the sines come before the cosines here, while lesson 2 has the cosines first. `clocks` turns them round:
 """
 
 # %%
@@ -183,7 +180,7 @@ assert not table[0, :quarter].any() and (table[0, quarter:8] == 1).all(), (
 r"""
 **What you saw.** x is 0 1 2 0 1 2 and y is 0 0 0 1 1 1: the column runs, the row waits.
 
-How alike are the vectors of two places? Each panel compares the ringed place with all others. The colour is the cosine of the angle between the two vectors: 1 means the same direction.
+How alike are the vectors of two places? Each panel compares the ringed place with all others. The colour is the cosine of the angle between two vectors: 1 means the same direction.
 """
 
 # %%
@@ -192,20 +189,20 @@ show_dit.similarity_map(table, 8, 8, [(0, 0), (3, 5), (7, 4)])
 
 # %% [markdown]
 r"""
-All places are rather alike: look at the colour bar, no pair is below 0.71. Neighbours are most alike, 0.98. Along its own row and its own column a place stays above 0.85, however far one goes; away from both it falls lower. Nobody *told* the network what near and far means, but the table holds much of it. (Not all: along a row the likeness falls over the first four places and then rises a little again.)
+All places are rather alike: the colour bar ends at 0.71. Neighbours are most alike, 0.98, and places in the same row or column stay above 0.85. So the table holds much of what near and far mean.
 """
 
 # %% [markdown]
 r"""
 ## 4. Steering every channel: modulate
 
-How does the network learn the time t and the class? In the UNet the time vector was added in each ResBlock. The DiT has a stronger way. Before each layer, each patch's channels are normalised to mean 0 and variance 1. Usually a layer norm then has a learnt scale and shift for each channel, the same for all pictures. Here they are *computed from the condition*, anew for each picture:
+How does the network hear of the time t and the class? In the UNet the time vector was added in each ResBlock. The DiT has a stronger way. Before each layer, each patch's channels are normalised to mean 0 and variance 1. Usually a layer norm then has a learnt scale and shift for each channel. Here they are *computed from the condition*, anew for each picture:
 
 ![Left, three patches with three channels each. In the middle the one wish of their picture: scale 0, 1, 0 and shift 0, 0, 1. Right, the result: in all three patches the first channel is left alone, the second doubled, the third lifted by 1.](figures/modulate.png)
 
 $$\text{modulate}(x,\ \text{shift},\ \text{scale}) = x\cdot(1 + \text{scale}) + \text{shift}$$
 
-So the condition can turn every channel up, down or off. (This is called *adaptive layer norm*, adaLN.) Why 1 + scale? So that a scale of 0 means *leave it as it is*: a network that says nothing changes nothing.
+So the condition can turn every channel up, down or off. (This is called *adaptive layer norm*, adaLN.) Why 1 + scale? So that a scale of 0 means *leave it as it is*.
 
 x is `(B, N, D)`: N patches. But shift and scale are `(B, D)`: one wish a picture, and all its patches hear it.
 
@@ -240,23 +237,23 @@ print(modulate(x, shift=torch.tensor([[0.0, 5.0]]), scale=torch.tensor([[0.5, -1
 
 # %% [markdown]
 r"""
-**What you saw.** The second channel holds 5 in both patches, whatever it held before: 1 + scale is 0. So the condition can even silence a channel.
+**What you saw.** The second channel holds 5 in both patches, whatever it held before: 1 + scale is 0.
 
 ## 5. The block that begins by doing nothing
 
-A DiT block is lesson 6's transformer block without the look at the words: the patches look at each other, then each thinks for itself. The condition `c` (time plus class, one vector a picture) steers both halves, each with three wishes: shift, scale and a **gate**.
+A DiT block is lesson 6's transformer block without the words: the patches look at each other, then each thinks for itself. The condition `c` (time plus class, one vector a picture) steers both halves, each with three wishes: shift, scale and a **gate**.
 
 ![A column of boxes from x, (B, N, D), down: norm1, modulate, attention, gate1, plus x; norm2, modulate, mlp, gate2, plus x. From the side the condition c, (B, D), through SiLU and a linear layer that is zero at first, gives (B, 6 · D): shifts, scales, gates.](figures/block.png)
 
 $$\begin{aligned}\text{shift}_1, \text{scale}_1, \text{gate}_1, \text{shift}_2, \text{scale}_2, \text{gate}_2 &= \text{modulation}(c)\\ x &\leftarrow x + \text{gate}_1\cdot\text{attn}(\text{modulate}(\text{norm1}(x), \text{shift}_1, \text{scale}_1))\\ x &\leftarrow x + \text{gate}_2\cdot\text{mlp}(\text{modulate}(\text{norm2}(x), \text{shift}_2, \text{scale}_2))\end{aligned}$$
 
-`modulation` is a SiLU and one linear layer, from D to 6·D channels. And now the trick that gives it its name, adaLN-**Zero**: *this linear layer starts with all weights and biases at 0.* Then all six wishes are 0 at first, the gates among them. Gate 0 means: add nothing. **A new block hands x on as it is**, and so does a pile of 28 of them.
+`modulation` is a SiLU and one linear layer, from D to 6·D channels. And now the trick that gives it its name, adaLN-**Zero**: *this linear layer starts with all weights and biases at 0.* Then all six wishes are 0 at first, and a gate of 0 adds nothing. **A new block hands x on as it is**, and so does any pile of them.
 
-Why is that good? The way from the first layer to the last is free at the start, and each block opens its gates as far as it finds something useful to add. Peebles and Xie tried four ways to tell a transformer its condition (their figure 5): this one won, and it won clearly over the same without the zeros.
+Why is that good? The way from the first layer to the last is free at the start, and each block opens its gates as far as it has something useful to add.
 
-There is a classic way to spoil this. Somebody builds the blocks with their zeros, and at the end of the network's `__init__` runs *one tidy initialisation over all linear layers*. The zeros are gone, and nothing crashes. Section 6 measures what that costs.
+A classic way to spoil it: build the blocks with their zeros, and then run *one tidy initialisation over all linear layers*. The zeros are gone, and nothing crashes. Section 6 measures what that costs.
 
-The parts are given. You know them all. In your block they must be called `norm1`, `attn`, `norm2`, `mlp` and `modulation`, since saved weights are found by these names:
+The parts are given. In your block they must be called `norm1`, `attn`, `norm2`, `mlp` and `modulation`, since saved weights are found by these names:
 """
 
 # %%
@@ -290,7 +287,7 @@ assert not torch.equal(block(x, c)[0], block(x, c.flip(0))[0]), "another conditi
 
 # %% [markdown]
 r"""
-The picture from above, drawn from *your* block: the shapes are those that went through it just now, for 8 digits of 28×28 pixels in patches of 4×4.
+The same picture, drawn from *your* block, with the shapes of 8 digits of 28×28 pixels in patches of 4×4:
 """
 
 # %%
@@ -299,7 +296,7 @@ show_blocks.draw_block(block, torch.randn(8, 49, 64), torch.randn(8, 64))
 
 # %% [markdown]
 r"""
-And your prediction about the gradients? Look:
+And your prediction about the gradients?
 """
 
 # %%
@@ -313,7 +310,7 @@ for name, gradient in gradients.items():
 
 # %% [markdown]
 r"""
-**What you saw.** Only the two gates learn at first. What a shut gate multiplies feels nothing: not attn and mlp, and not the shifts and scales whose work they read. One step later the gates are a crack open, and the whole block learns. So a block loses one step.
+**What you saw.** Only the two gates learn at first. What a shut gate multiplies feels nothing: not attn and mlp, and not the shifts and scales whose work they read. One step later the gates are a crack open, and the whole block learns.
 """
 
 # %% [markdown]
@@ -324,7 +321,7 @@ Now put it together. `forward` reads as a column of shapes:
 
 ![Left, from x_t, 8×1×28×28, down: patchify, 8×49×16; patch_in, plus positions, the blocks, 8×49×64; final, 8×49×16; unpatchify, 8×1×28×28. Right: t through time_clocks and time_mlp, the label through labels. Their sum c, 8×64, enters the blocks and the final layer.](figures/dit.png)
 
-- `time_clocks` is lesson 2's embedding with 128 clocks (256 numbers), the slow ones a little slower, as in diffusers, whose numbers we want to match. (Peebles and Xie's own code has lesson 2's speeds.)
+- `time_clocks` is lesson 2's embedding with 128 clocks (256 numbers), the slow ones a little slower, as in diffusers.
 - `labels` is your `LabelEmbedding` of lesson 5, with one more vector for *no class*, so that guidance works.
 - `positions`, `(N, dim)`, is your table.
 - `final` is a norm, steered by c, and a linear layer; you see it below.
@@ -381,9 +378,9 @@ for step in (1, 2, 3):
 
 # %% [markdown]
 r"""
-**What you saw.** It answers 0. And it is a chain of locks, which open from the output backwards. In step 1 only the final layer learns, for it multiplies all the rest by 0. In step 2 it lets gradients through, and the gates learn (and all to which a way leads past the blocks: the first layer, and the final layer's own modulation). In step 3 the gates are open a crack, and attn and mlp learn, too. So the whole network loses two steps out of thousands.
+**What you saw.** It answers 0. And it is a chain of locks, which open from the output backwards. In step 1 only the final layer learns, for it multiplies all the rest by 0. In step 2 it lets gradients through, and the gates learn. In step 3 attn and mlp learn, too. Two steps are lost, out of thousands.
 
-Is it *the* DiT? diffusers has one that reads the weights which Peebles and Xie published. We give both the same random weights. (`t2i.dit_files` changes only names, and the order of the numbers in the first layer.)
+Is it *the* DiT? We give it and diffusers' the same random weights.
 """
 
 # %%
@@ -391,9 +388,12 @@ from diffusers import DiTTransformer2DModel
 
 from t2i.dit_files import dit_state_dict, share_embedding
 
-theirs = DiTTransformer2DModel(3, 16, 4, num_layers=3, sample_size=8, num_embeds_ada_norm=10).eval()
+# norm_eps is norm2's: large here, so that norm1 in its place would be seen
+sizes = {"num_layers": 3, "sample_size": 8, "num_embeds_ada_norm": 10, "norm_eps": 0.1}
+theirs = DiTTransformer2DModel(3, 16, 4, **sizes).eval()
 theirs.load_state_dict(share_embedding(theirs.state_dict()))
-ours = DiT(4, None, 8, 2, dim=48, depth=3, num_heads=3, num_classes=10, norm_eps=1e-5).eval()
+ours = DiT(4, None, 8, 2, dim=48, depth=3, num_heads=3, num_classes=10, norm_eps=0.1).eval()
+# other names, and another order of the numbers in the first layer; the numbers are the same
 ours.load_state_dict(dit_state_dict(theirs.state_dict()))
 x_t, t, label = torch.randn(2, 4, 8, 8), torch.tensor([7, 980]), torch.tensor([3, 10])
 with torch.no_grad():
@@ -404,7 +404,7 @@ print(f"largest difference to diffusers: {difference:.1e} (below 1e-5 if yours i
 r"""
 ### The zeros, kept and lost
 
-Section 5 told of an initialisation that runs once too often. What does it cost? Two tiny DiTs learn lesson 5's digits at half their size, from the same batches with the same noise. In both, the linear layers are initialised once more at the end; in one of them this spares those that hold zeros. (Some ten seconds each. `FirstGuess` is the head start of lesson 3, where it sat inside `FoldedUNet`: x_t is the first guess of the noise, and the network corrects it.)
+What does the tidy initialisation of section 5 cost? Two tiny DiTs learn lesson 5's digits at half their size, from the same batches with the same noise. In both, the linear layers are initialised once more; in one of them this spares those that hold zeros. (Some ten seconds each. `FirstGuess` is lesson 3's head start: x_t is the first guess of the noise, and the network corrects it.)
 
 **Predict before you run.** How will the two losses differ at the first step? And at the end?
 """
@@ -460,11 +460,11 @@ show.curves(
 
 # %% [markdown]
 r"""
-**What you saw.** Without the zeros the loss begins several times higher, since random layers talk into the first guess. It spends dozens of steps on coming down to where the other one began. Then the one with zeros begins to see the digits, the other does not keep up, and it ends higher, in the CPU tier more than 1.5 times as high. (If only the blocks lose their zeros, the start is calm, and the end is worse by less. Both held for three seeds.) What is left of the gap after days of training, seconds of it cannot tell. In the paper's figure 5 the zeros are ahead to the end, over 400,000 steps.
+**What you saw.** Without the zeros the loss begins several times higher, since random layers talk into the first guess, and dozens of steps go into coming down. It also ends higher, in the CPU tier more than 1.5 times as high. (Seconds cannot tell what is left of the gap after days. In the paper's figure 5 the zeros are ahead to the end.)
 
 ### Train it, and watch the gates
 
-Now the digits in full size, with lesson 5's guidance and sampler. Only the network is another one. While it trains we look at the gates now and then: how far open is each one, on average?
+Now the digits in full size, with lesson 5's guidance and sampler. While it trains we look at the gates now and then: how far open is each one, on average?
 
 **Predict before you run.** Will all blocks open at the same pace? Which half opens further: the look at the others (attention), or the thinking (MLP)?
 """
@@ -473,6 +473,8 @@ Now the digits in full size, with lesson 5's guidance and sampler. Only the netw
 sizes = pick(smoke=(32, 2, 2), cpu=(64, 4, 4), gpu=(384, 12, 6))  # dim, depth, heads
 steps = pick(smoke=12, cpu=1000, gpu=2000)
 batches = Batches(images, labels, batch_size=pick(smoke=16, cpu=64, gpu=256))
+# muon_rate: the matrices are moved by Muon, another optimiser than AdamW
+# on_gpu="recorded": a GPU is told the jobs of a step once, and repeats them
 config = TrainConfig(steps=steps, learning_rate=3e-3, muon_rate=0.02, on_gpu="recorded")
 torch.manual_seed(0)
 dit = DiT(1, None, 28, 4, *sizes, num_classes=10)
@@ -483,9 +485,8 @@ print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million weights, 
 # %%
 some, some_labels = images[:16].to(device), labels[:16].to(device)
 t = torch.full((16,), 500, device=device)
-losses, gates = [], {}
+gates = {}
 for state in train(model, digit_loss, batches, config):
-    losses.append(state.loss)
     if state.step == 1 or state.step % max(1, steps // 25) == 0:
         opened = gate_sizes(model.eval(), lambda: model(some, t, some_labels))
         gates[state.step] = list(opened.values())
@@ -495,9 +496,9 @@ show_dit.gate_chart(list(gates), list(gates.values()))
 
 # %% [markdown]
 r"""
-**What you saw.** The gates are still 0 after the first step: the chain of locks. Then they open, each block at its own pace. Which half opened further, the line below the picture says. When the course was made, on a CPU, it was the MLP, in every block.
+**What you saw.** The gates are still 0 after the first step. Then they open, each block at its own pace. Which half opened further, the line below the picture says. When the course was made, on a CPU, it was the MLP, in every block.
 
-Now the digits, drawn with lesson 5's guided sampler.
+Now the digits:
 """
 
 # %%
@@ -515,11 +516,11 @@ show.show_images(
 
 # %% [markdown]
 r"""
-No convolution reaches from patch to patch, and yet most strokes go on across the borders. Not all: this DiT is young. Look for breaks and seams every 4 pixels, its typical fault; fours, fives and nines are the last to hold together. Nobody told this network that neighbouring pixels belong together. It saw it in the data.
+No convolution reaches from patch to patch, and yet many strokes go on across the borders: the network saw in the data that neighbouring pixels belong together. Others break: look for seams every 4 pixels, the typical fault of a young DiT. Which digits suffer differs from run to run.
 
 ## 7. Words and patches in one sequence
 
-So far the condition was one vector. A sentence needs more. In lesson 6 the picture looked across at the words, and the words stayed the same in each layer, whatever was being painted.
+So far the condition was one vector. A sentence needs more. In lesson 6 the picture looked across at the words, and the words stayed the same in each layer.
 
 Stable Diffusion 3 does something simpler and stronger. **The words go into the same sequence as the patches**, and attention runs over all tokens at once:
 
@@ -528,14 +529,14 @@ Stable Diffusion 3 does something simpler and stronger. **The words go into the 
 - Patches look at patches: that is self-attention.
 - Patches look at words: that is lesson 6's cross-attention.
 - Words look at words: they read the sentence.
-- **Words look at patches**: new! *left of* can see what there is, and pass on what it makes of that.
+- **Words look at patches**: new! *left of* can see what there is.
 """
 
 # %% [markdown]
 r"""
-But words and patches are different things, so each kind keeps its **own weights** and shares nothing but the attention itself. We call these weights a *stream*; a joint block has two. The paper calls the whole MM-DiT, a *multimodal* diffusion transformer: nothing in it says that the second stream must be words. It could be sound.
+But words and patches are different things, so each kind keeps its **own weights** and shares nothing but the attention itself. We call these weights a *stream*; a joint block has two.
 
-Here is a stream. It is your DiTBlock, cut in two at the attention: `offer` comes before it, `take` after it. These two are all that you need. (Its switches `ends` and `qk_norm` are only handed on; they are explained once your block works.)
+Here is a stream: your DiTBlock, cut in two at the attention. `offer` comes before it, `take` after it. (Its switches `ends` and `qk_norm` are only handed on; they are explained once your block works.)
 """
 
 # %%
@@ -543,10 +544,10 @@ Here is a stream. It is your DiTBlock, cut in two at the attention: `offer` come
 
 # %% [markdown]
 r"""
-The block itself is what you write. Its `__init__` makes two streams, `self.patches` and `self.words` (the checks and saved weights look for these names). Both get `dim`, `num_heads` and `qk_norm`; only the words may end, `ends=context_pre_only`. Its `forward` is the picture above, from top to bottom:
+The block itself is what you write. Its `__init__` makes two streams, `self.patches` and `self.words` (saved weights look for these names). Both get `dim`, `num_heads` and `qk_norm`; only the words may end, `ends=context_pre_only`. Its `forward` is the picture above, from top to bottom:
 
 - One behind the other means **patches first**, then words. Heads stand before the tokens: `(B, heads, N + L, d)`.
-- `joint_mask(context_mask, N)` makes the mask of the attention: all patches may be looked at, and of the words those that are real (lesson 6's convention: True = look).
+- `joint_mask(context_mask, N)` makes the mask of the attention: all patches may be looked at, and of the words those that are real (lesson 6's convention: True = look). For None it gives None: no mask, look at all.
 - With `context_pre_only` the words end here: return None for them.
 
 **Predict before you write.** A caption stays, its picture becomes another. Do the words that come out change: in a new block, and in one that has learnt something?
@@ -584,11 +585,11 @@ assert JointAttentionBlock(8, 2, context_pre_only=True)(x, context, c)[1] is Non
 
 # %% [markdown]
 r"""
-**What you saw.** The check asserts both: a new block's gates are shut, so its words stay what they were; later they depend on the picture, as the words of lesson 6 never did.
+**What you saw.** The check asserts both: a new block's gates are shut, so its words stay what they were; later they depend on the picture.
 
-Now the two switches of a stream. `qk_norm` brings queries and keys to one length (times a learnt number for each channel), so that looks do not grow ever sharper during a long training, which can make large networks fail; Stable Diffusion 3.5 has it. And `ends`: after the last block nobody reads the words any more, so there they only offer and take nothing.
+Now the two switches. `qk_norm` brings queries and keys to one length (times a learnt number for each channel), so that looks do not grow ever sharper in a long training; Stable Diffusion 3.5 has it. And `ends`: after the last block nobody reads the words any more, so there they only offer.
 
-The same numbers as diffusers' block of Stable Diffusion 3? (They return the words first.)
+The same numbers as diffusers' block of Stable Diffusion 3?
 """
 
 # %%
@@ -601,7 +602,7 @@ ours = JointAttentionBlock(24, 3, qk_norm=True)
 ours.load_state_dict(joint_state_dict(theirs.state_dict()))
 x, context, c = torch.randn(2, 16, 24), torch.randn(2, 5, 24), torch.randn(2, 24)
 with torch.no_grad():
-    expected_words, expected = theirs(x, context, c)
+    expected_words, expected = theirs(x, context, c)  # the words come first there
     out, words = ours(x, context, c)
 difference = max((out - expected).abs().max(), (words - expected_words).abs().max())
 print(f"largest difference to diffusers: {difference:.1e} (below 1e-5 if yours is right)")
@@ -610,7 +611,7 @@ print(f"largest difference to diffusers: {difference:.1e} (below 1e-5 if yours i
 r"""
 ### A transformer that reads captions
 
-A pile of your blocks, with patches in front and the final layer behind, is Stable Diffusion 3's transformer in small. It is called just as lesson 6's UNet with words, and takes its place.
+A pile of your blocks, with patches in front and the final layer behind, is Stable Diffusion 3's transformer in small. It takes the place of lesson 6's UNet.
 """
 
 # %%
@@ -621,21 +622,15 @@ print(tuple(network(x_t, torch.tensor([3, 900]), words).shape))
 
 # %% [markdown]
 r"""
-Where the course has trained weights for it, they go into **your** blocks. (Around your network, `JointDenoiser` makes vectors of the words, adds their mean to the time, so that the modulation hears something of the caption, too, and gives the head start.)
+The course has trained weights for this transformer. They go into **your** blocks. (Around them, `JointDenoiser` makes vectors of the words, adds their mean to the time, and gives lesson 3's head start.)
 """
 
 # %%
-from t2i.dit_recipes import dit_contest, load_joint
+from t2i.caption_reading import VOCABULARY
+from t2i.dit_recipes import dit_contest
 
-painter = None
-try:
-    trained, info = load_joint()
-except (OSError, ValueError, RuntimeError) as error:
-    print(f"{show_joint.NO_WEIGHTS} ({type(error).__name__})")
-else:
-    painter = dit_contest(info["tier"]).build("dit", info["size"], network=JointDiT)
-    painter.load_state_dict(trained.state_dict())  # the same names: every weight finds its place
-    painter = painter.eval().requires_grad_(False)
+painter = show_joint.painter(JointDiT)  # saved weights, each in its place by its name
+print("Words that it knows:", *VOCABULARY[1:])
 
 # %%
 wishes = ["a red square left of a blue circle", "a blue circle to the left of a red square"]
@@ -645,11 +640,11 @@ show_joint.painted(painter, wishes, pick(smoke=2, cpu=25, gpu=50))
 
 # %% [markdown]
 r"""
-Do not expect beauty of a network of this size, trained for some twenty minutes: backgrounds and colours come first, then places, and shapes last. Often one of two things is missing. So look at the colours first; then compare the first two pictures: the same things, the other way round. Lesson 10 trains longer, in the latent space of lesson 8.
+Do not expect beauty of twenty minutes' training. Backgrounds and colours come first, then places, and shapes last: many are blobs. Compare the first two pictures: the same things, the other way round. Then look for other faults: a relation turned round, a thing painted twice, a thing left out. Put captions of your own into `wishes`, made of the words above.
 
 ### Who looks at whom
 
-In lesson 6 the table of weights was places × words. Now it is tokens × tokens, with four fields. The network gets section 2's scene under noise, with its caption, and we look on in its middle block, averaged over the heads.
+In lesson 6 the table of weights was places × words. Now it is tokens × tokens, with four fields. The network gets section 2's scene under noise, with its caption. We look on in its middle block, over all heads on average.
 
 **Predict before you run.** Where in the table is the self-attention of lesson 2? Where is lesson 6? And what is the field at the lower left?
 """
@@ -665,34 +660,32 @@ r"""
 
 ![A large square table of looks, parted by two white lines: 64 patches and 8 words look at each other. A bright diagonal: most patches look at themselves most. At the right, a few patches look brightly at red and at purple. The words' looks, below, are fainter.](figures/who_looks.png)
 
-![The scene of a red two left of a purple three, and for each word two maps. Upper row: red lights up on the two, purple on the three, the other words nowhere. Lower row: red and purple look at their things, most others towards the three.](figures/word_looks.png)
+![The scene of a red two left of a purple three, and for each of five words two maps. Upper row, which patches look at the word: red lights up on the two, purple on the three, the other words nowhere. Lower row, which patches the word looks at: red and purple look at their things, two and 3 towards the three, left between both.](figures/word_looks.png)
 
 </details>
 
-**What you saw.** Each row is one look, and sums to 1. Upper left, patches look at patches: lesson 2. Upper right, patches look at words: lesson 6. Lower right, words read each other. Lower left, words look at patches: that is new. The second picture lays two of the fields out beside the scene. Upper row: which patches look at the word. Lower row: which patches the word looks at.
+**What you saw.** Each row is one look, and sums to 1. Upper left, patches look at patches: lesson 2. Upper right, patches look at words: lesson 6. Lower right, words read each other. Lower left, words look at patches: that is new.
 
-In the upper row only the colours find their things: *red* lights up on the two, *purple* on the three. *Two* and *3* do not: their rings, which mark the patch that looks most, stand on the background. So this block knows which colour belongs where, and hardly which digit does. In the lower row *red* and *purple* look at their things again. Most other words look towards the three, even *two*; *left* looks between both.
+In the second picture's upper row only the colours find their things: *red* lights up on the two, *purple* on the three. *Two* and *3* do not: their rings stand on the background. So in this picture, this block's looks follow colour. In the lower row *red* and *purple* look at their things again, and *left* looks between both. But even *two* looks towards the three.
 """
 
 # %% [markdown]
 r"""
 ## 8. UNet against DiT
 
-Now the contest. Rules: **the same scenes (one thing or two, on four backgrounds) and captions, as many weights (within 10 %), the same computing.** What counts is what a training costs, so both get the same number of floating-point operations, counted by PyTorch itself (`torch.utils.flop_counter`). The network whose step is cheaper takes more steps for it.
+Now the contest. **The same scenes (one thing or two, on four backgrounds) and captions, as many weights (within 10 %), the same computing.** The same computing means as many floating-point operations. So the network whose step is cheaper takes more steps.
 
 **Predict before you run.** Two networks with as many weights: does one step of both cost as much?
 """
 
 # %%
-show_contest.step_table(dit_contest(pick(smoke="smoke", cpu="cpu", gpu="cpu")))
+show_contest.step_table(dit_contest(pick(smoke="smoke", cpu="cpu", gpu="cpu")))  # its networks
 
 # %% [markdown]
 r"""
-**What you saw.** The UNet's step costs more, since its weights work at more places. A convolution's weight works at each pixel of its level: 16×16 on the fine one (pixels are folded, as in lesson 3), 8×8 on the coarse one. In the DiT the patches' weights work at 64 patches, the words' at up to 32 words, and those of the modulation once a picture. The fourth column has the average (with the attention's own work shared out among the weights).
+**What you saw.** The UNet's step costs more, since its weights work at more places (fourth column, the average). A convolution's weight works at each pixel of its level: 16×16 on the fine one, 8×8 on the coarse one. A DiT's weight works at 64 patches or at up to 32 words. But **equal operations are not equal seconds**: compare the last column with the third.
 
-And **equal operations are not equal seconds**: compare the rows of the last column with those of the third. How fast an operation is depends on what it belongs to, and on your machine. A contest of seconds could end differently.
-
-`python -m t2i.dit_runs` trains three sizes of each, with the same optimiser and the same learning rates. What follows is read from what it has measured so far.
+`python -m t2i.dit_runs` has trained three sizes of each, with the same optimiser and the same learning rates.
 
 **Predict before you run.** The UNet is born with the belief that neighbours matter; the DiT has to learn it, and takes more steps. Whose loss is lower at the end?
 """
@@ -713,21 +706,13 @@ r"""
 
 </details>
 
-A line is one training from beginning to end. The further down, the better; the further left, the cheaper. Compare best of all the *ends*: there the learning rate falls, and much of the progress comes.
+A line is one training. The further down, the better; the further left, the cheaper. Compare the *ends*, where the learning rate has fallen to 0.
 
-**What you saw.** With the same operations the DiT's loss is lower at all three sizes. But its operations are slower ones: it took about 1.7 to 1.8 times as many seconds for them. Why is it ahead? There are candidates, and none of them was tested:
-
-- The steps. The DiT took more than twice as many, and in trainings as short as these both lack steps.
-- The learning rates. Both have the same, which is fair, but perhaps not the best for either.
-- The words. They reach the DiT in each block, the UNet only at its coarse level.
-
-To find out, one would change one of them at a time. And do not carry the result far: these are trainings of minutes, with networks hundreds of times smaller than the papers'. At scale it may be the other way round.
-
-Peebles and Xie found that a DiT's quality follows its computing, whatever it is spent on: more layers, more channels or smaller patches. Our chart is not made to show that. In the middle of it the smallest DiT is ahead of the largest, since it has made more steps by then, and each learning rate falls to 0 only at the end of its own budget. Only the ends can be compared: 0.0117, 0.0100 and 0.0088 from the smallest to the largest. But each had twice the operations of the one before, so all this shows is that more computing helps.
+**What you saw.** With the same operations the DiT's loss is lower at all three sizes: 0.0088 against 0.0121 at the largest. (In seconds it took about 1.7 to 1.8 times as long.) Why, nobody has tested: it took more than twice as many steps, and it hears the words in each block. And do not carry the result far: one training each, of minutes, with networks hundreds of times smaller than the papers'.
 
 ### How far do they look?
 
-For each layer in which the picture looks at itself: at what distance, on average, is what a patch looks at? (Weights among patches, times the distance in pixels.) The dotted line is the distance that one gets by looking at everything alike.
+For each layer in which the picture looks at itself: at what distance, on average, is what a patch looks at? A dot is a head, a bar the mean of its layer. The dotted line: looking at everything alike.
 
 **Predict before you run.** In the DiT, which blocks look near, which look far? And the UNet's attention, which has convolutions to do the near work?
 """
@@ -743,11 +728,19 @@ r"""
 
 </details>
 
-**What you saw.** In the DiT's first block three heads of four look some 7.5 pixels far, not half as far as the dotted line: they have learnt by themselves what a convolution is built for. Most of its other heads, and all of the UNet's, lie near the line: they do not choose by distance. What the chart cannot show: between its attentions the UNet's convolutions see near things, all the time.
+**What you saw.** In the DiT's first block three heads of four look some 7.5 pixels far, not half as far as the dotted line. They have learnt by themselves what a convolution is built for. Block 2 has one more near head, at 9 pixels. All others, and all of the UNet's, look some 14 pixels far or more: they hardly choose by distance. No head looks much farther than the line. (The chart leaves out the UNet's convolutions, which do its near work.)
 
 ### Left of, above
 
-The seven may be red and beautiful: is it *left of* the star? That is global consistency, the promise of section 1. From captions with two objects and a relation, pictures are drawn, and lesson 6's judge says which colours it sees, and where. *Both colours*: both are there at all. *And right*: and stand as asked. *Right, if both*: the share among those that have both. Who paints both colours without reading the relation is right in about one of four (left, right, above, below): the column *chance*, measured. *Unseen relations* are those that training never showed for these objects. Brackets: 95 % intervals.
+Does one of them put the red seven left of the blue star? **Not yet.** Where the large DiT paints both colours, they stand as asked about half of the time; but they are no seven and no star.
+
+Pictures were drawn from captions with two objects and a relation, and lesson 6's judge said which colours it sees, and where:
+
+- *Both colours*: are both there? *And right*: and do they stand as asked?
+- *Right, if both*: of the pictures with both, how many stand as asked? Who does not read the relation is right in about one of four: *chance*, measured.
+- *All satisfied*: both objects, both colours, the background, and nothing besides.
+
+*Unseen relations* are those that training never showed for these objects. The last line tells how well the judge sees. Brackets: 95 % intervals.
 """
 
 # %%
@@ -755,15 +748,11 @@ The seven may be red and beautiful: is it *left of* the star? That is global con
 
 # %% [markdown]
 r"""
-Read it in this order. First the last line, real scenes: can the judge see it at all? Then *both colours*: where only a few pictures have both, or none, the network cannot yet paint two things, and whether it reads *left of* nobody can know. (The sentence below the table says where we stand.) Only then comes *right, if both* against *chance*: does it read the relation? (The last sentence names those of whom one can be sure.) And then UNet against DiT: if their intervals overlap, do not speak of a winner. *All satisfied* asks for everything: both objects, both colours, the background, and nothing besides.
+**What you saw.** The large DiT paints both colours more often, but even so in only 31 % of its pictures. *Right, if both* is above chance for it, with unseen relations, too: it reads the relation, but not reliably. The UNet's 34 % has chance within its interval.
 
-**What you saw** (in the course's own figures):
+Does the DiT read *better*? That two intervals overlap does not settle it; the interval of the *difference*, below the table, does. For seen and unseen relations together it lies above 0. (Each half alone is too small to tell.) So of these two networks the DiT places its colours right more often. Whether two other trainings would agree, one training of each cannot say.
 
-- *Both colours*: the DiT paints them more often, at each size; the intervals do not meet. But even the largest does so in only 31 % of its pictures.
-- *Right, if both*: all three DiTs are above chance, with seen captions and with relations never shown. They read the relation, but not reliably: about half of such pictures are right, where chance gives a quarter. The large UNet's 34 % has chance within its interval, and the two smaller ones painted too few pairs to say anything. Whether the DiT reads *better* than the UNet, this cannot tell: the intervals of the two large ones overlap.
-- *All satisfied*: about 0 % for all of them, one picture in 320 at best. The judge itself finds 97 % right among real scenes.
-
-So does one of them put the red seven left of the blue star? Not yet. Where the DiT paints red and blue, they stand as asked about half of the time; but they are no seven and no star.
+*All satisfied* is about 0 % for both, one picture in 320 at best. The judge finds 97 % right among real scenes.
 """
 
 # %% [markdown]
@@ -771,14 +760,14 @@ r"""
 ## 9. What was left out, and where these lines live in real systems
 
 - **Scale.** DiT-XL has 28 blocks of 1,152 channels; Stable Diffusion 3's largest has 38 of 2,432. The code is what you wrote.
-- **Latents.** Both work on the latent pictures of lesson 8, with patches of 2×2. In pixels a picture of 1024×1024 would have 262,144 such patches, and the square of that many looks.
-- **Positions for other sizes.** Our table fits one size. Stable Diffusion 3 cuts its table out of a larger one; Flux turns queries and keys by an angle instead (RoPE).
-- **Three text encoders.** Stable Diffusion 3's words come from two CLIPs and from T5, a language model; the pooled vector of the CLIPs (one for the whole caption) is added to the time. In its place `JointDenoiser` takes the mean of the words' vectors.
-- **One embedding.** In diffusers each DiT block keeps a copy of the layers that embed time and class, all with the same numbers in the released weights. Ours has one.
+- **Latents.** Both work on the latent pictures of lesson 8, with patches of 2×2. In pixels, 1024×1024 would make 262,144 such patches, and the square of that many looks.
+- **Positions for other sizes.** Our table fits one size. Stable Diffusion 3 cuts its own out of a larger one; Flux turns queries and keys by an angle instead (RoPE).
+
+The smaller networks of section 8, and more numbers: [more about the measurements](more.md).
 
 | yours | diffusers |
 |---|---|
-| `patchify` and `patch_in` | `PatchEmbed` in `models/embeddings.py` (a convolution) |
+| `patchify` and `patch_in` | `PatchEmbed` in `models/embeddings.py` (a convolution whose windows do not overlap: the same numbers) |
 | `sincos_position_embedding_2d` | `get_2d_sincos_pos_embed`, with `base_size` the size of the grid (else it stretches the places to 16) |
 | `modulate`, `modulation` | `AdaLayerNormZero` in `models/normalization.py` |
 | `DiTBlock` | `BasicTransformerBlock` with `norm_type="ada_norm_zero"` |
@@ -803,10 +792,10 @@ r"""
 r"""
 ## The papers
 
-- Peebles and Xie 2022, *Scalable diffusion models with transformers*, [arXiv:2212.09748](https://arxiv.org/abs/2212.09748): DiT. Figure 3 is this lesson's sections 2 to 6; figure 5 compares the four ways to tell the condition.
-- Esser et al. 2024, *Scaling rectified flow transformers for high-resolution image synthesis*, [arXiv:2403.03206](https://arxiv.org/abs/2403.03206): Stable Diffusion 3. Figure 2 is section 7.
-- Dosovitskiy et al. 2020, *An image is worth 16×16 words*, [arXiv:2010.11929](https://arxiv.org/abs/2010.11929): the vision transformer. Its figure 7 is where our chart of attention distances comes from.
+- Peebles and Xie 2022, *Scalable diffusion models with transformers*, [arXiv:2212.09748](https://arxiv.org/abs/2212.09748): DiT. Figure 3 is sections 2 to 6; figure 5 compares four ways to tell the condition.
+- Esser et al. 2024, *Scaling rectified flow transformers for high-resolution image synthesis*, [arXiv:2403.03206](https://arxiv.org/abs/2403.03206): Stable Diffusion 3 and its *MM-DiT*, the multimodal DiT. Figure 2 is section 7.
+- Dosovitskiy et al. 2020, *An image is worth 16×16 words*, [arXiv:2010.11929](https://arxiv.org/abs/2010.11929): the vision transformer, with a chart of distances (figure 7).
 - Perez et al. 2017, *FiLM: visual reasoning with a general conditioning layer*, [arXiv:1709.07871](https://arxiv.org/abs/1709.07871): the idea of modulate.
 
-**Next, lesson 10:** everything together. Your words, your latents, your transformer, and one command that paints what one types.
+**Next, lesson 10:** your words, your latents, your transformer, and one command that paints what one types.
 """

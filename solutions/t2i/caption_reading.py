@@ -30,10 +30,11 @@ from t2i.captions import (
 MAX_LENGTH = 32  # words of the longest caption that the grammar makes, rounded up
 PADDING = 0  # the token where there is no word; nothing but padding is "no caption at all"
 _FILLERS = "a an the in on at to of is that there here you see picture drawing digit shape and from"
+FILLERS = tuple(_FILLERS.split())  # words that only make the sentence whole
 _FIGURES = {str(number): word for number, word in enumerate(DIGITS)}
 VOCABULARY = ("<padding>",) + tuple(
     dict.fromkeys(
-        [*_FILLERS.split(), *COLOURS, *KINDS, *_FIGURES, *SIZES, *PLACES, "background"]
+        [*FILLERS, *COLOURS, *KINDS, *_FIGURES, *SIZES, *PLACES, "background"]
         + [*BACKGROUNDS, "above", "over", "below", "under"]
     )
 )

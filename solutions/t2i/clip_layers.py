@@ -31,7 +31,7 @@ class SelfAttention(nn.Module):
     """Places look at each other: lesson 6's CrossAttention without words, and with biases.
 
     Args:
-        width: channels of a place, a token here or a patch in lesson 9.
+        width: channels of a place: of a token in lesson 7, of a patch in lesson 9.
         num_heads: how many looks are taken at once; divides width.
     """
 

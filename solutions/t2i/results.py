@@ -121,6 +121,25 @@ def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, min(share, low)), min(1.0, max(share, high))  # whatever is rounded
 
 
+def share_gap(hits: int, n: int, others: int, of: int) -> tuple[float, float]:
+    """How much larger one true share is than another, in 95 of 100 such cases.
+
+    Two intervals may overlap although the shares differ for certain; this one says whether.
+
+    Args:
+        hits, n: of one group, so many of n were right.
+        others, of: of the other group, independent of the first.
+
+    Source: Newcombe 1998, "Interval estimation for the difference between independent
+        proportions", Statistics in Medicine 17, 873-890, method 10 (Wilson's intervals combined).
+    """
+    (low, high), (other_low, other_high) = wilson(hits, n), wilson(others, of)
+    share, other = hits / n, others / of
+    below = math.hypot(share - low, other_high - other)
+    above = math.hypot(high - share, other - other_low)
+    return share - other - below, share - other + above
+
+
 def share_of(hits: Sequence[bool]) -> dict[str, float]:
     """The share that is right, with its 95 % interval."""
     low, high = wilson(sum(hits), len(hits))

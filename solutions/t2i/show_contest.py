@@ -10,7 +10,7 @@ from pathlib import Path
 from IPython.display import Markdown
 
 from t2i.dit_recipes import KINDS, SIZES, WEIGHTS, Contest, flops_of_step
-from t2i.results import figures_in, table
+from t2i.results import figures_in, share_gap, table
 from t2i.scene_recipes import scene_loss
 from t2i.show import BLACK, BLUE, VERMILLION, Picture, panels, plain_marks
 
@@ -139,11 +139,19 @@ def short_name(layer: str) -> str:
     return f"block\n{parts[-1] if parts[-1].isdigit() else parts[-2]}"
 
 
-def relation_table(cells: Mapping[str, dict] | None = None) -> Markdown:
-    """How often two things stand as the caption wants, with 95 % intervals, and what that tells."""
+def relation_table(cells: Mapping[str, dict] | None = None, every: bool = False) -> Markdown:
+    """How often two things stand as the caption wants, with 95 % intervals, and what that tells.
+
+    Args:
+        cells: from `measured`.
+        every: all networks; else only the largest size that both kinds have.
+    """
     cells = measured() if cells is None else cells
     if not cells:
         return Markdown(NOT_YET)
+    if not every and _complete(cells):
+        size = _complete(cells)[-1]
+        cells = {f"{kind}/{size}": cells[f"{kind}/{size}"] for kind in KINDS}
     head = ("network", "captions", "n", "both colours", "and right", "right, if both", "chance")
     head, rows = (*head, "all satisfied"), []
     for name, cell in cells.items():
@@ -153,7 +161,7 @@ def relation_table(cells: Mapping[str, dict] | None = None) -> Markdown:
     rows.append(("real scenes", "seen", *_relation_cells(real)))
     both = {full_name(name): _with_both(cell["relations"]) for name, cell in cells.items()}
     few = [f"{name} ({count})" for name, count in both.items() if count < ENOUGH]
-    words = "Each network has enough pictures with both colours to be compared with chance."
+    words = ""
     if len(few) == len(both):
         most = max(both.values())
         words = f"No network drew more than {most} pictures with both colours. "
@@ -161,7 +169,7 @@ def relation_table(cells: Mapping[str, dict] | None = None) -> Markdown:
         words += "**At this budget nothing can be said about relations**, of UNet or DiT."
     elif few:
         words = f"Too few pictures with both colours to say anything: {', '.join(few)}."
-    return table(head, rows, f"{words} {_readers(cells)}")
+    return table(head, rows, f"{words} {_readers(cells)} {_gap(cells)}".strip())
 
 
 def _complete(cells: Mapping[str, dict]) -> list[str]:
@@ -177,8 +185,30 @@ def _readers(cells: Mapping[str, dict]) -> str:
         enough = _with_both(found) >= ENOUGH
         if enough and found["placed_of_both"]["low"] > found["any_relation"]:
             sure.append(full_name(name))
-    who = f"for certain: {'; '.join(sure)}" if sure else "for certain by none"
+    who = f"for certain: {'; '.join(sure)}" if sure else "for certain: by none"
     return f"*Right, if both* is above chance {who}."
+
+
+def _gap(cells: Mapping[str, dict]) -> str:
+    """Of the largest pair: how much more often the DiT's two things stand right, and how sure."""
+    if not _complete(cells):
+        return ""
+    size = _complete(cells)[-1]
+    counts = []
+    for kind in ("dit", "unet"):
+        found = [cells[f"{kind}/{size}"][key] for key in ("relations", "unseen_relations")]
+        right = sum(round(part["placed"]["share"] * part["n"]) for part in found)
+        counts += [right, sum(map(_with_both, found))]
+    right, both, other_right, other_both = counts
+    if min(both, other_both) < ENOUGH:
+        return ""
+    low, high = share_gap(*counts)
+    return (
+        f"Seen and unseen together: {right} of the {size} DiT's {both} pictures with both colours "
+        f"are right, and {other_right} of the UNet's {other_both}. The difference is "
+        f"{100 * (right / both - other_right / other_both):.0f} points "
+        f"({100 * low:.0f} to {100 * high:.0f})."
+    )
 
 
 def _with_both(found: dict) -> int:

@@ -140,10 +140,13 @@ def gate_chart(steps: Sequence[int], sizes: Sequence[Sequence[tuple[float, float
             panel.plot(steps, line, lw=2, label=label, **how)
         panel.set(title=title, xlabel="training step", ylabel="mean |gate|", ylim=(0, top))
     axes[0].legend(fontsize=8)
-    ends = ", ".join(f"{first:.2f} and {second:.2f}" for first, second in sizes[-1])
+    ends = "; ".join(
+        f"block {block}, attention {first:.2f}, MLP {second:.2f}"
+        for block, (first, second) in enumerate(sizes[-1])
+    )
     first, second = (sum(half) / len(half) for half in zip(*sizes[-1], strict=True))
     return Picture(
         figure,
-        f"All gates begin at 0 and open while training goes on; at the end {ends}.",
+        f"All gates begin at 0 and open while training goes on; at the end: {ends}.",
         f"mean |gate| of all blocks at the end: attention {first:.2f}, MLP {second:.2f}",
     )

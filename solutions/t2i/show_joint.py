@@ -8,10 +8,13 @@ from collections.abc import Sequence
 
 import torch
 from IPython.display import Markdown
+from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
+from matplotlib.image import AxesImage
 from torch import Tensor, nn
 
-from t2i.caption_reading import MAX_LENGTH, encode, words_of
+from t2i.caption_reading import FILLERS, MAX_LENGTH, CaptionError, encode, words_of
+from t2i.dit_recipes import dit_contest, load_joint
 from t2i.dit_studies import joint_weights, watching
 from t2i.relation_studies import draw_scenes
 from t2i.scene_recipes import GUIDANCE_SCALE
@@ -26,6 +29,25 @@ NO_WEIGHTS = (
 LEFT_OUT = "Left out: there is no trained network to look at yet."
 
 
+def painter(network: type[nn.Module]) -> nn.Module | None:
+    """The committed weights round a network of one's own class; every name finds its place.
+
+    Args:
+        network: JointDiT, or a class that is built like it.
+
+    Returns:
+        the JointDenoiser; None, and a printed sentence, where there are no weights.
+    """
+    try:
+        trained, info = load_joint()
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"{NO_WEIGHTS} ({type(error).__name__})")
+        return None
+    model = dit_contest(info["tier"]).build("dit", info["size"], network=network)
+    model.load_state_dict(trained.state_dict())
+    return model.eval().requires_grad_(False)
+
+
 def painted(model: nn.Module | None, captions: Sequence[str], steps: int) -> Picture | Markdown:
     """A picture for each caption, three in a row.
 
@@ -37,8 +59,12 @@ def painted(model: nn.Module | None, captions: Sequence[str], steps: int) -> Pic
     if model is None:
         return Markdown(LEFT_OUT)
     side = model.denoiser.network.picture[1]
+    try:
+        drawn = draw_scenes(model, captions, steps, side, GUIDANCE_SCALE)
+    except CaptionError as error:
+        return Markdown(f"Not painted: {error}.")
     return show_images(
-        draw_scenes(model, captions, steps, side, GUIDANCE_SCALE),
+        drawn,
         [textwrap.fill(caption, 24) for caption in captions],
         columns=3,
         width=6.5,
@@ -122,6 +148,8 @@ def joint_table(tables: Sequence[Tensor], caption: str) -> Picture | Markdown:
 def word_looks(tables: Sequence[Tensor], image: Tensor, caption: str) -> Picture | Markdown:
     """Two fields of the table laid out beside the picture, in the middle block.
 
+    Words that only make the sentence whole have no map.
+
     Args:
         tables: from `looks`.
         image: (3, H, W) the scene that was looked at.
@@ -131,28 +159,37 @@ def word_looks(tables: Sequence[Tensor], image: Tensor, caption: str) -> Picture
         return Markdown(LEFT_OUT)
     weights, words = tables[len(tables) // 2], words_of(caption)
     patches = len(weights) - len(words)
-    side = round(patches**0.5)
-    rows = (weights[:patches, patches:].T, weights[patches:, :patches])  # (L, N) each
-    figure, axes = panels(2, len(words) + 1, 8, 2.4)
-    axes[0].imshow(to_array(image), interpolation="nearest")
-    alt = []
-    for start, values in zip((0, len(words) + 1), rows, strict=True):
-        own = axes[start + 1 : start + 1 + len(words)]
-        for panel, word, shares in zip(own, words, values, strict=True):
-            seen = panel.imshow(shares.view(side, side).numpy(), cmap=HEAT, vmin=0,
-                                vmax=float(values.max()))  # fmt: skip
-            y, x = divmod(int(shares.argmax()), side)
-            panel.plot(x, y, "o", mfc="none", mec=VERMILLION, ms=6, mew=1.5)
-            panel.set_title(word if start == 0 else "", fontsize=8)
-            alt.append(f"{word}: patch {int(shares.argmax())}")
+    told = [i for i, word in enumerate(words) if word not in FILLERS] or list(range(len(words)))
+    at = [patches + i for i in told]
+    rows = {"look at": weights[:patches, at].T, "looked at by": weights[at, :patches]}
+    figure, axes = panels(2, len(told) + 1, 8, 3.2)
+    half, alt, tops = len(told), [], []
+    for start, (name, values) in zip((0, half + 1), rows.items(), strict=True):
+        axes[start].imshow(to_array(image), interpolation="nearest")
+        axes[start].set_title(f"{name} …", fontsize=9)
+        own, top = axes[start + 1 : start + 1 + half], float(values.max())
+        for panel, i, shares in zip(own, told, values, strict=True):
+            seen, most = _word_map(panel, shares, top)
+            panel.set_title(words[i], fontsize=9)
+            alt.append(f"{words[i]}: patch {most}")
+        tops.append(f"{top:.0%}")
         figure.colorbar(seen, ax=own, shrink=0.9, format="{x:.0%}").ax.tick_params(labelsize=7)
     for panel in axes:
         panel.axis("off")
-    half = len(words)
     return Picture(
         figure,
         f"The picture and two maps for each word. Patches that look at it most: "
         f"{', '.join(alt[:half])}. Patches that it looks at most: {', '.join(alt[half:])}.",
         "upper row: which patches look at the word; lower row: which patches the word looks at; "
-        "rings: most of all",
+        f"rings: most of all. Each row has its own colours: upper row up to {tops[0]}, lower row "
+        f"up to {tops[1]} of a look.",
     )
+
+
+def _word_map(panel: Axes, shares: Tensor, top: float) -> tuple[AxesImage, int]:
+    """One word's shares (N,) as a map of the picture, the largest of them ringed."""
+    side, most = round(len(shares) ** 0.5), int(shares.argmax())
+    seen = panel.imshow(shares.view(side, side).numpy(), cmap=HEAT, vmin=0, vmax=top)
+    y, x = divmod(most, side)
+    panel.plot(x, y, "o", mfc="none", mec=VERMILLION, ms=8, mew=1.5)
+    return seen, most

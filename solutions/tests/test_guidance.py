@@ -29,7 +29,7 @@ from t2i.guidance import (
     sample_guided,
 )
 from t2i.mixture import Mixture
-from t2i.results import wilson
+from t2i.results import share_gap, wilson
 from t2i.samplers import convert_prediction, spaced_timesteps
 from t2i.schedules import alphas_cumprod, cosine_betas, gather
 
@@ -338,6 +338,22 @@ def test_wilson_interval():
         assert wilson(0, n)[0] == 0 and wilson(n, n)[1] == 1
     with pytest.raises(ValueError, match="hits"):
         wilson(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("counts", "interval"),
+    [  # Newcombe 1998, table II, method 10
+        ((56, 70, 48, 80), (0.0524, 0.3339)),
+        ((9, 10, 3, 10), (0.1705, 0.8090)),
+        ((5, 56, 0, 29), (-0.0381, 0.1926)),
+        ((0, 10, 0, 20), (-0.1611, 0.2775)),
+        ((10, 10, 0, 10), (0.6075, 1.0)),
+    ],
+)
+def test_the_gap_between_two_shares_is_newcombes(counts, interval):
+    assert share_gap(*counts) == pytest.approx(interval, abs=1e-4)
+    turned = share_gap(*counts[2:], *counts[:2])
+    assert turned == pytest.approx((-interval[1], -interval[0]), abs=1e-4)
 
 
 def test_spread_is_within_the_classes():

@@ -1,13 +1,16 @@
 """Lesson 9's pictures and tables say in words what they show."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from t2i import show_blocks, show_contest, show_dit, show_joint
+from t2i.checkpoint import CheckpointError
 from t2i.dit import DiTBlock
-from t2i.dit_recipes import dit_contest
+from t2i.dit_recipes import SIZES, dit_contest
+from t2i.joint import JointDiT
 from t2i.patches import sincos_position_embedding_2d
 
 SHARE = {"share": 0.5, "low": 0.2, "high": 0.8}
@@ -40,7 +43,10 @@ def test_pictures_tell_what_is_in_them():
     assert "3×5×8" in show_blocks.draw_block(block, torch.randn(3, 5, 8), torch.randn(3, 8)).alt
     assert "(B, 6 · D)" in show_blocks.block_diagram().alt
     gates = show_dit.gate_chart([1, 9], [[(0.0, 0.0)], [(0.125, 0.25)]])
-    assert "0.12 and 0.25" in gates.alt and "attention 0.12, MLP 0.25" in gates.caption
+    assert (
+        "block 0, attention 0.12, MLP 0.25" in gates.alt
+        and "attention 0.12, MLP 0.25" in gates.caption
+    )
     table = sincos_position_embedding_2d(8, 3, 4)
     assert show_dit.similarity_map(table, 3, 4, [(0, 0), (2, 3)]).alt
     for picture in (show_contest.loss_chart(CELLS), show_contest.distance_chart(CELLS)):
@@ -68,17 +74,28 @@ def test_tables_are_made_of_the_figures(tmp_path):
     assert "| UNet, medium | 0.59 million | 1.0e+12 | 1,234 | 12,345 | 679 | 0.0500 |" in table
     assert "medium, the DiT is ahead: 0.0400 against the UNet's 0.0500" in table
     assert "Not trained yet: UNet, small; DiT, small; UNet, large." in table
-    table = show_contest.relation_table(CELLS).data
+    table = show_contest.relation_table(CELLS, every=True).data
     assert table.count("50% (20% to 80%)") == 7 * 4 and "real scenes" in table
-    assert "enough pictures" in table and "above chance for certain by none" in table
+    table = show_contest.relation_table(CELLS).data
+    assert table.count("50% (20% to 80%)") == 5 * 4 and "DiT, large" not in table
+    assert "100 of the medium DiT's 100 pictures with both colours are right" in table
+    assert "The difference is 0 points (-4 to 4)." in table
+    assert "enough pictures" not in table and "above chance for certain: by none." in table
     sure = {"share": 0.6, "low": 0.4, "high": 0.8}
     reader = CELL | {
         "relations": CELL["relations"] | {"any_relation": 0.25, "placed_of_both": sure}
     }
     table = show_contest.relation_table(CELLS | {"dit/medium": reader}).data
-    assert table.endswith("is above chance for certain: DiT, medium.")
+    assert "is above chance for certain: DiT, medium." in table
     (tmp_path / "x.json").write_text(json.dumps({"cells": CELLS}))
     assert show_contest.measured(tmp_path / "x.safetensors").keys() == CELLS.keys()
+
+
+def test_lesson_9s_further_page_says_what_was_measured():
+    page = (Path(__file__).parents[2] / "lessons/09_dit/more.md").read_text(encoding="utf-8")
+    assert show_contest.relation_table(every=True).data.strip() in page
+    ends = [show_contest.measured()[f"dit/{size}"]["curve"][-1][1] for size in SIZES]
+    assert "{:.4f}, {:.4f} and {:.4f} from the smallest".format(*ends) in page
 
 
 def test_shares_of_nothing_are_no_shares():
@@ -88,7 +105,7 @@ def test_shares_of_nothing_are_no_shares():
     assert "No network drew a picture with both colours" in table
     assert "nothing can be said about relations" in table
     table = show_contest.relation_table({"unet/small": empty, "dit/small": CELL}).data
-    assert "to say anything: UNet, small (0)." in table
+    assert "to say anything: UNet, small (0)." in table and "difference" not in table
 
 
 @pytest.mark.parametrize(
@@ -118,8 +135,35 @@ def test_a_trained_network_is_looked_at():
     torch.testing.assert_close(tables[1].sum(1)[:16], torch.ones(16))
     even = [torch.full((19, 19), 1 / 19)]
     assert "words look at patches: 84%" in show_joint.joint_table(even, caption).caption
-    assert "star: patch 0" in show_joint.word_looks(even, torch.rand(3, 32, 32), caption).alt
+    seen = show_joint.word_looks(even, torch.rand(3, 32, 32), caption)
+    assert "star: patch 0" in seen.alt and "a: patch" not in seen.alt
+    assert "upper row up to 5%, lower row up to 5%" in seen.caption
     assert "an orange circle" in show_joint.painted(painter, ["an orange circle"], 2).alt
+
+
+def test_the_trained_weights_go_into_ones_own_class(monkeypatch, capsys):
+    class Own(JointDiT):
+        pass
+
+    model = dit_contest("smoke").build("dit", "small", seed=3)
+    info = {"tier": "smoke", "size": "small"}
+    monkeypatch.setattr(show_joint, "load_joint", lambda: (model, info))
+    painter = show_joint.painter(Own)
+    assert isinstance(painter.denoiser.network, Own) and not painter.training
+    weights = painter.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+
+    def damaged():
+        raise CheckpointError("damaged")
+
+    monkeypatch.setattr(show_joint, "load_joint", damaged)
+    assert show_joint.painter(Own) is None and "CheckpointError" in capsys.readouterr().out
+
+
+def test_a_caption_that_is_not_understood_is_told_in_a_line():
+    painter = dit_contest("smoke").build("dit", "small").eval()
+    told = show_joint.painted(painter, ["a dog on a skateboard"], 2).data
+    assert "'dog'" in told and "unknown" in told and len(told.splitlines()) == 1
 
 
 def test_without_a_trained_network_one_sentence_says_so():
