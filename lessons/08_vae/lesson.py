@@ -138,7 +138,7 @@ assert corner[1, 1] == 4, "the last window should see four pixels, the rest is b
 
 # %% [markdown]
 r"""
-Now the encoder. Its `__init__` is given; read there which parts it has. What comes out has `2 · latent_channels` channels; section 4 says why twice as many. To try out what you write, small sizes will do:
+Now the encoder. Its `__init__` is given; read there which parts it has. It ends as lesson 2's UNet does: norm, SiLU, convolution. What comes out has `2 · latent_channels` channels; section 4 says why twice as many. To try out what you write, small sizes will do:
 """
 
 # %%
@@ -340,7 +340,7 @@ $$\text{loss} = \frac{1}{C\,H\,W}\Big(\sum (x_0 - \hat x_0)^2 + \text{kl\_weight
 
 The first sum runs over all $C\cdot H\cdot W$ colour values of a picture, the KL over all its latent values. Dividing *both* by $C\cdot H\cdot W$ only keeps the number handy. Dividing *one* of them changes the price: `F.mse_loss(...) + kl_weight * kl.mean()` looks innocent, and charges 3,072 times as much for a nat at 32×32 pixels.
 
-What does the weight mean? The latents are not the whole message: the decoder's colours are a little off, and the true ones have to be told, too. For Gaussian errors of about $s$, that takes $\text{error}^2 / (2s^2)$ nats a colour, plus a constant, which teaches nothing. (This $s$ is not the spread of the latents.) Add the nats of the KL and multiply all by $2s^2$: that is our loss, with `kl_weight` $= 2s^2$.
+What does the weight mean? The latents are not the whole message: the decoder's colours are a little off, and the true ones have to be told, too. For Gaussian errors of about $s$, that takes $\text{error}^2 / (2s^2)$ nats a colour, plus a constant, which teaches nothing. (This $s$ is not the spread of the latents.) (With $s = 0.02$: to be wrong by 0.02 costs half a nat, by 0.2 fifty.) Add the nats of the KL and multiply all by $2s^2$: that is our loss, with `kl_weight` $= 2s^2$. ([more.md](more.md) has the derivation.)
 
 So the weight answers a plain question: *how wrong may a colour be before it is worth writing more?* Ours is 0.001, so $s$ is 0.022, a hundredth of the way from −1 to 1. (The default in the code below is Stable Diffusion's, a millionth.)
 
@@ -424,7 +424,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-**What you saw.** It is the right scene everywhere, but soft, and now and then a colour is wrong. That is no mistake of yours: training stopped after some thousand of its 7,500 steps. (A hump in the curve is a step that was too long; it recovers.)
+**What you saw.** It is the right scene everywhere, but soft, and now and then a colour is wrong. (After only some hundred steps, on a busy machine, most colours are.) That is no mistake of yours: training stopped long before its 7,500 steps. (A hump in the curve is a step that was too long; it recovers.)
 
 ### Trained weights
 
@@ -489,7 +489,7 @@ for level in other.encoder.down:
     if level.resize is not None:
         level.resize = level.resize.conv  # its convolution alone, with lesson 2's border
         level.resize.padding = (1, 1)
-moved = other.decode(other.encode(pictures).mode())
+moved = other.decode(other.encode(pictures).mode())  # the mean, without dice
 print(f"{psnr(pictures, moved.clamp(-1, 1)).mean():.1f} dB")
 show.film_strip({"your border": back, "lesson 2's": moved}, alt="Moved, with a frame.")
 
@@ -509,7 +509,7 @@ show_vae.channel_strip(pictures[:4], z[:4], back[:4])
 
 # %% [markdown]
 r"""
-Hardly. *Where* something is can be seen in some channels, *what* it is cannot. Still they are *pictures*: what is on the left in the scene is on the left in the latents. So a UNet or a transformer can work on them. But do not look for a channel of red things or of edges: the network chose some mixture, and another training would choose another.
+Hardly. One channel shows how bright the background is, and *where* something is can be seen in some; *what* it is, hardly ever. Still they are *pictures*: what is on the left in the scene is on the left in the latents. So a UNet or a transformer can work on them. But do not look for a channel of red things or of edges: the network chose some mixture, and another training would choose another.
 
 ### A little beside
 
@@ -520,16 +520,16 @@ Let us miss on purpose, by noise of several sizes, and decode.
 
 # %%
 noise, rows = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(1)), {}
-for miss in (0.1, 0.3, 1.0):
+for miss in (0.0, 0.1, 0.3, 1.0):
     rows[f"{miss} beside"] = vae.decode(posterior.mean + miss * noise)
     decibels = psnr(pictures, rows[f"{miss} beside"].clamp(-1, 1)).mean()
     print(f"{miss} beside: {decibels:.1f} dB")
 print(f"σ of the clouds themselves, on average: {posterior.std.mean():.2f}")
-show.film_strip(rows, alt="Six scenes, decoded from 0.1, 0.3 and 1 beside their latents.")
+show.film_strip(rows, alt="Six scenes, decoded from 0, 0.1, 0.3 and 1 beside their latents.")
 
 # %% [markdown]
 r"""
-**What you saw.** A tenth beside, nearly nothing is lost: the cloud itself is about as wide, and training showed such draws all the time. Three tenths lie outside it: colours begin to run, but the decoder is still fairly calm. That is rule 1, and it is what a denoiser needs. One beside, strokes of other things hang in the air.
+**What you saw.** A tenth beside, nearly nothing is lost: the cloud itself is about as wide, and training showed such draws all the time. Three tenths lie outside it ([more.md](more.md) has the lengths): colours begin to run, but the decoder is still fairly calm. That is rule 1, and it is what a denoiser needs. One beside, strokes of other things hang in the air.
 
 ### Halfway between two pictures
 
@@ -549,7 +549,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-A cross-fade, twice, the second with stranger colours and harder edges. No digit *turns into* another. A cloud is far smaller than the way to the next picture, so no training told the decoder what to paint there. To stay where the clouds are is the denoiser's business: **the autoencoder knows how pieces look, the denoiser knows what goes together.**
+A cross-fade, twice, the second with stranger colours and harder edges. No digit *turns into* another. A cloud is far smaller than the way to the next picture (2 against 13.5, [more.md](more.md)), so no training told the decoder what to paint there. To stay where the clouds are is the denoiser's business: **the autoencoder knows how pieces look, the denoiser knows what goes together.**
 
 ### When the weight is wrong
 
@@ -563,13 +563,13 @@ Here are short trainings that differ in `kl_weight` alone. (Short, so the usual 
 
 # %% [markdown]
 r"""
-*Idle* are latent values with σ above 0.9: about as wide as the standard Gaussian, so they say next to nothing. With too high a weight, nats are too expensive. The network gives up details first: **blur**. At last it writes nothing, and the decoder paints the same thing for every picture: **posterior collapse**. KL is a wonderful 0 then, and the loss stands still, high.
+*Idle* are latent values with σ above 0.9: about as wide as the standard Gaussian, so they say little, and nothing where their mean is near 0. With too high a weight, nats are too expensive. The network gives up details first: **blur**. At last it writes nothing, and the decoder paints the same thing for every picture: **posterior collapse**. KL is a wonderful 0 then, and the loss stands still, high.
 
 With a weight of 0, hardly more comes back than with 0.001, for twice as many nats: nothing keeps the clouds from shrinking to points, and the latents from spreading as far as they like. Stable Diffusion's weight, a millionth, goes a long way in that direction.
 
 ## 6. The scale
 
-Diffusion adds noise of variance 1, and takes it for granted that the *picture* has about the same size: at ᾱ = ½, both are equally strong. But latents have the size that the encoder happened to choose. To see that, here is the same autoencoder in other units: means and clouds are 5.49 times larger.
+Diffusion adds noise of variance 1, and takes it for granted that the *picture* has about the same size: at ᾱ = ½, both are equally strong. But latents have the size that the encoder happened to choose. To see that, here is the same autoencoder in other units: means and clouds are 5.49 times larger. (A number with a story, see below.)
 
 **Predict before you run.** Which of its pictures will differ, and by how much?
 """
@@ -599,7 +599,7 @@ show.Picture(
 
 # %% [markdown]
 r"""
-Not a picture differs, since the decoder's first step divides by 5.49. But the latents do. Stable Diffusion's encoder happened to choose 5.49. Ours landed near 1, because its `kl_weight` is a thousand times as large, and the KL charges for means that run off. (Near 1 are all draws together; each picture's own cloud is far narrower.) That is luck, and nothing to build on.
+Not a picture differs, since the decoder's first step divides by 5.49. But the latents do. Stable Diffusion's encoder happened to choose 5.49. Ours landed near 1. That its `kl_weight` is a thousand times as large will have helped, as the KL charges for means that run off. But nobody set it to 1: do not build on it. (Near 1 are all draws together; each picture's own cloud is far narrower.)
 
 The remedy is one number, measured once on many latents and kept for ever: the **scaling factor**. Drawn latents that are multiplied by it have standard deviation 1, all channels and places together. Stable Diffusion's is 0.18215.
 
@@ -626,7 +626,7 @@ assert torch.isclose((factor * latents).std(), torch.tensor(1.0), atol=1e-3), (
 
 # %% [markdown]
 r"""
-So 0.18215 is 1 / 5.49. `encode` leads into the latent world: draw, then **multiply**. `decode` leads out: **divide**, then decode. Forget one of the two, and nothing crashes: the pictures come out pale, or burnt.
+So 0.18215 is 1 / 5.49. `encode` leads into the latent world: draw, then **multiply**. `decode` leads out: **divide**, then decode. Forget one of the two, and nothing crashes: the pictures come out grey, or burnt. You will see.
 
 The factor belongs to the weights without being learnt. So keep it as a **buffer** called `scaling_factor` (`self.register_buffer`): a tensor that is saved and moved with the module. The autoencoder is done: put it into eval mode and freeze it.
 """
@@ -669,6 +669,22 @@ r"""
 
 ### What happens without it
 
+**Predict before you run.** Three ways to go wrong with the loud autoencoder: forget to multiply, forget to divide, or multiply once more in place of dividing. Which gives grey pictures, which burnt ones?
+"""
+
+# %%
+factor, z = factors["loud"], loud.encode(pictures).mode()
+wrong = {"never multiplied": z / factor, "never divided": z * factor}
+wrong["multiplied twice"] = z * factor * factor
+show.film_strip(
+    {name: loud.decode(latents) for name, latents in wrong.items()},
+    alt="Six scenes each: with glaring colours where the factor was left out of encode; grey, with hardly anything left, where it was not divided by, and where it was multiplied by twice.",
+)
+
+# %% [markdown]
+r"""
+Too large latents burn, too small ones are grey. And without any factor at all, on neither way, nothing shows: until diffusion adds its noise.
+
 Lesson 1's film, with the loud latents: the noise grows from left to right, and each moment is decoded. In one row somebody forgot the factor.
 
 **Predict before you run.** Which of the two rows drowns later?
@@ -699,7 +715,7 @@ The lower row drowns later: at t = 600 the scene is still plainly readable. Its 
 
 What is wrong with drowning late? At most steps the network has next to nothing to do, and the few that decide what the picture shows go by in a hurry. Latents that are too small drown at once. Either way it is not the schedule that you chose in lesson 1.
 
-How much does it matter? Lesson 6's network learnt to paint latents of three sizes from words: a fifth of the right one, the right one, and Stable Diffusion's without its factor. Seeds and steps were the same. The judge counts satisfied captions, with a 95 % interval.
+How much does it matter? Lesson 6's network learnt to paint latents of three sizes from words, in short trainings of 500 steps each: a fifth of the right one, the right one, and Stable Diffusion's without its factor. Seeds and steps were the same. The judge counts satisfied captions, with a 95 % interval.
 """
 
 # %%
@@ -707,7 +723,7 @@ How much does it matter? Lesson 6's network learnt to paint latents of three siz
 
 # %% [markdown]
 r"""
-*Nothing recognised*: the judge is not even half sure of any thing.
+*Nothing recognised*: the judge is not even half sure of any thing. ([more.md](more.md) shows what they paint.)
 
 ## 7. Paint in latents
 
@@ -752,7 +768,7 @@ Why a quarter of the height and width, and not half, or an eighth? Short trainin
 
 # %% [markdown]
 r"""
-Each doubling of f makes the denoiser about four times cheaper, and quarters what the decoder has to go by.
+Each doubling of f makes the denoiser four to five times cheaper, and quarters what the decoder has to go by.
 
 After 400 steps only f = 2 can be read. With more training f = 4 gets there, too: in the fourth row, section 5's weights, the judge reads nearly all that it reads in the originals. The cheaper one is enough. With f = 8, trained just as long, one picture in five can no longer be read. (One training of each.)
 

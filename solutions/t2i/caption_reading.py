@@ -29,8 +29,10 @@ from t2i.captions import (
 
 MAX_LENGTH = 32  # words of the longest caption that the grammar makes, rounded up
 PADDING = 0  # the token where there is no word; nothing but padding is "no caption at all"
-_FILLERS = "a an the in on at to of is that there here you see picture drawing digit shape and from"
-FILLERS = tuple(_FILLERS.split())  # words that only make the sentence whole
+FILLERS = (  # words that only make the sentence whole
+    *("a", "an", "the", "in", "on", "at", "to", "of", "is", "that", "there", "here", "you", "see"),
+    *("picture", "drawing", "digit", "shape", "and", "from"),
+)
 _FIGURES = {str(number): word for number, word in enumerate(DIGITS)}
 VOCABULARY = ("<padding>",) + tuple(
     dict.fromkeys(

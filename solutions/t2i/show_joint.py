@@ -23,7 +23,7 @@ from t2i.show import VERMILLION, Picture, panels, show_images, to_array
 from t2i.show_dit import HEAT
 
 NO_WEIGHTS = (
-    "There are no trained weights of this network yet: `python -m t2i.dit_runs` makes them. What "
+    "The trained weights of this network cannot be used; `python -m t2i.dit_runs` makes them. What "
     "needs a trained network is left out below."
 )
 LEFT_OUT = "Left out: there is no trained network to look at yet."
@@ -41,7 +41,7 @@ def painter(network: type[nn.Module]) -> nn.Module | None:
     try:
         trained, info = load_joint()
     except (OSError, ValueError, RuntimeError) as error:
-        print(f"{NO_WEIGHTS} ({type(error).__name__})")
+        print(f"{NO_WEIGHTS} Why: {str(error)[:200]}")
         return None
     model = dit_contest(info["tier"]).build("dit", info["size"], network=network)
     model.load_state_dict(trained.state_dict())

@@ -119,7 +119,10 @@ def study_table(kind: str, path: Path = FIGURES) -> Markdown:
     study, long = figures["compare"], figures.get("whole", {"runs": {}})
     runs = {name: run for name, run in study["runs"].items() if name.startswith(kind)}
     usual = study["runs"]["f = 4"]
-    note = f"{study['steps']} steps each where nothing else is told; on {usual['n']} scenes."
+    note = f"{study['steps']} steps each"
+    note += (
+        f"{'' if kind == 'kl_weight' else ' where nothing else is told'}; on {usual['n']} scenes."
+    )
     if kind == "kl_weight":
         runs[f"kl_weight = {usual['kl_weight']:g}"] = usual
         runs = dict(sorted(runs.items(), key=lambda run: run[1]["kl_weight"]))
@@ -138,8 +141,10 @@ def study_table(kind: str, path: Path = FIGURES) -> Markdown:
         )
         for name, run in runs.items()
     ]
-    if kind == "kl_weight":  # the judge can read next to nothing of any
-        head, rows = head[:-1], [row[:-1] for row in rows]
+    if (
+        kind == "kl_weight"
+    ):  # all have as many values, and the judge can read next to nothing of any
+        head, rows = (head[0], *head[2:-1]), [(row[0], *row[2:-1]) for row in rows]
     return table(head, rows, note, right=True)
 
 
