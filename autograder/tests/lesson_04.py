@@ -89,10 +89,16 @@ def conversion_causes(s, source, target):
     def result(signal, sigma, v_sign=1.0):
         return converted(x, p, source, target, signal, sigma, v_sign)
 
+    sign = "The sign of v is the other way round: "
+    sign += (
+        "from v, the picture is √ᾱ_t · x_t - √(1 - ᾱ_t) · v, "
+        "and the noise is √(1 - ᾱ_t) · x_t + √ᾱ_t · v."
+        if source == "v_prediction"
+        else "v = √ᾱ_t · noise - √(1 - ᾱ_t) · x_0, plus before the noise."
+    )
     causes = {
         "The prediction comes back unchanged.": p,
-        "The sign of v is the other way round: v = √ᾱ_t · noise - √(1 - ᾱ_t) · x_0, plus before "
-        "the noise.": result(signal, sigma, -1.0),
+        sign: result(signal, sigma, -1.0),
         "The square roots are missing: ᾱ and 1 - ᾱ are shares of the variance.": (result(a, 1 - a)),
         "√ᾱ_t and √(1 - ᾱ_t) have changed places.": result(sigma, signal),
         "The schedule is read one step too late (t + 1).": result(
@@ -639,12 +645,12 @@ def test_ddim_step_picture(student, draw):
     t, ones = torch.full_like(t_prev, 900), torch.ones(len(t_prev), 1, dtype=torch.float64)
     x, noise_pred, noise = 0.6 * ones, 0.8 * ones, -0.7 * ones
     panels = []
-    for eta in (0.0, 1.0):
+    for eta in (0.0, 0.6):
         s = placed(x, noise_pred, t, t_prev, ac, noise)
         options = {"eta": eta, "noise": noise, "clip_sample": False}
         yours = drawable(student.ddim_step(x, noise_pred, t, t_prev, ac, **options))
         yours = yours[:, 0] if yours.shape == x.shape else yours
-        title = f"one step from t = 900, eta = {eta:.0f}"
+        title = f"one step from t = 900, eta = {eta:g}"
         panels.append(Curve(title, yours, mix(s, eta)[:, 0], "where it lands, t_prev", "x_prev",
                             t_prev))  # fmt: skip
     draw(*panels, inputs="for one pixel on the linear schedule, without clipping")
@@ -920,11 +926,11 @@ def follow(model, few, result, step, name, otherwise=""):
     walk, ends = [*model.xs[1:], result], [*few.tolist()[1:], -1]
     for i, (x, x_prev, t, end) in enumerate(zip(model.xs, walk, model.ts, ends, strict=True)):
         expected, causes = step(i, x, t, torch.full_like(t, end))
-        where = "final" if end == -1 else "first" if i == 0 else "next"
+        where = "the walk's final step" if end == -1 else f"step {i + 1} of a walk of {len(few)}"
         expect_close(
             x_prev,
             expected,
-            f"the result of the {where} step of the walk",
+            f"the result of {where}",
             causes={"The step's result is not carried on to the next.": x} | causes,
             otherwise=otherwise
             or f"Each step goes from one of the timesteps to the one after it, the final one to "

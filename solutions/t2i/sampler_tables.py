@@ -108,20 +108,14 @@ def _with_range(values: Sequence[float]) -> str:
     return f"{mean(values):.2f} ({apart})"
 
 
-def spacing_table() -> Markdown:
+def spacing_table(sampler: str = "ddim") -> Markdown:
     """Fréchet distance of each spacing, from what the repository's command measured."""
-    known = results()
-    rows = []
-    for sampler in ("ddim", "dpmpp_2m"):
-        columns = {
-            how: measured(known, sampler, how) for how in ("leading", "linspace", "trailing")
-        }
-        for steps in columns["leading"]:
-            if all(steps in points for points in columns.values()):
-                values = [mean(points[steps]) for points in columns.values()]
-                best = min(values)
-                cells = [f"**{v:.1f}**" if v == best else f"{v:.1f}" for v in values]
-                rows.append(f"| {NAMES[sampler]}, {steps} steps | {' | '.join(cells)} |")
+    known, rows = results(), []
+    columns = {how: measured(known, sampler, how) for how in ("leading", "linspace", "trailing")}
+    for steps in columns["leading"]:
+        if all(steps in points for points in columns.values()):
+            cells = [f"{mean(points[steps]):.1f}" for points in columns.values()]
+            rows.append(f"| {NAMES[sampler]}, {steps} steps | {' | '.join(cells)} |")
     if not rows:
         return Markdown(MISSING)
     head = "| Fréchet distance | leading | linspace | trailing |\n|---|--:|--:|--:|\n"
