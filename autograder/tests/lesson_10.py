@@ -98,7 +98,7 @@ POINT_MISTAKES = {
 }
 POINT_HINTS = {
     "must match the size": "t is (B,) and meets (B, …): give it axes of size 1 behind the first, "
-    "as many as x_0 has more than one.",
+    "x_0.ndim − 1 of them.",
     "is invalid for input of size": "Samples may have any number of axes, so count them: "
     "x_0.ndim − 1 axes of size 1 belong behind t's own.",
     "": "x_t = (1 − t) · x_0 + t · noise, with t as (B, 1, …, 1).",
@@ -915,7 +915,12 @@ def check_reading(student, rng, texts: Sequence[str], what: str) -> None:
 @exercise("encode_prompt")
 def test_prompts_of_several_lengths(student, rng):
     texts = [TEXTS[1], "a star", "", "one lower seven"]
-    check_reading(student, rng, texts, "prompts of several lengths (compared with transformers)")
+    check_reading(
+        student,
+        rng,
+        texts,
+        "prompts of several lengths (compared with Hugging Face's transformers)",
+    )
 
 
 @exercise("encode_prompt")
@@ -1074,7 +1079,7 @@ GUIDANCE_MISTAKES = {
     "1 + w": "Guidance is one too strong (the papers' 1 + w, or a start from cond): here a scale "
     "of 1 is off, uncond + s · (cond − uncond).",
     "exchanged": "The two halves have changed places: the empty prompt's answer is uncond, the "
-    "first half if the empty prompts come first.",
+    "prompt's is cond. Which half is which, the order in your batch says.",
     "only empty": "The prompt has no influence: only the empty prompt's answer is used.",
     "no difference": "It is uncond + s · cond; the difference is missing: "
     "uncond + s · (cond − uncond).",

@@ -158,7 +158,7 @@ assert torch.allclose(later - now, 0.5 * target, atol=1e-6), "half a unit of t: 
 r"""
 So the slope is noise − x_0. If the network knew it for *its* line, one step would lead from the noise to the picture. Why do we need more?
 
-Look at the right part of the picture above. Through one point lead many lines, from different noises to different pictures. The network sees only the point, not which line it is on. And you know from lesson 3 what a network says when several answers are right and the error is squared: **their mean**. In pure noise (t = 1) every picture is still possible, so the walk first heads for the mean of all pictures. A step later fewer are possible, and the direction turns. The *lines* are straight. The *roads* that one walks bend, where the lines cross.
+Look at the right panel of this section's first picture. Through one point lead many lines, from different noises to different pictures. The network sees only the point, not which line it is on. And you know from lesson 3 what a network says when several answers are right and the error is squared: **their mean**. In pure noise (t = 1) every picture is still possible, so the walk first heads for the mean of all pictures. A step later fewer are possible, and the direction turns. The *lines* are straight. The *roads* that one walks bend, where the lines cross.
 
 But they bend only there. As soon as it is clear where the journey goes, the road is straight, and one step could do the rest. So few steps can do.
 
@@ -196,7 +196,7 @@ The lazy model's loss is 2: one for the noise, and one for the picture. So losse
 
 ## 3. Which times to train on?
 
-Each sample in a batch gets its own t. Are all times equally worth learning? We compare two losses at each t. The first is the best for someone who knows only that latents have variance 1: $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance of the direction, less what x_t tells of it). The other is our trained network's. What lies between them is what there was to learn.
+Each sample in a batch gets its own t. Are all times equally worth learning? We compare two losses at each t. The first is the best for someone who knows only that latents have variance 1: $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance 2 of the direction, less what one can tell of it from x_t). The other is our trained network's. What lies between them is what there was to learn.
 
 **Predict before you run.** Where will the gap be widest?
 """
@@ -220,14 +220,14 @@ for t in times.tolist():
     trained.append(loss.item())
 
 # %%
-lazy = 2 - (2 * times - 1) ** 2 / (2 * times**2 - 2 * times + 1)
+variance_only = 2 - (2 * times - 1) ** 2 / (2 * times**2 - 2 * times + 1)
 show.curves(
     times,
-    {"knows only the variance": lazy, "our network": trained},
+    {"knows only the variance": variance_only, "our network": trained},
     xlabel="t: picture at the left, noise at the right",
     ylabel="loss at this t",
     ylim=(0, 2.3),
-    alt=f"Loss against t. Who knows only the variance: {[round(x, 2) for x in lazy.tolist()]}; "
+    alt=f"Loss against t. Who knows only the variance: {[round(x, 2) for x in variance_only.tolist()]}; "
     f"our network: {[round(loss, 2) for loss in trained]}.",
 )
 
@@ -322,7 +322,7 @@ assert told == [0.5, 0.0] and isinstance(told[0], float), "on_step hears t as a 
 r"""
 ### In a world where the truth is known
 
-For clouds of points the best direction is known without training: `FlowMixture` is lesson 4's flat world for straight roads. So all error is the sampler's. We walk the same 12 noises in five steps, with lesson 4's DDIM (and linear betas) and with yours. The grey roads are the same walks in a thousand steps.
+For clouds of points the best direction is known without training: `FlowMixture` is lesson 4's plane with its clouds, for straight roads. So all error is the sampler's. We walk the same 12 noises in five steps, with lesson 4's DDIM (and linear betas) and with yours. The grey roads are the same walks in a thousand steps.
 
 **Predict before you run.** Both lead to the same clouds. To the same *points* of them?
 """
@@ -351,7 +351,7 @@ def walk_euler(x: Tensor, count: int) -> Tensor:
 
 
 # %%
-angle = torch.arange(12) / 12 * 2 * torch.pi
+angle = (torch.arange(12) + 0.5) / 12 * 2 * torch.pi
 few = 1.8 * torch.stack([angle.cos(), angle.sin()], dim=1)  # a ring, so that they spread
 walks = {"DDIM, curved roads": walk_ddim(few, 5), "Euler, straight roads": walk_euler(few, 5)}
 exact = dict(zip(walks, (walk_ddim(few, 1000), walk_euler(few, 1000)), strict=True))
@@ -396,7 +396,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-The straight roads win clearly over linear betas. Against cosine betas they hardly win at all. Why? Look closely at an Euler step. From a point and a direction you get both ends of the line: the noise lies $(1-t)$ further along it, the picture lies $t$ back.
+All three have order 1, or nearly; they differ by a factor. The straight roads win clearly over linear betas. Against cosine betas they hardly win at all. Why? Look closely at an Euler step. From a point and a direction you get both ends of the line: the noise lies $(1-t)$ further along it, the picture lies $t$ back.
 """
 
 # %%
@@ -418,7 +418,7 @@ Lesson 7's encoder reads a prompt and gives two things, and Stable Diffusion 3 u
 - `context`: a vector for **each token**. They go into the joint attention, beside the patches.
 - `pooled`: **one vector** for the whole. It is added to the time, and so steers every block through adaLN.
 
-A `mask` goes along: every prompt is filled up to the same length, and the filling must not be looked at.
+A `mask` goes along: every prompt is filled up to the same length, and the patches must not look at the filling. (CLIP itself needed no mask for it, since no word looks ahead.)
 """
 
 # %%
@@ -426,7 +426,7 @@ A `mask` goes along: every prompt is filled up to the same length, and the filli
 
 # %% [markdown]
 r"""
-`words_mask(tokens, end_token)` of lesson 7 makes the mask: True up to the first end token, itself included. The **empty prompt** is a prompt, too: it becomes tokens like any other, though no word is in it. It will be our *no condition*, for which lesson 5 needed an extra class.
+The course's `words_mask(tokens, end_token)` makes the mask: True up to the first end token, itself included. The **empty prompt** is a prompt, too: it becomes tokens like any other, though no word is in it. It will be our *no condition*, for which lesson 5 needed an extra class.
 
 **Predict before you write.** How many True stand in the mask of the empty prompt?
 """
@@ -457,6 +457,8 @@ assert not torch.allclose(wanted.pooled[0], wanted.pooled[1]), "another text, an
 
 # %% [markdown]
 r"""
+(Two: its start and its end.)
+
 ## 6. Putting it together
 
 The whole once more, with the loaded model's shapes for one picture:
@@ -558,7 +560,7 @@ Scenes are encoded *once*, before the third training.
 r"""
 ### What a plain CLIP does not hear
 
-Lesson 7's CLIP had to find the right caption among a hundred, and it stops listening as soon as that works. So it lost three things that a painter needs:
+Lesson 7's CLIP had to find the right caption among those of a batch, and it stops listening as soon as that works. So it lost three things that a painter needs:
 
 - **The order.** Hardly two captions of a hundred hold the same words in another order. So CLIP never learnt that *a red seven above a blue star* is something else than *a blue star above a red seven*. (Large models have this weakness, too: Yuksekgonul et al. 2022.)
 - **The second thing.** Two colours and one thing are enough to find the caption.
@@ -581,7 +583,7 @@ And so that no word is forgotten, its embedding is added to its vector at the en
 
 Does CLIP hear the difference now? The cell compares the directions of five `pooled` vectors: 1 means the same.
 
-**Predict before you run.** Which two of the five mean the same? Which number should be near 1?
+**Predict before you run.** Which two of the five mean the same? Will their number be the highest?
 """
 
 # %%
@@ -596,7 +598,7 @@ show_text_to_image.same_or_not(five, read.pooled)
 
 # %% [markdown]
 r"""
-1 and 2 mean the same, and have 0.84 (when the course was made). But 2 and 4, which say the opposite of each other, have 0.87, the highest of all. So this is the *wrong test*. CLIP was asked something else: that a *picture* lie nearer to its right caption than to a wrong one. So measure that, on a thousand new scenes. *Found out* means: the right caption scored higher.
+1 and 2 mean the same, and have 0.84 (when the course was made). But 2 and 4, which say the opposite of each other, have 0.87, the highest of all. So this is the *wrong test*. CLIP was asked something else: that a *picture* lie nearer to its right caption than to a wrong one. The course measured that, on a thousand new scenes. *Found out* means: the right caption scored higher.
 """
 
 # %%
@@ -606,7 +608,7 @@ r"""
 r"""
 ### Your piece
 
-Now a short piece of the third training, with your loss: half a minute to two for encoding scenes, then two and a half minutes. The transformer is a smaller one; the other two parts are the trained ones. (In the GPU tier it is the large one; there all three trainings run first, about five minutes on the fastest cards.)
+Now a short piece of the third training, with your loss: half a minute to two for encoding scenes, then two and a half minutes, or up to five on a busy machine. The transformer is a smaller one; the other two parts are the trained ones. (In the GPU tier it is the large one; there all three trainings run first, about five minutes on the fastest cards.)
 
 One line deserves a look: one prompt in ten is replaced by the empty one. Without it, guidance has nothing to compare with.
 """
@@ -681,7 +683,7 @@ show_text_to_image.gallery(young(four, steps), four)
 
 # %% [markdown]
 r"""
-Backgrounds and colours come first. After the 450 steps that a quiet machine gets to, shapes are still scraps: they are what the rest of the training is for. (Far fewer steps? Something else kept your machine busy. Run the training again.)
+Backgrounds and colours come first. After the 450 steps that a quiet machine gets to, shapes are still scraps: they are what the rest of the training is for. (Far fewer steps? Something else kept your machine busy.)
 
 ## 8. Look at it
 
@@ -717,7 +719,7 @@ And how many steps does it take? Same noise again.
 """
 
 # %%
-counts = [1, 2, 4, 8, pick(smoke=9, cpu=25, gpu=25)]
+counts = [1, 4, 8, pick(smoke=9, cpu=25, gpu=25)]
 columns = {f"{count} step{'s' * (count > 1)}": pipe(wish, count) for count in counts}
 show_text_to_image.sweep(columns, wish)
 
@@ -738,7 +740,7 @@ show_text_to_image.gallery(pictures, [swap or "(nothing)" for swap in swaps], 3,
 
 # %% [markdown]
 r"""
-In the first four pictures the grey background and the two places stay: they come from the noise. A colour follows its word, and so does a digit. Compare *above* with *below*: if they are alike, the model has not understood that word. *A red seven* alone gets the whole picture, and another background. And where nothing is asked for, the model paints something that looks nearly like a thing.
+In the first four pictures the grey background and the two places stay: noise and prompt together decide them. A colour follows its word, and so does a digit. Compare *above* with *below*: if they are alike, the model has not understood that word. *A red seven* alone gets the whole picture, and another background. And where nothing is asked for, the model paints something that looks nearly like a thing.
 
 ### Who looks where
 
@@ -788,7 +790,7 @@ The brackets name what training never showed. Row by row: a colour on a thing, h
 
 ### Failures
 
-Three things are the hardest. So here are ordinary prompts with three things, the first of those that are counted below, and *all* pictures that the judge calls wrong (the first eight, if there are more).
+Prompts with three things are the hardest. So here are ordinary ones, the first of those that are counted below, and *all* pictures that the judge calls wrong (the first eight, if there are more). Drawing takes a minute or two.
 
 **Predict before you run.** How many of a hundred will be wrong?
 """
@@ -881,11 +883,10 @@ from t2i import scale, show_scale
 n = 400e6  # pictures
 picture, words = scale.latent_bytes(512), scale.prompt_bytes(77, 768)
 print(f"latents {n * picture / 1e12:.0f} TB, text vectors {n * words / 1e12:.0f} TB at most")
-print(f"the tokens alone: {n * 77 * 2 / 1e12:.2f} TB")
 
 # %% [markdown]
 r"""
-The words are larger than the pictures! So our shards leave out the filling.
+The words are larger than the pictures! So our shards leave out the filling. (Who keeps the numbers of the tokens instead needs next to no room, and has to read every caption anew in each pass.)
 
 **Operations.** A token meets 12·d² weights in a block (d is `dim`), each costs a multiplication and an addition, and attention compares every token with every other:
 
@@ -904,7 +905,7 @@ print(f"{share:.1%} of the {peak:.1e} a second that large matrices reach on this
 
 # %% [markdown]
 r"""
-(Small matrices, the optimiser and everything that is not a matrix keep a machine from its best. Large trainings reach 30 to 50 %.)
+(That last share is the answer. Small matrices, the optimiser and everything that is not a matrix keep a machine from its best. Large trainings reach 30 to 50 %.)
 
 **Hours.** Take a model of Stable Diffusion 3's size (2 billion weights: 24 blocks, d = 1536, 32×32 patches), Stable Diffusion's own encoder, and CLIP. The GPU is an H100, once with your machine's share of its best, once with 40 %:
 

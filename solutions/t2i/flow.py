@@ -128,11 +128,12 @@ def euler_times(num_inference_steps: int, shift: float = 1.0) -> Tensor:
 
     Source: Esser et al. 2024, arXiv:2403.03206, equation 23.
     """
-    if not isinstance(num_inference_steps, int) or num_inference_steps < 1 or not shift > 0:
+    if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
         raise ValueError(
-            f"num_inference_steps must be a whole number, 1 or more, and shift above 0, got "
-            f"{num_inference_steps} and {shift}"
+            f"num_inference_steps must be a whole number, 1 or more, got {num_inference_steps}"
         )
+    if not shift > 0:
+        raise ValueError(f"shift must be above 0, got {shift}")
     u = torch.linspace(1, 0, num_inference_steps + 1, dtype=torch.float64)
     return (shift * u / (1 + (shift - 1) * u)).float()  # float32 would miss 1 by its rounding
 

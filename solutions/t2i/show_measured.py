@@ -80,8 +80,8 @@ def one_pass(count: float, folder: Path = CHECKPOINT) -> Markdown:
     unit, often = ("days", hours / 24) if hours > 48 else ("hours", hours)
     where = f" ({log['machine']})" if isinstance(log.get("machine"), str) else ""
     return Markdown(
-        f"The transformer of the course's model learnt from {rate:,.0f} latents a second when it "
-        f"was made{where}. "
+        f"And the course's own, small transformer? It learnt from {rate:,.0f} latents a second, of "
+        f"pictures of 64 × 64 pixels, when it was made{where}. "
         f"To see {count / 1e6:,.0f} million once would take it **{often:,.1f} {unit}**, five "
         f"times {5 * often:,.0f}."
     )
@@ -156,7 +156,7 @@ def names_table(folder: Path = EMOJI) -> Markdown:
     if not sets:
         return Markdown("Not measured yet: `make evaluate data=… model=…` does it.")
     head = ("names", "how many", "its own picture is the nearest", "among the nearest ten")
-    head += ("nearest, of another name's", "nearest, through the autoencoder")
+    head += ("by chance", "ceiling")
     rows = [
         (
             set_name(name),
