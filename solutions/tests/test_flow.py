@@ -184,7 +184,7 @@ def test_bad_input_is_named():
         (lambda: logit_normal_times(t, std=math.nan), "std must be above 0, got nan"),
         (lambda: euler_times(0), "num_inference_steps must be a whole number, 1 or more"),
         (lambda: euler_times(2.5), "num_inference_steps must be a whole number"),
-        (lambda: euler_times(3, shift=0.0), "shift above 0"),
+        (lambda: euler_times(3, shift=0.0), "shift must be above 0"),
         (lambda: rectified_flow_loss(lambda x, t: x[:1], x, t / 2, x), "must answer .2, 3. like x"),
         (
             lambda: sample_euler(lambda x, t: x[:1], x, euler_times(2)),
