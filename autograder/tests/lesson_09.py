@@ -290,7 +290,8 @@ def table(dim: int, height: int, width: int, wrong: str = "") -> Tensor:
 
 
 TABLE_MISTAKES = {
-    "row first": "The row y comes first; the first half of the channels tells the column x.",
+    "row first": "In yours the row y comes first; the first half of the channels should tell the "
+    "column x.",
     "columns first": "The places go column by column; they should go row by row, as patchify cuts: "
     "x runs 0 1 2 0 1 2.",
     "both repeat": "x is right, but y runs 0 1 2 0 1 2 as well: a row's number stays for a whole "
@@ -951,8 +952,8 @@ def joint_forward(parts: Parts, x, context, c, mask, ends: bool, wrong: str = ""
 
 
 JOINT_MISTAKES = {
-    "words first": "The words stand first in the sequence, and the mask does not: its patches come "
-    "first.",
+    "words first": "Your sequence has the words first; the mask has the patches first, and so should "
+    "the sequence.",
     "split as if words first": "What was seen is cut in the wrong place: the first N tokens are "
     "the patches', the other L the words'.",
     "words first, split as patches": "The words stand first in the sequence, but it is cut as if "

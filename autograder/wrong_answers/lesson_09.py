@@ -940,7 +940,7 @@ def forward(self, x_t, t, label):
     dict(
         exercise="JointAttentionBlock",
         name="words_first",
-        says="words stand first",
+        says="sequence has the words first",
         code="""
 def forward(self, x, context, c, context_mask=None):
     n, length = x.shape[1], context.shape[1]

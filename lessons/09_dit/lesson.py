@@ -62,7 +62,7 @@ Nothing is computed, the numbers are only *moved*. A plain `reshape` gives the r
 
 **Predict before you run.** A picture of 32×32 pixels with 3 channels, patches of 4×4: how many patches, and how long is each vector? And with patches of 2×2, how many times as many looks at each other?
 
-(`patchify` must not cut pixels off in silence; `reshape` and einops raise an error by themselves. Nothing else under *Raises* is graded.)
+(`patchify` must not cut pixels off in silence; `reshape` and einops raise an error by themselves. In this lesson nothing else under *Raises* is graded.)
 """
 
 # %%
@@ -117,7 +117,7 @@ Look at it with a real scene. The row below is what the transformer gets. Each p
 # %%
 from t2i.scenes import scenes
 
-pictures, captions = scenes(range(200), world="many")
+pictures, captions = scenes(range(200), world="many")  # lesson 8's world: one to three things
 rows = [i for i, caption in enumerate(captions) if "left of" in caption]
 row = min(rows, key=lambda i: len(captions[i]))
 show_dit.exploded(pictures[row], 4)
@@ -189,7 +189,7 @@ show_dit.similarity_map(table, 8, 8, [(0, 0), (3, 5), (7, 4)])
 
 # %% [markdown]
 r"""
-All places are rather alike: the colour bar ends at 0.71. Neighbours are most alike, 0.98, and places in the same row or column stay above 0.85. So the table holds much of what near and far mean.
+All places are rather alike: the colour bar ends at 0.71. Neighbours side by side are most alike, 0.98, and places in the same row or column stay above 0.85. So the table holds much of what near and far mean.
 """
 
 # %% [markdown]
@@ -241,7 +241,7 @@ r"""
 
 ## 5. The block that begins by doing nothing
 
-A DiT block is lesson 6's transformer block without the words: the patches look at each other, then each thinks for itself. The condition `c` (time plus class, one vector a picture) steers both halves, each with three wishes: shift, scale and a **gate**.
+A DiT block is lesson 6's transformer block without the words: the patches look at each other, then each thinks for itself. The condition `c` (time plus class, one vector a picture) steers both halves, each with three wishes: shift, scale and a **gate** (another than the one inside lesson 6's GEGLU).
 
 ![A column of boxes from x, (B, N, D), down: norm1, modulate, attention, gate1, plus x; norm2, modulate, mlp, gate2, plus x. From the side the condition c, (B, D), through SiLU and a linear layer that is zero at first, gives (B, 6 · D): shifts, scales, gates.](figures/block.png)
 
@@ -310,7 +310,7 @@ for name, gradient in gradients.items():
 
 # %% [markdown]
 r"""
-**What you saw.** Only the two gates learn at first. What a shut gate multiplies feels nothing: not attn and mlp, and not the shifts and scales whose work they read. One step later the gates are a crack open, and the whole block learns.
+**What you saw.** Only the two gates learn at first. What a shut gate multiplies feels nothing: not attn and mlp, nor the shifts and scales, which act only through these two. One step later the gates are a crack open, and the whole block learns.
 """
 
 # %% [markdown]
@@ -328,7 +328,7 @@ Now put it together. `forward` reads as a column of shapes:
 
 (`check_picture` only says what is wrong with bad input.)
 
-**Predict before you write.** A new DiT, not trained at all: what does it answer? And in which training step does a gradient first reach the inside of its blocks?
+**Predict before you write.** A new DiT, not trained at all: what does it answer? And in which training step does a gradient first reach attn and mlp?
 """
 
 # %%
@@ -378,7 +378,7 @@ for step in (1, 2, 3):
 
 # %% [markdown]
 r"""
-**What you saw.** It answers 0. And it is a chain of locks, which open from the output backwards. In step 1 only the final layer learns, for it multiplies all the rest by 0. In step 2 it lets gradients through, and the gates learn. In step 3 attn and mlp learn, too. Two steps are lost, out of thousands.
+**What you saw.** It answers 0. And it is a chain of locks. In step 1 only the final layer learns, for it multiplies all the rest by 0. In step 2 it lets gradients through to the gates. In step 3 the gates are a crack open, and attn and mlp learn, too. Two steps are lost, out of thousands.
 
 Is it *the* DiT? We give it and diffusers' the same random weights.
 """
@@ -404,7 +404,7 @@ print(f"largest difference to diffusers: {difference:.1e} (below 1e-5 if yours i
 r"""
 ### The zeros, kept and lost
 
-What does the tidy initialisation of section 5 cost? Two tiny DiTs learn lesson 5's digits at half their size, from the same batches with the same noise. In both, the linear layers are initialised once more; in one of them this spares those that hold zeros. (Some ten seconds each. `FirstGuess` is lesson 3's head start: x_t is the first guess of the noise, and the network corrects it.)
+What does the tidy initialisation of section 5 cost? Two tiny DiTs learn lesson 5's digits at half their size, from the same batches with the same noise. In both, the linear layers are initialised once more; in one of them this spares those that hold zeros. (Some ten seconds each. `FirstGuess` is lesson 3's head start: x_t, scaled as there, is the first guess of the noise, and the network corrects it.)
 
 **Predict before you run.** How will the two losses differ at the first step? And at the end?
 """
@@ -460,7 +460,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-**What you saw.** Without the zeros the loss begins several times higher, since random layers talk into the first guess, and dozens of steps go into coming down. It also ends higher, in the CPU tier more than 1.5 times as high. (Seconds cannot tell what is left of the gap after days. In the paper's figure 5 the zeros are ahead to the end.)
+**What you saw.** Without the zeros the loss begins several times higher, since random layers talk into the first guess, and dozens of steps go into coming down. Where the two curves meet it has not caught up: they part again, and it ends higher, in the CPU tier more than 1.5 times as high. (Seconds cannot tell what is left of the gap after days. In the paper's figure 5 the zeros are ahead to the end.)
 
 ### Train it, and watch the gates
 
@@ -536,7 +536,7 @@ Stable Diffusion 3 does something simpler and stronger. **The words go into the 
 r"""
 But words and patches are different things, so each kind keeps its **own weights** and shares nothing but the attention itself. We call these weights a *stream*; a joint block has two.
 
-Here is a stream: your DiTBlock, cut in two at the attention. `offer` comes before it, `take` after it. (Its switches `ends` and `qk_norm` are only handed on; they are explained once your block works.)
+Here is a stream: your DiTBlock, cut in two at the attention. `offer` comes before it, `take` after it. (`ends` is for the last block of a network, after which nobody reads the words any more: there they only offer. `qk_norm` is only handed on; it is explained once your block works.)
 """
 
 # %%
@@ -587,7 +587,7 @@ assert JointAttentionBlock(8, 2, context_pre_only=True)(x, context, c)[1] is Non
 r"""
 **What you saw.** The check asserts both: a new block's gates are shut, so its words stay what they were; later they depend on the picture.
 
-Now the two switches. `qk_norm` brings queries and keys to one length (times a learnt number for each channel), so that looks do not grow ever sharper in a long training; Stable Diffusion 3.5 has it. And `ends`: after the last block nobody reads the words any more, so there they only offer.
+Now the other switch. `qk_norm` brings queries and keys to one length (times a learnt number for each channel), so that looks do not grow ever sharper in a long training; Stable Diffusion 3.5 has it.
 
 The same numbers as diffusers' block of Stable Diffusion 3?
 """
@@ -640,7 +640,7 @@ show_joint.painted(painter, wishes, pick(smoke=2, cpu=25, gpu=50))
 
 # %% [markdown]
 r"""
-Do not expect beauty of twenty minutes' training. Backgrounds and colours come first, then places, and shapes last: many are blobs. Compare the first two pictures: the same things, the other way round. Then look for other faults: a relation turned round, a thing painted twice, a thing left out. Put captions of your own into `wishes`, made of the words above.
+Do not expect beauty of twenty minutes' training. Backgrounds and colours come first, then places, and shapes last: many are blobs. Compare the first two pictures: the same things, the other way round. Then look for other faults: a relation turned round, a thing painted twice, a thing left out. Put captions of your own into `wishes`, made of the words above: one thing or two, each with its colour.
 
 ### Who looks at whom
 
@@ -673,7 +673,7 @@ In the second picture's upper row only the colours find their things: *red* ligh
 r"""
 ## 8. UNet against DiT
 
-Now the contest. **The same scenes (one thing or two, on four backgrounds) and captions, as many weights (within 10 %), the same computing.** The same computing means as many floating-point operations. So the network whose step is cheaper takes more steps.
+Now the contest, between lesson 6's UNet with words and section 7's transformer, called DiT for short. (Its large one is the painter that you just saw.) **The same scenes (one thing or two, on four backgrounds) and captions, as many weights (within 10 %), the same computing.** The same computing means as many floating-point operations. So the network whose step is cheaper takes more steps.
 
 **Predict before you run.** Two networks with as many weights: does one step of both cost as much?
 """
@@ -683,7 +683,7 @@ show_contest.step_table(dit_contest(pick(smoke="smoke", cpu="cpu", gpu="cpu"))) 
 
 # %% [markdown]
 r"""
-**What you saw.** The UNet's step costs more, since its weights work at more places (fourth column, the average). A convolution's weight works at each pixel of its level: 16×16 on the fine one, 8×8 on the coarse one. A DiT's weight works at 64 patches or at up to 32 words. But **equal operations are not equal seconds**: compare the last column with the third.
+**What you saw.** The UNet's step costs more, since its weights work at more places (fourth column, the average). A convolution's weight works at each pixel of its level: 16×16 on the fine one (the pixels are folded, as in lesson 3), 8×8 on the coarse one. A DiT's weight works at 64 patches or at up to 32 words; that of the modulation only once, which pulls the average down. But **equal operations are not equal seconds**: compare the last column with the third.
 
 `python -m t2i.dit_runs` has trained three sizes of each, with the same optimiser and the same learning rates.
 
@@ -737,7 +737,7 @@ Does one of them put the red seven left of the blue star? **Not yet.** Where the
 Pictures were drawn from captions with two objects and a relation, and lesson 6's judge said which colours it sees, and where:
 
 - *Both colours*: are both there? *And right*: and do they stand as asked?
-- *Right, if both*: of the pictures with both, how many stand as asked? Who does not read the relation is right in about one of four: *chance*, measured.
+- *Right, if both*: of the pictures with both, how many stand as asked? There are four relations: left, right, above, below. Who does not read them is right in about one of four: *chance*, measured.
 - *All satisfied*: both objects, both colours, the background, and nothing besides.
 
 *Unseen relations* are those that training never showed for these objects. The last line tells how well the judge sees. Brackets: 95 % intervals.

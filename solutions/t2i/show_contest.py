@@ -33,7 +33,13 @@ def full_name(cell: str) -> str:
 
 def step_table(contest: Contest, size: str = SIZES[0]) -> Markdown:
     """What one training step of each network costs, counted and timed on this machine, now."""
-    head = ("network", "weights", "operations a step", "a weight works at … places", "seconds")
+    head = (
+        "network",
+        "weights",
+        "operations a step",
+        "a weight works at … places",
+        "seconds a step",
+    )
     rows = []
     for kind in KINDS:
         model, batch = contest.build(kind, size), next(contest.batches())
