@@ -952,8 +952,8 @@ def joint_forward(parts: Parts, x, context, c, mask, ends: bool, wrong: str = ""
 
 
 JOINT_MISTAKES = {
-    "words first": "Your sequence has the words first; the mask has the patches first, and so should "
-    "the sequence.",
+    "words first": "Your sequence has the words first; the mask has the patches first, and so "
+    "should the sequence.",
     "split as if words first": "What was seen is cut in the wrong place: the first N tokens are "
     "the patches', the other L the words'.",
     "words first, split as patches": "The words stand first in the sequence, but it is cut as if "

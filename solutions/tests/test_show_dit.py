@@ -157,7 +157,7 @@ def test_the_trained_weights_go_into_ones_own_class(monkeypatch, capsys):
         raise CheckpointError("damaged")
 
     monkeypatch.setattr(show_joint, "load_joint", damaged)
-    assert show_joint.painter(Own) is None and "CheckpointError" in capsys.readouterr().out
+    assert show_joint.painter(Own) is None and "Why: damaged" in capsys.readouterr().out
 
 
 def test_a_caption_that_is_not_understood_is_told_in_a_line():
