@@ -73,7 +73,9 @@ def expect_close(
     broken = ~torch.isfinite(actual) if actual.is_floating_point() else torch.zeros(1)
     if broken.any() and torch.isfinite(expected.double()).all():
         fail(f"{_capital(what)} should be finite, yours contains NaN or infinity. {found}")
-    fail(f"{_capital(what)} {_is_or_are(what)} not right ({_symptom(actual, expected)}). {found}")
+    told = found != otherwise and actual.numel() == 1  # any one number is a multiple of another
+    symptom = "" if told else f" ({_symptom(actual, expected)})"
+    fail(f"{_capital(what)} {_is_or_are(what)} not right{symptom}. {found}")
 
 
 def matches(

@@ -47,6 +47,18 @@ def test_the_cause_that_fits_is_named_and_no_other():
     assert sentence(RIGHT + 1, causes=causes, otherwise="Look again.").endswith("Look again.")
 
 
+def test_one_number_with_a_known_cause_is_not_called_a_multiple_of_the_right_one():
+    def told(actual):
+        with pytest.raises(Teaching) as caught:
+            expect_close(
+                torch.tensor(actual), torch.tensor(2.0), "the loss", {"Squared.": RIGHT[2]}
+            )
+        return str(caught.value)
+
+    assert told(4.0) == "The loss is not right. Squared."
+    assert "3 times the right value" in told(6.0)
+
+
 def test_a_cause_that_cannot_be_computed_is_passed_over():
     causes = {"Broken.": lambda: RIGHT @ torch.ones(5), "It was squared.": RIGHT**2}
     assert sentence(RIGHT**2, causes=causes).endswith("It was squared.")

@@ -111,7 +111,7 @@ def ddpm_loss(model, x_0, t, noise, alphas_cumprod):
     dict(
         exercise="ddpm_loss",
         name="compares_with_x_0",
-        says="compared with x_0",
+        says=r"The loss is not right\. The prediction is compared with x_0",
         code="""
 def ddpm_loss(model, x_0, t, noise, alphas_cumprod):
     x_t = add_noise(x_0, noise, t, alphas_cumprod)

@@ -71,11 +71,11 @@ show.show_images(
 r"""
 ## 2. What to ask the network
 
-We could ask the network: *what did the clean picture look like?* Or: *which noise was mixed in?* In fact these are one question:
+*What did the clean picture look like?* Or: *which noise was mixed in?* Lesson 2 showed that these are one question:
 
 ![An equation of three pictures: noisy digit equals 0.71 times clean digit plus 0.71 times noise. Below: know the noisy picture and one of the other two, and the third follows.](figures/two_of_three.png)
 
-Three pictures, one equation. The sampler always knows the noisy one. Whoever tells it the noise has told it the clean picture as well: **predicting the noise is enough.**
+The sampler always knows the noisy picture. Whoever tells it the noise has told it the clean one as well: **predicting the noise is enough.**
 
 Why not ask for the picture? Either would do; lesson 2 told what each is bad at. Noise has one comfort: each of its pixels comes from a standard Gaussian, whatever the digits look like. So its error, the mean square of the difference, has a natural scale: 1 for knowing nothing.
 
@@ -84,6 +84,8 @@ $$\text{loss} = \text{mean}\big((\text{noise} - \text{model}(x_t, t))^2\big), \q
 This is equation 14 of the paper: the whole training of a diffusion model in one line.
 
 **Predict before you run.** You met two lazy models in lesson 2: one always answers zero, "no noise at all", the other gives back the picture that it was shown. Do you still know their losses, at the clean end of the road and at the noisy one?
+
+(The `ValueError` in some docstrings is optional: no test asks for it.)
 """
 
 
@@ -208,6 +210,7 @@ for decay in (0.5, 0.95, 0.998):
 show.curves(
     range(300),
     lines,
+    xlim=(0, 450),  # room for the legend
     xlabel="training step",
     alt="The raw weight jitters; decay 0.5 still does; 0.95 is smooth; 0.998 lags far behind.",
 )
@@ -223,13 +226,13 @@ r"""
 
 Three helps make eight minutes enough.
 
-**A head start.** You saw in section 2 that copying the input is a fine answer near pure noise. So the network gets the copy for nothing (scaled by $\sqrt{1-\bar\alpha_t}$), and only has to correct it:
+**A head start.** You saw in section 2 that copying the input is a fine answer near pure noise. So the network gets the copy for nothing, and only has to correct it. (The copy is scaled by the noise's strength: the less noise, the less of it is right.)
 
 $$\text{noise\_pred} = \sqrt{1-\bar\alpha_t}\; x_t + \sqrt{\bar\alpha_t}\cdot\text{unet}(x_t, t)$$
 
-The correction is scaled too: the more noise, the less of it. At first the UNet answers 0 everywhere. The copy alone has an error of about $\bar\alpha_t$ at step $t$, so your loss begins below the ceiling.
+The correction is scaled too: the more noise, the less of it. The UNet's last layer starts at zero, so at first it answers 0 everywhere. The copy alone has an error of about $\bar\alpha_t$, so your loss begins below the ceiling.
 
-**Practice where it counts.** The shape of a digit is decided where there is much noise, but not noise alone. So `middle_steps` draws nine of ten steps around 730, and the tenth from below 450, where only the last specks are left to find. Those quiet steps are the hardest, as section 2 showed, yet a wrong guess of so little noise hardly shows. So `heard_by_noise` lets each picture correct the network only by its share of noise, $1-\bar\alpha_t$. The loss itself stays yours. (See `folded_unet.py` and `practice.py` in `solutions/t2i`.)
+**Practice where it counts.** A digit's shape is decided in much noise, but not in noise alone. So `middle_steps` draws nine of ten steps around 730, and the tenth evenly from below 450. In little noise the errors are largest, as section 2 showed, but they hardly show in the picture. So `heard_by_noise` lets each picture move the weights only by its share of noise, $1-\bar\alpha_t$. The number shown is still your loss. ([More about it](more.md).)
 
 **Less to look at.** The two outermost rows and columns hold hardly any ink. So the network sees only the middle, 24×24 pixels: `model.middle` cuts it out, `model.inside` is the network for it. The margin we take for empty paper, so whatever else is in it must be noise. (One digit in eight loses a little ink, like the foot of the 7 below.)
 
@@ -248,9 +251,18 @@ show.show_images(
 
 # %% [markdown]
 r"""
-The training loop is the one from lesson 2. Each sample gets a step $t$ of its own and fresh noise. **Both functions in it are yours:** `ddpm_loss` says what is wrong, `ema_update` drags the slow copy along.
+The training loop is lesson 2's, with a slow copy and [another optimiser](more.md):
 
-The second cell takes about 4 to 9 minutes on two CPU cores. Stop it whenever you like: run again, it goes on where it last saved its state (in the folder `data/runs`), less than a minute back. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! (You can write the next exercises; their cells run when the training is done.)
+```python
+for x_0 in batches:
+    loss = loss_fn(model, x_0)  # your ddpm_loss, each sample with its own t and noise
+    model.zero_grad()
+    loss.backward()
+    optimizer.step()
+    ema_update(ema_model, model, decay)  # yours; decay grows from 0.1 to 0.997
+```
+
+The second cell takes about 4 to 9 minutes on two CPU cores. Stop it whenever you like (the red text is normal): run again, it goes on where it last saved its state, less than a minute back. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! Cells wait for the training, but you can write the next exercise, save the notebook, and grade it in a terminal: `make grade lesson=3 only=predict_x_0`.
 """
 
 # %%
@@ -272,6 +284,7 @@ def loss_fn(model: nn.Module, x_0: Tensor) -> Tensor:
 batches = Batches(images, batch_size=plan.batch_size)
 file = metrics.DATA / "runs" / f"lesson_3_{tier()}_{len(images)}.safetensors"
 checkpoint = pick(smoke=None, cpu=file, gpu=file)  # where to go on after a break
+print("state saved in:", checkpoint)
 for state in train(model, loss_fn, batches, plan.training, checkpoint, ema_update):
     denoiser = state.ema_model  # the slow copy is the one to keep
 
@@ -283,7 +296,6 @@ Is that good? A loss alone says little. So here it is with the ceiling at 1.0 an
 """
 
 # %%
-# in the smoke tier T is too short for a meaningful curve
 show_ddpm.loss_picture(state.losses, tier())
 
 # %% [markdown]
@@ -299,11 +311,11 @@ It is below 0.1 after about a hundred steps. Then it hardly moves, and yet the d
 r"""
 ## 5. What does the network think?
 
-The network says which noise it sees. Take that noise away, and what remains is its idea of the clean picture. It is the equation of section 2, solved for $x_0$ (equation 15):
+The network says which noise it sees. Take that noise away, and what remains is its idea of the clean picture. Lesson 2's `take_off` did that: the equation of section 2, solved for $x_0$ (equation 15):
 
 $$\hat x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\cdot\text{noise\_pred}}{\sqrt{\bar\alpha_t}}$$
 
-In words: remove the noise, then turn the brightness up again, since lesson 1 turned it down by $\sqrt{\bar\alpha_t}$.
+In words: remove the noise, then turn the brightness up again. (Lesson 1's `gather` gives each picture its own $\bar\alpha_t$.)
 
 **Predict before you run.** We will hide a digit under more and more noise and ask for $\hat x_0$. At the last step nothing of the digit is left. What will the network answer there: a wrong digit, grey noise, or something else?
 """
@@ -333,19 +345,20 @@ for name in ("guess", "other\nnoise", "yet\nother"):
     x_t = add_noise(x_0, torch.randn(x_0.shape), t, alphas_cumprod).to(device)
     with torch.no_grad():
         noise_pred = denoiser(x_t, t.to(device))
+    guesses.setdefault("shown", x_t)  # the first guess is made from it
     guesses[name] = predict_x_0(x_t, noise_pred, t.to(device), alphas_cumprod)
 show.film_strip(
-    {"shown\n(the last)": x_t, **guesses},
+    guesses,
     [f"t = {step}" for step in stages],
-    alt="Above a digit under more and more noise, below the network's guesses at each step, for "
-    "three pictures of noise.",
+    alt="Above a digit under more and more noise, below it the network's guess at each step, then "
+    "its guesses for two other pictures of noise.",
 )
 
 # %% [markdown]
 r"""
 As long as something of the digit is visible, the guess is sharp and right. With more noise it may be a clear digit and the *wrong* one. Then it blurs. The network is not being lazy: if the picture might be a 4 or a 9, the answer with the smallest *mean* square error is the average of both, and an average is a blur.
 
-At the last step nothing is left to see, and the best answer would be the average of *all* digits: a smooth grey blob, the same for every noise. (Lesson 1 drew it.) Yours is a grainy blob, perhaps with the ghost of a digit in it. That is this network's error: trained for minutes, it practised these last steps seldom.
+At the last step nothing is left to see, and the best answer would be the average of *all* digits: a smooth grey blob, the same for every noise. (Lesson 1 drew it.) Yours is a grainy blob, perhaps with the ghost of a digit in it. That is this network's error: `middle_steps` hardly ever draws a step above 985 ([measured](more.md)), so the last ones were practically never practised. That does little harm, as the noise is right there without practice: it is the copy, the head start.
 
 So we cannot jump from noise to a digit in one go. We have to **decide a little at a time.** Go one small step towards the guess and look again. Now some of the possibilities have dropped out, so the new guess is sharper. Step again.
 """
@@ -354,7 +367,7 @@ So we cannot jump from noise to a digit in one go. We have to **decide a little 
 r"""
 ## 6. Between the clean guess and where we are
 
-How far is one small step? Suppose that somebody tells us the clean picture. Then we know both ends, $x_0$ and $x_t$, and ask only: where was the picture one step before $x_t$? Somewhere in between. The probability of each place, now that we know the ends, is called the *posterior*: "posterior" just means *after having seen the facts*. Here it is for a single pixel:
+How far is one small step? Suppose that somebody tells us the clean picture. Then we know both ends, $x_0$ and $x_t$, and ask only: where was the picture one step before $x_t$? Mostly in between. The probability of each place, now that we know the ends, is called the *posterior*: "posterior" just means *after having seen the facts*. Here it is for a single pixel:
 
 ![Three panels for t = 30, 4 and 1 of 60. In each a dashed line on the left for the clean value, one on the right for x_t, and a bell between them for the step before. At t = 30 the bell is wide and lies near x_t; at t = 4 it is narrower and two thirds of the way towards x_t; at t = 1 it is very narrow and nearer to the clean value.](figures/posterior.png)
 
@@ -364,7 +377,7 @@ The bell sits near $x_t$ while the noise is strong, as one step cannot take us f
 
 $$\text{mean} = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t, \qquad \text{variance} = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t$$
 
-with $\alpha_t = \bar\alpha_t/\bar\alpha_{t-1}$, what one step keeps, and $\beta_t = 1 - \alpha_t$, what it adds. Do not learn it by heart. Read it. The weight of $x_0$ is mostly $\beta_t/(1-\bar\alpha_t)$: the noise that this one step added, *as a share of all noise in* $x_t$. At $t = 0$ that is all of it. The weight of $x_t$ goes with the noise that was there before, $1-\bar\alpha_{t-1}$.
+with $\alpha_t = \bar\alpha_t/\bar\alpha_{t-1}$, what one step keeps, and $\beta_t = 1 - \alpha_t$, what it adds. Do not learn it by heart. Read it. The weight of $x_0$ is mostly $\beta_t/(1-\bar\alpha_t)$: the noise that this one step added, *as a share of all noise in* $x_t$. The weight of $x_t$ goes with the noise that was there before, $1-\bar\alpha_{t-1}$.
 
 And before $t = 0$? There is the clean picture itself, all signal and no noise: $\bar\alpha_{-1} = 1$. This helper puts that 1 in front:
 """
@@ -374,7 +387,7 @@ And before $t = 0$? There is the clean picture itself, all signal and no noise: 
 
 # %% [markdown]
 r"""
-**Predict before you run.** What do mean and variance become at $t = 0$? Put $\bar\alpha_{-1} = 1$ into both formulas. It takes one line on paper and explains a famous bug.
+**Predict before you run.** What do mean and variance become at $t = 0$? Put $\bar\alpha_{-1} = 1$ into both formulas. It takes one line on paper.
 """
 
 # %%
@@ -417,7 +430,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-For most of the road a step hardly moves the picture: the guess weighs a few thousandths. Only at small $t$ does it take over, and at $t = 0$ the result *is* the guess.
+For most of the road the guess hardly moves the picture: it weighs a few thousandths. Only at small $t$ does it take over, and at $t = 0$ the result *is* the guess.
 
 (At the right edge the weight of $x_t$ drops as well. There the picture is all noise, and each step swaps old noise for new.)
 """
@@ -436,9 +449,9 @@ Three things in this line deserve a why.
 
 ![Paths of one pixel from noise at the left to data at the right. With fresh noise the paths end spread over two bumps, just as the data do. Without it, all paths run together at once and end at one single value.](figures/why_noise.png)
 
-There is a second reason. The network was trained on pictures with *exactly* the noise of step $t$. Leave the fresh noise out, and our picture is too clean for its step: the network has never seen such a thing.
+There is a second reason. In training each picture had *exactly* the noise of its step. Leave the fresh noise out, and our picture is too clean for its step: the network has never seen such a thing.
 
-**Why none at the last step?** Nobody would remove it again. The formula says so by itself, as you found: at $t = 0$ the variance is 0. Code that forgets this leaves a fine grain on every picture.
+**Why none at the last step?** Nobody would remove it again. The formula says so by itself, as you found: at $t = 0$ the variance is 0. Others do not: the paper also allows noise of size $\sqrt{\beta_t}$. At $t = 0$ that is 0.006 with our 1,000 steps, too faint to see, but 0.09 with 20: a grain on every picture. Such code must leave it out.
 
 **Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero, and a tiny error of the network becomes a huge one of the guess. Clipping stops that error before it spreads. (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
 
@@ -626,12 +639,12 @@ The network of the CPU recipe has less than a million weights, and the training 
 r"""
 <details><summary>Which is which?</summary>
 
-- **A: another schedule** (the linear one). Strokes, but no digits: the network is told the wrong noise level all along.
-- **B: noise at the last step.** Good digits under a grain, coarser than that of section 8.
+- **A: another schedule** (the linear one). Clean strokes, but no digits: there is more noise in the picture than the network is told (0.78 at t = 300, where it expects 0.46), and it takes the rest for strokes.
+- **B: noise at the last step**, here of size 0.3, so that you see it. Good digits under a grain, coarser than that of section 8.
 - **C: never trained.** Noise in, noise out. (The frame is black since the margin needs no network.)
 - **D: no fresh noise.** All paths run together, as in the world of one pixel, so all samples are the same.
 - **E: clipped to [0, 1].** Black is -1, so the guess can never be black.
-- **F: square roots missing.** Torn strokes and specks.
+- **F: square roots missing.** Torn strokes and specks: $1-\bar\alpha_t$ is less than its root, so too little noise is taken away.
 
 Only C gets better with training. And some bugs are *not* in the gallery, as nobody could see them. Without clipping, this network makes nearly the same digits, thanks to its head start. That is why your code is tested and not only looked at.
 
@@ -643,7 +656,7 @@ Now break your own: change what this step breaks, guess what the digits will loo
 
 # %%
 def broken_step(x_t, noise_pred, t, noise, alphas_cumprod):
-    """Adds noise at the last step as well. Break something else if you like."""
+    """Adds noise (a lot, to be seen) at the last step too. Break something else if you like."""
     x_prev = ddpm_step(x_t, noise_pred, t, noise, alphas_cumprod)
     return x_prev + 0.3 * noise if t[0] == 0 else x_prev
 
@@ -661,7 +674,7 @@ r"""
 
 The figures below are of the course's own network: the CPU recipe, and many more samples than a notebook has time for (`python -m t2i.recipes train`, then `python -m t2i.recipes evaluate`).
 
-Our aim was 85 % of what real digits get. The network just reaches it, but by less than chance moves such a figure. What is missing to 100 %: strokes break off, loops stay open. Lesson 4 shows what more training changes.
+Our aim was 85 % of what real digits get, a round number. The network just reaches it, but by less than chance moves such a figure. What is missing to 100 %: strokes break off, loops stay open. Lesson 4 shows what more training changes.
 
 The *Fréchet distance* compares two crowds of pictures instead of single ones: are all digits there, as often and as varied as in real handwriting? Two crowds of real digits do not get 0 either, so that *floor* stands beside it.
 """
@@ -677,7 +690,7 @@ r"""
 - **You cannot say which digit you want.** Lesson 5 adds that, and from lesson 6 on it will be words.
 - **The variance is fixed.** Nichol and Dhariwal let the network predict it as well, which helps when there are few steps.
 - **Copies do happen elsewhere.** Large models that saw the same picture hundreds of times can give it back (Carlini et al. 2023). "It learns structure" is a thing to measure, as you did, and not a law.
-- **Smaller helps.** The optimiser, the steps that are practised, who clips: [more about the measurements](more.md).
+- **Smaller helps**, and who clips: [more about the measurements](more.md).
 
 In Hugging Face's *diffusers*, which runs Stable Diffusion, your lines look like this:
 

@@ -74,7 +74,7 @@ def posterior_mean_variance(
 
     Returns:
         mean: (B, C, H, W).
-        variance: (B, 1, 1, 1); 0 at t = 0, where nothing is left to decide.
+        variance: (B, 1, 1, 1).
 
     Source: Ho et al. 2020, arXiv:2006.11239, equations 6 and 7.
     """

@@ -37,6 +37,8 @@ class Report:
     frechet_floor: float
     nearest: float
     nearest_real: float
+    frechet_noise: float
+    nearest_noise: float
     classes: tuple[float, ...]
 
 
@@ -163,6 +165,8 @@ def report(images: Tensor, seed: int = 0) -> Report:
         frechet_floor=frechet_distance(digit_features(real), reference),
         nearest=nearest_distances(images, training)[0].median().item(),
         nearest_real=nearest_distances(real, training)[0].median().item(),
+        frechet_noise=frechet_distance(digit_features(noise), reference),
+        nearest_noise=nearest_distances(noise, training)[0].median().item(),
         classes=tuple((digit == label).float().mean().item() for label in range(11)),
     )
 
@@ -174,15 +178,17 @@ def print_report(measured: Report) -> None:
         table.add_column(name, justify="left" if name == "figure" else "right")
     r = measured
     share = r.recognisability / r.recognisability_real if r.recognisability_real else float("nan")
+    read = (r.recognisability, r.recognisability_real, r.recognisability_noise)
+    frechet = (r.frechet, r.frechet_floor, r.frechet_noise)
+    nearest = (r.nearest, r.nearest_real, r.nearest_noise)
     rows = (
-        ("read as a digit with confidence", "{:.1%}", r.recognisability, r.recognisability_real),
-        ("… as a share of real digits'", "{:.1%}", share, 1),
-        ("Fréchet distance to other real digits", "{:.2f}", r.frechet, r.frechet_floor),
-        ("median distance to nearest training digit", "{:.2f}", r.nearest, r.nearest_real),
+        ("read as a digit with confidence", "{:.1%}", read),
+        ("… as a share of real digits'", "{:.1%}", (share, 1)),
+        ("Fréchet distance to other real digits", "{:,.2f}", frechet),
+        ("median distance to nearest training digit", "{:.2f}", nearest),
     )
-    for index, (name, form, sample, real) in enumerate(rows):
-        noise = "" if index else form.format(r.recognisability_noise)
-        table.add_row(name, form.format(sample), form.format(real), noise)
+    for name, form, figures in rows:
+        table.add_row(name, *(form.format(figure) for figure in figures))
     Console().print(table)
 
 

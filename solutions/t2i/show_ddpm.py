@@ -163,12 +163,17 @@ def results_table() -> Markdown:
     rows = (
         ("read as a digit with confidence", *read),
         ("… as a share of real digits' (our aim: 85 %)", f"**{share:.1%}**", "100 %", ""),
-        ("Fréchet distance", f"{r['frechet']:.2f}", f"{r['frechet_floor']:.2f} (floor)", ""),
+        (
+            "Fréchet distance",
+            f"{r['frechet']:.2f}",
+            f"{r['frechet_floor']:.2f} (floor)",
+            f"{r['frechet_noise']:,.0f}",
+        ),
         (
             "median distance to the nearest training digit",
             f"{r['nearest']:.2f}",
             f"{r['nearest_real']:.2f}",
-            "",
+            f"{r['nearest_noise']:.1f}",
         ),
     )
     note = f"{r['n']:,} samples, 1,000 steps each; in brackets 95 % intervals. "

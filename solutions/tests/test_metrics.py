@@ -120,6 +120,8 @@ def test_report_tells_digits_copies_and_noise_apart(test_digits, capsys):
     assert measured.n == n
     assert measured.recognisability > 0.9 and measured.recognisability_noise == 0
     assert measured.frechet < 3 * measured.frechet_floor + 1
+    assert measured.frechet_noise > 100 * measured.frechet
+    assert measured.nearest_noise > 2 * measured.nearest_real
     assert sum(measured.classes) == pytest.approx(1)
     print_report(measured)
     assert "nearest" in capsys.readouterr().out
