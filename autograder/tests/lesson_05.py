@@ -497,6 +497,8 @@ ASKED = {
     "broadcast": REACH,
     "Boolean value of Tensor": "The scale may be one for each sample, (B,). Guidance is off only "
     "if all of them are 1: (scale == 1).all().",
+    "noise must be given": "ddim_step's sixth argument is eta: give it clip_sample by name, "
+    "clip_sample=clip_sample.",
     "'int' object has no attribute 'shape'": "`pairs` gives plain numbers; the model and ddim_step "
     "want one step a sample: torch.full((len(x),), step, device=x.device).",
 }
@@ -557,10 +559,12 @@ def test_scale_of_each_sample(student, rng):
 
 
 def check_scales(student, world: World, scales: Tensor) -> None:
-    got = call(
-        student.guided_prediction,
-        world.model, world.x_t, world.t, world.label, world.classes, scales,
-    )  # fmt: skip
+    given = (world.model, world.x_t, world.t, world.label, world.classes, scales)
+    shape = (
+        "Here each sample has a scale of its own, (B,); a single number passes. Give the scale the "
+        "shape (B, 1, 1, 1) before it is multiplied, whichever line the error names."
+    )
+    got = ask(lambda: student.guided_prediction(*given), ASKED | {"": shape})
     uncond, cond = world.answers()
     if isinstance(got, Tensor) and (scales == 1).any() and matches(got, cond, **CLOSE):
         fail(

@@ -26,6 +26,42 @@ WRONG = [
     _guided("off_if_any_scale_is_one", "switched off for the whole batch", ".all()", ".any()"),
     _guided("every_second_row", "every second row", "both.chunk(2)", "both[::2], both[1::2]"),
     dict(
+        exercise="guided_prediction",
+        name="scales_not_reshaped_and_always_rescaled",
+        says=r"a single number passes.*scale",
+        code="""
+def guided_prediction(model, x_t, t, condition, null, guidance_scale, guidance_rescale=0.0):
+    scale = torch.as_tensor(guidance_scale, dtype=x_t.dtype)
+    if (scale == 1).all():
+        return model(x_t, t, condition)
+    nothing = torch.as_tensor(null, dtype=condition.dtype).expand_as(condition)
+    both = model(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([nothing, condition]))
+    uncond, cond = both.chunk(2)
+    return rescale_guidance(uncond + scale * (cond - uncond), cond, guidance_rescale)
+""",
+    ),
+    dict(
+        exercise="sample_guided",
+        name="clip_where_eta_stands",
+        says="sixth argument is eta",
+        code="""
+@torch.no_grad()
+def sample_guided(
+    model, x_T, condition, null, alphas_cumprod, timesteps, guidance_scale=3.0,
+    guidance_rescale=0.0, clip_sample=True, prediction_type="epsilon", on_step=None,
+):
+    x = x_T
+    for step, step_prev in pairs(timesteps, alphas_cumprod):
+        t, t_prev = torch.full((len(x),), step), torch.full((len(x),), step_prev)
+        answer = guided_prediction(model, x, t, condition, null, guidance_scale, guidance_rescale)
+        noise_pred = convert_prediction(answer, x, t, alphas_cumprod, prediction_type, "epsilon")
+        x = ddim_step(x, noise_pred, t, t_prev, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
         exercise="rescale_guidance",
         name="shape_of_std_lost",
         says="keepdim=True",

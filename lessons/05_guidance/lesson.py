@@ -64,7 +64,7 @@ So each class gets a row of its own in a table: a vector of learnt numbers. Such
 
 ![Left: a table with eleven rows, for the digits 0 to 9 and one called nothing. The row of the digit 3 is added to the vector of the time t, and the sum goes into every block of the UNet.](figures/orders.png)
 
-Our table has **one row more than there are classes**. That row has the number `num_classes` (10, as our classes are 0 to 9), and it means: *no wish, draw what you like*. It is called the **null class**. It looks like a detail now; in section 6 the whole lesson hangs on it.
+Our table has **one row more than there are classes**. That row has the number `num_classes` (10, as our classes are 0 to 9), and it means: *no wish, draw what you like*. It is called the **null class**. In section 6 the whole lesson hangs on it.
 
 (Some docstrings name a `ValueError` for wrong input. The hidden tests do not ask for it.)
 
@@ -100,9 +100,9 @@ r"""
 
 ## 3. Where the vector goes in
 
-The UNet of lesson 2 already takes orders. It gets the step $t$ as a vector, and every ResBlock adds a projection of that vector to its channels. We let the label in through the same door: **its vector is added to the time's vector.** From then on every block hears both, "there is this much noise" and "it is a 3".
+In lesson 2's UNet the step $t$ is a vector, and every ResBlock adds a projection of it to its channels. We let the label in through the same door: **its vector is added to the time's vector.** From then on every block hears both, "there is this much noise" and "it is a 3".
 
-Lesson 2's UNet can do that already: it takes such a vector, one a picture, and adds it to the time's. So we only put a table in front of the old network. Its `forward` is yours to write:
+The UNet can do that already: it takes such a vector, one a picture, as `cond`. So we only put a table in front of the old network. Its `forward` is yours to write:
 """
 
 # %%
@@ -192,9 +192,9 @@ About six, but each batch differs: by chance it may be two or twelve, and about 
 
 One thing is new: the network hears the label, unless it was dropped. `Told(model, label)` is a small wrapper that fills the label in, so that the network can be called as `model(x_t, t)`, as before.
 
-The loss is lesson 3's, wrapped as `noise_loss`. It also draws the steps, more simply than there: 800 comes twice as often as 400.
+The loss is lesson 3's, wrapped as `noise_loss`. It also draws the steps: 800 comes twice as often as 400, since shape is decided in much noise. Of lesson 3's helps the head start stays, and on a CPU the folding.
 
-The training takes about 6 to 8 minutes on two CPU cores, and 11 on one. It can be stopped and goes on where it was: the state is kept in `data/runs`. After a change to your code delete the file that the cell names. Read on while it runs!
+It takes about 6 to 8 minutes on two CPU cores, and 11 on one. If you stop it, it goes on from its last save in `data/runs`. After a change to your code delete the file that the cell names. Meanwhile write `rescale_guidance` and `guided_prediction` (sections 7 and 8). Their cells wait, but save, and `make grade lesson=5` in a terminal works.
 """
 
 # %%
@@ -225,7 +225,9 @@ show_ddpm.loss_picture(state.losses, tier="")
 
 # %% [markdown]
 r"""
-Time for a first order. Lesson 4's sampler will do as it stands: we draw each of the digits 0 to 9 four times from noise. No guidance yet.
+Thanks to the head start the loss begins below the ceiling. (When the course was made, one run: 0.23 over the first 36 steps, 0.023 at the end; `data/guidance_cpu.json`.)
+
+A first order: lesson 4's sampler draws each digit four times. No guidance yet.
 
 **Predict before you run.** Will every digit be the one that you asked for?
 """
@@ -251,9 +253,9 @@ Mostly right. But look for the doubtful ones: strokes with gaps, stray specks, o
 
 ## 6. Past the answer
 
-To see how, we leave pictures behind for a while and go to a flat world like lesson 4's. There a "picture" is just two numbers: a point. This world has three classes, three clouds that overlap. Nothing needs training here, since the best noise prediction is known exactly.
+To see how, we go to a flat world like lesson 4's. There a "picture" is just two numbers: a point. This world has three classes, three clouds that overlap. Nothing needs training here, since the best noise prediction is known exactly.
 
-We ask for the orange cloud. The model can give two answers at each point: one **with** the condition, and one **without** (the null class!). Which way is orange, and which way is *anything*?
+We ask for the orange cloud. The model can give two answers at each point: one **with** the condition, *cond*, and one **without** (the null class!), *uncond*. Which way is orange, and which way is *anything*?
 
 ![One point and four arrows from it, over three clouds of points. One arrow, uncond, points to the nearest clouds. Another, cond, points to the orange cloud. A dashed line runs from the tip of uncond through the tip of cond and beyond; on it lie the tips of the guided arrows for scale 2 and 3.](figures/arrows.png)
 
@@ -293,7 +295,7 @@ Their "guidance 3" may be our 4. The test is always the same: which value gives 
 
 ## 7. Arrows that are too long
 
-Exaggeration has a price. Look again at the last picture: the arrows of scale 4 are not only turned, they are also **longer**. Section 9 shows that they lead too far.
+Look again at the last picture: the arrows of scale 4 are not only turned, they are also **longer**. Section 9 shows that they lead too far. (The cure below is for colour pictures; digits do without it.)
 
 Watch it on real pictures. We hide test digits under a lot of noise, and ask our network for its two guesses of the *clean picture*. (The wrapper `AsPicture` gets them from the predicted noise, with lesson 3's `predict_x_0`. Guiding pictures or guiding noise comes to the same thing, since one is the other, stretched and shifted.) A pixel should lie between −1, paper, and 1, ink.
 
@@ -324,13 +326,13 @@ show_guidance.contrast_picture(guesses)
 
 # %% [markdown]
 r"""
-The larger the scale, the more contrast, and the more pixels lie outside. (We count those beyond ±1.05, since a network's paper is never exactly −1. The bars at the ends hold all that lies still further out.) In colour pictures the colours glare. They are *saturated*: everything beyond the edge is cut off, to pure white, black or red.
+The larger the scale, the more contrast, and beyond scale 1 more pixels lie outside. (We count those beyond ±1.05, since a network's paper is never exactly −1. The end bars hold all further out.) In colour pictures the colours glare. They are *saturated*: everything beyond the edge is cut off, to pure white, black or red.
 
 The cure (Lin et al. 2023) is simple, though not perfect. Keep the direction of the guided prediction, and give it back the *size* of the plain one. Its size is the standard deviation over all numbers of one sample, written std:
 
 $$\text{rescaled} = \text{guided}\cdot\frac{\text{std}(\text{cond})}{\text{std}(\text{guided})}, \qquad \text{result} = \varphi\cdot\text{rescaled} + (1-\varphi)\cdot\text{guided}$$
 
-Full strength looks dull, so $\varphi$ (`guidance_rescale`, a share from 0 to 1 and no angle this time) mixes the two; the paper likes 0.7.
+Full strength looks dull, so $\varphi$ (`guidance_rescale`, a share from 0 to 1, not lesson 4's angle) mixes the two; the paper likes 0.7. (The docstring's sample without contrast is not tested.)
 
 **Predict before you run.** Suppose one sample of a batch is far too strong and the others are not. What would go wrong if we took one std over the whole batch?
 """
@@ -388,12 +390,13 @@ By hand we called the model twice. A large model is faster when it is asked once
 
 ![Given are three noisy digits with the steps 150, 350 and 550 and the labels 7, 2 and 1. Joined, they are six rows: the same pictures and steps twice, above with the null class, below with the labels. One call of the model gives six noise predictions. Cut in two halves, the upper three are uncond and the lower three are cond, and the formula makes three of them.](figures/one_call.png)
 
-Four things to mind:
+Five things to mind:
 
 - Picture, step and condition must stay **together**: row 4 of the doubled batch shows the first picture again, with the first step and the first label (7).
 - Cut the answer **along the batch**, in the order in which you joined it.
 - At scale 1 guidance is off, so do not pay for it: if *all* samples have the scale 1, call the model with the conditions alone.
 - The scale may be one number, or one for each sample, `(B,)`. And $x_t$ may be pictures `(B, C, H, W)` or the flat world's points `(B, 2)`.
+- The null may be a number, or a sentence's tensor `(L, D)`: give it `condition`'s shape.
 
 **Predict before you run.** What does guidance cost in time, compared with sampling at scale 1?
 """
@@ -438,10 +441,15 @@ flat = guided_prediction(model_that_counts, points, *given, guidance_scale=2.0)
 assert flat.shape == points.shape, (
     "points (B, 2) should come back as (B, 2): give the scale as many dimensions as x_t has"
 )
+words, nothing = torch.ones(2, 3, 4), torch.zeros(3, 4)  # two sentences, and the null of one
+heard = guided_prediction(
+    lambda x_t, t, words: x_t + words[:, 0, :1], points, given[0], words, nothing, 2.0
+)
+assert torch.equal(heard, points + 2), "null may be a tensor (L, D): expand it to the batch"
 
 # %% [markdown]
 r"""
-(Guidance costs twice the work a step, whatever the scale, since the network sees each sample twice. Only scale 1 is free.)
+(Twice the work a step, whatever the scale: the network sees each sample twice. Only scale 1 is free.)
 
 ## 9. The sampler that takes orders
 
@@ -453,7 +461,7 @@ Lesson 4's DDIM loop needs just one change: where it asked the model, it now ask
 `pairs(timesteps, alphas_cumprod)` from lesson 4 gives each step together with the next, as two numbers; the last goes to −1, the clean end. The model and `ddim_step` want one step for each sample, a tensor `(B,)`. The model may speak of noise, pictures or $v$ (`prediction_type`); lesson 4's `convert_prediction` makes it noise, for `ddim_step`. Their arguments:
 
 - `convert_prediction(prediction, x_t, t, alphas_cumprod, source, target)`
-- `ddim_step(x_t, noise_pred, t, t_prev, alphas_cumprod, eta, noise, clip_sample)`
+- `ddim_step(x_t, noise_pred, t, t_prev, alphas_cumprod, eta=0.0, noise=None, clip_sample=True)`
 
 **Guide first, then step.** With `clip_sample` the step clips the clean guess to [-1, 1]. If you clip before you guide, you cut off the very thing that guidance wants to exaggerate.
 """
@@ -529,7 +537,7 @@ show.show_images(
 
 # %% [markdown]
 r"""
-The same noise as in section 5, and the same network: only the dial was turned to 3.
+Noise and network are those of section 5: only the dial was turned to 3.
 
 ## 10. Turning the dial
 
@@ -555,7 +563,7 @@ When the course was made:
 
 ![Ten digits in seven rows. At scale 0 most are other digits, or none. At scale 1 all can be read as asked, but the 0 has corners, the 8 is thin, and beside the 1 and the 9 there is a speck. At 5 and 8 the strokes are thick and hard.](figures/sweep.png)
 
-At 0 the row shows whatever the noise leads to. At 1 most are right, and a doubtful one may need a little more guidance: see how the corners of the 0 go. From there on the strokes get thicker and harder. (That the digits get more alike as well, a single row cannot show. That is the next section.)
+At 0 the row shows whatever the noise leads to. At 1 most are right, and a little more guidance helps a doubtful one: see the corners of the 0 go. From there on the strokes get thicker and harder. Guidance can also spoil: here the 9 gets worse from scale 2 on, and at 8 the speck beside the 1 is back. (Whether the digits get more alike is the next section.)
 
 Type your own order here: a date, a price, a phone number. Only the digits count.
 """
@@ -563,8 +571,9 @@ Type your own order here: a date, a price, a phone number. Only the digits count
 # %%
 my_wish = "31415926"
 digits = torch.tensor([int(character) for character in my_wish if character.isdecimal()])
-noise = torch.randn(len(digits), 1, 28, 28)
-show.show_images(order(digits, noise, 3.0), alt=f"The digits {my_wish}, drawn by the network.")
+assert len(digits), "there is no digit in this wish"
+fresh = torch.randn(len(digits), 1, 28, 28)
+show.show_images(order(digits, fresh, 3.0), alt=f"The digits {my_wish}, drawn by the network.")
 
 # %% [markdown]
 r"""
@@ -593,7 +602,7 @@ show_guidance.trade_picture(rows, handwriting, count)
 
 # %% [markdown]
 r"""
-Every point of the curve is the same network. The first bit of guidance is nearly free: from 1 to 1.5 it mostly clears away what was no digit. The star, the real ones, lies between these two. From there on it is a trade, and there is no best scale: to make training data for a reading machine, stay near the star; for one perfect picture, go higher. (Stable Diffusion's usual setting is 7.5. A sentence is a weaker hint than a label, which may be why.)
+Every point of the curve is the same network. From 1 to 1.5 the diversity falls most, in section 13's table from 1.31 to 0.80, below real handwriting's 1 (the star). Malformed digits go with it: its judge is sure of 80 %, then of 94 %. It is a trade, and there is no best scale: to make training data for a reading machine, stay near the star; for one perfect picture, go higher. (Stable Diffusion's usual setting is 7.5. A sentence is a weaker hint than a label, which may be why.)
 
 ## 12. Too much
 
@@ -621,11 +630,11 @@ When the course was made:
 
 ![Four histograms of pixels. Outside -1 and 1 lie 1 % at scale 1, 6 % at scale 8, 3 % after rescaling, and none after clipping.](figures/outside.png)
 
-At scale 8 the most pixels lie outside. Rescaled, about half of them are left. Clipped, there is none, by force. But do not expect rescaling to make better *digits*: they are black and white by nature, so clipping changes little in most of them. In photographs it is different: skies burn out, skin turns orange. There rescaling is what makes a high scale usable.
+At scale 8 the most pixels lie outside. Rescaled, about half of them are left. Clipped, there is none, by force. For *digits*, black and white by nature, none of this is a must: in [the course's run](more.md) scale 8 unclipped looks cleanest. One clips because a pixel outside is wrong for certain; it also leaves the digits more diverse. In photographs skies burn out and skin turns orange. There rescaling makes a high scale usable.
 
 ## 13. The lesson's own table
 
-Measured with the code behind two commands, `python -m t2i.class_recipes train` and `python -m t2i.class_recipes evaluate`. In brackets: where the true share lies in 95 of 100 such measurements. *Judge is sure* is lesson 3's strict judge, who knows "no digit" as well. *Fréchet* is lesson 3's distance between two crowds: less is better, and the real digits' own value is the floor. (The crowds are not put together as in lesson 4, so do not compare its figures with these.)
+Measured with the code behind two commands, `python -m t2i.class_recipes train` and `python -m t2i.class_recipes evaluate`. In brackets: where the true share lies in 95 of 100 such measurements. *Judge is sure* is lesson 3's strict judge, who knows "no digit" as well. *Fréchet* is lesson 3's distance between two crowds: less is better, and the real digits' own value is the floor. (Lesson 4 puts its crowds together otherwise: do not compare its figures.)
 """
 
 # %%
@@ -633,19 +642,38 @@ Measured with the code behind two commands, `python -m t2i.class_recipes train` 
 
 # %% [markdown]
 r"""
+Section 11's curve again, from this table:
+
 ![A falling curve: for each guidance scale from 1 to 8, the share of samples that are read as the asked digit against their diversity. A star marks real digits.](figures/trade.png)
 
 Read the first row with care: at scale 0 nothing was asked. About a tenth of the samples are "right" by luck, and the "diversity" is that of all ten digits mixed.
 
 The Fréchet distance punishes both faults: samples that are no digits, *and* samples that are all alike. So its best value lies in between.
 
-And compare the two rows of scale 8. With rescaling the judge is sure of fewer samples, and the Fréchet distance is hardly another; only the diversity rises a little.
+Compare the two rows of scale 8, both clipped. With rescaling the judge is sure of fewer samples, and the Fréchet distance is hardly another; only the diversity rises a little.
 
 ## 14. What was left out, and where these lines live in real systems
 
 - **Ten classes are few.** With 1,000 classes, as in the photographs of ImageNet, nothing changes but the size of the table. With sentences a table is hopeless: lesson 6 lets each place of the picture look at the words.
-- **The null can be more than nothing.** Put *what you do not want* in its place, and guidance pushes away from that: it is Stable Diffusion's "negative prompt" (a *prompt* is the text that says what to draw). Try it: `show.show_images(order(wish, noise, 3.0, null=4))` pushes every digit away from 4. (Look at the 9; the change is subtle.)
 - **Side roads.** The formula behind the guided arrows, guidance at some of the steps only, notes on the table: [more about the measurements](more.md).
+- **The null can be more than nothing.** Put *what you do not want* in its place, and guidance pushes away from that: it is Stable Diffusion's "negative prompt" (a *prompt* is the text that says what to draw). Here every digit is pushed away from 4:
+"""
+
+# %%
+ten = torch.arange(10)
+rows = {
+    "scale 3": order(ten, x_T[:10], 3.0),
+    "away from 4": order(ten, x_T[:10], 3.0, null=4),
+}
+show.film_strip(
+    rows,
+    [f"{digit}" for digit in range(10)],
+    alt="The digits 0 to 9 at scale 3, and below them the same, pushed away from 4.",
+)
+
+# %% [markdown]
+r"""
+Compare the 9s. The 4 itself gets no guidance: for it cond and uncond are the same.
 
 | yours | in diffusers' `StableDiffusionPipeline` |
 |---|---|
@@ -653,7 +681,7 @@ And compare the two rows of scale 8. With rescaling the judge is sure of fewer s
 | the null condition | `negative_prompt_embeds`, by default of the empty prompt |
 | `torch.cat` in `guided_prediction` | `latent_model_input = torch.cat([latents] * 2)` |
 | uncond + s · (cond − uncond) | `noise_pred_uncond + self.guidance_scale * (noise_pred_text - noise_pred_uncond)` |
-| scale 1 is off | `do_classifier_free_guidance` is `guidance_scale > 1` |
+| scale 1 is off; below 1 we guide as well | `do_classifier_free_guidance` is `guidance_scale > 1`: below 1 it is off too |
 | `rescale_guidance` | `rescale_noise_cfg`: it takes whatever the model predicts, and (section 7) that had better not be noise |
 
 See for yourself:
