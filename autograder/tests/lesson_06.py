@@ -59,10 +59,11 @@ def lookup(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, wrong: s
     d = q.shape[-1]
     q, k = (k, q) if wrong == "q and k" else (q, k)
     size = {"no scale": 1.0, "scale by d": d**2, "scale by L": k.shape[-2], "times": d**-1.0}
+    size["scale by value"] = v.shape[-1]
     scores = q @ k.transpose(-1, -2) / size.get(wrong, d) ** 0.5
     worst = torch.finfo(scores.dtype).min
     if mask is not None:
-        if wrong == "inverted":
+        if wrong in ("inverted", "inverted before"):
             scores = scores.masked_fill(mask, worst)
         elif wrong == "added":
             scores = scores + mask.to(scores.dtype)
@@ -90,6 +91,8 @@ LOOKUP_MISTAKES = {
     "scale by d": "The scores are divided by d, and should be by its square root √d.",
     "scale by L": "The scores are divided by the root of the number of words; it is √d, with d the "
     "length of a query (query.shape[-1]).",
+    "scale by value": "The scores are divided by the root of the channels of a value; it is √d, "
+    "with d the query's channels (query.shape[-1]).",
     "times": "The scores are multiplied by √d, and should be divided by it.",
     "softmax axis": "The softmax runs over the wrong axis: over the places. Each place has one "
     "look to share out among the words, so each row (the last axis) sums to 1.",
@@ -102,6 +105,9 @@ LOOKUP_MISTAKES = {
 MASK_MISTAKES = {
     "inverted": "The mask is inverted: True means look at this word, so it is ~mask that gets the "
     "very negative score.",
+    "inverted before": "The mask is inverted before the softmax (after it, it is right), so no "
+    "weight is left: True means look at this word, so it is ~mask that gets the very negative "
+    "score.",
     "ignored": "The mask is not used: a masked word must get the weight 0.",
     "after": "The mask acts after the softmax only: then what is left no longer sums to 1. Masked "
     "words need a hugely negative score before the softmax.",

@@ -126,6 +126,51 @@ def scaled_dot_product_attention(query, key, value, mask=None):
     ),
     dict(
         exercise="scaled_dot_product_attention",
+        name="scaled_by_the_channels_of_a_value",
+        says="the query's channels",
+        code="""
+def scaled_dot_product_attention(query, key, value, mask=None):
+    scores = query @ key.transpose(-1, -2) / math.sqrt(value.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(dim=-1)
+    if mask is not None:
+        weights = weights.masked_fill(~mask, 0)
+    return weights @ value, weights
+""",
+    ),
+    dict(
+        exercise="scaled_dot_product_attention",
+        name="mask_inverted_before_the_softmax",
+        says="inverted before the softmax",
+        code="""
+def scaled_dot_product_attention(query, key, value, mask=None):
+    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(mask, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(dim=-1)
+    if mask is not None:
+        weights = weights.masked_fill(~mask, 0)
+    return weights @ value, weights
+""",
+    ),
+    dict(
+        exercise="scaled_dot_product_attention",
+        name="mask_inverted_before_the_softmax_with_infinity",
+        says="inverted before the softmax",
+        code="""
+def scaled_dot_product_attention(query, key, value, mask=None):
+    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(mask, float("-inf"))
+    weights = scores.softmax(dim=-1)
+    if mask is not None:
+        weights = weights.masked_fill(~mask, 0)
+    return weights @ value, weights
+""",
+    ),
+    dict(
+        exercise="scaled_dot_product_attention",
         name="mask_after_softmax",
         says="after the softmax only",
         code="""

@@ -131,8 +131,8 @@ def heads() -> show.Picture:
 def cross() -> show.Picture:
     """Where query, key and value come from."""
     figure, (axes,) = blank(8, 3.2, (0, 13), (0, 5.4))
-    box(axes, 1.3, 4.2, "x: the picture\n(B, N, C)", show.BLUE, 2.3, 1.0)
-    box(axes, 1.3, 1.4, "context: the words\n(B, L, D)", show.VERMILLION, 2.3, 1.0)
+    box(axes, 1.3, 4.2, "x: the picture\n(B, N, query_dim)", show.BLUE, 2.3, 1.0)
+    box(axes, 1.3, 1.4, "context: the words\n(B, L, context_dim)", show.VERMILLION, 2.3, 1.0)
     for y, name, result, colour in (
         (4.2, "to_q", "query", show.BLUE),
         (2.3, "to_k", "key", show.VERMILLION),
@@ -144,8 +144,8 @@ def cross() -> show.Picture:
         arrow(axes, (4.95, y), (5.7, y), colour)
         arrow(axes, (7.1, y), (8.0, 2.4 + 0.35 * (y - 2.3)), colour)
     box(axes, 8.95, 2.5, "look up\nin each head", show.GREEN, 1.8, 1.9)
-    box(axes, 11.6, 2.5, "to_out\n(B, N, C)", show.GREY, 1.7, 1.0)
-    arrow(axes, (9.9, 2.5), (10.7, 2.5))
+    box(axes, 11.8, 2.5, "to_out\n(B, N, query_dim)", show.GREY, 2.2, 1.0)
+    arrow(axes, (9.9, 2.5), (10.65, 2.5))
     axes.text(8.95, 0.55, "mask: which words\nare there", fontsize=9, color=show.GREY, **MIDDLE)
     arrow(axes, (8.95, 0.95), (8.95, 1.5), show.GREY)
     return show.Picture(figure, "")

@@ -45,6 +45,10 @@ _NUMBER = {word: number for number, word in enumerate(VOCABULARY)}
 _PLACE_OF = {words: name for name, words in PLACES.items()}  # from the words back to the meaning
 _ORDER_OF = {words: name for name, words in ORDERS.items()}
 _RELATION_OF = {name: name for name in RELATIONS} | {"over": "above", "under": "below"}
+_KNOWN = (
+    f"the colours are {', '.join(COLOURS)}; the objects are {', '.join(KINDS)} (digits also as "
+    f"figures)"
+)
 
 
 class CaptionError(ValueError):
@@ -61,7 +65,7 @@ def parse(caption: str) -> Scene:
         the Scene; equal scenes were asked for in equal meaning.
 
     Raises:
-        CaptionError: an empty caption, an unknown word (the message offers near ones), a thing
+        CaptionError: an empty caption, an unknown word (the message says which would do), a thing
             without a colour or a colour without a thing.
     """
     text = " ".join(words_of(caption))
@@ -102,10 +106,8 @@ def words_of(caption: str) -> list[str]:
         )
     for word in words:
         if word not in _NUMBER or word.startswith("<"):
-            near = difflib.get_close_matches(word, VOCABULARY[1:], n=3, cutoff=0.7)
-            hint = (
-                f"did you mean {' or '.join(near)}?" if near else "see caption_reading.VOCABULARY"
-            )
+            near = difflib.get_close_matches(word, VOCABULARY[1:], n=3, cutoff=0.8)
+            hint = f"did you mean {' or '.join(near)}?" if near else _KNOWN
             raise CaptionError(f"the word {word!r} of caption {caption!r} is unknown: {hint}")
     return words
 
