@@ -34,7 +34,8 @@ def main(arguments):
 
     action = arguments[0] if arguments else "setup"
     try:
-        refuse_missing_mine()
+        if runs_mine(arguments[1:]) and not os.path.isdir(os.path.join(MINE, "t2i")):
+            raise SetupError("mine=%s: run `make mine` first" % os.environ["mine"])
         python = choose(set_up_first=action != "try")
         if action == "demo" and not os.environ.get("VENV"):
             from autograder.setup_venv import add
@@ -91,17 +92,10 @@ def use_as_it_is(python, quietly):
     sys.stderr.write("Note: %s\n" % line)
 
 
-def wants_mine():
-    """Whether `mine=yes` was said to make, which hands its variables on."""
-    return os.environ.get("mine", "no").lower() not in ("", "0", "no")
-
-
-def refuse_missing_mine():
-    """SetupError where one's own t2i is asked for and was never put together."""
-    from autograder.setup_facts import SetupError
-
-    if wants_mine() and not os.path.isdir(os.path.join(MINE, "t2i")):
-        raise SetupError("mine=%s: run `make mine` first, it makes mine/t2i" % os.environ["mine"])
+def runs_mine(arguments):
+    """Whether `mine=yes` was said to make, which hands its variables on, and a t2i module runs."""
+    wanted = os.environ.get("mine", "no").lower() not in ("", "0", "no")
+    return wanted and arguments[:1] == ["-m"] and arguments[1].startswith("t2i.")
 
 
 def become(python, arguments):
@@ -112,7 +106,7 @@ def become(python, arguments):
     if variables.get("VENV"):
         ours = [os.path.join(REPOSITORY, "solutions"), REPOSITORY, variables.get("PYTHONPATH", "")]
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, ours))
-    if wants_mine() and arguments[:1] == ["-m"] and arguments[1].startswith("t2i."):
+    if runs_mine(arguments):
         first = [MINE, variables.get("PYTHONPATH", "")]
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, first))
     command = [python] + arguments
