@@ -224,6 +224,10 @@ def test_the_page_of_measurements_says_what_was_measured(figures):
         rows.append([seen["colour"]["share"], seen["object"]["share"], new, first])
     for row in rows:
         assert "| " + " | ".join(f"{share:.1%}" for share in row) + " |" in page
+    lesson = (WEIGHTS.parents[1] / "lessons" / "07_clip" / "lesson.py").read_text(encoding="utf-8")
+    found = figures["retrieval"]["lone/train"]["picture to caption"]
+    first, perfect = (f"{found[name]:.1%}".replace("%", " %") for name in ("first", "perfect"))
+    assert f"our CLIP finds {first}; a reader who makes no mistake would find {perfect}" in lesson
 
 
 def test_committed_figures_reach_the_aim(figures):

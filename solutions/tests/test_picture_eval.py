@@ -15,6 +15,7 @@ from t2i.checkpoint import CheckpointError, digest, save_weights
 from t2i.folders import FilesError
 from t2i.heldout_names import NameFrames, split_names
 from t2i.picture_eval import (
+    OFTEN,
     asked_names,
     composed,
     evaluate_names,
@@ -208,6 +209,23 @@ def test_committed_figures_say_that_it_composes(measured):
     table = show_measured.names_table().data
     assert f"seen neighbour: **{held_out['composed']['share']:.1%} (" in table
     assert f"| held-out | {held_out['n']} | {held_out['drawn']['nearest']['share']:.1%} (" in table
+
+
+def test_the_page_of_measurements_says_what_was_measured(measured):
+    page = Path(__file__).parents[2] / "lessons/10_text_to_image/more.md"
+    told, held_out = page.read_text(encoding="utf-8"), measured["sets"]["held_out"]
+    often = ["1 to 4 names", "5 to 49 names", "50 names or more"]
+    assert [row["at_least"] for row in held_out["by_exchange"]] == list(OFTEN) == [1, 5, 50]
+    for words, row in zip(often, held_out["by_exchange"], strict=True):
+        assert f"| {words} | {row['n']} | {row['nearest']} |" in told
+    features = held_out["features"]
+    own, other = (features[kind]["nearest"] for kind in ("drawn", "shuffled"))
+    nearest = f"{own['share']:.1%} ({own['low']:.1%} to {own['high']:.1%})".replace("%", " %")
+    assert f"the own picture is the nearest to {nearest} of them" in told
+    assert f"drawn for another name: {other['share']:.1%}".replace("%", " %") in told
+    near, real = held_out["nearest"], held_out["nearest_real"]
+    assert f"is {near:.1f} for what was drawn, {real:.1f} for the held-out pictures" in told
+    assert f"All figures are of the {held_out['n']} held-out names" in told
 
 
 @needs_emoji

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -161,6 +162,23 @@ def test_longer_training_helps_every_sampler_and_the_table_has_both(headline_fig
         slow = of(headline_figures, "ddpm", 1000), of(long_figures, "ddpm", 1000)
         wanted = before, before / slow[0], after, after / slow[1]
         assert cells == pytest.approx(wanted, abs=0.006)
+
+
+def test_the_page_of_measurements_says_what_was_measured(headline_figures, long_figures):
+    page = Path(__file__).parents[2] / "lessons/04_samplers/more.md"
+    told = page.read_text(encoding="utf-8")
+    for sampler, steps in sampler_runs.HEADLINE_CELLS:
+        cells = []
+        for known in (headline_figures["cells"], long_figures["cells"]):
+            seeds = range(sampler_runs.HEADLINE_SEEDS)
+            found = [known[f"{sampler}/trailing/{steps}/{seed}"]["frechet"] for seed in seeds]
+            low, mean, high = min(found), sum(found) / len(found), max(found)
+            cells.append(f"{mean:.2f} ({low:.2f} to {high:.2f})")
+        name = "DDPM" if sampler == "ddpm" else NAMES[sampler]
+        row = f"| {name}, {steps:,} steps | {' | '.join(cells)} |"
+        assert (row in told) == ((sampler, steps) != ("ddpm", 50))  # that one is not in the table
+    floors = headline_figures["floor"].values()
+    assert f"the floor is {sum(floors) / len(floors):.2f}" in told
 
 
 def test_without_the_long_measurement_the_table_says_how_to_make_it(monkeypatch):
