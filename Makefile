@@ -71,104 +71,104 @@ time-notebooks: ## time the solved notebooks: [lesson=1] [tier=cpu] [grades=no] 
 		$(if $(filter no,$(grades)),--no-grades) $(if $(keep),--keep "$(keep)")
 
 bench: ## time our networks beside diffusers': [only=dit] [budget=200] [json=FILE]
-	@$(RUN) -m t2i.bench $(if $(only),--only $(only)) $(if $(budget),--budget "$(budget)") \
+	@$(RUN) -m t2i.speed.bench $(if $(only),--only $(only)) $(if $(budget),--budget "$(budget)") \
 		$(if $(json),--json "$(json)")
 
 train-classifier: ## train the frozen MNIST classifier and judge anew (minutes)
 	@$(RUN) -m t2i.metrics train
 
 train-ddpm: ## train lesson 3's model anew: [tier=cpu], or long: lesson 4's, an hour
-	@$(RUN) -m t2i.recipes train --tier "$(or $(tier),cpu)"
+	@$(RUN) -m t2i.runs.recipes train --tier "$(or $(tier),cpu)"
 
 measure: ## measure 4,000 samples of lesson 3 (an hour): [tier=cpu]
-	@$(RUN) -m t2i.recipes evaluate --tier "$(or $(tier),cpu)"
+	@$(RUN) -m t2i.runs.recipes evaluate --tier "$(or $(tier),cpu)"
 
 train-guidance: ## train lesson 5's model anew: [tier=cpu]
-	@$(RUN) -m t2i.class_recipes train --tier "$(or $(tier),cpu)"
+	@$(RUN) -m t2i.runs.class_recipes train --tier "$(or $(tier),cpu)"
 
 measure-guidance: ## measure lesson 5's samples at each guidance scale: [tier=cpu]
-	@$(RUN) -m t2i.class_recipes evaluate --tier "$(or $(tier),cpu)"
+	@$(RUN) -m t2i.runs.class_recipes evaluate --tier "$(or $(tier),cpu)"
 
 measure-samplers: ## measure lesson 4's samplers (hours); goes on where it stopped [count=1000]
-	@$(RUN) -m t2i.sampler_runs chart $(if $(count),--count "$(count)")
+	@$(RUN) -m t2i.runs.sampler_runs chart $(if $(count),--count "$(count)")
 
 measure-headline: ## measure lesson 4's headline (hours); goes on where it stopped [long=yes]
-	@$(RUN) -m t2i.sampler_runs headline $(if $(long),--long) $(if $(count),--count "$(count)")
+	@$(RUN) -m t2i.runs.sampler_runs headline $(if $(long),--long) $(if $(count),--count "$(count)")
 
 train-scene-judge: ## train and check a judge of the captioned scenes anew: [side=32]
-	@$(RUN) -m t2i.scene_judge train --side "$(or $(side),32)"
+	@$(RUN) -m t2i.judging.scene_judge train --side "$(or $(side),32)"
 
 train-scenes: ## train lesson 6's model anew: [tier=cpu]
-	@$(RUN) -m t2i.scene_recipes train --tier "$(or $(tier),cpu)"
+	@$(RUN) -m t2i.runs.scene_recipes train --tier "$(or $(tier),cpu)"
 
 measure-scenes: ## count the captions that lesson 6's pictures satisfy: [tier=cpu]
-	@$(RUN) -m t2i.scene_recipes evaluate --tier "$(or $(tier),cpu)"
+	@$(RUN) -m t2i.runs.scene_recipes evaluate --tier "$(or $(tier),cpu)"
 
 bench-scenes: ## time the painting of captioned scenes
-	@$(RUN) -m t2i.scene_sheet bench
+	@$(RUN) -m t2i.world.scene_sheet bench
 
 train-clip: ## train lesson 7's CLIP anew: [tier=cpu]
-	@$(RUN) -m t2i.clip_recipes train --tier "$(or $(tier),cpu)"
+	@$(RUN) -m t2i.runs.clip_recipes train --tier "$(or $(tier),cpu)"
 
 measure-clip: ## measure what lesson 7's CLIP recognises and finds: [tier=cpu]
-	@$(RUN) -m t2i.clip_recipes evaluate --tier "$(or $(tier),cpu)"
+	@$(RUN) -m t2i.runs.clip_recipes evaluate --tier "$(or $(tier),cpu)"
 
 compare-batch-sizes: ## train CLIP for a short time with three batch sizes (minutes)
-	@$(RUN) -m t2i.clip_runs
+	@$(RUN) -m t2i.runs.clip_runs
 
 train-clip-scenes: ## train lesson 6's model with CLIP as its reader: [tier=cpu]
-	@$(RUN) -m t2i.clip_scene_recipes train --tier "$(or $(tier),cpu)"
+	@$(RUN) -m t2i.runs.clip_scene_recipes train --tier "$(or $(tier),cpu)"
 
 measure-clip-scenes: ## count how both readers paint words that they never saw: [tier=cpu]
-	@$(RUN) -m t2i.clip_scene_recipes evaluate --tier "$(or $(tier),cpu)"
+	@$(RUN) -m t2i.runs.clip_scene_recipes evaluate --tier "$(or $(tier),cpu)"
 
 train-vae: ## train lesson 8's autoencoder anew: [tier=cpu]
-	@$(RUN) -m t2i.vae_recipes train --tier "$(or $(tier),cpu)"
+	@$(RUN) -m t2i.runs.vae_recipes train --tier "$(or $(tier),cpu)"
 
 measure-vae: ## measure what lesson 8's autoencoder brings back: [tier=cpu]
-	@$(RUN) -m t2i.vae_recipes evaluate --tier "$(or $(tier),cpu)"
+	@$(RUN) -m t2i.runs.vae_recipes evaluate --tier "$(or $(tier),cpu)"
 
 study-vae: ## compare short trainings: compressions, KL weights, cost (minutes)
-	@$(RUN) -m t2i.vae_studies compare && $(RUN) -m t2i.vae_studies cost
-	@$(RUN) -m t2i.vae_studies whole
+	@$(RUN) -m t2i.runs.vae_studies compare && $(RUN) -m t2i.runs.vae_studies cost
+	@$(RUN) -m t2i.runs.vae_studies whole
 
 study-latents: ## compare diffusion in scaled and unscaled latents (minutes)
-	@$(RUN) -m t2i.vae_studies diffuse
+	@$(RUN) -m t2i.runs.vae_studies diffuse
 
 measure-dit: ## train and measure lesson 9's UNets and DiTs (an hour): [tier=cpu]
-	@$(RUN) -m t2i.dit_runs --tier "$(or $(tier),cpu)"
+	@$(RUN) -m t2i.runs.dit_runs --tier "$(or $(tier),cpu)"
 
 race: ## train lesson 10's model by the clock, on a GPU, and watch it get good (minutes)
-	@$(RUN) -m t2i.race
+	@$(RUN) -m t2i.runs.race
 
 train: ## train lesson 10's three parts, or go on: [tier=cpu] [data=PICTURES] [out=DIR]
-	@$(RUN) -m t2i.text_to_image_runs train --tier "$(or $(tier),cpu)" \
+	@$(RUN) -m t2i.runs.text_to_image_runs train --tier "$(or $(tier),cpu)" \
 		$(if $(data),--data "$(data)") $(if $(out),--out "$(out)")
 
 # "$$prompt" and not "$(prompt)": the shell would read quotes, backquotes and dollars in a prompt.
 sample: ## draw what you type: prompt="a seven" out=7.png [seed=0] [film=1] [model=DIR]
 	@test -n "$${prompt+given}" && test -n "$(out)" || \
 		{ echo "What, and where to? For example: make sample prompt=\"a red seven\" out=seven.png" >&2; exit 2; }
-	@$(RUN) -m t2i.sample "$$prompt" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film) \
+	@$(RUN) -m t2i.apps.sample "$$prompt" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film) \
 		$(if $(model),--model "$(model)")
 
 stable-diffusion: ## draw with Stable Diffusion's weights: model=FOLDER prompt="a fox" out=fox.png
 	@test -n "$(model)" && test -n "$${prompt+given}" && test -n "$(out)" || \
 		{ echo "Say model=FOLDER (or a hub name), prompt=\"a red fox\" and out=fox.png" >&2; exit 2; }
-	@$(RUN) -m t2i.sd_sample "$$prompt" --model "$(model)" --out "$(out)" \
+	@$(RUN) -m t2i.pretrained.sd_sample "$$prompt" --model "$(model)" --out "$(out)" \
 		--seed "$(or $(seed),0)" $(if $(steps),--steps "$(steps)") $(if $(image),--image "$(image)") \
 		$(if $(strength),--strength "$(strength)") $(if $(size),--size $(size)) \
 		$(if $(negative),--negative "$$negative")
 
 bench-sd: ## time and memory beside diffusers, true sizes [model=FOLDER] [json=FILE]
-	@$(RUN) -m t2i.sd_bench $(if $(model),--model "$(model)") $(if $(json),--json "$(json)")
+	@$(RUN) -m t2i.pretrained.sd_bench $(if $(model),--model "$(model)") $(if $(json),--json "$(json)")
 
 demo: ## open a page that draws what you type, step by step [model=FOLDER] [port=7860]
-	@"$(PYTHON)" autograder/setup_env.py demo -m t2i.demo $(if $(model),--model "$(model)") \
+	@"$(PYTHON)" autograder/setup_env.py demo -m t2i.apps.demo $(if $(model),--model "$(model)") \
 		$(if $(port),--port "$(port)")
 
 evaluate: ## measure lesson 10's model, or yours: [count=1000] [data=DIR model=DIR] [clip=F]
-	@$(RUN) -m t2i.text_to_image_eval --count "$(or $(count),1000)" \
+	@$(RUN) -m t2i.runs.text_to_image_eval --count "$(or $(count),1000)" \
 		$(if $(data),--data "$(data)") $(if $(model),--model "$(model)") $(if $(clip),--clip "$(clip)")
 
 doctor: ## check this machine's set-up and say how to mend it

@@ -1,7 +1,7 @@
 """The grader behind a notebook's `grade`: loads everything, then waits for one question.
 
 The question comes on stdin, as JSON: an exercise's name and a notebook. The result goes to stdout.
-`t2i.standby` asks.
+`t2i.classroom.standby` asks.
 """
 
 import contextlib

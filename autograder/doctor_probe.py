@@ -86,7 +86,7 @@ def look_at_device() -> tuple[bool, str]:
 
 def look_at_data() -> tuple[bool, str]:
     from t2i.data import data_source
-    from t2i.mnist_files import DataError
+    from t2i.files.mnist_files import DataError
 
     try:
         return True, data_source()

@@ -120,19 +120,21 @@ def stage(lesson: Lesson, folder: Path) -> Path:
     for name in ("worker.py", "zygote.py", "seccomp.py", "session.py", "wire.py"):
         shutil.copy(HERE / name, folder / name)
     (folder / "empty").mkdir()  # shown in the place of what is hidden
-    package = folder / "t2i"
-    package.mkdir()
     absent = {f"t2i.{name}" for name in exercise_modules(LESSONS[lesson.number :])}
-    for path in sorted(PACKAGE.glob("*.py")):
+    for path in sorted(PACKAGE.rglob("*.py")):
         source = path.read_text(encoding="utf-8")
-        if f"t2i.{path.stem}" in absent or _imported(source) & absent:
+        place = path.relative_to(PACKAGE)
+        name = ".".join(place.with_suffix("").parts)
+        if f"t2i.{name}" in absent or _imported(source) & absent:
             continue
         for exercise in lesson.exercises:
-            if exercise.module == path.stem:
+            if exercise.module == name:
                 head = exercise.name.partition(".")[0]
                 stub = splice.stub(splice.definition(source, head), exercise.name, mark=False)
                 source = splice.replace(source, head, stub)
-        (package / path.name).write_text(source, encoding="utf-8")
+        target = folder / "t2i" / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(source, encoding="utf-8")
     folder.chmod(0o755)
     return folder
 

@@ -11,7 +11,7 @@ from nbformat import NotebookNode
 from autograder import splice
 from autograder.build import build, write
 from autograder.lesson import PACKAGE, Lesson, LessonError
-from t2i import quiz
+from t2i.classroom import quiz
 
 
 class NotebookFailed(Exception):

@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from autograder import lint, splice, tables
 from autograder.lesson import Directive, Exercise, Lesson, LessonError, directives
-from t2i import quiz
+from t2i.classroom import quiz
 
 OPTIONS = {"points", "difficulty", "minutes", "hint"}
 

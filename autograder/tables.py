@@ -3,9 +3,9 @@
     #| table: show_vae.study_table kl_weight
     #| fold: The table, when the course was made
 
-becomes what `t2i.show_vae.study_table("kl_weight")` says, so that it can be read without a kernel,
-and cannot fall behind the figures: a build whose figures have changed is another build. `fold` is
-optional, and folds the table under that line.
+becomes what `t2i.drawing.show_vae.study_table("kl_weight")` says, so that it can be read without a
+kernel, and cannot fall behind the figures: a build whose figures have changed is another build.
+`fold` is optional, and folds the table under that line.
 """
 
 import importlib
@@ -27,7 +27,7 @@ def table(directive: Directive) -> str:
             returns no table.
     """
     target, *arguments = directive.argument.split()
-    module, _, name = target.partition(".")
+    module, _, name = target.rpartition(".")
     try:
         made = getattr(importlib.import_module(f"t2i.{module}"), name)(*arguments)
     except (ImportError, AttributeError, TypeError) as error:

@@ -16,7 +16,7 @@ from autograder.checks import fake_lesson
 from autograder.lesson import LESSONS, PACKAGE, LessonError
 from autograder.lint import plain
 from autograder.splice import BEGIN, END
-from t2i import show_ddpm, show_vae
+from t2i.drawing import show_ddpm, show_vae
 
 METHOD = '''# %% [markdown]
 r"""# A method"""

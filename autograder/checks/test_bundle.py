@@ -22,7 +22,7 @@ from autograder.course.bundle import without_solutions, write_bundle
 from autograder.course.leaks import secrets, squeeze, text_of
 from autograder.lesson import LESSONS, PACKAGE, REPOSITORY, LessonError, get_lesson
 from autograder.solve import solved
-from t2i import grading, handover
+from t2i.classroom import grading, handover
 
 TEXT = {".py", ".ipynb", ".md", ".toml", ".txt", ".yml"}
 CHEAP = (1, 3)  # whose notebooks run to their first exercise in every `make test`
@@ -115,7 +115,7 @@ def test_nothing_of_this_or_a_later_lesson_is_in_the_bundle(bundle, number):
     assert not [name for name in names if re.search(r"autograder|/tests|wrong_answers|lesson\.py$",
                 name.replace("t2i/lesson.py", ""))]  # fmt: skip
     later = {module for lesson in LESSONS[number:] for module in lesson.modules}
-    there = {path.stem for path in (folder / "package" / "t2i").glob("*.py")}
+    there = {path.stem for path in (folder / "package" / "t2i").rglob("*.py")}
     assert not there & later
     unwritten = json.loads((folder / "package/t2i/bundle.json").read_text())["unwritten"]
     heads = {exercise.name.partition(".")[0] for exercise in get_lesson(number).exercises}

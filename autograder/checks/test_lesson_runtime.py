@@ -10,7 +10,8 @@ import pytest
 from autograder import progress, splice
 from autograder.checks import fake_lesson
 from autograder.lesson import PACKAGE, get_lesson
-from t2i import grading, lesson, quiz, standby
+from t2i import lesson
+from t2i.classroom import grading, quiz, standby
 
 SCHEDULES = PACKAGE.joinpath("schedules.py").read_text(encoding="utf-8")
 IMPORTS = "import torch\nfrom torch import Tensor\n"

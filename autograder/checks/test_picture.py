@@ -23,7 +23,7 @@ from autograder.process import Worker
 from autograder.solve import solved
 from autograder.suite import ExerciseResult, Suite
 from autograder.wire import Foreign
-from t2i import grading
+from t2i.classroom import grading
 
 LINE = torch.linspace(0, 1, 1000)
 PICTURE = """

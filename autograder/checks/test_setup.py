@@ -342,10 +342,14 @@ def test_mine_is_what_runs_where_it_is_asked_for(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(setup_env.os, "execve", lambda *args: started.append(args[2]))
     monkeypatch.setenv("VENV", sys.prefix)
     monkeypatch.setenv("mine", "yes")
-    assert setup_env.main(["run", "-m", "t2i.sample"]) == 2
+    assert setup_env.main(["run", "-m", "t2i.apps.sample"]) == 2
     assert "run `make mine` first" in capsys.readouterr().err
     (tmp_path / "t2i").mkdir()
-    for mine, module in (("yes", "t2i.sample"), ("yes", "autograder"), ("no", "t2i.sample")):
+    for mine, module in (
+        ("yes", "t2i.apps.sample"),
+        ("yes", "autograder"),
+        ("no", "t2i.apps.sample"),
+    ):
         monkeypatch.setenv("mine", mine)
         setup_env.main(["run", "-m", module])
     first = [variables["PYTHONPATH"].split(os.pathsep)[0] for variables in started]

@@ -1,4 +1,4 @@
-"""The grader that has started before a notebook asks it: `t2i.standby` and `autograder.answer`."""
+"""The grader that has started before it is asked: `t2i.classroom.standby`, `autograder.answer`."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 from autograder import splice
 from autograder.lesson import PACKAGE, get_lesson
-from t2i import grading, standby
+from t2i.classroom import grading, standby
 
 SNR = splice.definition(PACKAGE.joinpath("schedules.py").read_text(encoding="utf-8"), "snr")
 CELLS = ["", "import torch\nfrom torch import Tensor\n", SNR]

@@ -7,8 +7,8 @@
 
 The modules of earlier lessons are the reference's. In those of this lesson the bodies of the
 exercises are taken out, as in the notebook, and with them the private helpers that only the
-reference's answers use; while the student works, `t2i.handover` puts the notebook's own definitions
-there. No module of a later lesson and nothing of the autograder comes along.
+reference's answers use; while the student works, `t2i.classroom.handover` puts the notebook's own
+definitions there. No module of a later lesson and nothing of the autograder comes along.
 """
 
 import ast
@@ -28,6 +28,7 @@ from autograder.lesson import LESSONS, PACKAGE, REPOSITORY, Lesson, LessonError
 from autograder.text import Text
 
 DATA = REPOSITORY / "data"
+INIT = "__init__.py"
 NOTEBOOKS_NEED = {"jupyter", "ipywidgets", "torch"}  # besides what the modules import
 IMPORTED_AS = {"scikit-learn": "sklearn", "pytorch": "torch", "matplotlib-base": "matplotlib"}
 _README = """# Lesson {number}: {title}
@@ -115,7 +116,7 @@ def modules_for(sources: list[str], package: Path = PACKAGE) -> list[str]:
     queue = set().union(found, *(_imports(lint.plain(source)) for source in sources))
     while queue:
         name = queue.pop()
-        path = package / f"{name}.py"
+        path = package / _file(name)
         if path.exists():
             found.add(name)
             queue |= _imports(path.read_text(encoding="utf-8")) - found
@@ -137,7 +138,7 @@ def without_solutions(module: str, lessons: list[Lesson], package: Path = PACKAG
         lessons: whose exercises lose their bodies.
         package: the folder of the reference package's modules.
     """
-    source = package.joinpath(f"{module}.py").read_text(encoding="utf-8")
+    source = package.joinpath(_file(module)).read_text(encoding="utf-8")
     names = [e.name for lesson in lessons for e in lesson.exercises if e.module == module]
     helpers = [
         helper
@@ -172,13 +173,15 @@ def _fill(top: Path, lesson: Lesson, released: Path, notebook: nbformat.Notebook
 
 def _write_package(folder: Path, lesson: Lesson, cells: list[str]) -> dict[str, list[str]]:
     """Write the modules; for each, the definitions whose bodies are taken out."""
-    folder.mkdir(parents=True)
-    shutil.copyfile(PACKAGE / "__init__.py", folder / "__init__.py")
     open_lessons = [each for each in LESSONS if each.number >= lesson.number and each.exists]
     unwritten: dict[str, list[str]] = {}
     for module in modules_for(cells):
+        target = folder / _file(module)
+        for parent in (folder, target.parent):
+            parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(PACKAGE / parent.relative_to(folder) / INIT, parent / INIT)
         text = without_solutions(module, open_lessons)
-        (folder / f"{module}.py").write_text(text, encoding="utf-8", newline="\n")
+        target.write_text(text, encoding="utf-8", newline="\n")
         for each in open_lessons:
             for exercise in each.exercises:
                 if exercise.module == module:
@@ -215,7 +218,8 @@ def _write_environment(top: Path, text: str) -> None:
         '[build-system]\nrequires = ["setuptools>=77"]\nbuild-backend = "setuptools.build_meta"\n\n'
         f'[project]\nname = "t2i"\nversion = "{project["version"]}"\n'
         f'requires-python = "{project["requires-python"]}"\ndependencies = [\n{listed}]\n\n'
-        '[tool.setuptools]\npackages = ["t2i"]\npackage-dir = { t2i = "package/t2i" }\n',
+        f"[tool.setuptools]\npackages = {_packages(top / 'package')}\n"
+        'package-dir = { t2i = "package/t2i" }\n',
         encoding="utf-8",
     )
     lines = (REPOSITORY / "environment.yml").read_text(encoding="utf-8").splitlines()
@@ -232,14 +236,29 @@ def _write_environment(top: Path, text: str) -> None:
 
 @cache
 def _imports(source: str) -> frozenset[str]:
-    """Every name that stands after `t2i.` in an import, wherever it stands in the source."""
+    """Every name that stands after `t2i.` in an import, wherever it stands in the source.
+
+    Not each is a module: of `from t2i.runs.recipes import recipe` it is "runs.recipes", and also
+    "runs.recipes.recipe".
+    """
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(name.split(".")[1] for name in found if name.startswith("t2i."))
+    return frozenset(name.removeprefix("t2i.") for name in found if name.startswith("t2i."))
+
+
+def _file(module: str) -> Path:
+    """Where a module lies in the package: "runs.recipes" in runs/recipes.py."""
+    return Path(*module.split(".")).with_suffix(".py")
+
+
+def _packages(folder: Path) -> str:
+    """The packages below a folder, as a TOML list."""
+    found = sorted(path.parent.relative_to(folder).parts for path in folder.rglob(INIT))
+    return json.dumps([".".join(parts) for parts in found])
 
 
 def _removed(source: str, name: str) -> str:

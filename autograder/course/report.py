@@ -21,7 +21,7 @@ from autograder.course.folder import Course, CourseError
 from autograder.course.rebuild import exercise_of
 from autograder.course.ungraded import ungraded
 from autograder.lesson import Exercise, Lesson
-from t2i.checkpoint import write_atomically
+from t2i.files.checkpoint import write_atomically
 
 KINDS = ("right", "wrong, known", "wrong, other", "waits", "not written", "not graded")
 NOT_GRADED = "NotGraded"  # as `verdict` names it

@@ -30,7 +30,8 @@ from autograder.testing_modules import (
     shuffle_weights,
     shuffled,
 )
-from t2i import convert, unet, unet_blocks
+from t2i import unet, unet_blocks
+from t2i.pretrained import convert
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 

@@ -33,7 +33,8 @@ from autograder.testing_modules import (
     unchanged,
 )
 from autograder.wire import Foreign
-from t2i import convert, transformer
+from t2i import transformer
+from t2i.pretrained import convert
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 

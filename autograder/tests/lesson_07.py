@@ -43,7 +43,7 @@ from autograder.wire import Foreign
 from t2i import clip
 from t2i.bpe import Tokenizer, merge_pair, train_bpe
 from t2i.byte_words import split_words, start_pieces
-from t2i.clip_names import from_transformers
+from t2i.pretrained.clip_names import from_transformers
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 _LOSSES = ("image_text_contrastive_loss", "clip_loss")  # newer and older releases

@@ -30,7 +30,7 @@ from autograder.testing_modules import (
 )
 from autograder.testing_modules import shuffled as random_weights
 from t2i import latents, vae
-from t2i.vae_files import our_name
+from t2i.pretrained.vae_files import our_name
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 

@@ -31,8 +31,13 @@ from autograder.testing_modules import (
     unchanged,
 )
 from t2i import dit as reference
-from t2i.dit_files import dit_from_config, dit_state_dict, joint_state_dict, share_embedding
 from t2i.joint import JointAttentionBlock, joint_mask
+from t2i.pretrained.dit_files import (
+    dit_from_config,
+    dit_state_dict,
+    joint_state_dict,
+    share_embedding,
+)
 from t2i.unet_blocks import timestep_embedding
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}

@@ -29,8 +29,8 @@ from autograder.testing_modules import (
 )
 from autograder.wire import Foreign
 from t2i.bpe import Tokenizer, train_bpe
-from t2i.clip_names import from_transformers
 from t2i.flow import euler_times
+from t2i.pretrained.clip_names import from_transformers
 from t2i.text_to_image import to_pil
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}

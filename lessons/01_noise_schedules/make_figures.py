@@ -9,7 +9,7 @@ from torch import Tensor
 
 from t2i import show
 from t2i.data import mnist
-from t2i.figure_files import draw_figures
+from t2i.drawing.figure_files import draw_figures
 from t2i.schedules import (
     add_noise,
     alphas_cumprod,

@@ -28,8 +28,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from t2i import show, show_unet
+from t2i import show
 from t2i.data import mnist
+from t2i.drawing import show_unet
 from t2i.lesson import pick
 from t2i.schedules import add_noise, alphas_cumprod, cosine_betas, gather
 
@@ -816,7 +817,7 @@ The same lines live in `diffusers`, under other names. The proof: we load the we
 # %%
 from diffusers import UNet2DModel
 
-from t2i.convert import unet2d_state_dict
+from t2i.pretrained.convert import unet2d_state_dict
 
 torch.manual_seed(0)
 theirs = UNet2DModel(

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
 from torch import Tensor
 
-from t2i import show, show_unet
+from t2i import show
 from t2i.data import mnist
-from t2i.figure_files import draw_figures
+from t2i.drawing import show_unet
+from t2i.drawing.figure_files import draw_figures
 from t2i.schedules import add_noise, alphas_cumprod, cosine_betas, gather
 from t2i.unet import UNet
 from t2i.unet_blocks import timestep_embedding

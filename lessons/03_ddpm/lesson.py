@@ -27,11 +27,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from t2i import metrics, schedules, show, show_ddpm
+from t2i import metrics, schedules, show
 from t2i.data import mnist
+from t2i.drawing import show_ddpm
 from t2i.lesson import pick, tier
 from t2i.practice import heard_by_noise, middle_steps
-from t2i.recipes import recipe
+from t2i.runs.recipes import recipe
 from t2i.schedules import add_noise, gather
 from t2i.training import Batches, train
 
@@ -672,7 +673,7 @@ show.show_images(x, columns=4, width=4, alt="Four pictures from the broken sampl
 r"""
 ## 10. How good is it? The lesson's own table
 
-The figures below are of the course's own network: the CPU recipe, and many more samples than a notebook has time for (`python -m t2i.recipes train`, then `python -m t2i.recipes evaluate`).
+The figures below are of the course's own network: the CPU recipe, and many more samples than a notebook has time for (`python -m t2i.runs.recipes train`, then `python -m t2i.runs.recipes evaluate`).
 
 Our aim was 85 % of what real digits get, a round number. The network just reaches it, but by less than chance moves such a figure. What is missing to 100 %: strokes break off, loops stay open. Lesson 4 shows what more training changes.
 
@@ -680,7 +681,7 @@ The *Fréchet distance* compares two crowds of pictures instead of single ones: 
 """
 
 # %%
-#| table: show_ddpm.results_table
+#| table: drawing.show_ddpm.results_table
 
 # %% [markdown]
 r"""

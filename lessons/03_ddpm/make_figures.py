@@ -1,6 +1,6 @@
 """Draw the figures of lesson 3: python lessons/03_ddpm/make_figures.py [name ...]
 
-The digits come from the committed weights (`python -m t2i.recipes train` makes them), sampled
+The digits come from the committed weights (`python -m t2i.runs.recipes train` makes them), sampled
 with all 1000 steps: some minutes on two cores.
 """
 
@@ -13,11 +13,12 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from t2i import diffusion, show, show_ddpm
+from t2i import diffusion, show
 from t2i.data import mnist
-from t2i.figure_files import draw_figures
+from t2i.drawing import show_ddpm
+from t2i.drawing.figure_files import draw_figures
 from t2i.metrics import nearest_distances
-from t2i.recipes import load_ddpm, recipe
+from t2i.runs.recipes import load_ddpm, recipe
 from t2i.schedules import add_noise, alphas_cumprod, cosine_betas, gather, linear_betas
 
 FIGURES = Path(__file__).parent / "figures"

@@ -27,16 +27,17 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from t2i import sampler_tables, show, show_samplers
+from t2i import show
 from t2i.data import mnist
 from t2i.diffusion import ddpm_step, predict_x_0
+from t2i.drawing import sampler_tables, show_samplers
+from t2i.drawing.show_samplers import slerp
 from t2i.lesson import pick
 from t2i.mixture import Mixture
+from t2i.runs.sampler_runs import Ruler, load_denoiser
 from t2i.sampler_parts import check_pictures, check_signal, check_step
-from t2i.sampler_runs import Ruler, load_denoiser
 from t2i.samplers import PREDICTION_TYPES, SPACINGS
 from t2i.schedules import add_noise, gather
-from t2i.show_samplers import slerp
 
 # %% [markdown]
 r"""
@@ -375,7 +376,7 @@ Eight pictures are too few to judge by. So here is a table of many more (smaller
 """
 
 # %%
-#| table: sampler_tables.spacing_table
+#| table: drawing.sampler_tables.spacing_table
 
 # %% [markdown]
 r"""
@@ -614,7 +615,7 @@ The bands are too wide to tell *a tenth*. So for our aim alone there are four ti
 """
 
 # %%
-#| table: sampler_tables.headline
+#| table: drawing.sampler_tables.headline
 
 # %% [markdown]
 r"""
@@ -632,7 +633,7 @@ Are the network's errors to blame? Here is the same network, trained eight times
 """
 
 # %%
-#| table: sampler_tables.longer
+#| table: drawing.sampler_tables.longer
 
 # %% [markdown]
 r"""

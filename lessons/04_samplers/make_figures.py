@@ -13,12 +13,13 @@ from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
-from t2i import dpm_sde, dpm_solver, sampler_tables, samplers, show, show_samplers
+from t2i import dpm_sde, dpm_solver, samplers, show
 from t2i.data import mnist
 from t2i.diffusion import sample_ddpm
-from t2i.figure_files import draw_figures
+from t2i.drawing import sampler_tables, show_samplers
+from t2i.drawing.figure_files import draw_figures
 from t2i.mixture import Mixture
-from t2i.recipes import LONG_WEIGHTS, WEIGHTS, load_ddpm
+from t2i.runs.recipes import LONG_WEIGHTS, WEIGHTS, load_ddpm
 from t2i.schedules import add_noise, alphas_cumprod, cosine_betas
 
 FIGURES = Path(__file__).parent / "figures"

@@ -22,11 +22,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from t2i import class_runs, metrics, show, show_ddpm, show_guidance
-from t2i.class_recipes import AsPicture, Told, class_recipe
+from t2i import metrics, show
 from t2i.data import mnist
+from t2i.drawing import show_ddpm, show_guidance
 from t2i.folded_unet import noise_loss
 from t2i.lesson import pick, tier
+from t2i.runs import class_runs
+from t2i.runs.class_recipes import AsPicture, Told, class_recipe
 from t2i.sampler_parts import pairs
 from t2i.samplers import convert_prediction, ddim_step, sample_ddim, spaced_timesteps
 from t2i.schedules import add_noise
@@ -634,11 +636,11 @@ At scale 8 the most pixels lie outside. Rescaled, about half of them are left. C
 
 ## 13. The lesson's own table
 
-Measured with the code behind two commands, `python -m t2i.class_recipes train` and `python -m t2i.class_recipes evaluate`. In brackets: where the true share lies in 95 of 100 such measurements. *Judge is sure* is lesson 3's strict judge, who knows "no digit" as well. *Fréchet* is lesson 3's distance between two crowds: less is better, and the real digits' own value is the floor. (Lesson 4 puts its crowds together otherwise: do not compare its figures.)
+Measured with the code behind two commands, `python -m t2i.runs.class_recipes train` and `python -m t2i.runs.class_recipes evaluate`. In brackets: where the true share lies in 95 of 100 such measurements. *Judge is sure* is lesson 3's strict judge, who knows "no digit" as well. *Fréchet* is lesson 3's distance between two crowds: less is better, and the real digits' own value is the floor. (Lesson 4 puts its crowds together otherwise: do not compare its figures.)
 """
 
 # %%
-#| table: show_guidance.results_table
+#| table: drawing.show_guidance.results_table
 
 # %% [markdown]
 r"""

@@ -1,7 +1,8 @@
 """Draw the figures of lesson 5: python lessons/05_guidance/make_figures.py [name ...]
 
-The digits come from the committed weights (`python -m t2i.class_recipes train` makes them) and the
-curve from the figures beside them (`python -m t2i.class_recipes evaluate`): a minute on two cores.
+The digits come from the committed weights (`python -m t2i.runs.class_recipes train` makes them) and
+the curve from the figures beside them (`python -m t2i.runs.class_recipes evaluate`): a minute on
+two cores.
 """
 
 from functools import cache
@@ -12,11 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor
 
-from t2i import show, show_guidance
-from t2i.class_recipes import AsPicture, load_class_unet
+from t2i import show
 from t2i.data import mnist
-from t2i.figure_files import draw_figures
+from t2i.drawing import show_guidance
+from t2i.drawing.figure_files import draw_figures
 from t2i.guidance import ClassUNet, sample_guided
+from t2i.runs.class_recipes import AsPicture, load_class_unet
 from t2i.samplers import spaced_timesteps
 from t2i.schedules import add_noise
 

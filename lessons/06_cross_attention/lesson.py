@@ -26,7 +26,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from t2i import show, show_attention, show_ddpm
+from t2i import show
+from t2i.drawing import show_attention, show_ddpm
 from t2i.lesson import pick, tier
 
 # %% [markdown]
@@ -264,7 +265,7 @@ What does an *inverted* mask do? It is the classic mistake, for half of the worl
 """
 
 # %%
-from t2i.caption_reading import encode, words_of
+from t2i.world.caption_reading import encode, words_of
 
 caption = "a red seven"
 tokens, mask = encode([caption], 8)
@@ -429,8 +430,8 @@ What is there to paint? **Scenes**, rendered without end: a digit or a shape in 
 """
 
 # %%
-from t2i.scene_recipes import draw_captions, load_scenes, scene_loss, scene_recipe
-from t2i.scenes import scenes
+from t2i.runs.scene_recipes import draw_captions, load_scenes, scene_loss, scene_recipe
+from t2i.world.scenes import scenes
 
 pictures, captions = scenes(range(12))
 show.show_images(
@@ -459,9 +460,10 @@ The loss is lesson 5's `noise_loss`, on 48 pictures of 32×32 pixels a step. One
 # %%
 import time
 
-from t2i.caption_reading import VOCABULARY
-from t2i.scene_recipes import DATA, LENGTH
+from t2i.files.places import DATA
+from t2i.runs.scene_recipes import LENGTH
 from t2i.training import train
+from t2i.world.caption_reading import VOCABULARY
 
 whole_training = tier() == "gpu"
 plan = scene_recipe(tier())
@@ -690,7 +692,7 @@ Eight pictures are no measurement. So many captions are drawn, as in section 8, 
 """
 
 # %%
-#| table: scene_tables.results_table
+#| table: drawing.scene_tables.results_table
 
 # %% [markdown]
 r"""
@@ -726,7 +728,7 @@ Their mask is 1 where one may look, as ours is True. But hand a float mask to th
 # %%
 from diffusers import Transformer2DModel
 
-from t2i.convert import transformer_state_dict
+from t2i.pretrained.convert import transformer_state_dict
 
 theirs = Transformer2DModel(2, 8, in_channels=32, cross_attention_dim=10).eval()
 ours = SpatialTransformer(channels=32, num_heads=2, head_dim=8, context_dim=10)

@@ -1,7 +1,7 @@
 """Draw the figures of lesson 6: python lessons/06_cross_attention/make_figures.py [name ...]
 
-Five of them explain and need nothing. The others look into the committed weights
-(`python -m t2i.scene_recipes train` makes them); where these are missing, one sentence says so.
+Five of them explain and need nothing. The others look into the committed weights (`python -m
+t2i.runs.scene_recipes train` makes them); where these are missing, one sentence says so.
 """
 
 from functools import cache
@@ -12,12 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor
 
-from t2i import show, show_attention
-from t2i.caption_reading import encode
-from t2i.figure_files import draw_figures
+from t2i import show
+from t2i.drawing import show_attention
+from t2i.drawing.figure_files import draw_figures
+from t2i.runs.scene_recipes import LENGTH, draw_captions, load_scenes
 from t2i.samplers import sample_ddim, spaced_timesteps
-from t2i.scene_recipes import LENGTH, draw_captions, load_scenes
 from t2i.text_unet import SceneDenoiser
+from t2i.world.caption_reading import encode
 
 FIGURES = Path(__file__).parent / "figures"
 FILM_CAPTIONS, FILM_SEED = ("a drawing of a pink heart", "a star that is blue"), 5

@@ -26,15 +26,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i import show, show_clip, show_ddpm
+from t2i import show
 from t2i.attention import merge_heads, split_heads
 
 # These checks only say which argument does not fit; you need not call them.
 from t2i.bpe import check_text, check_training
 from t2i.clip import MAX_SCALE  # 100
 from t2i.clip_layers import check_features, check_images, check_tokens
+from t2i.drawing import show_clip, show_ddpm
+from t2i.engine.precision import full_precision
 from t2i.lesson import pick, tier
-from t2i.precision import full_precision
 
 # %% [markdown]
 r"""
@@ -44,7 +45,7 @@ In lesson 6 every word had a vector in a table, and the vectors were learnt whil
 """
 
 # %%
-from t2i import caption_reading
+from t2i.world import caption_reading
 
 for caption in ("a crimson seven", "a red sevn"):
     try:
@@ -65,11 +66,11 @@ The captions are richer now: in half of the cases a colour or an object goes by 
 """
 
 # %%
-from t2i.clip_batches import LENGTH, SIZE, captions_of
-from t2i.clip_recipes import clip_recipe
-from t2i.scene_sheet import show_scenes
-from t2i.scene_specs import draw_specs
-from t2i.scenes import paint
+from t2i.runs.clip_batches import LENGTH, SIZE, captions_of
+from t2i.runs.clip_recipes import clip_recipe
+from t2i.world.scene_sheet import show_scenes
+from t2i.world.scene_specs import draw_specs
+from t2i.world.scenes import paint
 
 both = [draw_specs(range(4), world=world) for world in ("one", "lone")]
 texts = [text for specs in both for text in captions_of(specs)]
@@ -476,9 +477,9 @@ The next cell trains for two minutes and then stops by itself, wherever it is; r
 # %%
 import time
 
-from t2i.clip_recipes import clip_loss, load_clip
-from t2i.clip_runs import zero_shot
-from t2i.recipes import DATA
+from t2i.files.places import DATA
+from t2i.runs.clip_recipes import clip_loss, load_clip
+from t2i.runs.clip_runs import zero_shot
 from t2i.training import train
 
 whole_training = tier() == "gpu"
@@ -618,7 +619,7 @@ assert torch.allclose(quiet, zero_shot_probabilities(features, middle, at_first)
 )
 
 # %%
-from t2i.captions import COLOURS, KINDS
+from t2i.world.captions import COLOURS, KINDS
 
 
 def describe(names: Sequence[str], others: Sequence[str], pattern: str) -> Tensor:
@@ -654,7 +655,7 @@ Pictures with handwriting nobody trained on; the brackets give the range in whic
 """
 
 # %%
-#| table: clip_tables.zero_shot_table
+#| table: drawing.clip_tables.zero_shot_table
 
 # %% [markdown]
 r"""
@@ -712,9 +713,9 @@ Columns are in the order of the rows; 1 means the same direction. So yes: *crims
 # %%
 import textwrap
 
-from t2i.clip_scene_recipes import load_clip_scenes
-from t2i.clip_scene_runs import by_clip, by_words, draw_readable
-from t2i.scene_recipes import load_scenes
+from t2i.runs.clip_scene_recipes import load_clip_scenes
+from t2i.runs.clip_scene_runs import by_clip, by_words, draw_readable
+from t2i.runs.scene_recipes import load_scenes
 
 wishes = [
     "a red circle",
@@ -749,7 +750,7 @@ And counted, by lesson 6's judge. *Said otherwise*: both the colour and the obje
 """
 
 # %%
-#| table: clip_tables.told_table
+#| table: drawing.clip_tables.told_table
 
 # %% [markdown]
 r"""
@@ -783,7 +784,7 @@ Do not take our word for it. Here both compute the same, with the same weights:
 # %%
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from t2i.clip_names import from_transformers
+from t2i.pretrained.clip_names import from_transformers
 
 config = CLIPTextConfig(
     vocab_size=99, hidden_size=32, intermediate_size=128, num_hidden_layers=3,

@@ -12,17 +12,18 @@ import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from t2i import show, show_clip
-from t2i.captions import COLOURS, KINDS
+from t2i import show
 from t2i.clip import CLIP
-from t2i.clip_batches import LENGTH, caption_tokenizer, captions_of
-from t2i.clip_recipes import load_clip
-from t2i.clip_scene_recipes import load_clip_scenes
-from t2i.clip_scene_runs import by_clip, by_words, draw
-from t2i.figure_files import draw_figures
-from t2i.scene_recipes import load_scenes
-from t2i.scene_specs import Specs, draw_specs
-from t2i.scenes import paint
+from t2i.drawing import show_clip
+from t2i.drawing.figure_files import draw_figures
+from t2i.runs.clip_batches import LENGTH, caption_tokenizer, captions_of
+from t2i.runs.clip_recipes import load_clip
+from t2i.runs.clip_scene_recipes import load_clip_scenes
+from t2i.runs.clip_scene_runs import by_clip, by_words, draw
+from t2i.runs.scene_recipes import load_scenes
+from t2i.world.captions import COLOURS, KINDS
+from t2i.world.scene_specs import Specs, draw_specs
+from t2i.world.scenes import paint
 
 FIGURES = Path(__file__).parent / "figures"
 MIDDLE = {"ha": "center", "va": "center"}

@@ -25,13 +25,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i import show, show_ddpm, show_vae
+from t2i import show
+from t2i.drawing import show_ddpm, show_vae
 from t2i.latents import LOGVAR_RANGE, BlockMeans
 from t2i.lesson import pick, tier
-from t2i.scenes import scenes
+from t2i.runs.vae_runs import psnr
 from t2i.unet_blocks import Upsample
 from t2i.vae_layers import EPS, Middle
-from t2i.vae_runs import psnr
+from t2i.world.scenes import scenes
 
 # %% [markdown]
 r"""
@@ -43,8 +44,8 @@ To make one picture, lesson 6 asks its network 50 times (25 steps, twice in each
 """
 
 # %%
-from t2i.flops import count_flops, time_in_turn
-from t2i.vae_studies import denoising_step
+from t2i.runs.vae_studies import denoising_step
+from t2i.speed.flops import count_flops, time_in_turn
 
 side = pick(smoke=32, cpu=64, gpu=64)
 steps = {
@@ -378,8 +379,9 @@ The pictures are scenes of one to three things, with backgrounds now. They need 
 # %%
 import time
 
+from t2i.files.places import DATA
+from t2i.runs.vae_recipes import load_vae, vae_recipe
 from t2i.training import train
-from t2i.vae_recipes import DATA, load_vae, vae_recipe
 
 whole_training = tier() == "gpu"
 device = "cuda" if torch.cuda.is_available() and tier() == "gpu" else "cpu"
@@ -464,7 +466,7 @@ Two things were wanted before it was trained: 28 dB, and copies that a judge rea
 """
 
 # %%
-#| table: show_vae.results_table
+#| table: drawing.show_vae.results_table
 
 # %% [markdown]
 r"""
@@ -559,7 +561,7 @@ Here are short trainings that differ in `kl_weight` alone. (Short, so the usual 
 """
 
 # %%
-#| table: show_vae.study_table kl_weight
+#| table: drawing.show_vae.study_table kl_weight
 
 # %% [markdown]
 r"""
@@ -719,7 +721,7 @@ How much does it matter? Lesson 6's network learnt to paint latents of three siz
 """
 
 # %%
-#| table: show_vae.scaling_table
+#| table: drawing.show_vae.scaling_table
 
 # %% [markdown]
 r"""
@@ -731,7 +733,7 @@ Try it yourself. The network and the loss are lesson 6's, the sampler is lesson 
 """
 
 # %%
-from t2i.latent_recipes import draw_latents, latent_recipe
+from t2i.runs.latent_recipes import draw_latents, latent_recipe
 
 recipe = latent_recipe(tier())
 space = space.to(device)
@@ -764,7 +766,7 @@ Why a quarter of the height and width, and not half, or an eighth? Short trainin
 """
 
 # %%
-#| table: show_vae.study_table f
+#| table: drawing.show_vae.study_table f
 
 # %% [markdown]
 r"""
@@ -793,7 +795,7 @@ With the same weights, both compute the same:
 # %%
 import diffusers
 
-from t2i.vae_files import autoencoder_state_dict
+from t2i.pretrained.vae_files import autoencoder_state_dict
 
 theirs = diffusers.AutoencoderKL(
     down_block_types=("DownEncoderBlock2D",) * 3,
@@ -811,7 +813,7 @@ print(f"largest difference to diffusers: {difference:.1e} (below 1e-5 if yours i
 
 # %% [markdown]
 r"""
-`t2i.vae_files.load_autoencoder(folder)` loads Stable Diffusion 1.5's folder `vae`, scaling factor included.
+`t2i.pretrained.vae_files.load_autoencoder(folder)` loads Stable Diffusion 1.5's folder `vae`, scaling factor included.
 
 ## Three questions
 """

@@ -11,11 +11,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
 
-from t2i import show, show_vae
-from t2i.figure_files import draw_figures
-from t2i.scenes import scenes
-from t2i.vae_recipes import load_vae
-from t2i.vae_studies import WISHES, kept
+from t2i import show
+from t2i.drawing import show_vae
+from t2i.drawing.figure_files import draw_figures
+from t2i.runs.vae_recipes import load_vae
+from t2i.runs.vae_studies import WISHES, kept
+from t2i.world.scenes import scenes
 
 FIGURES = Path(__file__).parent / "figures"
 MIDDLE = {"ha": "center", "va": "center"}

@@ -26,9 +26,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from t2i import show, show_blocks, show_contest, show_ddpm, show_dit, show_joint
+from t2i import show
 from t2i.attention import merge_heads, split_heads
 from t2i.dit import check_picture, time_clocks
+from t2i.drawing import show_blocks, show_contest, show_ddpm, show_dit, show_joint
 from t2i.guidance import LabelEmbedding
 from t2i.joint import check_told, joint_mask
 from t2i.lesson import pick, tier
@@ -115,7 +116,7 @@ Look at it with a real scene. The row below is what the transformer gets. Each p
 """
 
 # %%
-from t2i.scenes import scenes
+from t2i.world.scenes import scenes
 
 pictures, captions = scenes(range(200), world="many")  # lesson 8's world: one to three things
 rows = [i for i, caption in enumerate(captions) if "left of" in caption]
@@ -386,7 +387,7 @@ Is it *the* DiT? We give it and diffusers' the same random weights.
 # %%
 from diffusers import DiTTransformer2DModel
 
-from t2i.dit_files import dit_state_dict, share_embedding
+from t2i.pretrained.dit_files import dit_state_dict, share_embedding
 
 # norm_eps is norm2's: large here, so that norm1 in its place would be seen
 sizes = {"num_layers": 3, "sample_size": 8, "num_embeds_ada_norm": 10, "norm_eps": 0.1}
@@ -410,15 +411,15 @@ What does the tidy initialisation of section 5 cost? Two tiny DiTs learn lesson 
 """
 
 # %%
-from t2i.batches import Batches
-from t2i.class_recipes import Told
 from t2i.data import mnist
-from t2i.dit_recipes import FirstGuess
-from t2i.dit_studies import gate_sizes
+from t2i.engine.batches import Batches
+from t2i.engine.train_config import TrainConfig
 from t2i.folded_unet import noise_loss
 from t2i.guidance import drop_condition, sample_guided
+from t2i.runs.class_recipes import Told
+from t2i.runs.dit_recipes import FirstGuess
+from t2i.runs.dit_studies import gate_sizes
 from t2i.samplers import spaced_timesteps
-from t2i.train_config import TrainConfig
 from t2i.training import train
 
 NO_CLASS = 10
@@ -595,7 +596,7 @@ The same numbers as diffusers' block of Stable Diffusion 3?
 # %%
 from diffusers.models.attention import JointTransformerBlock
 
-from t2i.dit_files import joint_state_dict
+from t2i.pretrained.dit_files import joint_state_dict
 
 theirs = JointTransformerBlock(24, 3, 8, context_pre_only=False, qk_norm="rms_norm").eval()
 ours = JointAttentionBlock(24, 3, qk_norm=True)
@@ -626,8 +627,8 @@ The course has trained weights for this transformer. They go into **your** block
 """
 
 # %%
-from t2i.caption_reading import VOCABULARY
-from t2i.dit_recipes import dit_contest
+from t2i.runs.dit_recipes import dit_contest
+from t2i.world.caption_reading import VOCABULARY
 
 painter = show_joint.painter(JointDiT)  # saved weights, each in its place by its name
 print("Words that it knows:", *VOCABULARY[1:])
@@ -685,7 +686,7 @@ show_contest.step_table(dit_contest(pick(smoke="smoke", cpu="cpu", gpu="cpu"))) 
 r"""
 **What you saw.** The UNet's step costs more, since its weights work at more places (fourth column, the average). A convolution's weight works at each pixel of its level: 16×16 on the fine one (the pixels are folded, as in lesson 3), 8×8 on the coarse one. A DiT's weight works at 64 patches or at up to 32 words; that of the modulation only once, which pulls the average down. But **equal operations are not equal seconds**: compare the last column with the third.
 
-`python -m t2i.dit_runs` has trained three sizes of each, with the same optimiser and the same learning rates.
+`python -m t2i.runs.dit_runs` has trained three sizes of each, with the same optimiser and the same learning rates.
 
 **Predict before you run.** The UNet is born with the belief that neighbours matter; the DiT has to learn it, and takes more steps. Whose loss is lower at the end?
 """
@@ -695,7 +696,7 @@ contest = show_contest.measured()
 show_contest.loss_chart(contest)
 
 # %%
-#| table: show_contest.contest_table
+#| table: drawing.show_contest.contest_table
 #| fold: In numbers, as measured when the course was made
 
 # %% [markdown]
@@ -744,7 +745,7 @@ Pictures were drawn from captions with two objects and a relation, and lesson 6'
 """
 
 # %%
-#| table: show_contest.relation_table
+#| table: drawing.show_contest.relation_table
 
 # %% [markdown]
 r"""

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from matplotlib.axes import Axes
 
-from t2i import show, show_contest, show_dit, show_joint
+from t2i import show
 from t2i.dit import modulate as modulated
-from t2i.dit_recipes import load_joint
-from t2i.figure_files import draw_figures
-from t2i.scenes import scenes
-from t2i.show_blocks import MIDDLE, arrow, bent_arrow, block_diagram, box
+from t2i.drawing import show_contest, show_dit, show_joint
+from t2i.drawing.figure_files import draw_figures
+from t2i.drawing.show_blocks import MIDDLE, arrow, bent_arrow, block_diagram, box
+from t2i.runs.dit_recipes import load_joint
+from t2i.world.scenes import scenes
 
 FIGURES = Path(__file__).parent / "figures"
 DASHED = (0, (3, 2))

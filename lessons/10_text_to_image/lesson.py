@@ -26,10 +26,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from t2i import show, show_measured, show_roads, show_text_to_image
+from t2i import show
 from t2i.bpe import Tokenizer
 from t2i.clip import TextTransformer
 from t2i.clip_layers import words_mask
+from t2i.drawing import show_measured, show_roads, show_text_to_image
 from t2i.flow import check_t, check_times, euler_times
 from t2i.guidance import guided_prediction
 from t2i.latents import LatentSpace
@@ -202,7 +203,7 @@ Each sample in a batch gets its own t. Are all times equally worth learning? We 
 """
 
 # %%
-from t2i.text_to_image_recipes import encode_scenes
+from t2i.runs.text_to_image_recipes import encode_scenes
 
 z_0, tokens = encode_scenes(given.space, plan.encoded(), 250)  # 250 scenes as latents
 z_0, tokens = (each[: pick(smoke=8, cpu=64, gpu=250)] for each in (z_0.float(), tokens))
@@ -442,7 +443,7 @@ The course's `words_mask(tokens, end_token)` makes the mask: True up to the firs
 
 # %%
 #| check: encode_prompt
-from t2i.text_to_image_recipes import text_to_image_recipe
+from t2i.runs.text_to_image_recipes import text_to_image_recipe
 
 small = text_to_image_recipe("smoke")  # the right parts, small and untrained
 small_reader = small.clip.build().text.eval()
@@ -554,7 +555,7 @@ Scenes are encoded *once*, before the third training.
 """
 
 # %%
-#| table: show_tiers.tiers_table
+#| table: drawing.show_tiers.tiers_table
 
 # %% [markdown]
 r"""
@@ -602,7 +603,7 @@ r"""
 """
 
 # %%
-#| table: show_measured.captions_heard
+#| table: drawing.show_measured.captions_heard
 
 # %% [markdown]
 r"""
@@ -619,10 +620,11 @@ from dataclasses import replace
 
 from tqdm.auto import tqdm
 
+from t2i.files.places import DATA
 from t2i.guidance import drop_condition
-from t2i.stored_recipes import stored_recipe
-from t2i.text_to_image_recipes import DATA, encode_scenes, short_recipe, text_to_image_recipe
-from t2i.text_to_image_runs import train_all
+from t2i.runs.stored_recipes import stored_recipe
+from t2i.runs.text_to_image_recipes import encode_scenes, short_recipe, text_to_image_recipe
+from t2i.runs.text_to_image_runs import train_all
 from t2i.training import train
 
 device = "cuda" if torch.cuda.is_available() and tier() == "gpu" else "cpu"
@@ -750,8 +752,8 @@ In the first four pictures the grey background and the two places stay: noise an
 """
 
 # %%
-from t2i.prompt_film import PromptFilm
-from t2i.show_attention import word_maps
+from t2i.drawing.prompt_film import PromptFilm
+from t2i.drawing.show_attention import word_maps
 
 film = PromptFilm(pipe, prompt)
 with film:
@@ -770,8 +772,8 @@ A model that has only memorised cannot paint what it never saw. Three things wer
 """
 
 # %%
-from t2i.scene_judge import look, shows
-from t2i.scene_specs import draw_specs
+from t2i.judging.scene_judge import look, shows
+from t2i.world.scene_specs import draw_specs
 
 pictures, titles = [], []
 for split in ("heldout_pairs", "heldout_triples", "heldout_phrasings"):
@@ -796,8 +798,8 @@ Prompts with three things are the hardest. So here are ordinary ones, the first 
 """
 
 # %%
-from t2i.asked_scenes import hardest
-from t2i.text_to_image_eval import draw
+from t2i.runs.text_to_image_eval import draw
+from t2i.world.asked_scenes import hardest
 
 specs, seed = hardest(plan.world, pick(smoke=4, cpu=128, gpu=128))
 images, captions = draw(pipe, specs.captions(), seed, "pictures"), specs.captions()
@@ -856,7 +858,7 @@ It composes. Unseen relations (98.7 %) lie between *seen two* (99.5 %) and *seen
 """
 
 # %%
-#| table: show_measured.results_table
+#| table: drawing.show_measured.results_table
 #| fold: All the numbers, with their 95 % intervals in brackets
 
 # %% [markdown]
@@ -866,8 +868,8 @@ r"""
 Stable Diffusion was trained on some hundreds of millions of pictures from the web. Your loop can go there as it is. The first line starts one process, the second eight:
 
 ```sh
-python -m t2i.text_to_image_runs --tier gpu
-torchrun --nproc-per-node 8 --max-restarts 3 -m t2i.text_to_image_runs --tier gpu --shards data/shards
+python -m t2i.runs.text_to_image_runs --tier gpu
+torchrun --nproc-per-node 8 --max-restarts 3 -m t2i.runs.text_to_image_runs --tier gpu --shards data/shards
 ```
 
 Each of the eight has a GPU and takes its eighth of every batch, and their gradients are averaged. When a process dies, all begin again at the last saved state. *Shards* are tar files of a thousand samples each (latents and words' vectors): 400 million do not fit into memory.
@@ -878,7 +880,8 @@ What would 400 million take?
 """
 
 # %%
-from t2i import scale, show_scale
+from t2i.drawing import show_scale
+from t2i.speed import scale
 
 n = 400e6  # pictures
 picture, words = scale.latent_bytes(512), scale.prompt_bytes(77, 768)
@@ -915,7 +918,7 @@ $$\text{hours} = \frac{\text{pictures}\cdot\text{operations of a picture}}{\text
 """
 
 # %%
-from t2i.flops import count_flops
+from t2i.speed.flops import count_flops
 from t2i.vae import AutoencoderKL
 
 with torch.device("meta"):  # tensors with shapes but no numbers: nothing is computed
@@ -993,7 +996,7 @@ Here is a small folder, of four pictures drawn for *Failures*. **Predict before 
 import json
 import tempfile
 
-from t2i.picture_folder import read_folder
+from t2i.files.picture_folder import read_folder
 
 with tempfile.TemporaryDirectory() as mine:
     rows = [{"file_name": f"{n}.png", "text": said} for n, said in enumerate(captions[:4])]
@@ -1027,7 +1030,7 @@ Now count. Each name has *its own picture*: is the drawn one nearer to it, pixel
 """
 
 # %%
-#| table: show_measured.names_table
+#| table: drawing.show_measured.names_table
 
 # %% [markdown]
 r"""
@@ -1037,7 +1040,7 @@ Try it. The first three names were held out, *rocket* was not; then type what yo
 """
 
 # %%
-from t2i.text_to_image_recipes import EMOJI, load_text_to_image
+from t2i.runs.text_to_image_recipes import EMOJI, load_text_to_image
 
 emoji = load_text_to_image(EMOJI)
 names = ["woman singer medium-light skin tone", "kiss man man", "angry face", "rocket"]

@@ -13,22 +13,24 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from t2i import show, show_measured, show_roads, show_text_to_image, show_tiers
-from t2i.asked_scenes import asked_for, hardest
-from t2i.figure_files import draw_figures
+from t2i import show
+from t2i.drawing import show_measured, show_roads, show_text_to_image, show_tiers
+from t2i.drawing.figure_files import draw_figures
+from t2i.drawing.prompt_film import PromptFilm
+from t2i.drawing.show_attention import film_file
+from t2i.drawing.show_blocks import arrow
+from t2i.files.picture_files import to_tensor
+from t2i.files.picture_folder import read_folder
+from t2i.files.places import DATA
 from t2i.flow import flow_point
-from t2i.heldout_names import split_names
+from t2i.judging.scene_judge import look, shows
 from t2i.latents import LatentSpace
 from t2i.mixture import FlowMixture
-from t2i.picture_files import to_tensor
-from t2i.picture_folder import read_folder
-from t2i.prompt_film import PromptFilm
-from t2i.scene_judge import look, shows
-from t2i.show_attention import film_file
-from t2i.show_blocks import arrow
+from t2i.runs.heldout_names import split_names
+from t2i.runs.text_to_image_eval import draw
+from t2i.runs.text_to_image_recipes import EMOJI, load_text_to_image, text_to_image_recipe
 from t2i.text_to_image import TextToImage, to_pil
-from t2i.text_to_image_eval import draw
-from t2i.text_to_image_recipes import DATA, EMOJI, load_text_to_image, text_to_image_recipe
+from t2i.world.asked_scenes import asked_for, hardest
 
 FIGURES = Path(__file__).parent / "figures"
 PROMPT = "a red seven above a blue star"

@@ -6,7 +6,7 @@ r"""
 
 **This is Stable Diffusion 1.5, the whole of it.** Every box carries the number of the lesson in which you wrote it.
 
-That is meant literally. Your modules have the real one's layers and sizes, so its weights fit into them, number by number. This appendix puts them there. No other implementation stands in between: `t2i.stable_diffusion` imports nothing but the ten lessons. A lesson in which you got everything right is *yours* here, for any other the reference's stands in. The next cell says which are yours. (To change that: `make grade lesson=N`, and restart the kernel.)
+That is meant literally. Your modules have the real one's layers and sizes, so its weights fit into them, number by number. This appendix puts them there. No other implementation stands in between: `t2i.pretrained.stable_diffusion` imports nothing but the ten lessons. A lesson in which you got everything right is *yours* here, for any other the reference's stands in. The next cell says which are yours. (To change that: `make grade lesson=N`, and restart the kernel.)
 
 There is nothing to write here and nothing to grade. Run the cells, and look at what you know. Plan about 30 minutes.
 
@@ -27,10 +27,12 @@ start_appendix("You wrote this: Stable Diffusion")
 # %%
 import torch
 
-from t2i import sd_parts, show, show_vae
-from t2i import show_stable_diffusion as show_sd
+from t2i import show
+from t2i.drawing import show_stable_diffusion as show_sd
+from t2i.drawing import show_vae
 from t2i.lesson import tier
-from t2i.sd_sizes import SD15
+from t2i.pretrained.sd_sizes import SD15
+from t2i.speed import sd_parts
 
 # %% [markdown]
 r"""
@@ -73,7 +75,7 @@ else:
 
 # %% [markdown]
 r"""
-The shapes tell the story. `attn2` is the second attention of lesson 6's block, the one that looks at words: `attn2.to_k` takes vectors of 768 numbers, which are CLIP's words, and makes keys of 320. `python -m t2i.sd_weights FOLDER` prints the table for any model's folder; with `--every` it has a line for each tensor, and its shape. A key that is left over, or one that is missing, is an error that names it. Nothing is skipped silently: a UNet that lacks one of its 686 tensors still paints, only a little wrong, and one looks for the reason for days.
+The shapes tell the story. `attn2` is the second attention of lesson 6's block, the one that looks at words: `attn2.to_k` takes vectors of 768 numbers, which are CLIP's words, and makes keys of 320. `python -m t2i.pretrained.sd_weights FOLDER` prints the table for any model's folder; with `--every` it has a line for each tensor, and its shape. A key that is left over, or one that is missing, is an error that names it. Nothing is skipped silently: a UNet that lacks one of its 686 tensors still paints, only a little wrong, and one looks for the reason for days.
 
 Why only `.safetensors` files? The older `.bin` and `.ckpt` files are *pickles*, and opening a pickle can run any program that somebody put in it. Your loader refuses them, and says how to convert one.
 
@@ -133,7 +135,7 @@ Is it really the same network? With random weights one can tell without any down
 if tier() == "smoke":
     print("Left out in the smoke tier: it needs diffusers, which takes long to import.")
 else:
-    from t2i.sd_try import draw_both
+    from t2i.pretrained.sd_try import draw_both
 
     for name, (yours, theirs) in draw_both(steps=5, side=64).items():
         far = (yours - theirs).abs().max().item()
@@ -153,8 +155,8 @@ If you have the folder already, put its whole path in the place of the name.
 """
 
 # %%
-from t2i.sd_sample import draw
-from t2i.sd_try import SD15_NAME, is_random, real_or_random
+from t2i.pretrained.sd_sample import draw
+from t2i.pretrained.sd_try import SD15_NAME, is_random, real_or_random
 
 sd, why = real_or_random(SD15_NAME)
 print(why)
@@ -226,7 +228,7 @@ In what grew round it:
 - **Stable Diffusion 2**: another CLIP (plain GELU), linear layers where 1.5 has 1×1 convolutions. Refused, with the reason.
 - **XL**: two text encoders, up to ten transformer blocks in one spatial transformer, the picture's size as a condition. Refused.
 - **3 and later**: lesson 9's joint blocks and lesson 10's straight roads, with a third text encoder (T5). You wrote the ideas; its weights are not read here.
-- **DiT**: the weights of lesson 9's paper *are* read: `t2i.class_to_image`.
+- **DiT**: the weights of lesson 9's paper *are* read: `t2i.pretrained.class_to_image`.
 
 ## 7. And now?
 

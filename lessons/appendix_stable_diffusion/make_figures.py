@@ -5,10 +5,10 @@ They follow from the sizes of Stable Diffusion 1.5 alone; nothing is loaded.
 
 from pathlib import Path
 
-from t2i import show_stable_diffusion
-from t2i.figure_files import draw_figures
-from t2i.sd_parts import empty_parts
+from t2i.drawing import show_stable_diffusion
+from t2i.drawing.figure_files import draw_figures
 from t2i.show import Picture
+from t2i.speed.sd_parts import empty_parts
 
 FIGURES = Path(__file__).parent / "figures"
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from t2i.byte_words import END, START, WORD_END, byte_symbols, split_words, start_pieces
-from t2i.checkpoint import write_atomically
+from t2i.files.checkpoint import write_atomically
 
 
 def merge_pair(pieces: Sequence[str], pair: tuple[str, str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.clip_layers import EncoderLayer, check_features, check_images, check_tokens
-from t2i.precision import full_precision
+from t2i.engine.precision import full_precision
 
 MAX_SCALE = 100.0  # the largest number that similarities are multiplied by
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.attention import merge_heads, split_heads
-from t2i.recorded import values_at_hand
+from t2i.engine.recorded import values_at_hand
 
 
 def quick_gelu(x: Tensor) -> Tensor:

@@ -4,15 +4,15 @@ MNIST is looked for in the data folder: the one that the environment variable `T
 (it holds `MNIST/raw`, and may be read-only), else `data/` of the repository. If it is not there,
 torchvision downloads it once (`T2I_OFFLINE=1` forbids that). Importing this module does none of it.
 
-The captioned pictures of lessons 6 to 10 are painted from these digits: see `t2i.scenes`.
+The captioned pictures of lessons 6 to 10 are painted from these digits: see `t2i.world.scenes`.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.mnist_fetch import fetch, fetch_again, torchvision_mnist, why_without
-from t2i.mnist_files import SPLITS, DataError, check_files, data_folder, mnist_folder
+from t2i.files.mnist_fetch import fetch, fetch_again, torchvision_mnist, why_without
+from t2i.files.mnist_files import SPLITS, DataError, check_files, data_folder, mnist_folder
 
 _DIGITS_FOR_TRAINING = 1_500  # of scikit-learn's 1,797
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i.recorded import values_at_hand
+from t2i.engine.recorded import values_at_hand
 
 
 def flow_point(x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from t2i import grading, handover
-from t2i import quiz as questions
+from t2i.classroom import grading, handover
+from t2i.classroom import quiz as questions
+from t2i.files.places import LESSONS
 
 TIERS = ("smoke", "cpu", "gpu")
 _AS_CPU: Any = object()
@@ -207,8 +208,7 @@ def _folder() -> Path | None:
     here = Path.cwd()
     if here.joinpath(questions.FILE).exists():
         return here
-    lessons = Path(__file__).resolve().parents[2] / "lessons"
-    found = sorted(lessons.glob(f"{_number or 0:02d}_*/{questions.FILE}"))
+    found = sorted(LESSONS.glob(f"{_number or 0:02d}_*/{questions.FILE}"))
     return found[0].parent if found else None
 
 

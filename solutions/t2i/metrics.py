@@ -19,7 +19,8 @@ from rich.table import Table
 from torch import Tensor
 
 from t2i.data import mnist
-from t2i.digit_net import CLASSIFIER, DATA, JUDGE, load_network, predict
+from t2i.files.places import DATA
+from t2i.judging.digit_net import CLASSIFIER, JUDGE, load_network, predict
 
 NO_DIGIT = 10  # the judge's eleventh class
 SURE = 0.9  # the probability from which the judge counts as sure
@@ -200,11 +201,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=4)
     options = parser.parse_args()
     if options.command == "train":
-        from t2i.judge_data import train_networks
+        from t2i.judging.judge_data import train_networks
 
         print(json.dumps(train_networks(options.out, options.epochs)))
     else:
-        from t2i.judge_data import check_networks
+        from t2i.judging.judge_data import check_networks
 
         check_networks()
 

@@ -18,8 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from t2i.image_grid import image_grid
-from t2i.image_grid import to_array as to_array  # a helper of this module's too
+from t2i.drawing.image_grid import image_grid
+from t2i.drawing.image_grid import to_array as to_array  # a helper of this module's too
 
 # Okabe and Ito 2008, "Color Universal Design": the one home of the course's colours.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"

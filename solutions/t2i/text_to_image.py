@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from t2i.batches import stream_seed
 from t2i.bpe import Tokenizer
 from t2i.clip import TextTransformer
 from t2i.clip_layers import words_mask
+from t2i.engine.batches import stream_seed
 from t2i.flow import euler_times, sample_euler
 from t2i.guidance import guided_prediction
 from t2i.joint import JointDiT
@@ -120,7 +120,7 @@ class Pipeline:
         Raises:
             FilesError: a file is missing, damaged, or does not fit; the message names it.
         """
-        from t2i.text_to_image_files import load_folder  # it stands on this module
+        from t2i.pretrained.text_to_image_files import load_folder  # it stands on this module
 
         return load_folder(folder, cls)
 
@@ -131,7 +131,7 @@ class Pipeline:
             folder: made if it is missing.
             dtype: of the weights in the files.
         """
-        from t2i.text_to_image_files import save_folder
+        from t2i.pretrained.text_to_image_files import save_folder
 
         save_folder(self, folder, dtype)
 

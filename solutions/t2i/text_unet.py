@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2i.engine.recorded import values_at_hand
 from t2i.folded_unet import FoldedUNet
-from t2i.recorded import values_at_hand
 from t2i.transformer import SpatialTransformer
 from t2i.unet import UNet
 from t2i.unet_blocks import timestep_embedding

@@ -29,13 +29,13 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from t2i.batches import Batches, batch_length, random_stream, to_device
-from t2i.distributed import ALONE, Team
-from t2i.optim import make_optimizers, set_learning_rates
-from t2i.precision import fastest_precision
-from t2i.recorded import RecordedStep, can_compile, compile_blocks
-from t2i.train_config import TrainConfig, ema_decay_at, is_time_to_save, learning_rate_at
-from t2i.training_files import load_run, plain_config, save_run
+from t2i.engine.batches import Batches, batch_length, random_stream, to_device
+from t2i.engine.distributed import ALONE, Team
+from t2i.engine.optim import make_optimizers, set_learning_rates
+from t2i.engine.precision import fastest_precision
+from t2i.engine.recorded import RecordedStep, can_compile, compile_blocks
+from t2i.engine.train_config import TrainConfig, ema_decay_at, is_time_to_save, learning_rate_at
+from t2i.engine.training_files import load_run, plain_config, save_run
 
 # Under autocast torch tells of every RMSNorm that its weights are float32. So they should be.
 warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)

@@ -11,7 +11,7 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor
 
 from t2i.attention import CrossAttention, merge_heads, scaled_dot_product_attention, split_heads
-from t2i.convert import transformer_state_dict, unet2d_condition_state_dict
+from t2i.pretrained.convert import transformer_state_dict, unet2d_condition_state_dict
 from t2i.text_unet import SceneDenoiser, TextUNet, WordEncoder, mean_word
 from t2i.transformer import GEGLU, SpatialTransformer, TransformerBlock
 

@@ -9,12 +9,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from t2i import bench, bench_clock, bench_rows
-from t2i.bench_clock import Spent, at_most, matmul_rate, peak_bytes, timed
-from t2i.bench_pairs import PAIRS, TOLERANCE, build_pair, largest_difference
-from t2i.bench_rows import FIRST, Job, Row, plan
-from t2i.bench_sizes import NETWORKS, SIZES
-from t2i.bench_speed import (
+from t2i.files.places import DATA
+from t2i.pretrained.dit_files import dit_from_config
+from t2i.pretrained.sd_sizes import text_from_config, unet_from_config
+from t2i.pretrained.vae_files import autoencoder_from_config
+from t2i.speed import bench, bench_clock, bench_rows
+from t2i.speed.bench_clock import Spent, at_most, matmul_rate, peak_bytes, timed
+from t2i.speed.bench_pairs import PAIRS, TOLERANCE, build_pair, largest_difference
+from t2i.speed.bench_rows import FIRST, Job, Row, plan
+from t2i.speed.bench_sizes import NETWORKS, SIZES
+from t2i.speed.bench_speed import (
     Settings,
     alternating,
     burst_of,
@@ -24,11 +28,7 @@ from t2i.bench_speed import (
     placed,
     time_pair,
 )
-from t2i.bench_table import table_lines
-from t2i.dit_files import dit_from_config
-from t2i.recipes import DATA
-from t2i.sd_sizes import text_from_config, unet_from_config
-from t2i.vae_files import autoencoder_from_config
+from t2i.speed.bench_table import table_lines
 
 CPU = torch.device("cpu")
 

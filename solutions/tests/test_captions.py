@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from t2i import caption_reading, captions
-from t2i.caption_reading import MAX_LENGTH, VOCABULARY, CaptionError, encode, parse, words_of
-from t2i.captions import (
+from t2i.world import caption_reading, captions
+from t2i.world.caption_reading import MAX_LENGTH, VOCABULARY, CaptionError, encode, parse, words_of
+from t2i.world.captions import (
     COLOURS,
     FORMS,
     FRAMES,

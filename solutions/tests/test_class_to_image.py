@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import pil_to_tensor
 
-from t2i.class_to_image import ClassToImage
-from t2i.dit_files import (
+from t2i.files.folders import FilesError
+from t2i.pretrained.class_to_image import ClassToImage
+from t2i.pretrained.dit_files import (
     DIT_XL_2,
     dit_from_config,
     dit_state_dict,
@@ -19,9 +20,8 @@ from t2i.dit_files import (
     load_dit,
     share_embedding,
 )
-from t2i.folders import FilesError
-from t2i.sd_random import TINY
-from t2i.sd_weights import key_table
+from t2i.pretrained.sd_random import TINY
+from t2i.pretrained.sd_weights import key_table
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 SMALL = DIT_XL_2 | {
@@ -152,7 +152,7 @@ def test_lesson_5s_table_may_be_called_anything_and_lie_anyhow(
 
 def test_a_table_that_does_not_fit_is_named(theirs, tmp_path, monkeypatch):
     saved(theirs, tmp_path)
-    monkeypatch.setattr("t2i.dit_files.LabelEmbedding", Scaled)
+    monkeypatch.setattr("t2i.pretrained.dit_files.LabelEmbedding", Scaled)
     with pytest.raises(FilesError, match="LabelEmbedding's vectors are not just its weights"):
         load_dit(tmp_path / "transformer")
     with pytest.raises(ValueError, match="must be .classes, dim., got .5,."):

@@ -23,9 +23,14 @@ from transformers.models.clip import modeling_clip
 
 from t2i.bpe import Tokenizer, save_tokenizer
 from t2i.clip import CLIP, ImageEncoder, TextTransformer, contrastive_loss, zero_shot_probabilities
-from t2i.clip_files import FilesError, load_clip_files, load_text_encoder, save_clip_files
 from t2i.clip_layers import quick_gelu
-from t2i.clip_names import from_transformers, to_transformers
+from t2i.pretrained.clip_files import (
+    FilesError,
+    load_clip_files,
+    load_text_encoder,
+    save_clip_files,
+)
+from t2i.pretrained.clip_names import from_transformers, to_transformers
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 names = ("image_text_contrastive_loss", "clip_loss")  # newer and older releases

@@ -6,17 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from t2i import clip_runs, clip_scene_runs
-from t2i.caption_reading import PADDING, VOCABULARY, encode, parse
-from t2i.caption_synonyms import PLAIN_OF, SYNONYMS, WORDS, say_otherwise
-from t2i.captions import COLOURS, DIGITS, KINDS
-from t2i.clip_batches import LENGTH, WORLDS, ClipBatches, caption_tokenizer, captions_of
-from t2i.clip_recipes import WEIGHTS, clip_loss, clip_recipe
-from t2i.clip_scene_recipes import WEIGHTS as TOLD
-from t2i.clip_scene_recipes import clip_scene_loss, clip_scene_recipe, draw_tokens, empty_caption
-from t2i.pair_clip import PairBatches
-from t2i.scene_recipes import scene_recipe
-from t2i.scene_specs import draw_specs
+from t2i.runs import clip_runs, clip_scene_runs
+from t2i.runs.clip_batches import LENGTH, WORLDS, ClipBatches, caption_tokenizer, captions_of
+from t2i.runs.clip_recipes import WEIGHTS, clip_loss, clip_recipe
+from t2i.runs.clip_scene_recipes import WEIGHTS as TOLD
+from t2i.runs.clip_scene_recipes import (
+    clip_scene_loss,
+    clip_scene_recipe,
+    draw_tokens,
+    empty_caption,
+)
+from t2i.runs.pair_clip import PairBatches
+from t2i.runs.scene_recipes import scene_recipe
+from t2i.world.caption_reading import PADDING, VOCABULARY, encode, parse
+from t2i.world.caption_synonyms import PLAIN_OF, SYNONYMS, WORDS, say_otherwise
+from t2i.world.captions import COLOURS, DIGITS, KINDS
+from t2i.world.scene_specs import draw_specs
 
 
 def test_other_names_are_new_and_mean_one_thing():

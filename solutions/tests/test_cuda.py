@@ -15,21 +15,21 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from t2i import training
-from t2i.bench_clock import plain_float32
-from t2i.bench_pairs import PAIRS, build_pair
 from t2i.clip import ImageEncoder
-from t2i.clip_names import from_transformers
-from t2i.clip_recipes import clip_recipe
-from t2i.dit_files import joint_state_dict
+from t2i.engine.train_config import TrainConfig
 from t2i.flow import rectified_flow_loss
-from t2i.flow_training import flow_draws
 from t2i.joint import JointAttentionBlock, JointDiT
-from t2i.scene_recipes import scene_recipe
-from t2i.scene_specs import draw_specs
-from t2i.scenes import paint
-from t2i.train_config import TrainConfig
+from t2i.pretrained.clip_names import from_transformers
+from t2i.pretrained.dit_files import joint_state_dict
+from t2i.runs.clip_recipes import clip_recipe
+from t2i.runs.flow_training import flow_draws
+from t2i.runs.scene_recipes import scene_recipe
+from t2i.speed.bench_clock import plain_float32
+from t2i.speed.bench_pairs import PAIRS, build_pair
 from t2i.training import Batches, TrainState, train
 from t2i.unet import UNet
+from t2i.world.scene_specs import draw_specs
+from t2i.world.scenes import paint
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts
 DEVICE = torch.device(os.environ.get("T2I_TEST_DEVICE", "cuda"))

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torchvision import datasets
 
-from t2i import mnist_fetch, mnist_files
 from t2i.data import data_source, mnist
-from t2i.mnist_files import DataError
+from t2i.files import mnist_fetch, mnist_files
+from t2i.files.mnist_files import DataError
 
 
 def _real_folder() -> Path | None:

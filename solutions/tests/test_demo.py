@@ -15,11 +15,12 @@ import torch
 from packaging.requirements import Requirement
 
 from autograder.checks.browser import CHROMIUM, Browser, wait
-from t2i import demo, demo_drawing, known_words, text_to_image_runs
-from t2i.caption_reading import VOCABULARY
+from t2i.apps import demo, demo_drawing
 from t2i.latents import LatentSpace
+from t2i.runs import known_words, text_to_image_runs
+from t2i.runs.text_to_image_recipes import text_to_image_recipe
 from t2i.text_to_image import TextToImage
-from t2i.text_to_image_recipes import text_to_image_recipe
+from t2i.world.caption_reading import VOCABULARY
 
 GRADIO = importlib.util.find_spec("gradio")
 needs_gradio = pytest.mark.skipif(GRADIO is None, reason="needs Gradio: make demo installs it")
@@ -71,7 +72,7 @@ def pipe():
 @contextlib.contextmanager
 def page_of(folder):
     """The page of a model, served as `make demo` does, and its address."""
-    command = [sys.executable, "-m", "t2i.demo", "--model", str(folder), "--no-browser"]
+    command = [sys.executable, "-m", "t2i.apps.demo", "--model", str(folder), "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         said = server.stdout.readline()
         try:
@@ -144,8 +145,8 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
 def test_a_missing_gradio_is_one_sentence(pipe, tmp_path, monkeypatch):
     pipe.save_pretrained(tmp_path)
     monkeypatch.setattr(sys, "argv", ["demo", "--model", str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "t2i.demo_page", raising=False)
-    monkeypatch.delattr("t2i.demo_page", raising=False)
+    monkeypatch.delitem(sys.modules, "t2i.apps.demo_page", raising=False)
+    monkeypatch.delattr("t2i.apps.demo_page", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(SystemExit, match="^The page needs Gradio, and gradio is missing: `make d"):
         demo.main()

@@ -15,14 +15,14 @@ import pytest
 import torch
 from torch import nn
 
-from t2i import text_to_image_runs
-from t2i.batches import Batches, random_stream
-from t2i.checkpoint import load_tensors
 from t2i.clip import TextTransformer
-from t2i.distributed import ALONE, OwnRows, Team, joined_team
-from t2i.flow_training import flow_draws
-from t2i.text_to_image_recipes import RECIPES
-from t2i.train_config import TrainConfig
+from t2i.engine.batches import Batches, random_stream
+from t2i.engine.distributed import ALONE, OwnRows, Team, joined_team
+from t2i.engine.train_config import TrainConfig
+from t2i.files.checkpoint import load_tensors
+from t2i.runs import text_to_image_runs
+from t2i.runs.flow_training import flow_draws
+from t2i.runs.text_to_image_recipes import RECIPES
 from t2i.training import train
 
 CONFIG = TrainConfig(steps=20, learning_rate=3e-3, muon_rate=0.02, save_every=5)

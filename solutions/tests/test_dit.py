@@ -10,9 +10,14 @@ from torch import nn
 
 from t2i.clip_layers import EncoderLayer
 from t2i.dit import DiT, DiTBlock, FinalLayer, modulate, time_clocks
-from t2i.dit_files import dit_from_config, dit_state_dict, joint_state_dict, share_embedding
 from t2i.joint import JointAttentionBlock, JointDiT, joint_mask
 from t2i.patches import patchify, sincos_position_embedding_2d, unpatchify
+from t2i.pretrained.dit_files import (
+    dit_from_config,
+    dit_state_dict,
+    joint_state_dict,
+    share_embedding,
+)
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from t2i import dit_runs
-from t2i.caption_reading import VOCABULARY, encode, parse
 from t2i.dit import DiT
-from t2i.dit_recipes import (
+from t2i.judging.scene_judge import View
+from t2i.runs import dit_runs
+from t2i.runs.dit_recipes import (
     KINDS,
     SIZES,
     FirstGuess,
@@ -19,10 +19,10 @@ from t2i.dit_recipes import (
     flops_of_step,
     load_joint,
 )
-from t2i.dit_studies import attention_distances, distances, gate_sizes, look_on, patch_weights
-from t2i.relation_studies import count_relations, draw_scenes, relation_prompts
-from t2i.scene_judge import View
-from t2i.scenes import SceneBatches
+from t2i.runs.dit_studies import attention_distances, distances, gate_sizes, look_on, patch_weights
+from t2i.runs.relation_studies import count_relations, draw_scenes, relation_prompts
+from t2i.world.caption_reading import VOCABULARY, encode, parse
+from t2i.world.scenes import SceneBatches
 
 TINY = {"dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8}
 
@@ -176,7 +176,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     cell = found["cells"]["dit/large"]
     assert cell["curve"][-1][0] == cell["steps"] * cell["flops_per_step"]
     assert cell["gates"][0] == [1, [[0.0, 0.0]] * 2] and len(cell["layers"]) == 2
-    monkeypatch.setattr("t2i.dit_recipes.CONTESTS", {"smoke": contest})
+    monkeypatch.setattr("t2i.runs.dit_recipes.CONTESTS", {"smoke": contest})
     model, info = load_joint(out.with_suffix(".safetensors"))
     assert info["tier"] == "smoke" and not any(p.requires_grad for p in model.parameters())
     other = replace(contest, batch_size=4)  # another contest: nothing of the old one stays

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from t2i.figure_files import draw_figures
+from t2i.drawing.figure_files import draw_figures
 from t2i.show import Picture
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from t2i.folders import FilesError, filled, read_folder, read_json, read_weights, write_folder
+from t2i.files.folders import FilesError, filled, read_folder, read_json, read_weights, write_folder
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3) / 7, "count": torch.tensor([3, 4])}
 

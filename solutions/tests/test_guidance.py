@@ -8,18 +8,10 @@ from diffusers import DDIMScheduler
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from torch import nn
 
-from t2i.class_recipes import (
-    DATA,
-    WEIGHTS,
-    AsPicture,
-    Told,
-    class_loss,
-    class_recipe,
-    load_class_unet,
-)
-from t2i.class_runs import evaluate, measure, reference, spread, train_recipe
 from t2i.data import data_source
 from t2i.diffusion import predict_x_0
+from t2i.files.places import DATA
+from t2i.files.results import share_gap, wilson
 from t2i.guidance import (
     ClassUNet,
     LabelEmbedding,
@@ -29,7 +21,15 @@ from t2i.guidance import (
     sample_guided,
 )
 from t2i.mixture import Mixture
-from t2i.results import share_gap, wilson
+from t2i.runs.class_recipes import (
+    WEIGHTS,
+    AsPicture,
+    Told,
+    class_loss,
+    class_recipe,
+    load_class_unet,
+)
+from t2i.runs.class_runs import evaluate, measure, reference, spread, train_recipe
 from t2i.samplers import convert_prediction, spaced_timesteps
 from t2i.schedules import alphas_cumprod, cosine_betas, gather
 
@@ -373,7 +373,7 @@ def test_reference_digits_are_balanced_and_are_their_own_ceiling():
 
 
 def test_train_then_evaluate_writes_weights_and_figures(tmp_path, monkeypatch):
-    from t2i import class_runs
+    from t2i.runs import class_runs
 
     monkeypatch.setattr(class_runs, "sample_guided", lambda model, x_T, *rest, **options: x_T)
     out, device = tmp_path / "classes.safetensors", torch.device("cpu")

@@ -6,10 +6,10 @@ import torch
 from scipy.linalg import sqrtm
 
 from t2i.data import mnist
-from t2i.digit_net import CLASSIFIER, JUDGE, DigitNet, load_network, predict
-from t2i.judge_data import NEGATIVES, negatives
+from t2i.files.places import DATA
+from t2i.judging.digit_net import CLASSIFIER, JUDGE, DigitNet, load_network, predict
+from t2i.judging.judge_data import NEGATIVES, negatives
 from t2i.metrics import (
-    DATA,
     digit_features,
     frechet_distance,
     nearest_distances,

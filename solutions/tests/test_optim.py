@@ -4,8 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from t2i.optim import Muon, inner_matrices, make_optimizers, orthogonalize, set_learning_rates
-from t2i.recipes import recipe
+from t2i.engine.optim import (
+    Muon,
+    inner_matrices,
+    make_optimizers,
+    orthogonalize,
+    set_learning_rates,
+)
+from t2i.runs.recipes import recipe
 
 
 def test_orthogonalize_makes_all_singular_values_about_one():

@@ -10,11 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from t2i import picture_eval, show_measured, text_to_image_eval
-from t2i.checkpoint import CheckpointError, digest, save_weights
-from t2i.folders import FilesError
-from t2i.heldout_names import NameFrames, split_names
-from t2i.picture_eval import (
+from t2i.drawing import show_measured
+from t2i.files.checkpoint import CheckpointError, digest, save_weights
+from t2i.files.folders import FilesError
+from t2i.files.picture_folder import read_folder
+from t2i.runs import picture_eval, text_to_image_eval
+from t2i.runs.heldout_names import NameFrames, split_names
+from t2i.runs.picture_eval import (
     OFTEN,
     asked_names,
     composed,
@@ -23,9 +25,8 @@ from t2i.picture_eval import (
     found_among,
     nearer_than_own,
 )
-from t2i.picture_folder import read_folder
-from t2i.picture_recipes import picture_recipe
-from t2i.text_to_image_recipes import CHECKPOINT, EMOJI
+from t2i.runs.picture_recipes import picture_recipe
+from t2i.runs.text_to_image_recipes import CHECKPOINT, EMOJI
 
 PICTURES_OF_EMOJI = Path(os.environ.get("T2I_DATA", "nowhere")) / "noto-emoji"
 needs_emoji = pytest.mark.skipif(

@@ -18,21 +18,22 @@ import torch
 import webdataset as wds
 from PIL import Image
 
-from t2i import picture_folder, text_to_image_runs, workshop
 from t2i.byte_words import split_words
-from t2i.checkpoint import CheckpointError, load_tensors
-from t2i.clip_recipes import ClipRecipe
-from t2i.folders import FilesError
-from t2i.heldout_names import split_names
+from t2i.engine.train_config import TrainConfig
+from t2i.files import picture_folder
+from t2i.files.checkpoint import CheckpointError, load_tensors
+from t2i.files.folders import FilesError
+from t2i.files.picture_folder import read_folder
+from t2i.files.shard_files import LATENT, POOLED, read_shard
 from t2i.latents import BlockMeans, LatentSpace
-from t2i.picture_folder import read_folder
-from t2i.picture_recipes import PicturesInOrder, picture_recipe
-from t2i.picture_runs import train_on_pictures
-from t2i.shard_files import LATENT, POOLED, read_shard
+from t2i.runs import text_to_image_runs, workshop
+from t2i.runs.clip_recipes import ClipRecipe
+from t2i.runs.heldout_names import split_names
+from t2i.runs.picture_recipes import PicturesInOrder, picture_recipe
+from t2i.runs.picture_runs import train_on_pictures
+from t2i.runs.text_to_image_recipes import CHECKPOINT, RECIPES, encode_scenes, text_to_image_recipe
+from t2i.runs.text_to_image_runs import train_all
 from t2i.text_to_image import TextToImage, encode_prompt
-from t2i.text_to_image_recipes import CHECKPOINT, RECIPES, encode_scenes, text_to_image_recipe
-from t2i.text_to_image_runs import train_all
-from t2i.train_config import TrainConfig
 
 EMOJI = Path(os.environ.get("T2I_DATA", "nowhere")) / "noto-emoji"
 needs_emoji = pytest.mark.skipif(

@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from t2i import precision
 from t2i.clip import CLIP, ImageEncoder, TextTransformer, contrastive_loss
-from t2i.precision import MultipliedOut, fastest_precision, gpu_precision, multiplied_out
+from t2i.engine import precision
+from t2i.engine.precision import MultipliedOut, fastest_precision, gpu_precision, multiplied_out
 
 QUERY, KEY, VALUE = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 7, 8), torch.randn(2, 3, 7, 4)
 SEEN = torch.tensor([True, True, False, True, False, True, True]).expand(2, 1, 1, 7)

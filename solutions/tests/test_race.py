@@ -9,20 +9,20 @@ import pytest
 import torch
 from torch import nn
 
-from t2i import race, workshop
-from t2i.batches import Batches
-from t2i.caption_reading import parse
-from t2i.captions import COLOURS, DIGITS, KINDS
-from t2i.picture_files import to_tensor
-from t2i.race import GOAL, STEPS, Observer
-from t2i.scene_heldout import HELDOUT_PAIRS
-from t2i.scene_judge import satisfied
-from t2i.scene_specs import draw_specs
-from t2i.scenes import paint
+from t2i.engine.batches import Batches
+from t2i.engine.train_config import TrainConfig
+from t2i.files.picture_files import to_tensor
+from t2i.judging.scene_judge import satisfied
+from t2i.runs import race, workshop
+from t2i.runs.race import GOAL, STEPS, Observer
+from t2i.runs.text_to_image_recipes import GUIDANCE_SCALE
+from t2i.runs.workshop import Part, Workshop
 from t2i.text_to_image import to_pil
-from t2i.text_to_image_recipes import GUIDANCE_SCALE
-from t2i.train_config import TrainConfig
-from t2i.workshop import Part, Workshop
+from t2i.world.caption_reading import parse
+from t2i.world.captions import COLOURS, DIGITS, KINDS
+from t2i.world.scene_heldout import HELDOUT_PAIRS
+from t2i.world.scene_specs import draw_specs
+from t2i.world.scenes import paint
 
 
 class Painter:

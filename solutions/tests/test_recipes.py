@@ -12,21 +12,24 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from t2i import recipe_runs, results, sd_bench
-from t2i.checkpoint import CheckpointError, digest, save_weights
-from t2i.class_recipes import class_recipe
-from t2i.clip_recipes import clip_recipe
-from t2i.clip_scene_recipes import clip_scene_recipe
 from t2i.data import data_source
 from t2i.diffusion import ddpm_loss, predict_x_0
+from t2i.files import results
+from t2i.files.checkpoint import CheckpointError, digest, save_weights
+from t2i.files.places import DATA
+from t2i.files.results import how_trained, update_json
 from t2i.folded_unet import FoldedUNet, digit_loss, noise_loss
 from t2i.practice import heard_by_noise, middle_steps, random_steps
-from t2i.recipe_runs import evaluate, time_training, train_recipe
-from t2i.recipes import DATA, RECIPES, WEIGHTS, load_ddpm, recipe
-from t2i.results import how_trained, update_json
-from t2i.scene_recipes import scene_recipe
+from t2i.pretrained import sd_bench
+from t2i.runs import recipe_runs
+from t2i.runs.class_recipes import class_recipe
+from t2i.runs.clip_recipes import clip_recipe
+from t2i.runs.clip_scene_recipes import clip_scene_recipe
+from t2i.runs.recipe_runs import evaluate, time_training, train_recipe
+from t2i.runs.recipes import RECIPES, WEIGHTS, load_ddpm, recipe
+from t2i.runs.scene_recipes import scene_recipe
+from t2i.runs.vae_recipes import vae_recipe
 from t2i.schedules import add_noise, gather
-from t2i.vae_recipes import vae_recipe
 
 SMALL = {
     "block_channels": (16,),
@@ -247,6 +250,6 @@ def test_timing_keeps_weights_and_figures_and_says_how_long_it_took(tmp_path):
 
 def test_commands_explain_themselves():
     run = subprocess.run(
-        [sys.executable, "-m", "t2i.recipes", "--help"], capture_output=True, text=True
+        [sys.executable, "-m", "t2i.runs.recipes", "--help"], capture_output=True, text=True
     )
     assert run.returncode == 0 and "evaluate" in run.stdout

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from t2i.batches import changed, tensors_of
-from t2i.class_recipes import class_loss, class_recipe
-from t2i.clip_recipes import clip_loss, clip_recipe
 from t2i.diffusion import ema_update
+from t2i.engine.batches import changed, tensors_of
+from t2i.engine.optim import Muon, inner_matrices
+from t2i.engine.recorded import AS_ALWAYS, RecordedStep, can_compile, compile_blocks, values_at_hand
 from t2i.folded_unet import digit_loss
-from t2i.latent_recipes import latent_recipe
-from t2i.optim import Muon, inner_matrices
-from t2i.recipes import recipe
-from t2i.recorded import AS_ALWAYS, RecordedStep, can_compile, compile_blocks, values_at_hand
-from t2i.scene_recipes import scene_loss, scene_recipe
-from t2i.text_to_image_recipes import text_to_image_recipe
-from t2i.vae_recipes import vae_recipe
+from t2i.runs.class_recipes import class_loss, class_recipe
+from t2i.runs.clip_recipes import clip_loss, clip_recipe
+from t2i.runs.latent_recipes import latent_recipe
+from t2i.runs.recipes import recipe
+from t2i.runs.scene_recipes import scene_loss, scene_recipe
+from t2i.runs.text_to_image_recipes import text_to_image_recipe
+from t2i.runs.vae_recipes import vae_recipe
 
 
 class Streams:

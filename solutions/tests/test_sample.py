@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from t2i import sample
+from t2i.apps import sample
 from t2i.latents import LatentSpace
+from t2i.runs.text_to_image_recipes import text_to_image_recipe
 from t2i.text_to_image import TextToImage
-from t2i.text_to_image_recipes import text_to_image_recipe
 
 PROMPT = "a tiny yellow triangle left of an orange seven"
 
@@ -98,7 +98,16 @@ def test_what_is_wrong_is_said_in_one_sentence(
 
 
 def test_a_shell_sees_the_sentence_and_no_traceback(tmp_path):
-    command = [sys.executable, "-m", "t2i.sample", "a star", "--out", "a.png", "--model", "nowhere"]
+    command = [
+        sys.executable,
+        "-m",
+        "t2i.apps.sample",
+        "a star",
+        "--out",
+        "a.png",
+        "--model",
+        "nowhere",
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert ended.returncode == 1 and ended.stdout == ""
     assert ended.stderr.startswith("There is no folder nowhere")

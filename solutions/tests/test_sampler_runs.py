@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from t2i import sampler_runs, sampler_tables
-from t2i.checkpoint import digest, save_weights
-from t2i.recipes import LONG_WEIGHTS, load_ddpm, recipe
-from t2i.sampler_runs import Cell, Ruler, cells, draw, run
-from t2i.sampler_tables import NAMES
+from t2i.drawing import sampler_tables
+from t2i.drawing.sampler_tables import NAMES
+from t2i.files.checkpoint import digest, save_weights
+from t2i.runs import sampler_runs
+from t2i.runs.recipes import LONG_WEIGHTS, load_ddpm, recipe
+from t2i.runs.sampler_runs import Cell, Ruler, cells, draw, run
 
 MEASURED = {"frechet": 1.0, "recognisability": 0.5, "seconds": 2.0}
 FULL = Cell("ddpm", 1000, "trailing", 0)

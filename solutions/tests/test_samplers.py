@@ -11,6 +11,7 @@ from torch import Tensor
 from t2i.diffusion import ddpm_step, sample_ddpm
 from t2i.dpm_sde import sample_sde_dpmpp_2m, sde_dpmpp_2m_step
 from t2i.dpm_solver import dpmpp_2m_step, half_log_snr, sample_dpmpp_2m
+from t2i.drawing.show_samplers import slerp
 from t2i.guidance import sample_guided
 from t2i.mixture import Mixture
 from t2i.samplers import (
@@ -22,7 +23,6 @@ from t2i.samplers import (
     spaced_timesteps,
 )
 from t2i.schedules import add_noise, alphas_cumprod, cosine_betas, gather, linear_betas
-from t2i.show_samplers import slerp
 
 LINEAR, COSINE = alphas_cumprod(linear_betas()), alphas_cumprod(cosine_betas())
 SHAPE = (3, 1, 5, 4)

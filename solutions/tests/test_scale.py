@@ -5,8 +5,10 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from t2i.flops import count_flops
-from t2i.scale import (
+from t2i.drawing.show_scale import hours_chart
+from t2i.files.shard_files import CONTEXT, LATENT, POOLED, write_shard
+from t2i.speed.flops import count_flops
+from t2i.speed.scale import (
     gpu_hours,
     joint_flops,
     latent_bytes,
@@ -17,8 +19,6 @@ from t2i.scale import (
     training_flops,
     utilisation,
 )
-from t2i.shard_files import CONTEXT, LATENT, POOLED, write_shard
-from t2i.show_scale import hours_chart
 from t2i.text_to_image import TextDiT
 
 

@@ -5,16 +5,16 @@ import json
 import pytest
 import torch
 
-from t2i import scene_judge_data
-from t2i.caption_reading import CaptionError, parse
-from t2i.captions import COLOURS, KINDS, Thing
 from t2i.data import data_source
-from t2i.scene_broken import BROKEN
-from t2i.scene_judge import View, in_order, look, satisfied, shows, size_and_place
-from t2i.scene_judge_data import JudgeBatches, bent, cell_shares, check_judge, targets
-from t2i.scene_judge_net import ABSENT, WEIGHTS, JudgeNet, answers, judge_of, load_judge
-from t2i.scene_specs import draw_specs
-from t2i.scenes import paint, place, scenes
+from t2i.judging import scene_judge_data
+from t2i.judging.scene_broken import BROKEN
+from t2i.judging.scene_judge import View, in_order, look, satisfied, shows, size_and_place
+from t2i.judging.scene_judge_data import JudgeBatches, bent, cell_shares, check_judge, targets
+from t2i.judging.scene_judge_net import ABSENT, WEIGHTS, JudgeNet, answers, judge_of, load_judge
+from t2i.world.caption_reading import CaptionError, parse
+from t2i.world.captions import COLOURS, KINDS, Thing
+from t2i.world.scene_specs import draw_specs
+from t2i.world.scenes import paint, place, scenes
 
 needs_mnist = pytest.mark.skipif(
     not data_source().startswith("MNIST, 60,000"), reason=f"needs real MNIST, has {data_source()}"

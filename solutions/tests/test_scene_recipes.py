@@ -6,16 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from t2i import scene_runs
-from t2i.caption_reading import PADDING, VOCABULARY, encode, parse
-from t2i.captions import SHAPES, Thing
-from t2i.results import share_told
-from t2i.scene_heldout import HELDOUT_PAIRS
-from t2i.scene_judge import View
-from t2i.scene_recipes import LENGTH, WEIGHTS, ByTokens, draw_captions, scene_loss, scene_recipe
-from t2i.scene_runs import count_lone_views, prompts, summary
-from t2i.scene_specs import draw_specs
+from t2i.files.results import share_told
+from t2i.judging.scene_judge import View
+from t2i.runs import scene_runs
+from t2i.runs.scene_recipes import (
+    LENGTH,
+    WEIGHTS,
+    ByTokens,
+    draw_captions,
+    scene_loss,
+    scene_recipe,
+)
+from t2i.runs.scene_runs import count_lone_views, prompts, summary
 from t2i.text_unet import SceneDenoiser
+from t2i.world.caption_reading import PADDING, VOCABULARY, encode, parse
+from t2i.world.captions import SHAPES, Thing
+from t2i.world.scene_heldout import HELDOUT_PAIRS
+from t2i.world.scene_specs import draw_specs
 
 TINY = {
     "block_channels": (8, 16),

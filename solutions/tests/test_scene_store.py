@@ -8,22 +8,22 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from t2i import scene_store, text_to_image_runs, workshop
-from t2i.caption_reading import parse
-from t2i.caption_synonyms import PLAIN_OF
-from t2i.captions import COLOURS, KINDS, Scene
-from t2i.checkpoint import load_tensors
-from t2i.clip_batches import caption_tokenizer, token_rows
-from t2i.pair_clip import PairBatches
-from t2i.picture_files import to_images
-from t2i.scene_heldout import HELDOUT_PAIRS, HELDOUT_TRIPLES
-from t2i.scene_specs import DIRECTIONS, draw_specs
-from t2i.scene_store import WRONG, SceneStore, StoredPairs, tell_scenes
-from t2i.scenes import scenes
-from t2i.stored_recipes import stored_recipe
-from t2i.text_to_image_recipes import RECIPES, text_to_image_recipe
-from t2i.text_to_image_runs import train_all
-from t2i.train_config import TrainConfig
+from t2i.engine.train_config import TrainConfig
+from t2i.files.checkpoint import load_tensors
+from t2i.files.picture_files import to_images
+from t2i.runs import scene_store, text_to_image_runs, workshop
+from t2i.runs.clip_batches import caption_tokenizer, token_rows
+from t2i.runs.pair_clip import PairBatches
+from t2i.runs.scene_store import WRONG, SceneStore, StoredPairs, tell_scenes
+from t2i.runs.stored_recipes import stored_recipe
+from t2i.runs.text_to_image_recipes import RECIPES, text_to_image_recipe
+from t2i.runs.text_to_image_runs import train_all
+from t2i.world.caption_reading import parse
+from t2i.world.caption_synonyms import PLAIN_OF
+from t2i.world.captions import COLOURS, KINDS, Scene
+from t2i.world.scene_heldout import HELDOUT_PAIRS, HELDOUT_TRIPLES
+from t2i.world.scene_specs import DIRECTIONS, draw_specs
+from t2i.world.scenes import scenes
 
 COUNT, PLAIN, LENGTH = 300, 60, 32
 

@@ -13,22 +13,30 @@ import pytest
 import torch
 import webdataset as wds
 
-from t2i import shard_training
-from t2i.batches import random_stream
-from t2i.checkpoint import CheckpointError
 from t2i.clip import TextTransformer
-from t2i.distributed import ALONE, Team
-from t2i.flow_training import prompt_flow_loss
-from t2i.folders import FilesError
+from t2i.engine.batches import random_stream
+from t2i.engine.distributed import ALONE, Team
+from t2i.engine.train_config import TrainConfig
+from t2i.files.checkpoint import CheckpointError
+from t2i.files.folders import FilesError
+from t2i.files.shard_files import (
+    CONTEXT,
+    LATENT,
+    POOLED,
+    main,
+    read_shard,
+    write_index,
+    write_shard,
+)
+from t2i.files.shards import ShardBatches
 from t2i.latents import LatentSpace
-from t2i.scenes import scenes
-from t2i.shard_files import CONTEXT, LATENT, POOLED, main, read_shard, write_index, write_shard
-from t2i.shard_training import shard_loss, shard_ranges, write_encoded_shards
-from t2i.shards import ShardBatches
+from t2i.runs import shard_training
+from t2i.runs.flow_training import prompt_flow_loss
+from t2i.runs.shard_training import shard_loss, shard_ranges, write_encoded_shards
+from t2i.runs.text_to_image_recipes import RECIPES, text_flow_loss
 from t2i.text_to_image import Prompt, TextDiT, encode_prompt
-from t2i.text_to_image_recipes import RECIPES, text_flow_loss
-from t2i.train_config import TrainConfig
 from t2i.training import train
+from t2i.world.scenes import scenes
 
 LENGTH = 5
 

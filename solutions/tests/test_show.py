@@ -82,7 +82,7 @@ def test_an_error_behind_a_slider_is_shown_in_place_of_the_picture(moved_slider)
 
 
 def test_names_on_a_map_lie_on_no_picture_and_on_no_other_name():
-    from t2i.show_clip import _beside
+    from t2i.drawing.show_clip import _beside
 
     generator = torch.Generator().manual_seed(0)
     low, high = torch.zeros(2), torch.tensor([7.0, 4.5])

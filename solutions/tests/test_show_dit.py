@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from t2i import show_blocks, show_contest, show_dit, show_joint
-from t2i.checkpoint import CheckpointError
 from t2i.dit import DiTBlock
-from t2i.dit_recipes import SIZES, dit_contest
+from t2i.drawing import show_blocks, show_contest, show_dit, show_joint
+from t2i.files.checkpoint import CheckpointError
 from t2i.joint import JointDiT
 from t2i.patches import sincos_position_embedding_2d
+from t2i.runs.dit_recipes import SIZES, dit_contest
 
 SHARE = {"share": 0.5, "low": 0.2, "high": 0.8}
 NONE = {"share": 0.0, "low": 0.0, "high": 1.0}

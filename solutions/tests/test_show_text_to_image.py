@@ -6,15 +6,15 @@ import pytest
 import torch
 from PIL import Image
 
-from t2i import show_measured, show_roads, show_text_to_image
+from t2i.drawing import show_measured, show_roads, show_text_to_image
+from t2i.files.folders import read_json
 from t2i.flow import euler_times, flow_point, flow_target, sample_euler
-from t2i.folders import read_json
 from t2i.mixture import FlowMixture, Mixture
-from t2i.scene_news import what_is_new
-from t2i.scene_runs import set_name
-from t2i.scene_specs import draw_specs
+from t2i.runs.scene_runs import set_name
+from t2i.runs.text_to_image_recipes import CHECKPOINT
 from t2i.schedules import alphas_cumprod, cosine_betas
-from t2i.text_to_image_recipes import CHECKPOINT
+from t2i.world.scene_news import what_is_new
+from t2i.world.scene_specs import draw_specs
 
 MEASURED = read_json(CHECKPOINT / "evaluation.json")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from IPython.display import Markdown
 
-from t2i import show_tiers
-from t2i.folders import read_json
-from t2i.results import share_told
-from t2i.text_to_image_recipes import CHECKPOINT
+from t2i.drawing import show_tiers
+from t2i.files.folders import read_json
+from t2i.files.results import share_told
+from t2i.runs.text_to_image_recipes import CHECKPOINT
 
 RACE = read_json(show_tiers.RACE)
 

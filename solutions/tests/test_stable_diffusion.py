@@ -1,6 +1,6 @@
 """The course's code draws what diffusers draws, from diffusers' own folders.
 
-Random weights: `t2i.sd_random` has diffusers write the folder that ours reads.
+Random weights: `t2i.pretrained.sd_random` has diffusers write the folder that ours reads.
 """
 
 import json
@@ -17,13 +17,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import pil_to_tensor
 
-from t2i import sd_files, sd_sample, sd_weights
-from t2i.folders import FilesError
-from t2i.sd_random import TINY, random_pipeline, write_random
-from t2i.sd_schedule import SAMPLERS, schedule_from_config, start_of
-from t2i.sd_sizes import SD15, text_from_config, trained_size, unet_from_config
-from t2i.stable_diffusion import StableDiffusion
-from t2i.vae_files import autoencoder_from_config
+from t2i.files.folders import FilesError
+from t2i.pretrained import sd_files, sd_sample, sd_weights
+from t2i.pretrained.sd_random import TINY, random_pipeline, write_random
+from t2i.pretrained.sd_schedule import SAMPLERS, schedule_from_config, start_of
+from t2i.pretrained.sd_sizes import SD15, text_from_config, trained_size, unet_from_config
+from t2i.pretrained.stable_diffusion import StableDiffusion
+from t2i.pretrained.vae_files import autoencoder_from_config
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 PROMPTS, NEGATIVE = ["a red seven", "no blue star here"], "grey"

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from t2i.batches import stream_seed
 from t2i.bpe import Tokenizer, save_tokenizer, train_bpe
 from t2i.clip import TextTransformer
-from t2i.folders import FilesError
+from t2i.drawing.prompt_film import PromptFilm, group_words
+from t2i.engine.batches import stream_seed
+from t2i.files.folders import FilesError
 from t2i.latents import LatentSpace
 from t2i.prompt_encoder import PromptEncoder
-from t2i.prompt_film import PromptFilm, group_words
 from t2i.text_to_image import TextDiT, TextToImage, encode_prompt, to_pil
 from t2i.vae import AutoencoderKL as OurAutoencoderKL
 
@@ -243,7 +243,7 @@ def test_saving_again_leaves_a_whole_folder_and_a_stopped_one_has_no_index(pipe,
     def no_more(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("t2i.text_to_image_files.save_autoencoder", no_more)
+    monkeypatch.setattr("t2i.pretrained.text_to_image_files.save_autoencoder", no_more)
     with pytest.raises(KeyboardInterrupt):
         pipe.save_pretrained(copy)
     with pytest.raises(FilesError, match="model_index.json is missing"):

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from t2i.asked_scenes import asked_for
-from t2i.folders import read_json
-from t2i.scene_counts import count_views
-from t2i.scene_heldout import heldout
-from t2i.scene_judge import View
-from t2i.scene_specs import WORLDS, Specs, draw_specs
-from t2i.scenes import place
-from t2i.text_to_image_eval import scene_features, weights_of
-from t2i.text_to_image_recipes import CHECKPOINT, DATA, text_to_image_recipe
+from t2i.files.folders import read_json
+from t2i.files.places import DATA
+from t2i.judging.scene_counts import count_views
+from t2i.judging.scene_judge import View
+from t2i.runs.text_to_image_eval import scene_features, weights_of
+from t2i.runs.text_to_image_recipes import CHECKPOINT, text_to_image_recipe
+from t2i.world.asked_scenes import asked_for
+from t2i.world.scene_heldout import heldout
+from t2i.world.scene_specs import WORLDS, Specs, draw_specs
+from t2i.world.scenes import place
 
 REPOSITORY = DATA.parent
 FILE = CHECKPOINT / "evaluation.json"

@@ -11,16 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from t2i import small_parts, text_to_image_runs, workshop
-from t2i.caption_reading import parse
-from t2i.captions import COLOURS, KINDS
-from t2i.checkpoint import CheckpointError, load_tensors, save_tensors
+from t2i.engine.train_config import TrainConfig
+from t2i.files.checkpoint import CheckpointError, load_tensors, save_tensors
 from t2i.flow import flow_point
 from t2i.latents import LatentSpace
-from t2i.scene_heldout import HELDOUT_PAIRS, HELDOUT_TRIPLES
-from t2i.scene_specs import DIRECTIONS
-from t2i.text_to_image import TextToImage
-from t2i.text_to_image_recipes import (
+from t2i.runs import small_parts, text_to_image_runs, workshop
+from t2i.runs.text_to_image_recipes import (
     CHECKPOINT,
     GUIDANCE_SCALE,
     INFERENCE_STEPS,
@@ -30,8 +26,12 @@ from t2i.text_to_image_recipes import (
     text_flow_loss,
     text_to_image_recipe,
 )
-from t2i.text_to_image_runs import train_all
-from t2i.train_config import TrainConfig
+from t2i.runs.text_to_image_runs import train_all
+from t2i.text_to_image import TextToImage
+from t2i.world.caption_reading import parse
+from t2i.world.captions import COLOURS, KINDS
+from t2i.world.scene_heldout import HELDOUT_PAIRS, HELDOUT_TRIPLES
+from t2i.world.scene_specs import DIRECTIONS
 
 PARTS = ("vae", "clip", "latents", "transformer")
 

@@ -17,7 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from t2i.checkpoint import (
+from t2i.engine.train_config import TrainConfig, ema_decay_at, learning_rate_at
+from t2i.files.checkpoint import (
     HOST,
     CheckpointError,
     load_tensors,
@@ -26,7 +27,6 @@ from t2i.checkpoint import (
     save_weights,
     write_atomically,
 )
-from t2i.train_config import TrainConfig, ema_decay_at, learning_rate_at
 from t2i.training import Batches, fastest_precision, train
 
 
@@ -190,7 +190,7 @@ import torch
 torch.set_num_threads(1)
 from test_training import CONFIG, data, loss_fn, network
 from t2i.training import train
-from t2i.train_config import TrainConfig
+from t2i.engine.train_config import TrainConfig
 config = TrainConfig(steps=400, learning_rate=1e-2, save_every=1)
 for state in train(network(), loss_fn, data(), config, checkpoint={path!r}, progress=False):
     pass
@@ -221,8 +221,8 @@ def test_killed_at_random_moments_it_ends_at_the_same_bits(tmp_path):
 WRITERS = """
 import sys
 from pathlib import Path
-from t2i.checkpoint import write_atomically
-from t2i.results import update_json
+from t2i.files.checkpoint import write_atomically
+from t2i.files.results import update_json
 for number in range(60):
     write_atomically(sys.argv[1] + "/whole", sys.argv[2].encode() * 300_000)
     update_json(Path(sys.argv[1], "all.json"), {f"{sys.argv[2]}{number}": number})

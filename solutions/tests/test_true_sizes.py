@@ -6,9 +6,9 @@ import diffusers
 import pytest
 import torch
 
-from t2i.dit_files import DIT_XL_2, load_dit, share_embedding
-from t2i.sd_bench import compare, draw_ours, draw_theirs, write_in_a_process
-from t2i.sd_random import TINY, write_random
+from t2i.pretrained.dit_files import DIT_XL_2, load_dit, share_embedding
+from t2i.pretrained.sd_bench import compare, draw_ours, draw_theirs, write_in_a_process
+from t2i.pretrained.sd_random import TINY, write_random
 
 GIGA = 1e9
 

@@ -7,7 +7,7 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 
 from t2i.attention import CrossAttention
-from t2i.convert import attention_state_dict, resnet_block_state_dict, unet2d_state_dict
+from t2i.pretrained.convert import attention_state_dict, resnet_block_state_dict, unet2d_state_dict
 from t2i.text_unet import TextUNet
 from t2i.unet import UNet
 from t2i.unet_blocks import ResBlock, SelfAttention2d

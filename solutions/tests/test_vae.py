@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from t2i.folders import FilesError
+from t2i.files.folders import FilesError
+from t2i.pretrained.vae_files import FILE, autoencoder_state_dict, load_autoencoder
 from t2i.vae import AutoencoderKL, Decoder, Encoder
-from t2i.vae_files import FILE, autoencoder_state_dict, load_autoencoder
 from t2i.vae_layers import ConvBlock, Level, PaddedDownsample
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}

@@ -6,19 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from t2i import show_vae, vae_studies
-from t2i.caption_reading import PADDING
-from t2i.checkpoint import digest, save_weights
-from t2i.flops import count_flops, time_in_turn
-from t2i.latent_recipes import draw_latents, encoded_scenes, latent_recipe
+from t2i.drawing import show_vae
+from t2i.engine.train_config import TrainConfig
+from t2i.files.checkpoint import digest, save_weights
 from t2i.latents import BlockMeans, LatentSpace
-from t2i.scenes import scenes
-from t2i.train_config import TrainConfig
+from t2i.runs import vae_studies
+from t2i.runs.latent_recipes import draw_latents, encoded_scenes, latent_recipe
+from t2i.runs.vae_recipes import RECIPES, WEIGHTS, load_space, load_vae, vae_recipe
+from t2i.runs.vae_runs import SPLITS, measure, measure_scaling_factor, psnr, summary, there_and_back
+from t2i.speed.flops import count_flops, time_in_turn
 from t2i.training import train
 from t2i.unet_blocks import SelfAttention2d
 from t2i.vae import AutoencoderKL
-from t2i.vae_recipes import RECIPES, WEIGHTS, load_space, load_vae, vae_recipe
-from t2i.vae_runs import SPLITS, measure, measure_scaling_factor, psnr, summary, there_and_back
+from t2i.world.caption_reading import PADDING
+from t2i.world.scenes import scenes
 
 MEASURED = json.loads(WEIGHTS.with_suffix(".json").read_text()) if WEIGHTS.exists() else {}
 needs_weights = pytest.mark.skipif("scenes" not in MEASURED, reason="make train-vae, measure-vae")

@@ -7,15 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from t2i.caption_reading import parse
-from t2i.captions import COLOURS, KINDS, Scene
 from t2i.clip import contrastive_loss
-from t2i.clip_batches import caption_tokenizer
-from t2i.clip_recipes import clip_recipe
-from t2i.pair_clip import PairBatches, PairClipRecipe
-from t2i.scene_heldout import HELDOUT_PAIRS
-from t2i.scene_specs import draw_specs
-from t2i.wrong_captions import (
+from t2i.runs.clip_batches import caption_tokenizer
+from t2i.runs.clip_recipes import clip_recipe
+from t2i.runs.pair_clip import PairBatches, PairClipRecipe
+from t2i.world.caption_reading import parse
+from t2i.world.captions import COLOURS, KINDS, Scene
+from t2i.world.scene_heldout import HELDOUT_PAIRS
+from t2i.world.scene_specs import draw_specs
+from t2i.world.wrong_captions import (
     replaced_captions,
     swapped_captions,
     wrong_caption_loss,

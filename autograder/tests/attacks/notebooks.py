@@ -140,8 +140,8 @@ class get_ipython:
 PATCHED_KERNEL = """
 import IPython.core.interactiveshell as shell
 shell.InteractiveShell.run_cell = lambda *args, **kwargs: None
-import t2i.grading
-t2i.grading.grade = lambda *args, **kwargs: "10 points"
+import t2i.classroom.grading
+t2i.classroom.grading.grade = lambda *args, **kwargs: "10 points"
 """
 HOMOGLYPH = {"snr": "def ѕnr(alphas_cumprod):\n    return alphas_cumprod / (1 - alphas_cumprod)\n"}
 NESTED = {"snr": "if True:\n" + "".join(f"    {line}\n" for line in RIGHT.splitlines())}

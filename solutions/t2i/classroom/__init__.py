@@ -1,0 +1,1 @@
+"""What runs behind a notebook: its grader, its quiz, a class's copy of the package."""

@@ -1,0 +1,1 @@
+"""What `t2i.training` is made of: batches, optimisers, numbers, processes."""

@@ -1,0 +1,1 @@
+"""Files that are whole or absent: weights, figures, pictures, shards."""

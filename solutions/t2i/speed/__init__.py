@@ -1,0 +1,1 @@
+"""How fast our networks are, and how much work they do."""
