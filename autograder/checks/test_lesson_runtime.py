@@ -232,7 +232,7 @@ def test_sentences_are_shown_as_text_and_as_a_page(monkeypatch, capsys):
 
 def test_questions_are_answered(shell, tmp_path, monkeypatch):
     monkeypatch.chdir(fake_lesson.make(tmp_path / "fake").folder)
-    for answer in ("", "a", " B ", "z"):
+    for answer in ("", "a", " B) ", "z"):
         lesson.quiz("chain", answer=answer)
     lesson.quiz("chian")
     rights, texts = zip(*shell.said, strict=True)

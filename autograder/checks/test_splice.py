@@ -10,7 +10,7 @@ from autograder.lesson import PACKAGE
 from autograder.splice import SpliceError
 from autograder.text import FUNCTIONS
 
-MODULES = sorted(PACKAGE.glob("*.py"))
+MODULES = sorted(PACKAGE.rglob("*.py"))
 ODD = '''\
 """A module."""
 import math  # why not

@@ -145,7 +145,7 @@ def _checksum(name: str, content: dict) -> str:
 def _grader(lesson: Lesson) -> bytes:
     """The tests, the lesson, the grader and the package that it lays out, as one digest."""
     files = [lesson.hidden_tests, lesson.source]
-    files += sorted((REPOSITORY / "autograder").glob("*.py")) + sorted(PACKAGE.glob("*.py"))
+    files += sorted((REPOSITORY / "autograder").glob("*.py")) + sorted(PACKAGE.rglob("*.py"))
     states = [(str(path), path.stat()) for path in files]
     return _digest_of(tuple((path, state.st_mtime_ns, state.st_size) for path, state in states))
 

@@ -33,7 +33,7 @@ class Secrets:
 
 def secrets(lesson: Lesson) -> Secrets:
     """The secret lines of a lesson: what its text and the rest of the package show is none."""
-    package = "\n".join(path.read_text(encoding="utf-8") for path in sorted(PACKAGE.glob("*.py")))
+    package = "\n".join(path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py")))
     answers: list[str] = []
     for exercise in lesson.exercises:
         module = PACKAGE.joinpath(f"{exercise.module}.py").read_text(encoding="utf-8")

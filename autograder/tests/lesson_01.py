@@ -135,6 +135,8 @@ def cosine_mistakes(steps: int, s: float, max_beta: float) -> dict[str, Tensor]:
         "what one step takes away, 1 - ᾱ_t / ᾱ_(t-1).": f[1:] / f[0],
         "You return f itself, what is left of the picture; one more step turns it into betas: a "
         "beta is what one step takes away, 1 - ᾱ_t / ᾱ_(t-1).": f[1:],
+        "You return f itself, what is left of the picture; one more step turns it into betas: a "
+        "beta is what one step takes away, 1 - ᾱ_t / ᾱ_(t-1). ": f[:-1],
         "You return 1 - f, the noise gathered since the beginning; a beta is the noise of one "
         "step alone, 1 - ᾱ_t / ᾱ_(t-1).": (1 - f[1:]).clamp(max=max_beta),
         "You return 1 - ᾱ, the noise gathered since the beginning; a beta is the noise of one "
@@ -146,6 +148,9 @@ def cosine_mistakes(steps: int, s: float, max_beta: float) -> dict[str, Tensor]:
             (1 - whole[1:] / whole[:-1]).clamp(max=max_beta),
         "The betas are one step late: the first compares f(1/T) with f(0), not f(0) with itself.":
             torch.cat([torch.zeros(1), (1 - ratio[:-1])]).clamp(max=max_beta),
+        "The betas are one step late: the first compares f(1/T) with f(0), and the last one f(1) "
+        "with the one before it. Do you need T + 1 values of u?":
+            torch.cat([1 - f[:1], (1 - ratio[:-1])]).clamp(max=max_beta),
         "There is one beta too few: T betas are ratios of neighbours, so f is needed at T + 1 "
         "points, both ends included.": (1 - short[1:] / short[:-1]).clamp(max=max_beta),
         "There is one beta too few: u stops at (T - 1)/T. T ratios need T + 1 values of u, and the "
@@ -579,9 +584,24 @@ def rescale_mistakes(betas: Tensor) -> dict[str, Tensor]:
         "1 - ᾱ_t / ᾱ_(t-1).": 1 - right,
         "You subtract neighbouring values of ᾱ; an alpha is their ratio, ᾱ_t / ᾱ_(t-1).":
             torch.cat([1 - right[:1], right[:-1] - right[1:]]),
+        "Brackets are missing: first subtract last from √ᾱ, then multiply the difference.":
+            back((root - last * first / (first - last)) ** 2),
         "Scaled, but not shifted: the last value of √ᾱ has to be subtracted first.":
             back((root * first / (first - last)) ** 2),
     }  # fmt: skip
+
+
+def call_rescale(student, betas) -> Tensor:
+    try:
+        return student.rescale_zero_terminal_snr(betas)
+    except RemoteError as error:
+        if "single memory location" in str(error):
+            fail(
+                "You change √ᾱ in place while it is read: root[-1] is a part of root, so "
+                "`root -= root[-1]` would change what it subtracts. `root - root[-1]` makes a "
+                "new tensor."
+            )
+        raise
 
 
 ALGORITHM = (
@@ -596,7 +616,7 @@ def test_rescale_values(student, rng):
     options = {"beta_start": uniform(rng, 1e-3, 5e-3), "beta_end": uniform(rng, 0.05, 0.15)}
     betas = DDPMScheduler(steps, **options).betas
     expect_close(
-        student.rescale_zero_terminal_snr(betas),
+        call_rescale(student, betas),
         DDPMScheduler(steps, rescale_betas_zero_snr=True, **options).betas,
         "the repaired betas",
         causes=rescale_mistakes(betas),
@@ -609,7 +629,7 @@ def test_rescale_values(student, rng):
 @exercise("rescale_zero_terminal_snr")
 def test_rescale_stable_diffusion(student):
     options = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    actual = student.rescale_zero_terminal_snr(DDPMScheduler(**options).betas)
+    actual = call_rescale(student, DDPMScheduler(**options).betas)
     expect_close(
         actual,
         DDPMScheduler(rescale_betas_zero_snr=True, **options).betas,
@@ -630,7 +650,7 @@ def test_rescale_stable_diffusion(student):
 @exercise("rescale_zero_terminal_snr")
 def test_rescale_invariants(student, rng):
     betas = rising_betas(rng, torch.float64)
-    actual = student.rescale_zero_terminal_snr(betas)
+    actual = call_rescale(student, betas)
     root = (1 - betas).cumprod(0).sqrt()
     line = (root - root[-1]) * root[0] / (root[0] - root[-1])
     alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), line**2])
@@ -650,7 +670,7 @@ def test_rescale_invariants(student, rng):
 def test_rescale_leaves_betas_alone(student, rng):
     betas = rising_betas(rng)
     far = student.hold(betas)
-    student.rescale_zero_terminal_snr(far)
+    call_rescale(student, far)
     expect_untouched(far, betas, "betas")
 
 
@@ -659,7 +679,7 @@ def test_rescale_picture(student, draw):
     def left(betas: Tensor) -> Tensor:
         return (1 - betas.double()).cumprod(0).clamp(min=0).sqrt()
 
-    yours = drawable(student.rescale_zero_terminal_snr(DDPMScheduler().betas))
+    yours = drawable(call_rescale(student, DDPMScheduler().betas))
     expected = DDPMScheduler(rescale_betas_zero_snr=True).betas
     draw(
         Curve("√ᾱ after the repair", left(yours), left(expected), "step t", "√ᾱ"),

@@ -147,6 +147,28 @@ def linear_betas(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02):
     # cosine_betas
     dict(
         exercise="cosine_betas",
+        name="begins_with_one",
+        says="one step late: the first compares",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.arange(num_train_timesteps, dtype=torch.float64) / num_train_timesteps
+    f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+    before = torch.cat([torch.ones(1, dtype=f.dtype), f[:-1]])
+    return (1 - f / before).clamp(max=max_beta).float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="f_at_the_steps",
+        says="You return f itself",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.arange(num_train_timesteps, dtype=torch.float64) / num_train_timesteps
+    return torch.cos((u + s) / (1 + s) * math.pi / 2).square().float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
         name="no_square",
         says="square is missing",
         code="""
@@ -643,6 +665,32 @@ def snr(alphas_cumprod):
 """,
     ),
     # rescale_zero_terminal_snr
+    dict(
+        exercise="rescale_zero_terminal_snr",
+        name="brackets_forgotten",
+        says="Brackets are missing",
+        code="""
+def rescale_zero_terminal_snr(betas):
+    root = (1 - betas).cumprod(0).sqrt()
+    first, last = root[0], root[-1]
+    alpha_bar = (root - last * first / (first - last)) ** 2
+    return 1 - torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
+""",
+    ),
+    dict(
+        exercise="rescale_zero_terminal_snr",
+        name="subtracts_from_what_it_reads",
+        says="in place while it is read",
+        code="""
+def rescale_zero_terminal_snr(betas):
+    root = (1 - betas).cumprod(0).sqrt()
+    first, last = root[0], root[-1]
+    root -= last
+    root *= first / (first - last)
+    alpha_bar = root**2
+    return 1 - torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
+""",
+    ),
     dict(
         exercise="rescale_zero_terminal_snr",
         name="only_the_last",

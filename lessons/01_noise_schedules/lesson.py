@@ -16,9 +16,11 @@ You need Python and a little PyTorch. Everything else is explained when it comes
 
 | tier | machine | computing time, top to bottom | memory |
 |---|---|---|---|
-| `cpu`, `gpu` | 2 CPU cores; a GPU is not used | about half a minute; the first `grade(...)` takes some 6 s, the next ones about 2 s | about 1.5 GB |
+| `cpu`, `gpu` | 2 CPU cores; a GPU is not used | about half a minute; the first `grade(...)` takes some 6 s, the next ones about 2 s | about 1.1 GB |
 
-**How a lesson works.** You read, look at a picture, *write down a prediction*, and run the cell. At an exercise you replace the line `raise NotImplementedError(...)` by your own code. Each has three folded hints. The cell after it checks your code, and `grade(...)` compares it with references that you don't see; until it passes, the cell ends there. (Run the exercise's own cell first: the cell after it can only check what has been run.) It takes your definition and what that uses of the notebook: imports, constants, functions and classes of yours. What some cell has computed is not there. A docstring's last part, *Raises*, tells how the reference answers wrong input. You may leave such checks out, unless the text asks for them.
+(A *tier* is the size of everything: how many pictures, how long a training. It is chosen for you. In the code `pick(smoke=…, cpu=…, gpu=…)` asks for it; with `smoke` the course tests itself in seconds.)
+
+**How a lesson works.** You read, look at a picture, *write down a prediction*, and run the cell. At an exercise you replace the line `raise NotImplementedError(...)` by your own code. Each has three folded hints. Run the cell, and then the one below it: its `grade(...)` compares your code with references that you don't see, says how many points it is worth, and if something is wrong, what. The rest of that cell, a few checks that you can read, runs once all is right. `grade` takes your definition and what that uses of the notebook: imports, constants, functions and classes of yours. What some cell has computed is not there. A docstring's last part, *Raises*, tells how the reference answers wrong input. You may leave such checks out, unless the text asks for them.
 """
 
 # %%
@@ -34,6 +36,7 @@ from torch import Tensor
 
 from t2i import show
 from t2i.data import mnist
+from t2i.drawing.in_words import in_words
 from t2i.lesson import pick
 
 # %% [markdown]
@@ -129,14 +132,11 @@ show.curves(
     xlabel="steps taken",
     yscale="log",
     ylabel="variance (log)",
-    alt="Variance against steps. The first recipe grows to seven, the second falls to one "
-    "hundredth, the third stays at one.",
-    caption="Only the recipe with both square roots keeps the variance at 1.",
 )
 
 # %% [markdown]
 r"""
-The first recipe adds 0.02 at each step, without end: 1 + 300 · 0.02 = 7. The second weakens the picture by more than its noise makes up for, and levels off near 0.01. The third keeps the variance at 1, however often you apply it. It is called **variance preserving**. The reason fits in one line. Variances of independent things add up, and multiplying by $\sqrt{c}$ multiplies a variance by $c$:
+The first recipe adds 0.02 at each step, without end: 1 + 300 · 0.02 = 7. The second weakens the picture by more than its noise makes up for, and levels off near 0.01. Only the third, with both square roots, keeps the variance at 1, however often you apply it. It is called **variance preserving**. The reason fits in one line. Variances of independent things add up, and multiplying by $\sqrt{c}$ multiplies a variance by $c$:
 
 $$\underbrace{(1-\beta)\cdot 1}_{\text{what is left of the picture}} + \underbrace{\beta\cdot 1}_{\text{new noise}} = 1$$
 
@@ -148,7 +148,7 @@ A schedule is the list of all betas: $\beta_0, \beta_1, \dots, \beta_{T-1}$. We 
 
 ![A chain: a clean digit, labelled x 0; an arrow, step 0 with beta 0; the digit at t = 0; an arrow, step 1 with beta 1; the digit at t = 1; dots; an arrow, step T minus 1; noise, labelled t = T minus 1.](figures/counting.png)
 
-One exception, by tradition: $x_0$ always means the *clean* picture on the very left, before step 0. (The first steps are drawn stronger than they are. And so, at the first step, what the formula calls $x_{t-1}$ is the clean picture.)
+One exception, by tradition: $x_0$ is the *clean* picture on the very left. So the picture at t = 0, which has been through step 0, gets no symbol; and at step 0 the formula's $x_{t-1}$ is the clean picture. (The first steps are drawn stronger than they are.)
 
 The one that made diffusion famous, DDPM's of 2020, is the simplest. Start at a tiny beta (a ten-thousandth: the first steps must not hurt the fine details), end at a larger one, and go up in equal strides. The formula, for $t = 0, \dots, T-1$:
 
@@ -239,15 +239,15 @@ show.curves(
     range(1000),
     {"ᾱ: the picture's share of the variance": alpha_bar},
     xlabel="step t",
+    ylabel="ᾱ",
     height=2.4,
-    alt="Alpha bar of the linear schedule falls from 1 to 0 in an S; it is one half near t = 259.",
 )
 
 # %% [markdown]
 r"""
 The share after 100 steps of 0.02 is 0.133, not −1: each step takes 2 % of *what is left*, so there is always something left.
 
-A small warning: we call the result `alpha_bar`, because a variable called `alphas_cumprod` would overwrite your function of that name, and the next call would end in `'Tensor' object is not callable`. (As the name of an *argument* it is harmless: inside `add_noise` and `snr`, which come now, `alphas_cumprod` is the tensor of all ᾱ that the caller hands over.)
+A small warning: we call the result `alpha_bar`, because a variable called `alphas_cumprod` would overwrite your function of that name, and the next call would end in `'Tensor' object is not callable`. (As the name of an *argument* it is harmless: inside `add_noise`, which comes now, `alphas_cumprod` is the tensor of all ᾱ that the caller hands over.)
 
 ## 6 · Jump instead of walking
 
@@ -255,7 +255,7 @@ If a share $\bar\alpha_t$ of the variance is picture, then the rest, $1-\bar\alp
 
 $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1-\bar\alpha_t}\;\text{noise}$$
 
-It looks like the single step, with ᾱ in the place of $1-\beta$. And "noise" now means *all* the noise that is in $x_t$, not only what the last step added. This is what the network will be asked for.
+It looks like the single step, with ᾱ in the place of $1-\beta$. And "noise" now means *all* the noise that is in $x_t$, not only what the last step added. This is what the network will be asked for. (Whoever knows it knows the clean picture as well: in this formula, $x_0$ is then the only unknown.)
 
 The two factors are the *strengths* of picture and noise. Being roots, they are larger than the shares:
 """
@@ -270,8 +270,6 @@ show.curves(
     strengths,
     xlabel="step t",
     height=2.4,
-    alt="The root of alpha bar falls from 1 to 0, the root of 1 minus alpha bar rises from 0 to 1. "
-    "They cross near t = 259.",
     caption="Where the lines cross, at ᾱ = ½, both factors are √½ = 0.71.",
 )
 
@@ -333,7 +331,8 @@ show.film_strip(
     titles,
     alt="Two film strips of a digit drowning, one walked and one jumped: equally noisy "
     "at every step, with other speckles.",
-    caption="The grains of noise differ, the amount is the same.",
+    caption="The grains of noise differ, the amount is the same. (The jumps all use one picture of "
+    "noise, so below, the last pictures look alike.)",
 )
 
 # %% [markdown]
@@ -353,9 +352,8 @@ lines = {"average of 2,000 walkers": walkers.mean(1), "the jump's formula: √�
 show.draw_curves(axes, range(1000), lines, xlabel="step t", ylabel="value", ylim=(-3.6, 3.6))
 show.Picture(
     figure,
-    alt="Six jagged grey paths start at 1 and scatter. The average of 2,000 "
-    "of them lies on the curve root of alpha bar, which falls to 0; a shaded band around "
-    "it widens to plus and minus 1.",
+    alt=f"Six jagged grey paths start at 1 and scatter. The average of 2,000 goes from 1 to "
+    f"{walkers[-1].mean():.2f}, as the formula does; the band ends {spread[-1]:.2f} to either side.",
     caption="Six of the 2,000 walkers, in grey.",
 )
 
@@ -366,7 +364,7 @@ for t in (10, 100, 500, 999):
 
 # %% [markdown]
 r"""
-The average ends at 0 and the band is ±1 wide there: pure noise. And about 68 % lie inside at every step, as a Gaussian should have it. The jump is not an approximation. It is exact.
+The average ends at 0 and the band is ±1 wide there: pure noise. And about 68 % lie inside at every step, as a Gaussian should have it. The jump is no approximation, it is exact, since a sum of Gaussian noises *is* one.
 
 ## 7 · A gentler schedule: cosine
 
@@ -385,7 +383,8 @@ With only T = 4 steps, and s = 0 to keep the numbers simple:
 | $u$ | 0 | 1/4 | 2/4 | 3/4 | 1 |
 |---|--:|--:|--:|--:|--:|
 | $f(u)$, the ᾱ that we want | 1 | 0.85 | 0.50 | 0.15 | 0 |
-| $\beta_t = 1 -$ ratio to the left neighbour | | 0.15 | 0.41 | 0.71 | 1, so cut to 0.999 |
+| 1 − ratio to the left neighbour | | 0.15 | 0.41 | 0.71 | 1, so cut to 0.999 |
+| this is | | $\beta_0$ | $\beta_1$ | $\beta_2$ | $\beta_3$ |
 
 The offset $s=0.008$ keeps the first betas from being too tiny to matter. (With it, f(0) is a hair below 1. In the ratio that does no harm.) The limit is needed because $f(1)=0$: the last beta would be exactly 1, and lesson 3 would have to divide by what is left of the picture: 0.
 
@@ -417,8 +416,7 @@ schedules = {name: alphas_cumprod(betas) for name, betas in betas_of.items()}
 show.film_strip(
     {name: drown(x_0, a, steps) for name, a in schedules.items()},
     titles,
-    alt="The digit drowning under the linear and the cosine schedule. Linear: hard to "
-    "read at 444, gone at 666. Cosine: still readable at 555, gone at 888.",
+    alt="The digit drowning at ten steps, above under the linear schedule, below under the cosine.",
     caption="The same picture and the same noise in both rows.",
 )
 
@@ -426,18 +424,18 @@ show.film_strip(
 figure, axes = show.panels(1, 2, height=2.8)
 show.draw_curves(axes[0], range(1000), betas_of, title="β: noise in each step", ylim=(0, 0.05))
 show.draw_curves(axes[1], range(1000), schedules, title="ᾱ: picture left after it", xlabel="step t")
+axes[1].axhline(0.5, color=show.GREY, lw=0.8)
 axes[0].set(xlabel="step t")
 show.Picture(
     figure,
-    alt="Left: the linear betas lie on a line; the cosine betas stay lower for "
-    "most of the steps and then shoot up. Right: the linear alpha bar falls steeply and "
-    "is near 0 from t = 600; the cosine one falls evenly and reaches 0 at the end.",
-    caption="The left picture is cut at 0.05. The cosine betas go on to 0.999.",
+    alt=f"Left: {in_words(range(1000), betas_of, 't', 'β')} Right: "
+    + in_words(range(1000), schedules, "t", "ᾱ"),
+    caption=f"The left picture is cut at 0.05; the largest beta is {betas_of['cosine'].max():.3f}.",
 )
 
 # %% [markdown]
 r"""
-Only from about $t = 890$ on are the cosine betas the larger ones, and then they climb steeply. Cosine takes the picture away evenly (on the right), and as less and less of it is left, an even portion becomes a larger *share*.
+Only from about $t = 890$ on are the cosine betas the larger ones, and then they climb steeply, to 0.999. Cosine takes the picture away evenly (on the right), and as less and less of it is left, an even portion becomes a larger *share*.
 
 ## 8 · Signal-to-noise ratio
 
@@ -445,7 +443,7 @@ Only from about $t = 890$ on are the cosine betas the larger ones, and then they
 
 $$\text{SNR}_t = \frac{\bar\alpha_t}{1-\bar\alpha_t}$$
 
-SNR = 1 means "equally strong", for a picture of variance 1. (Our digits have a variance of about 0.4, so the noise overtakes them a little earlier. People quote the SNR of the formula all the same, and so do we.) 100 is a faint grain; 0.01 is a ghost of a picture. Because it runs through so many powers of ten, one draws its logarithm.
+SNR = 1 means "equally strong", for a picture of variance 1. (Our digits have a variance of only 0.4, so noise overtakes them earlier than the formula says. People quote the formula's SNR all the same, and so do we.) 100 is a faint grain; 0.01 is a ghost of a picture. Because it runs through so many powers of ten, one draws its logarithm.
 
 **Predict.** At which step does each schedule reach SNR = 1? (Look at the picture above: which value must ᾱ have?)
 """
@@ -473,10 +471,8 @@ show.curves(
     xlabel="step t",
     ylabel="log₁₀ SNR",
     ylim=(-6, 4.5),
-    alt="Logarithm of the SNR against t. Linear falls from 4 and crosses 0 near t = 259. "
-    "Cosine stays above it, crosses 0 near t = 496 and plunges at the very end.",
-    caption="Upwards: 4 is clean, at 0 picture and noise are equally strong, −4 is noise. Cosine "
-    "leaves the frame at its right end, where it falls to −8.6.",
+    caption="Upwards: 4 is clean, at 0 picture and noise are equally strong, −4 is noise. The frame "
+    "ends at −6; one of the two goes on.",
 )
 
 # %%
@@ -518,16 +514,19 @@ figure, axes = show.panels(1, 3, height=2.6)
 for panel, (name, betas) in zip(axes, ends.items(), strict=True):
     title = f"{name}\nlast ᾱ: {alphas_cumprod(betas)[-1]:.2g}"
     show.draw_histogram(panel, last(betas), title=title, ylim=(0, 0.62))
+axes[0].set_ylabel("how common")
+told = [
+    f"{name}: mean {last(b).mean():.2f}, variance {last(b).var():.2f}" for name, b in ends.items()
+]
 show.Picture(
     figure,
-    alt="Three histograms of pixels at the last step, the bell curve over them. "
-    "Two fit; the third, with 100 steps, lies too far left and is too narrow.",
-    caption="A schedule belongs to its number of steps: 100 steps need larger betas.",
+    alt=f"Histograms of pixels at the last step, the bell curve over them. {'; '.join(told)}.",
+    caption="Blue: how often each value occurs among the pixels.",
 )
 
 # %% [markdown]
 r"""
-The third one: too far left, as most pixels of a digit are black. After 100 steps ᾱ is still 0.36: the digit is still there with $\sqrt{0.36} = 0.6$ of its strength. A model trained on that has never seen pure noise, and would be lost when it has to start there.
+The third one: too far left, as most pixels of a digit are black, and a little too narrow, as a digit's own variance is only 0.4: 0.36 · 0.4 + 0.64 is less than 1. After 100 steps ᾱ is still 0.36: the digit is there with $\sqrt{0.36} = 0.6$ of its strength. So a schedule belongs to its number of steps; 100 steps need larger betas. A model trained on that has never seen pure noise, and would be lost when it has to start there.
 
 The same thing happened, more quietly, to a famous model. Stable Diffusion 1.5 uses betas whose *roots* lie on a line. Its ᾱ ends at 0.0047. That looks like nothing. But $\sqrt{0.0047}\approx 0.07$: seven percent of the picture's *strength* is still there. Single pixels hardly show it. The average over *all* pixels of a picture does, because averaging cancels the noise and keeps the picture.
 
@@ -536,6 +535,7 @@ We measure the brightness of each noisy digit: the sum of its 784 pixels divided
 
 # %%
 stable_diffusion = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+print(f"its last ᾱ: {alphas_cumprod(stable_diffusion)[-1]:.4f}")
 
 
 def brightness(x: Tensor) -> Tensor:
@@ -548,16 +548,16 @@ noisy, wide = last(stable_diffusion), {"bins": 40, "limits": (-5.0, 5.0)}
 figure, axes = show.panels(1, 2, height=2.6)
 show.draw_histogram(axes[0], noisy, xlabel="single pixels", **wide)
 show.draw_histogram(axes[1], brightness(noisy), xlabel="brightness of whole pictures", **wide)
+axes[0].set_ylabel("how common")
 show.Picture(
     figure,
-    alt="Left: the histogram of single pixels all but fits the bell curve. Right: the "
-    "histogram of the pictures' brightness lies about 1.4 too far left.",
-    caption="Single pixels look like noise, but for a hair. Their sum tells that the pictures were dark.",
+    alt=f"Histograms with the bell curve. Left, single pixels: mean {noisy.mean():.2f}. Right, the "
+    f"brightness of whole pictures: mean {brightness(noisy).mean():.2f}.",
 )
 
 # %% [markdown]
 r"""
-The model learned to read the brightness from this trace. (In ours the two bells overlap; the larger the picture, the further they part, since the shift grows with its side.) When it generates, it starts from real noise, whose brightness is always middling. So it made middling pictures; it could hardly paint a black night or a white page. Shanchuan Lin and colleagues traced this to the schedule in 2023, and gave the repair: *bend the schedule so that its last SNR is exactly zero*.
+Single pixels look like noise, but for a hair. Their sum tells that the pictures were dark, and the model learned to read it from there. (In ours the two bells overlap; the larger the picture, the further they part, since the shift grows with its side.) When it generates, it starts from real noise, whose brightness is always middling. So it made middling pictures; it could hardly paint a black night or a white page. Shanchuan Lin and colleagues traced this to the schedule in 2023, and gave the repair: *bend the schedule so that its last SNR is exactly zero*.
 
 The strength of the picture is $\sqrt{\bar\alpha}$. Shift that curve down until it ends at 0. Then stretch it so that it starts where it did. With "first" and "last" for the ends of the old curve:
 
@@ -599,12 +599,12 @@ figure, axes = show.panels(1, 2, height=2.8)
 before_and_after = {"before": stable_diffusion, "repaired": repaired}
 roots = {name: alphas_cumprod(betas).sqrt() for name, betas in before_and_after.items()}
 show.draw_curves(axes[0], range(1000), roots, xlabel="step t", ylabel="strength of the picture, √ᾱ")
-show.draw_histogram(axes[1], brightness(last(repaired)), xlabel="brightness, repaired", **wide)
+bright = brightness(last(repaired))
+show.draw_histogram(axes[1], bright, xlabel="brightness, repaired", ylabel="how common", **wide)
 show.Picture(
     figure,
-    alt="Left: the root of alpha bar before and after the repair; the repaired "
-    "one ends at 0. Right: the histogram of brightness now fits the bell curve.",
-    caption="A small shift of the curve, and the trace of brightness is gone.",
+    alt=f"Left: {in_words(range(1000), roots, 't', '√ᾱ')} Right: a histogram of brightness, the bell "
+    f"curve over it; its mean is {bright.mean():.2f}.",
 )
 
 # %% [markdown]
@@ -613,13 +613,15 @@ r"""
 
 The last but one is 0.75, far from 0.012. Near its end, √ᾱ now runs down to 0 in nearly equal strides: 3, 2, 1, nothing. From 2 to 1 the strength is halved, so a quarter of the share is left, and three quarters are taken away. The beginning changes little: the very first beta stays as it is, and the next ones grow by 7 %.
 
+A small shift of the curve, and the trace of brightness is gone. (A thousand pictures are few, so the bars are jumpy.)
+
 </details>
 
 ## 10 · Why not noise in one go?
 
 A last question, and a good one: if we can jump to pure noise in one line, why so many steps? Because of the way *back*. For a moment, let us play the network ourselves.
 
-Somebody shows you $x_t$ and asks for your best guess of the clean digit. You know many other digits. A fair guess is their *average*, where each digit counts the more, the better it explains what you see. (If these were all the digits in the world, that would be the best guess possible: the one with the smallest squared error. It is also what a network learns to give. You will meet it again.)
+Somebody shows you $x_t$ and asks for your best guess of the clean digit. (The noise follows from it, by section 6's formula.) You know many other digits. A fair guess is their *average*, where each digit counts the more, the better it explains what you see: its weight is the bell curve's height at the noise that it would need. (If these were all the digits in the world, that would be the best guess possible: the one with the smallest squared error. It is also what a network learns to give. You will meet it again.)
 
 **Predict.** From pure noise, what will this best guess look like?
 """
@@ -631,7 +633,7 @@ known = mnist("test")[0][: pick(smoke=2000, cpu=5000, gpu=10_000)]  # fewer on s
 def best_guess(x_t: Tensor, alpha_bar_t: Tensor) -> Tensor:
     """The average of the known digits, each weighted by how well it explains x_t."""
     misfit = ((x_t - alpha_bar_t.sqrt() * known) ** 2).sum(dim=(1, 2, 3))
-    # bell curve: exp(−squared distance / (2 · variance)); softmax takes exp and makes the sum 1
+    # the bell curve is exp(−squared distance / (2 · variance)); softmax: exp, and a sum of 1
     weight = torch.softmax(-misfit / (2 * (1 - alpha_bar_t)), dim=0)
     return (weight.view(-1, 1, 1, 1) * known).sum(dim=0)
 
@@ -644,15 +646,13 @@ guesses = torch.stack([best_guess(x_t, cosine[t]) for x_t, t in zip(seen, back, 
 show.film_strip(
     {"what you see": seen, "best guess": guesses},
     [f"t = {t}" for t in back.tolist()],
-    alt="Upper row: the noisy digit from t = 999 down to 600. Lower row: the best "
-    "guess, at first a grey smudge, then a blurred digit, at last a sharp one.",
-    caption="From pure noise the best guess is the average of everything: a smudge. (The noise is "
-    "the same at all steps, so the first pictures above look alike.)",
+    alt="Upper row: the noisy digit from t = 999 down to 600. Lower row: the best guess at each.",
+    caption="The noise is the same at all steps, so the first pictures above look alike.",
 )
 
 # %% [markdown]
 r"""
-One jump back from pure noise can only give the smudge: the average of all digits. But where a little less noise is left, the guess is a little clearer. So take a *small* step back; that helps the next step, and so on. Each small step makes a small decision: round or straight? open or closed? That is why the film has many frames.
+One jump back from pure noise can only give a smudge, the average of all digits. But where a little less noise is left, the guess is a little clearer. So take a *small* step back; that helps the next step, and so on. Each small step makes a small decision: round or straight? open or closed? That is why the film has many frames.
 
 (Here we cheated: all of these noisy pictures were made from a real three. When a model generates there is no three behind the noise. Then chance, in the noise itself, tips each decision. You will write that walk in lesson 3.)
 
@@ -754,6 +754,4 @@ r"""
 You can ruin any picture, to any degree, in one line, and you know exactly how. In **lesson 2** you build the machine that looks at the ruin and says which noise was added: a UNet.
 
 **The papers.** Sohl-Dickstein et al. 2015, [arXiv:1503.03585](https://arxiv.org/abs/1503.03585): the idea. Ho, Jain and Abbeel 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239): DDPM, with the linear schedule (section 4) and the jump (equation 4). Nichol and Dhariwal 2021, [arXiv:2102.09672](https://arxiv.org/abs/2102.09672): the cosine schedule (equation 17). Kingma et al. 2021, [arXiv:2107.00630](https://arxiv.org/abs/2107.00630): SNR as the heart of the matter. Lin et al. 2023, [arXiv:2305.08891](https://arxiv.org/abs/2305.08891): zero terminal SNR (algorithm 1).
-
-*Measured on 2 slow CPU cores: 20 s from top to bottom without the grading, 1.3 GB of memory.*
 """

@@ -133,7 +133,11 @@ def counting() -> show.Picture:
     for image, left, title in zip(x, places, titles, strict=True):
         panel = figure.add_axes((left / 8, 0.08, 1.2 / 8, 1.2 / 1.75))
         draw_image(panel, image, title)
-    steps = ((1.45, 2.1, "step 0\nβ₀"), (3.4, 4.05, "step 1\nβ₁"), (5.9, 6.55, "step T − 1"))
+    steps = (
+        (1.45, 2.1, "step 0\nβ₀"),
+        (3.4, 4.05, "step 1\nβ₁"),
+        (5.9, 6.55, "step T − 1\n$β_{T-1}$"),
+    )
     for start, end, words in steps:
         arrow = {"arrowstyle": "-|>", "color": show.BLUE, "lw": 2}
         canvas.annotate("", (end, 0.74), (start, 0.74), arrowprops=arrow)

@@ -31,6 +31,7 @@ from tqdm.auto import tqdm
 from t2i import show
 from t2i.data import mnist
 from t2i.drawing import show_unet
+from t2i.drawing.in_words import in_words
 from t2i.lesson import pick
 from t2i.schedules import add_noise, alphas_cumprod, cosine_betas, gather
 
@@ -97,7 +98,6 @@ show.curves(
     ylabel="mean squared error",
     ylim=(0, 2),
     height=2.4,
-    alt="Error against t of two lazy answers: zero always gets 1; x_t gets almost 2 at t = 0, crosses it near t = 306 and falls almost to 0 at the end.",
 )
 
 # %% [markdown]
@@ -156,7 +156,7 @@ show_unet.heat_map(
 )
 show.Picture(
     figure,
-    alt="Heat map of the embedding: t from left to right, 64 places from top to bottom. In each half the upper rows flicker quickly, the lower ones change slowly, the lowest hardly at all.",
+    alt="Heat map of the embedding: t from left to right, 64 places from top to bottom, two halves.",
 )
 
 # %% [markdown]
@@ -264,7 +264,6 @@ show.curves(
     xlabel="bricks in the tower",
     ylabel="gradient at the input",
     height=2.4,
-    alt="Gradient at the input against the number of bricks, logarithmic. With skip it stays nearly level. Without, it starts lower and climbs by a factor of about a hundred.",
 )
 
 # %% [markdown]
@@ -358,7 +357,7 @@ show.show_images(
     [images[0], 1.4 * flat[None] - 1, 1.4 * detour[None] - 1],
     ["a digit, for scale", f"flat: {flat.sum():.0f} pixels", f"detour: {detour.sum():.0f} pixels"],
     width=6,
-    alt="Three squares of 28 by 28: a digit; a light square of 13 by 13 in the middle of a black one, the field of the flat network; a square that is light all over, the field of the network with a detour.",
+    alt=f"Squares of 28 by 28, light where a pixel has influence: {flat.sum():.0f} and {detour.sum():.0f}.",
     caption="Light: pixels that can influence the middle one. Both networks have six convolutions.",
 )
 
@@ -380,7 +379,7 @@ for seed in range(6):
         grown[name].append((y - y.mean()) / 0.5)
 show.film_strip(
     grown,
-    alt="Six even pictures enlarged in two ways. Upper row, transposed convolution: checkerboards and stripes. Lower row, repeat and convolve: even grey.",
+    alt="Six even pictures enlarged in two ways: by transposed convolution, by repeating and a convolution.",
     caption="Input: an even picture. Fresh weights, six times. Middle grey is the average.",
     width=7,
 )
@@ -624,7 +623,6 @@ show.curves(
     ylabel="mean squared error",
     yscale="log",
     height=2.8,
-    alt="Loss against training step on a logarithmic axis: it starts above the line of always answering zero, at 1, falls below the line of answering x_t within a few steps and reaches about one thousandth.",
 )
 
 # %%
@@ -637,7 +635,7 @@ show.film_strip(
         "taken off": take_off(x_t, after, t),
     },
     [f"t = {i}" for i in t.tolist()],
-    alt="Five rows: noisy digits, true noise, the untrained answer, the trained answer, the digits recovered. The trained answer looks like the true noise, the recovered digits are clean.",
+    alt="Five rows: noisy digits, true noise, the untrained answer, the trained answer, the digits recovered.",
     caption=f"Its answers on a batch that it has seen {len(losses)} times.",
 )
 
@@ -658,7 +656,7 @@ print(f"new noise  {F.mse_loss(new_answer, new_noise):.4f}")
 show.film_strip(
     {"new noise": new_x_t, "taken off": take_off(new_x_t, new_answer, t)},
     [f"t = {i}" for i in t.tolist()],
-    alt="The same digits under new noise, and what the network makes of them: good at low noise, dirty and broken at high noise.",
+    alt="The same digits under new noise, and what the network makes of them.",
 )
 
 # %% [markdown]
@@ -687,13 +685,12 @@ print(f"error with skips {F.mse_loss(after, noise):.4f}, without {F.mse_loss(wit
 show.film_strip(
     {"true noise": noise / 3, "with skips": after / 3, "without": without / 3},
     [f"t = {i}" for i in t.tolist()],
-    alt="True noise, the answer with skips, which looks the same, and the answer without: smooth grey with dark ghosts of the digits, no grain.",
-    caption="The fine grain came over the bridges. What is left says roughly where the digit is.",
+    alt="True noise, the answer with skips, and the answer without.",
 )
 
 # %% [markdown]
 r"""
-That is no better than answering zero, for this network never had to do without its skips. How about one that is *trained* without these two bridges, from the start? We give it, and a whole network beside it, two tasks: the old batch, to be learnt by heart, and fresh digits with fresh noise at each step.
+The fine grain came over the bridges. What is left, a smooth grey with dark ghosts, says roughly where the digit is. That is no better than answering zero, for this network never had to do without its skips. How about one that is *trained* without these two bridges, from the start? We give it, and a whole network beside it, two tasks: the old batch, to be learnt by heart, and fresh digits with fresh noise at each step.
 
 **Predict.** At which of the two tasks will the network without bridges fall behind?
 """
@@ -781,22 +778,12 @@ show.draw_curves(axes, at, best, xlabel="step t", ylabel="mean squared error")
 for (name, marker), colour in zip(
     {"told the time": "o", "blind": "s"}.items(), show.COLOURS, strict=False
 ):
-    axes.plot(
-        at,
-        [error_at(name, i) for i in at.tolist()],
-        marker,
-        color=colour,
-        ms=8,
-        mfc="none",
-        mew=2,
-        label=f"{name}: your UNet",
-    )
+    errors = [error_at(name, i) for i in at.tolist()]
+    style = {"color": colour, "ms": 8, "mfc": "none", "mew": 2}
+    axes.plot(at, errors, marker, label=f"{name}: your UNet", **style)
 axes.legend(ncols=2)
-show.Picture(
-    figure,
-    alt="Error against t. The network that is told the time lies on its best possible curve, from 1 down to 0. The blind one lies on its own, from 1.4 down to 0.13, above the other everywhere except where they touch in the middle.",
-    caption="Lines: theory. Marks: your networks. At small t the blind one is worse than an answer of zero.",
-)
+told = in_words(at, best, "t", "the best possible error")
+show.Picture(figure, alt=told, caption="Lines: theory. Marks: your networks.")
 
 # %% [markdown]
 r"""

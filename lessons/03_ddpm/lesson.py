@@ -146,7 +146,6 @@ show.curves(
     xlabel="step t (0 is almost clean, the right end is pure noise)",
     ylabel="loss",
     ylim=(0, 2.2),
-    alt="Always zero stays at 1. Copying the input falls from about 2 at t = 0 to 0 at the last t.",
 )
 
 # %% [markdown]
@@ -213,7 +212,6 @@ show.curves(
     lines,
     xlim=(0, 450),  # room for the legend
     xlabel="training step",
-    alt="The raw weight jitters; decay 0.5 still does; 0.95 is smooth; 0.998 lags far behind.",
 )
 
 # %% [markdown]
@@ -425,8 +423,6 @@ show.curves(
     t,
     {label: value.flatten() for label, value in values.items()},
     xlabel="step t",
-    alt="The weight of x_0 is 1 at t = 0 and soon falls to near 0; that of x_t is near 1 except at "
-    "both ends; √variance grows from 0 to 1.",
 )
 
 # %% [markdown]

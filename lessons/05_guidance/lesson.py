@@ -320,7 +320,7 @@ for name, pictures in guesses.items():
     print(f"{name}: the pixels of the guess have a standard deviation of {pictures.std():.2f}")
 show.film_strip(
     {"noisy": x_t.cpu(), **guesses},
-    alt="Noisy digits and the guesses at scales 0, 1, 3 and 8: blurred first, harsh at last.",
+    alt="Noisy digits and the guesses at scales 0, 1, 3 and 8.",
 )
 
 # %%

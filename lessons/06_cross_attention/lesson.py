@@ -135,7 +135,6 @@ show.curves(
     xlabel="d, the number of channels of queries and keys",
     ylabel="largest of 16 weights",
     ylim=(0, 1.05),
-    alt="With the division the largest weight stays near a quarter; without, it climbs to almost 1.",
 )
 
 # %% [markdown]
@@ -296,8 +295,6 @@ show.curves(
     {"gelu(z)": F.gelu(z), "silu(z), of lesson 2": F.silu(z), "max(z, 0)": F.relu(z)},
     xlabel="z",
     height=2.6,
-    alt="Three curves: near 0 for negative z and near z for positive z. GELU bends more sharply "
-    "than SiLU, and dips below 0 less.",
 )
 
 # %%
@@ -497,7 +494,6 @@ show.curves(
     xlabel="training step",
     ylabel="loss",
     yscale="log",
-    alt="The loss of your training, step by step, smoothed.",
 )
 
 # %% [markdown]

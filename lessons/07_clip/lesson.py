@@ -276,8 +276,6 @@ show.curves(
     xlabel="x",
     ylabel="quick one − GELU",
     height=2.6,
-    alt="Three waves. With the factor 1.702 the difference to GELU stays within 0.02 and is "
-    "largest near 2.3 on both sides; with 1.4 and 2 it is larger, and largest nearer to 0.",
 )
 
 # %% [markdown]
@@ -347,9 +345,7 @@ figure, (axes,) = show.panels(1, 1, 8, 2.4)
 axes.bar(range(12), (first - second).norm(dim=-1), color=show.BLUE)
 axes.set_xticks(range(12), [name.strip("·") for name in names])
 axes.set_ylabel("length of the change")
-show.Picture(
-    figure, "A bar a place: none up to the word before red, a tall one at red, and bars behind it."
-)
+show.Picture(figure, "A bar a place, from the first to the last: how far its vector moved.")
 
 # %% [markdown]
 r"""
@@ -524,7 +520,6 @@ show.curves(
     xlabel="training step",
     ylabel="loss",
     ylim=(0, None),
-    alt="The loss starts a little above log(B) and falls.",
 )
 
 # %%
@@ -537,7 +532,6 @@ show.curves(
     ylabel="share recognised",
     ylim=(0, 1.05),
     height=2.4,
-    alt="The share of colours recognised is near 1 soon after the start; objects rise later.",
     caption="Of 200 new scenes. Guessing would get one colour in eight, one object in sixteen.",
 )
 

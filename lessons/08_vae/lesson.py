@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from t2i import show
 from t2i.drawing import show_ddpm, show_vae
+from t2i.drawing.in_words import in_words
 from t2i.latents import LOGVAR_RANGE, BlockMeans
 from t2i.lesson import pick, tier
 from t2i.runs.vae_runs import psnr
@@ -307,7 +308,7 @@ for v in (0.5, 1, 2):
     axes.annotate(f"{nats:.2f}", (v, nats), (0, 8), textcoords="offset points", ha="center")
 axes.set_xticks([0.25, 0.5, 1, 2, 4], ["¼", "½", "1", "2", "4"], minor=False)
 axes.minorticks_off()
-show.Picture(figure, "The price of a latent value: 0 at variance 1, 0.10 at ½, 0.15 at 2.")
+show.Picture(figure, in_words(variance, {"mean 0": price}, "variance", "nats"))
 
 # %% [markdown]
 r"""
@@ -412,7 +413,6 @@ show.curves(
     xlabel="training step",
     ylabel="loss",
     yscale="log",
-    alt="The loss falls steeply, then slowly.",
 )
 
 # %%
@@ -493,7 +493,7 @@ for level in other.encoder.down:
         level.resize.padding = (1, 1)
 moved = other.decode(other.encode(pictures).mode())  # the mean, without dice
 print(f"{psnr(pictures, moved.clamp(-1, 1)).mean():.1f} dB")
-show.film_strip({"your border": back, "lesson 2's": moved}, alt="Moved, with a frame.")
+show.film_strip({"your border": back, "lesson 2's": moved}, alt="The scenes with either border.")
 
 # %% [markdown]
 r"""
@@ -595,9 +595,8 @@ figure, axes = show.panels(1, 2, 8, 2.6)
 show.draw_histogram(axes[0], draws["ours"], limits=(-15, 15), title="our latents")
 show.draw_histogram(axes[1], draws["loud"], limits=(-15, 15), title="the loud ones")
 axes[1].set_ylim(axes[0].get_ylim())
-show.Picture(
-    figure, "Two histograms of latent values beside N(0, 1): one about as wide, one far wider."
-)
+told = [f"{name}, standard deviation {draw.std():.1f}" for name, draw in draws.items()]
+show.Picture(figure, f"Histograms of latent values beside N(0, 1): {'; '.join(told)}.")
 
 # %% [markdown]
 r"""
@@ -680,7 +679,7 @@ wrong = {"never multiplied": z / factor, "never divided": z * factor}
 wrong["multiplied twice"] = z * factor * factor
 show.film_strip(
     {name: loud.decode(latents) for name, latents in wrong.items()},
-    alt="Six scenes each: with glaring colours where the factor was left out of encode; grey, with hardly anything left, where it was not divided by, and where it was multiplied by twice.",
+    alt=f"Six scenes each: {', '.join(wrong)}.",
 )
 
 # %% [markdown]
@@ -705,9 +704,7 @@ for name, kind in {
     noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(3))
     noisy = [add_noise(z_0, noise, torch.tensor([t]), ac) for t in steps_shown]
     rows[name] = torch.cat([kind.decode(each) for each in noisy])
-show.film_strip(
-    rows, [f"t = {t}" for t in steps_shown], alt="One scene drowning twice, once much later."
-)
+show.film_strip(rows, [f"t = {t}" for t in steps_shown], alt="One scene drowning in both ways.")
 
 # %% [markdown]
 r"""

@@ -456,7 +456,6 @@ show.curves(
     xlabel="training step",
     ylabel="loss",
     yscale="log",
-    alt="Two falling lines of loss. Without the zeros it begins far higher, and it ends higher, too.",
 )
 
 # %% [markdown]

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from t2i.drawing.image_grid import image_grid
 from t2i.drawing.image_grid import to_array as to_array  # a helper of this module's too
+from t2i.drawing.in_words import in_words
 
 # Okabe and Ito 2008, "Color Universal Design": the one home of the course's colours.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -140,16 +141,20 @@ def curves(
     x: Tensor | Sequence[float],
     lines: Mapping[str, Tensor | Sequence[float]],
     *,
-    alt: str,
+    alt: str = "",
     caption: str = "",
     width: float = 8.0,
     height: float = 3.0,
     **labels: object,
 ) -> Picture:
-    """One panel of named lines; `labels` are matplotlib's: title, xlabel, ylabel, yscale, ylim."""
+    """One panel of named lines; `labels` are matplotlib's: title, xlabel, ylabel, yscale, ylim.
+
+    Without an `alt`, some of the lines' values stand in its place.
+    """
     figure, (axes,) = panels(1, 1, width, height)
     draw_curves(axes, x, lines, **labels)
-    return Picture(figure, alt, caption)
+    names = {key: labels[key] for key in ("xlabel", "ylabel") if key in labels}
+    return Picture(figure, alt or in_words(x, lines, **names), caption)
 
 
 def draw_curves(

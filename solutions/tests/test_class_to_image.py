@@ -140,7 +140,7 @@ def test_one_call_and_the_pictures_equal_diffusers(folder, theirs):
 def test_lesson_5s_table_may_be_called_anything_and_lie_anyhow(
     labels, theirs, tmp_path, monkeypatch
 ):
-    for module in ("dit", "dit_files"):
+    for module in ("dit", "pretrained.dit_files"):
         monkeypatch.setattr(f"t2i.{module}.LabelEmbedding", labels)
     test_one_call_and_the_pictures_equal_diffusers(saved(theirs, tmp_path), theirs)
     state = theirs.transformer.state_dict()

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from t2i import show
+from t2i.drawing.in_words import in_words
 
 
 def test_to_array_maps_minus_one_to_black_and_one_to_white():
@@ -96,3 +97,15 @@ def test_names_on_a_map_lie_on_no_picture_and_on_no_other_name():
         others = torch.cat([pictures, places[:i]])
         halves = torch.cat([torch.full_like(pictures, 0.15), sizes[:i]])
         assert ((places[i] - others).abs() > sizes[i] + halves).any(-1).all(), names[i]
+
+
+def test_curves_without_an_alt_text_are_told_in_words():
+    steps = range(0, 900, 9)  # 100 of them
+    lines = {"up": torch.arange(100) / 2, "level": [3.0] * 100}
+    page = show.curves(steps, lines, xlabel="step t")._repr_html_()
+    up = "0 at 0, 12 at 225, 25 at 450, 37 at 666, 50 at 891"  # halves of the places 0, 25, 50 ...
+    level = "3 at 0, 3 at 225, 3 at 450, 3 at 666, 3 at 891"
+    assert f"value against step t. up: {up}; level: {level}." in page
+    assert in_words([1, 2], {"loss": [0.5, float("nan")]}) == (
+        "value against x. loss: 0.5 at 1, nan at 2."
+    )

@@ -29,7 +29,7 @@ class Question:
 
     def reply(self, answer: str) -> tuple[bool | None, str]:
         """(right or wrong, what to say); None in the first place where nothing was answered."""
-        letter = answer.strip().lower()
+        letter = answer.strip().strip("().").lower()  # "b)" is the same answer
         letters = ", ".join(self.options)
         if not letter:
             return None, f'not answered yet: write quiz("{self.name}", answer="…") with {letters}'
