@@ -27,9 +27,9 @@ def table(directive: Directive) -> str:
             returns no table.
     """
     target, *arguments = directive.argument.split()
-    module, _, name = target.rpartition(".")
+    module, _, name = target.partition(".")
     try:
-        made = getattr(importlib.import_module(f"t2i.{module}"), name)(*arguments)
+        made = getattr(importlib.import_module(f"t2i.drawing.{module}"), name)(*arguments)
     except (ImportError, AttributeError, TypeError) as error:
         raise TableError(f"{directive.argument} gives no table: {error}") from None
     if not isinstance(made, Markdown):

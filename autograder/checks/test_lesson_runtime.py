@@ -6,6 +6,7 @@ import sys
 import types
 
 import pytest
+import torch
 
 from autograder import progress, splice
 from autograder.checks import fake_lesson
@@ -166,17 +167,48 @@ def test_after_the_graders_sentence_a_cell_ends_with_one_line(monkeypatch, capsy
     from IPython.core.interactiveshell import InteractiveShell
 
     shell = InteractiveShell()
+    monkeypatch.setattr(grading, "ipython", lambda: shell)
     monkeypatch.setattr(lesson, "_number", 1)
     monkeypatch.setenv("T2I_TIER", "cpu")
     for passed, reached in ((False, False), (None, True), (True, True)):
         monkeypatch.setattr(grading, "grade_exercise", lambda number, name, is_so=passed: is_so)
-        shell.user_ns.update(grade=lesson.grade, reached=False)
+        shell.user_ns.update(grade=lesson.grade)
         capsys.readouterr()
-        done = shell.run_cell('grade("snr")\nreached = True')
+        code = 'grade("snr")\nassert reached, "not yet"\nreached = True'
+        shell.user_ns.update(reached=passed is not False)
+        done = shell.run_cell(code, store_history=True)
         said = capsys.readouterr().out
         assert done.success is reached and shell.user_ns["reached"] is reached
-        line = 'The rest of this cell runs once grade("snr") passes.'
+        line = 'The rest of this cell runs once grade("snr") passes. '
+        line += "The first check in it that fails: not yet"
         assert said.strip() == ("" if reached else line)
+
+
+CELL = """
+noise = torch.rand(1)
+grade("half")
+assert torch.equal(torch.rand(1), torch.rand(1)) is False
+print("loud")
+assert half(4) == 2, "half of four is two"
+raise SystemExit
+"""
+
+
+@pytest.mark.parametrize(
+    "body, said",
+    [("x", "half of four is two"), ("x / 2", ""), ("x / 0", ""), ("x / y", "")],
+)
+def test_a_cell_that_ends_tells_which_of_its_checks_would_fail(shell, capsys, body, said):
+    shell.user_ns.update(torch=torch, half=eval(f"lambda x: {body}"))
+    shell.run(CELL if body != "x / 2" else CELL.replace("raise SystemExit", "half = None"))
+    state = torch.get_rng_state()
+    assert grading.failing_check("half") == said
+    assert torch.equal(torch.get_rng_state(), state) and capsys.readouterr().out == ""
+    assert shell.user_ns["half"] is not None and "noise" not in shell.user_ns
+    shell.run("def half(:")
+    assert grading.failing_check("half") == ""
+    shell.run("half(3)")
+    assert grading.failing_check("half") == "", "no grade in it"
 
 
 def test_a_wrong_name_lists_the_right_ones(shell):

@@ -677,7 +677,7 @@ The *Fréchet distance* compares two crowds of pictures instead of single ones: 
 """
 
 # %%
-#| table: drawing.show_ddpm.results_table
+#| table: show_ddpm.results_table
 
 # %% [markdown]
 r"""

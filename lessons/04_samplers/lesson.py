@@ -376,7 +376,7 @@ Eight pictures are too few to judge by. So here is a table of many more (smaller
 """
 
 # %%
-#| table: drawing.sampler_tables.spacing_table
+#| table: sampler_tables.spacing_table
 
 # %% [markdown]
 r"""
@@ -615,7 +615,7 @@ The bands are too wide to tell *a tenth*. So for our aim alone there are four ti
 """
 
 # %%
-#| table: drawing.sampler_tables.headline
+#| table: sampler_tables.headline
 
 # %% [markdown]
 r"""
@@ -633,7 +633,7 @@ Are the network's errors to blame? Here is the same network, trained eight times
 """
 
 # %%
-#| table: drawing.sampler_tables.longer
+#| table: sampler_tables.longer
 
 # %% [markdown]
 r"""

@@ -640,7 +640,7 @@ Measured with the code behind two commands, `python -m t2i.runs.class_recipes tr
 """
 
 # %%
-#| table: drawing.show_guidance.results_table
+#| table: show_guidance.results_table
 
 # %% [markdown]
 r"""

@@ -688,7 +688,7 @@ Eight pictures are no measurement. So many captions are drawn, as in section 8, 
 """
 
 # %%
-#| table: drawing.scene_tables.results_table
+#| table: scene_tables.results_table
 
 # %% [markdown]
 r"""

@@ -649,7 +649,7 @@ Pictures with handwriting nobody trained on; the brackets give the range in whic
 """
 
 # %%
-#| table: drawing.clip_tables.zero_shot_table
+#| table: clip_tables.zero_shot_table
 
 # %% [markdown]
 r"""
@@ -744,7 +744,7 @@ And counted, by lesson 6's judge. *Said otherwise*: both the colour and the obje
 """
 
 # %%
-#| table: drawing.clip_tables.told_table
+#| table: clip_tables.told_table
 
 # %% [markdown]
 r"""

@@ -466,7 +466,7 @@ Two things were wanted before it was trained: 28 dB, and copies that a judge rea
 """
 
 # %%
-#| table: drawing.show_vae.results_table
+#| table: show_vae.results_table
 
 # %% [markdown]
 r"""
@@ -561,7 +561,7 @@ Here are short trainings that differ in `kl_weight` alone. (Short, so the usual 
 """
 
 # %%
-#| table: drawing.show_vae.study_table kl_weight
+#| table: show_vae.study_table kl_weight
 
 # %% [markdown]
 r"""
@@ -718,7 +718,7 @@ How much does it matter? Lesson 6's network learnt to paint latents of three siz
 """
 
 # %%
-#| table: drawing.show_vae.scaling_table
+#| table: show_vae.scaling_table
 
 # %% [markdown]
 r"""
@@ -763,7 +763,7 @@ Why a quarter of the height and width, and not half, or an eighth? Short trainin
 """
 
 # %%
-#| table: drawing.show_vae.study_table f
+#| table: show_vae.study_table f
 
 # %% [markdown]
 r"""

@@ -695,7 +695,7 @@ contest = show_contest.measured()
 show_contest.loss_chart(contest)
 
 # %%
-#| table: drawing.show_contest.contest_table
+#| table: show_contest.contest_table
 #| fold: In numbers, as measured when the course was made
 
 # %% [markdown]
@@ -744,7 +744,7 @@ Pictures were drawn from captions with two objects and a relation, and lesson 6'
 """
 
 # %%
-#| table: drawing.show_contest.relation_table
+#| table: show_contest.relation_table
 
 # %% [markdown]
 r"""

@@ -549,7 +549,7 @@ Scenes are encoded *once*, before the third training.
 """
 
 # %%
-#| table: drawing.show_tiers.tiers_table
+#| table: show_tiers.tiers_table
 
 # %% [markdown]
 r"""
@@ -597,7 +597,7 @@ r"""
 """
 
 # %%
-#| table: drawing.show_measured.captions_heard
+#| table: show_measured.captions_heard
 
 # %% [markdown]
 r"""
@@ -851,7 +851,7 @@ It composes. Unseen relations (98.7 %) lie between *seen two* (99.5 %) and *seen
 """
 
 # %%
-#| table: drawing.show_measured.results_table
+#| table: show_measured.results_table
 #| fold: All the numbers, with their 95 % intervals in brackets
 
 # %% [markdown]
@@ -1023,7 +1023,7 @@ Now count. Each name has *its own picture*: is the drawn one nearer to it, pixel
 """
 
 # %%
-#| table: drawing.show_measured.names_table
+#| table: show_measured.names_table
 
 # %% [markdown]
 r"""
