@@ -242,6 +242,12 @@ RESBLOCK_HINTS = {
 }
 
 
+DROPS = (
+    "In eval mode values are still dropped, others at each call. Use the layer self.dropout: it "
+    "knows whether the model trains; F.dropout(h) drops always."
+)
+
+
 def check_resblock(student, rng, c_in, c_out, groups, shape, dtype=torch.float32) -> None:
     theirs = ResnetBlock2D(
         in_channels=c_in, out_channels=c_out, temb_channels=10, groups=groups, eps=1e-5
@@ -256,8 +262,11 @@ def check_resblock(student, rng, c_in, c_out, groups, shape, dtype=torch.float32
     batch, height, width = shape
     x = 1.5 * normal(rng, batch, c_in, height, width, dtype=dtype) + 0.5
     emb = 2 * normal(rng, batch, 10, dtype=dtype)
+    out = ask(lambda: block(x, emb), RESBLOCK_HINTS)
+    if isinstance(out, Tensor):
+        expect(matches(block(x, emb), out), DROPS)
     expect_close(
-        ask(lambda: block(x, emb), RESBLOCK_HINTS),
+        out,
         theirs(x, emb).detach(),
         "the output of the block",
         causes={
@@ -289,11 +298,7 @@ def test_block_drops_values_in_training_only(student, rng):
     expected = reference(x, emb).detach()
     load(block, reference.state_dict())
     block.eval()
-    expect(
-        matches(block(x, emb), expected, **CLOSE),
-        "In eval mode values are still dropped. Use the layer self.dropout: it knows whether the "
-        "model trains; F.dropout(h, p) does so always.",
-    )
+    expect(matches(block(x, emb), expected, **CLOSE), DROPS)
     block.train()
     trained = block(x, emb)
     expect(
@@ -637,7 +642,8 @@ BLOCK_STOPS = (
 OTHER_BLOCKS = "If the line is not in UNet.forward, mend that block first: UNet.forward runs it."
 CHANNELS = (
     "A block got another number of channels than it was built for: every block on the way up reads "
-    "h and exactly one skip (the last one kept first), concatenated along the channels (dim=1)."
+    "h and exactly one skip (the last one kept first), concatenated along the channels (dim=1). "
+    "The first that is kept is what conv_in gives, not x_t."
 )
 UNET_HINTS = {
     "pop from empty list": "More skips are taken than were kept. Keep one after conv_in, one after "

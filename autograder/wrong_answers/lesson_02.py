@@ -467,6 +467,18 @@ def forward(self, x, emb):
     ),
     dict(
         exercise="ResBlock.forward",
+        name="dropout_without_its_rate",
+        says="eval mode",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = h + self.time_proj(F.silu(emb))[:, :, None, None]
+    h = self.conv2(F.dropout(F.silu(self.norm2(h))))
+    return self.skip(x) + h
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
         name="dropout_forgotten",
         says="nothing is dropped",
         code="""

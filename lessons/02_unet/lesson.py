@@ -6,7 +6,7 @@ r"""
 
 ![Eight digits in five rows. First row: digits under more and more noise, the last ones unreadable. Second row: the noise that was really added. Third row: the network's answer before training, a dull grey with faint traces of the digits. Fourth row: its answer after training, which looks like the true noise. Fifth row: the digits with that answer taken off, all clean and readable.](figures/opening.png)
 
-You will make this picture at the end, with a network whose every forward step you wrote. When asked, it sees only the first row and the $t$ above it. It answers with the fourth. Take that answer away from the first row, and the digits are back.
+You will make this picture in section 7, with a network whose every forward step you wrote. When asked, it sees only the first row and the $t$ above it. It answers with the fourth. Take that answer away from the first row, and the digits are back.
 
 (One honest word first: this network has learnt only these eight pictures, with exactly this noise, by heart. That is a test which every network must pass. The real training is lesson 3.)
 
@@ -102,7 +102,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-Keep this number: **1.0 is what an answer of zero gets**, because the variance of the noise is 1. A network whose loss stays at 1.0 has learnt nothing. And at the noisy end even the laziest copy is nearly right, so a small loss there is no great feat.
+Keep this number: **1.0 is what an answer of zero gets**, because the variance of the noise is 1. A network whose loss stays at 1.0 has learnt to keep silent, and nothing else. (The answer $x_t$ begins at 1.9, not at 1.4: beside the digits' variance of 0.4 their mean counts, as most pixels are −1.) And at the noisy end even the laziest copy is nearly right, so a small loss there is no great feat.
 
 ## 2 · Telling the network what time it is
 
@@ -184,9 +184,9 @@ Inside the network a small *MLP* (two linear layers, and between them a *bend*, 
 Most of a UNet is one brick, repeated. It looks at small neighbourhoods and refines what it finds there. You need five words:
 
 - A **convolution** slides a 3 × 3 window over the picture; each new pixel is a learnt mixture of the nine under the window. Pictures inside a network have many **channels**: not red, green and blue, but *edge here*, *bright spot here*.
-- **Normalisation** (`GroupNorm`) brings the numbers back to mean 0 and variance 1, within each picture and each of `norm_groups` groups of channels, so that no layer gets numbers much larger than it is used to.
-- **SiLU** is the bend: it lets positive numbers through and nearly silences negative ones. Without a bend, many layers would be no better than one.
-- **Residual** means: add what came in to what comes out. The brick learns only *what to change*, and the gradient finds a straight road through a hundred bricks: it neither fades nor grows out of hand on the way.
+- **Normalisation** (`GroupNorm`) brings the numbers back to mean 0 and variance 1, within each picture and each group of neighbouring channels (there are `norm_groups` of them), so that no layer gets numbers much larger than it is used to.
+- **SiLU** is the bend: $\text{silu}(x) = x\cdot\text{sigmoid}(x)$ lets positive numbers through and nearly silences negative ones. Without a bend, many layers would be no better than one: a mixture of mixtures is a mixture.
+- **Residual** means: add what came in to what comes out. The brick learns only *what to change*, and news finds a straight road through a hundred bricks, forwards and backwards.
 - **Dropout** sets some values to zero in training, so that no value is relied on alone. We leave it at 0 mostly.
 
 ![Diagram of a ResBlock. x goes right through norm1, SiLU, conv1, then a plus sign, norm2, SiLU, dropout, conv2 and a final plus sign. From below, emb passes SiLU and time_proj into the first plus sign. Above, a road called skip leads from x straight to the final plus sign.](figures/resblock.png)
@@ -274,7 +274,7 @@ With skips, the first brick of a tall tower is tugged about like that of a short
 
 A 3 × 3 window sees three pixels across. Stack another, and each pixel knows about five; then seven. To know whether it belongs to a 3 or an 8, a pixel would need more than a dozen layers, all at full size. That is expensive.
 
-The trick: make the picture *smaller*. In a picture of half the size, a 3 × 3 window covers 6 × 6 of the original pixels, for a quarter of the work. So a UNet shrinks the picture, thinks about the whole, and grows it again.
+The trick: make the picture *smaller*. In a picture of half the size, a 3 × 3 window looks at 6 × 6 of the original pixels and more, for a quarter of the work. So a UNet shrinks the picture, thinks about the whole, and grows it again.
 
 ![Left: a 6 by 6 grid with nine windows' centres marked on every second pixel, an arrow, and a 3 by 3 grid: downsampling visits every second pixel. Right: a 3 by 3 grid, an arrow, and a 6 by 6 grid in which each pixel has become a block of four equal pixels, an arrow, and the same grid smoothed: upsampling repeats, then convolves.](figures/resize.png)
 
@@ -396,11 +396,11 @@ Each pixel makes three small vectors from its channels, by three learnt linear l
 
 ![One asking pixel on the stroke of a digit, with lines to other pixels. The lines to pixels on the same stroke are thick, those to the black background thin. Beside it: q times k gives scores, softmax makes weights that sum to 1, and the weighted mean of the values is the answer.](figures/attention.png)
 
-"Compare" is a *dot product*: multiply number by number and add up; large means alike. For N = H·W pixels that makes an N × N table of scores, one row for each asking pixel. **Softmax** turns every row into weights that are positive and sum to 1. The answer is the mean of all values, with these weights:
+"Compare" is a *dot product*: multiply number by number and add up; large means alike. For N = H·W pixels that makes an N × N table of scores, one row for each asking pixel. **Softmax** turns every row into weights that are positive and sum to 1. The answer is the mean of all values, with these weights; a last linear layer, `proj`, mixes its channels, and it is added to what came in:
 
 $$\text{out} = x + \text{proj}\!\left(\text{softmax}\!\left(\frac{q\,k^\top}{\sqrt d}\right) v\right),\qquad q, k, v \text{ read from norm}(x)$$
 
-Why $\sqrt d$? The dot product of two random vectors with $d$ numbers each is typically as large as $\sqrt d$. With many channels and without the division, softmax would bet nearly everything on one pixel before it has learnt anything. And **heads**: the C channels are split into groups of $d = C/\text{heads}$ neighbouring channels, and each group holds its own round of questions. One head may look for the stroke's end, another for the background.
+($q\,k^\top$ is that table: each row of $q$ with each row of $k$.) Why $\sqrt d$? The dot product of two random vectors with $d$ numbers each is typically as large as $\sqrt d$. With many channels and without the division, softmax would bet nearly everything on one pixel before it has learnt anything. And **heads**: the C channels are split into groups of $d = C/\text{heads}$ neighbouring channels, and each group holds its own round of questions. One head may look for the stroke's end, another for the background.
 
 The difficulty is only in the shapes. Write them down at each line:
 
@@ -477,7 +477,7 @@ show_unet.attention_map(
     maps,
     asking,
     alt="A four with three marked pixels, and for each a map of where it looks. The pixel on an upright stroke looks at upright strokes, also on the other side; the one on the level stroke looks at its neighbours on it; the one in the background looks at the background.",
-    caption="Bright: listens a lot (each map has its own scale). Pixel 1 finds what is like it on the other side of the digit; pixel 2 has its like only next to itself. "
+    caption="Bright: listens a lot (each map has its own scale; both grids are 14 × 14). Pixel 1 finds what is like it on the other side of the digit; pixel 2 has its like only next to itself. "
     "(The border is dark: there the window hangs over the edge, into zeros.)",
 )
 
@@ -502,7 +502,7 @@ The skips are a **stack**, like plates. What is kept goes on top; what is taken 
 
 # %% [markdown]
 r"""
-One resolution of the network is called a **stage**: some bricks, attention after each of them if wanted, and a resize that leads to the next resolution. `Stage` only holds them:
+One resolution of the network is called a **stage**: some bricks, attention after each of them if wanted, and at the end a resize that leads to the next resolution (in the drawing it stands where it leads to). `Stage` only holds them:
 """
 
 # %%
@@ -516,7 +516,7 @@ The drawing has the order, and shows which pictures are kept and which bricks ta
 
 Two ends are not in the drawing:
 
-- **Time.** Embed $t$ (length `self.embedding_channels`), bring it to the dtype of `x_t`, which may be half precision, and send it through `self.time_mlp`, which makes it four times as long. If a `cond` is given, add it to the result (it has the long length; lesson 5 will say with it which digit is wanted).
+- **Time.** Embed $t$ (length `self.embedding_channels`), bring it to the dtype of `x_t` (not always float32: GPUs like shorter numbers), and send it through `self.time_mlp`, which makes it four times as long. If a `cond` is given, add it to the result (it has the long length; lesson 5 will say with it which digit is wanted).
 - **Out.** Before the last convolution, `conv_out`, come `norm_out` and SiLU, as in a brick.
 """
 
@@ -568,7 +568,7 @@ show_unet.draw_unet(net, x_t, t)
 
 # %% [markdown]
 r"""
-There is the U again, drawn from your own code this time. Does it look the same? Stable Diffusion's UNet is this drawing with four resolutions and up to 1,280 channels.
+There is the U again, drawn from your own code this time: a slab in another place, or another number of channels, would be a mistake. Stable Diffusion's UNet is this drawing with four resolutions and up to 1,280 channels.
 
 ## 7 · Can it learn one batch?
 
@@ -718,13 +718,13 @@ for task, draw_batch in tasks.items():
 
 # %% [markdown]
 r"""
-By heart, both get to about a thousandth or below, and the one without bridges much further: storing eight answers is all that it can do. The last column shows what that is worth, where the same digits meet other noise: 0.8, hardly better than answering zero, while the whole network has begun to *look* at the noise (0.2). With fresh noise both have to look, and without bridges the error stays nearly half as large again (0.12 against 0.09, or near it). So the bridges help where it counts. And **passing the test does not prove that the wiring is right**: networks without any bridge, without attention or deaf to the time pass it as well. (We tried.) It finds networks that cannot learn at all. For the wiring there is `grade`.
+By heart, both get to about a thousandth or below, and the one without bridges much further. (Why so much further we don't know. Without the noisy pixels before its eyes it can only *store* its eight answers, and that it does well.) The last column shows what that is worth, where the same digits meet other noise: 0.8, hardly better than answering zero, while the whole network has begun to *look* at the noise (0.2). With fresh noise both have to look, and without bridges the error stays nearly half as large again (0.12 against 0.09, or near it). So the bridges help where it counts. And **passing the test does not prove that the wiring is right**: networks without any bridge, without attention or deaf to the time pass it as well. (We tried.) It finds networks that cannot learn at all. For the wiring there is `grade`.
 
 ## 8 · What if nobody told it the time?
 
 Must the network be told $t$? Couldn't it *see* how noisy the picture is? Often it can: a digit's black background shows the grain plainly. But imagine pictures of **sand**. A clean picture of sand already looks like noise. Is this a noisy picture of calm sand, or a clean picture of rough sand? Nobody can tell by looking.
 
-We make the extreme case, so that we know the right answer exactly: clean pictures that are themselves pure Gaussian grain. Then $x_t$ looks the same at every $t$. The best answer there is, knowing $t$, is $\sqrt{1-\bar\alpha_t}\,x_t$: *this share of what you see is noise*. Its error is $\bar\alpha_t$. (Of the noise's variance 1 it explains the share $1-\bar\alpha_t$; $\bar\alpha_t$ is left.) Somebody who doesn't know $t$ must say the same share every time; the best is the average share, $c = 0.642$ for our schedule.
+We make the extreme case, so that we know the right answer exactly: clean pictures that are themselves pure Gaussian grain. Then $x_t$ looks the same at every $t$: grain of variance 1. How much of it is noise? Noise and $x_t$ share a covariance of $\sqrt{1-\bar\alpha_t}$, so the best answer there is, knowing $t$, is $\sqrt{1-\bar\alpha_t}\,x_t$: *this share of what you see is noise*. Its error is $\bar\alpha_t$. (Of the noise's variance 1 it explains the share $1-\bar\alpha_t$; $\bar\alpha_t$ is left.) Somebody who doesn't know $t$ must say the same share every time; the best is the average share, $c = 0.642$ for our schedule.
 
 **Predict.** Draw both error curves against $t$. Where is the blind network worst?
 """
@@ -767,7 +767,7 @@ def error_at(name: str, step: int, pictures: int = pick(smoke=8, cpu=128)) -> fl
 
 at = torch.arange(0, 1000, 111)
 c = (1 - alpha_bar).sqrt().mean()
-best = {
+best = {  # the error of answering c · x_t: the mean square of noise − c · x_t
     "told: best possible": alpha_bar[at],
     "blind: best possible": 1 - 2 * c * (1 - alpha_bar[at]).sqrt() + c**2,
 }

@@ -211,7 +211,7 @@ def attention() -> show.Picture:
     asks = centre(4, 2)
     others = [((3, 10), 3.2), ((7, 7), 3.2), ((11, 9), 3.2), ((1, 6), 0.8), ((12, 2), 0.8)]
     for place, width in others:
-        arrow(axes, centre(*place), asks, show.SKY, width)
+        axes.plot(*zip(centre(*place), asks, strict=True), color=show.SKY, lw=width)
         axes.plot(*centre(*place), "o", color=show.SKY, ms=5)
     axes.plot(*asks, "s", ms=11, mfc="none", mec=show.VERMILLION, mew=2.5)
     rows = (
