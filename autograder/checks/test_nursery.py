@@ -1,6 +1,7 @@
 """One loaded torch for many submissions, and nothing that passes from one to the next."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -144,6 +145,7 @@ def test_without_a_zygote_each_submission_loads_torch_itself(tiny):
             assert type(worker) is Worker
 
 
+@pytest.mark.skipif(not shutil.which("bwrap"), reason="there is no bubblewrap here")
 def test_an_environment_that_forks_would_not_see_gets_no_zygote(tiny, monkeypatch):
     monkeypatch.setattr(sandbox, "python_folders", lambda: ["/opt/python", "/tmp/course/.venv"])
     with Nursery(tiny, sandbox.Mode("bubblewrap", "for this test")) as nursery:

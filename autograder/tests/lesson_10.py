@@ -64,7 +64,7 @@ def point(x_0: Tensor, noise: Tensor, t: Tensor, wrong: str = "") -> Tensor:
     t = t.to(x_0.dtype)
     t = {"first": t[:1], "mean": t.mean()[None], "squared": t**2, "steps": t / 1000}.get(wrong, t)
     if wrong != "last axis":
-        t = t.reshape(-1, *[1] * (x_0.ndim - 1))
+        t = t.reshape(-1, *[1] * (3 if wrong == "four axes" else x_0.ndim - 1))
     ways = {
         "swapped": lambda: t * x_0 + (1 - t) * noise,
         "circle": lambda: (1 - t).sqrt() * x_0 + t.sqrt() * noise,
@@ -93,6 +93,8 @@ POINT_MISTAKES = {
     "mean": "One t, the mean, is used for all; each sample has its own.",
     "squared": "t is squared; the shares are 1 − t and t.",
     "steps": "t is divided by 1000: here it runs from 0 to 1 already.",
+    "four axes": "t has the shape (B, 1, 1, 1), which fits pictures alone. Samples may have any "
+    "number of axes, so count them: x_0.ndim − 1 axes of size 1 belong behind t's own.",
     "last axis": "t met the wrong axis: it holds one number a *sample*, and ran along the last "
     "axis. Give it axes of size 1 behind: (B, 1, …, 1).",
 }
@@ -1211,7 +1213,11 @@ def check_start(asked: list, noise: Tensor, usual: Tensor) -> None:
     if began(usual):
         fail(f"{start}; yours has the noise of seed 0 whatever the seed is.")
     if began(noise[:1]):
-        fail(f"{start}; yours has too few rows of it, or the same for several pictures.")
+        fail(
+            f"{start}; yours has too few rows of it, or the same for several pictures. Does "
+            "repeat_prompts make the list of prompts, num_images of each, and has the noise as "
+            "many rows?"
+        )
     fail(f"{start}; yours begins somewhere else.")
 
 

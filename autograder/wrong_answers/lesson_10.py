@@ -181,7 +181,7 @@ def flow_point(x_0, noise, t):
     dict(
         exercise="flow_point",
         name="four_axes_always",
-        says="shape",
+        says="fits pictures alone",
         code="""
 def flow_point(x_0, noise, t):
     t = t[:, None, None, None]

@@ -161,7 +161,7 @@ So the slope is noise − x_0. If the network knew it for *its* line, one step w
 
 Look at the right panel of this section's first picture. Through one point lead many lines, from different noises to different pictures. The network sees only the point, not which line it is on. And you know from lesson 3 what a network says when several answers are right and the error is squared: **their mean**. In pure noise (t = 1) every picture is still possible, so the walk first heads for the mean of all pictures. A step later fewer are possible, and the direction turns. The *lines* are straight. The *roads* that one walks bend, where the lines cross.
 
-But they bend only there. As soon as it is clear where the journey goes, the road is straight, and one step could do the rest. So few steps can do.
+But they bend only as long as it is open where the journey goes. The clearer that is, the straighter the road. So few steps can do.
 
 ## 2. The loss
 
@@ -197,7 +197,7 @@ The lazy model's loss is 2: one for the noise, and one for the picture. So losse
 
 ## 3. Which times to train on?
 
-Each sample in a batch gets its own t. Are all times equally worth learning? We compare two losses at each t. The first is the best for someone who knows only that latents have variance 1: $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance 2 of the direction, less what one can tell of it from x_t). The other is our trained network's. What lies between them is what there was to learn.
+Each sample in a batch gets its own t. Are all times equally worth learning? We compare two losses at each t. The first is the best for someone who knows only that latents have variance 1: $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance 2 of the direction, less what one can tell of it from x_t: their covariance, 2t − 1, squared, over the variance of x_t). The other is our trained network's. What lies between them is what there was to learn.
 
 **Predict before you run.** Where will the gap be widest?
 """
@@ -236,7 +236,7 @@ The gap is widest around the middle, and becomes smaller towards both ends. At t
 
 - **t near 1**: almost pure noise. Of the picture nothing is known but the prompt. The best answer is the noise less a mean picture. Quickly learnt.
 - **t near 0**: almost a clean picture. The noise is too faint to be seen, even for a trained network. Here is hardly anything to learn.
-- **In the middle** it is decided what the picture will show. There training time is well spent.
+- **In the middle** something can be seen, and much is still open. There training time is well spent.
 
 Esser and others (2024) tried many ways to draw t. The winner is simple: draw a Gaussian number with a certain `mean` and `std`, and squeeze it into (0, 1) with the *sigmoid* (lesson 7, inside `quick_gelu`). It is called the **logit-normal** distribution: what is Gaussian (normal) is the *logit* of t, $\log\frac{t}{1-t}$, the sigmoid's inverse. `mean` moves t towards more or less noise, `std` makes it wider.
 
@@ -356,7 +356,7 @@ show_roads.roads(walks, exact)
 
 # %% [markdown]
 r"""
-Yes, to the same points: the grey roads end alike. But look at the dots. On the left the last step has to do nearly everything. On the right the way is shared out evenly: first towards the middle, the mean of all clouds, then a turn to one of them.
+Yes, to the same points: the grey roads end alike, at the black dots. But look at the blue ones. On the left the last step has to do nearly everything. On the right the way is shared out evenly: first towards the middle, the mean of all clouds, then a turn to one of them.
 
 Which is better? Count: how far do 500 walks end from their goals (the root of the mean square)? If twice as many steps halve the error, the method has **order 1**, like Euler's in every textbook.
 
@@ -533,7 +533,7 @@ assert not torch.allclose(first[0], first[1]), "the prompt should matter"
 
 # %% [markdown]
 r"""
-The transformer 25 times, on 8 rows each; the decoder once; the text encoder twice (or once, with all prompts together). So the transformer is what drawing costs.
+The transformer 25 times, on 8 rows each (or, asked separately, 50 times on 4); the decoder once; the text encoder twice (or once, with all prompts together). So the transformer is what drawing costs.
 
 ## 7. Train it
 
@@ -576,7 +576,7 @@ For each scene with two or three things, CLIP also gets wrong captions, and has 
 
 And so that no word is forgotten, its embedding is added to its vector at the end: a shortcut past all layers, like the UNet's skips in lesson 2.
 
-Does CLIP hear the difference now? The cell compares the directions of five `pooled` vectors: 1 means the same.
+Does CLIP hear the difference now? Let us try an obvious test (whether it is a good one, we'll see): the cell compares the directions of five `pooled` vectors. 1 means the same.
 
 **Predict before you run.** Which two of the five mean the same? Will their number be the highest?
 """
@@ -593,7 +593,7 @@ show_text_to_image.same_or_not(five, read.pooled)
 
 # %% [markdown]
 r"""
-1 and 2 mean the same, and have 0.84 (when the course was made). But 2 and 4, which say the opposite of each other, have 0.87, the highest of all. So this is the *wrong test*. CLIP was asked something else: that a *picture* lie nearer to its right caption than to a wrong one. The course measured that, on a thousand new scenes. *Found out* means: the right caption scored higher.
+1 and 2 mean the same, and have 0.84 (when the course was made). But 2 and 4, which say the opposite of each other, have 0.87, the highest of all. So the obvious test is the *wrong* one. CLIP was asked something else: that a *picture* lie nearer to its right caption than to a wrong one. The course measured that, on a thousand new scenes. *Found out* means: the right caption scored higher.
 """
 
 # %%
@@ -686,7 +686,7 @@ Backgrounds and colours come first. After the 450 steps that a quiet machine get
 
 The course's own model drew these: one picture for each prompt, the first that came, none picked. All is as asked, but not all is well drawn: look at the purple eight and the orange triangle's tip.
 
-From here on **your** `TextToImage` draws, with the trained parts.
+From here to the end of this section **your** `TextToImage` draws, with the trained parts. On a CPU these very pictures should come out again:
 """
 
 # %%
@@ -708,7 +708,7 @@ show_text_to_image.sweep(columns, wish)
 
 # %% [markdown]
 r"""
-Without guidance (1) the colours are there, but the digits are sloppy. With it they mostly get clearer, and at 8 a stroke may be overdone, as in the 4. What the prompt does not tell, like the background, becomes ever more the same: guidance trades variety for clarity, as in lesson 5. (These pictures are others than in the gallery: the noise belongs to the place in the list.)
+Without guidance (1) the colours are there, but the digits are sloppy. With it they mostly get clearer, and at 8 a stroke may be overdone, as in the 4. Compare down the columns: what the prompts don't tell, like the background, becomes ever more alike. Guidance trades variety for clarity, as in lesson 5. (These pictures are others than in the gallery: the noise belongs to the place in the list.)
 
 And how many steps does it take? Same noise again.
 """
@@ -720,7 +720,7 @@ show_text_to_image.sweep(columns, wish)
 
 # %% [markdown]
 r"""
-One step gives the mean of all that the prompt allows, as section 1 said, and guidance stretches it: a blur in glaring colours. From four steps on the things are there, and from eight on hardly anything changes. (The first one is an exception: its background still changes, and a stroke.)
+One step gives the mean of all that the prompt allows, as section 1 said, and guidance stretches it: a blur in glaring colours. From four steps on the things are there, and from eight on hardly anything changes. (The first one is an exception. Nothing in its prompt decides the background, so a small difference on the way can still turn it.)
 
 ### One word swapped
 
@@ -755,7 +755,7 @@ show.slider(lambda step: word_maps(film, 0, film.steps[step]), step=(0, len(film
 
 # %% [markdown]
 r"""
-Places and colours come first, as blots; then shapes, and at last edges. The number beside a word is the largest share of a look that this word ever gets, and its yellow stands for that. So compare places, not words.
+Places come first: two blots, one above the other. Their colours and the background may change for some steps more; then come shapes, and at last edges. The number beside a word is the largest share of a look that this word ever gets, and its yellow stands for that. So compare places, not words.
 
 Does *seven* light up where the seven comes to stand? In our film it does not: there *red* does, and *above*. In joint attention the words look, too, and can pass on what they have read: *red* may long know what it is that is red.
 
@@ -772,16 +772,13 @@ pictures, titles = [], []
 for split in ("heldout_pairs", "heldout_triples", "heldout_phrasings"):
     specs = draw_specs(range(4), split, plan.world, seed=10)  # scenes as numbers
     drawn = pipe(specs.captions(), steps, seed=10)
-    views = look(show_text_to_image.to_tensor(drawn))
-    # told: what the caption of a scene says
-    right = [shows(view, specs.told(row)) for row, view in enumerate(views)]
     pictures += drawn
-    titles += show_text_to_image.judged(specs, right)
+    titles += show_text_to_image.judged(specs, look(show_text_to_image.to_tensor(drawn)))
 show_text_to_image.gallery(pictures, titles)
 
 # %% [markdown]
 r"""
-The brackets name what training never showed. Row by row: a colour on a thing, how two things stand to each other, or two parts of a caption together (such as *here you see* and *a blue star*, each known by itself). Do you agree with the judge?
+The brackets name what training never showed, and after a ✗ what the judge read. Row by row: a colour on a thing, how two things stand to each other, or two parts of a caption together (such as *here you see* and *a blue star*, each known by itself). Do you agree with the judge?
 
 ### Failures
 
@@ -796,15 +793,17 @@ from t2i.world.asked_scenes import hardest
 
 specs, seed = hardest(plan.world, pick(smoke=4, cpu=128, gpu=128))
 images, captions = draw(pipe, specs.captions(), seed, "pictures"), specs.captions()
-wrong = [row for row, view in enumerate(look(images)) if not shows(view, specs.told(row))]
+views = look(images)  # told: what the caption of a scene says
+wrong = [row for row, view in enumerate(views) if not shows(view, specs.told(row))]
 print(f"{len(wrong)} of {len(images)} are wrong.")
 if wrong:
     shown = wrong[:8]
-    display(show_text_to_image.gallery(to_pil(images[shown]), [captions[row] for row in shown]))
+    titles = [show_text_to_image.read_as(captions[row], views[row]) for row in shown]
+    display(show_text_to_image.gallery(to_pil(images[shown]), titles))
 
 # %% [markdown]
 r"""
-When the course was made it called 4 of these 128 wrong (on a GPU the noise is another one). Here are all of the first 600, with what it read in brackets:
+When the course was made it called 4 of these 128 wrong (on a GPU the noise is another one). Here are all of the first 600, with what it read in brackets, the surest first:
 
 ![Twenty pictures of three things each, called wrong out of 600. Sixteen have one digit that is hard to read or reads as another; in four everything asked for is there.](figures/failures.png)
 
@@ -884,7 +883,7 @@ print(f"latents {n * picture / 1e12:.0f} TB, text vectors {n * words / 1e12:.0f}
 r"""
 The words are larger than the pictures! So our shards leave out the filling. (Who keeps the numbers of the tokens instead needs next to no room, and has to read every caption anew in each pass.)
 
-**Operations.** A token meets 12·d² weights in a block (d is `dim`), each costs a multiplication and an addition, and attention compares every token with every other:
+**Operations.** A token meets 12·d² weights in a block (d is `dim`; 4·d² in the attention, 8·d² in the MLP, which is four times as wide), each costs a multiplication and an addition, and attention compares every token with every other:
 
 $$\text{operations of a picture} = \text{depth}\cdot(24\,d^2 N + 4\,d\,N^2), \qquad N = \text{patches} + \text{words}$$
 
@@ -903,7 +902,7 @@ print(f"{share:.1%} of the {peak:.1e} a second that large matrices reach on this
 r"""
 (That last share is the answer. Small matrices, the optimiser and everything that is not a matrix keep a machine from its best. Large trainings reach 30 to 50 %.)
 
-**Hours.** Take a model of Stable Diffusion 3's size (2 billion weights: 24 blocks, d = 1536, 32×32 patches), Stable Diffusion's own encoder, and CLIP. The GPU is an H100, once with your machine's share of its best, once with 40 %:
+**Hours.** Take a model of Stable Diffusion 3's size (2 billion weights: 24 blocks, d = 1536, 32×32 patches), Stable Diffusion's own encoder, and CLIP. The GPU is an H100, at 40 % of its best, and, to see what a wasted machine costs, at the share that yours reached:
 
 $$\text{hours} = \frac{\text{pictures}\cdot\text{operations of a picture}}{\text{best speed}\cdot\text{share}\cdot 3600}$$
 
@@ -948,7 +947,7 @@ Training takes longest by far: *encoding once is cheap, training is expensive*. 
 - **More readers.** Stable Diffusion 3 reads with two CLIPs and T5, a language model; Flux with CLIP and T5. Long sentences need that.
 - **Shift.** With more pixels, the same t hides less: neighbouring pixels show nearly the same colour, so the noise averages out. Large pictures are drawn (and trained) with a shift of 3.
 - **Negative prompts** are another text in the place of the empty one.
-- **Fewer steps by training.** *Reflow* (Liu) trains again on pairs of noise and the picture that it led to: then the lines hardly cross. Distilled models draw in one to four steps.
+- **Fewer steps by training.** *Reflow* (Liu) trains again on pairs of noise and the picture that it led to: then the lines hardly cross. *Distilled* models, trained to do many of another's steps at once, draw in one to four.
 - **The side roads.** How soon the model got good, whether it copies, what other judges say: [more about the measurements](more.md).
 
 | yours | in Hugging Face's *diffusers* |
@@ -1041,7 +1040,7 @@ show_text_to_image.gallery(emoji(names), names, columns=4)
 
 # %% [markdown]
 r"""
-The first two come out right (the real singer wears that pink, too). *Angry face* does not: hardly any other names exchange *angry* for another word. And nothing is ever refused: *woman rocket* gives porridge, not an error.
+The first two come out right. *Angry face* does not: hardly any other names exchange *angry* for another word. And nothing is ever refused: *woman rocket* gives porridge, not an error.
 """
 
 # %% [markdown]

@@ -134,8 +134,7 @@ def failures(count: int = 600) -> show.Picture:
     images = draw(load_text_to_image(), specs.captions(), seed, "failures")
     views = look(images)
     wrong = [row for row, view in enumerate(views) if not shows(view, specs.told(row))]
-    read = [", ".join(f"{t.colour} {t.kind}" for t in views[row].things) for row in wrong]
-    titles = [f"{specs.caption(row)} [read: {said}]" for row, said in zip(wrong, read, strict=True)]
+    titles = [show_text_to_image.read_as(specs.caption(row), views[row]) for row in wrong]
     return show_text_to_image.gallery(to_pil(images[wrong]), titles, columns=5, width=9)
 
 

@@ -1,6 +1,7 @@
 """Lesson 10's pictures and tables say in words what they show, and what is not there yet."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from t2i.mixture import FlowMixture, Mixture
 from t2i.runs.scene_runs import set_name
 from t2i.runs.text_to_image_recipes import CHECKPOINT
 from t2i.schedules import alphas_cumprod, cosine_betas
+from t2i.world.captions import Thing
 from t2i.world.scene_news import what_is_new
 from t2i.world.scene_specs import draw_specs
 
@@ -117,16 +119,19 @@ def test_pictures_carry_their_prompts(untrained):
     assert "(1, 24, 96)" in drawn.alt and "(1, 4, 8, 8)" in drawn.alt and drawn.png(40)
 
 
-def test_titles_say_what_is_right_and_what_is_new():
+def test_titles_say_what_is_right_what_is_new_and_what_was_read(monkeypatch):
+    monkeypatch.setattr(show_text_to_image, "shows", lambda view, told: view is not odd)
+    odd = SimpleNamespace(things=[Thing("red", "seven"), Thing("blue", "star")])
     specs = draw_specs(range(30), "heldout_pairs", "many", 5)
-    titles = show_text_to_image.judged(specs, [row % 3 == 0 for row in range(30)])
+    titles = show_text_to_image.judged(specs, [odd if row % 3 else None for row in range(30)])
     for row, title in enumerate(titles):
         assert title[0] == "✓✗"[row % 3 > 0] and title[2:].startswith(
             specs.caption(row) + " [new: "
         )
         assert all(pair in title.split("[new: ")[1] for pair in what_is_new(specs, row))
+        assert title.endswith("] [read: red seven, blue star]") == (row % 3 > 0)
     plain = draw_specs(range(3), "train", "many")
-    assert show_text_to_image.judged(plain, [True] * 3) == [f"✓ {c}" for c in plain.captions()]
+    assert show_text_to_image.judged(plain, [None] * 3) == [f"✓ {c}" for c in plain.captions()]
 
 
 def test_prompts_are_compared_by_the_cosine_of_their_vectors():
@@ -140,7 +145,7 @@ def test_what_clip_hears_is_read_from_the_log(tmp_path):
     heard = {"order_heard": 0.9685, "kind_heard": 0.871}
     (tmp_path / "training.json").write_text(json.dumps({"clip": heard}))
     told = show_measured.captions_heard(tmp_path).data
-    assert "96.9%" in told and "another: **87.1%**" in told
+    assert "**96.9%** of the captions in which shapes" in told and "**87.1%** of those" in told
 
 
 def test_tables_are_made_of_what_was_measured_and_bear_gaps(tmp_path):

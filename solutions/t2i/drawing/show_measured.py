@@ -55,14 +55,13 @@ def training_chart(folder: Path = CHECKPOINT) -> Picture | Markdown:
 def captions_heard(folder: Path = CHECKPOINT) -> Markdown:
     """How often the text encoder's CLIP finds out a caption that is wrong by one thing only."""
     log = read(folder, "training").get("clip", {})
-    told = {
-        "order_heard": "shapes or things changed places",
-        "kind_heard": "one thing is another",
-    }
-    if not set(told) <= set(log):
+    if not {"order_heard", "kind_heard"} <= set(log):
         return Markdown(NO_TRAINING)
-    found = "; ".join(f"{what}: **{log[name]:.1%}**" for name, what in told.items())
-    return Markdown(f"Wrong captions found out, where {found}. Guessing finds out 50 %.")
+    return Markdown(
+        f"Found out are **{log['order_heard']:.1%}** of the captions in which shapes or things "
+        f"changed places, and **{log['kind_heard']:.1%}** of those in which one thing is another. "
+        "Guessing finds out 50 %."
+    )
 
 
 def one_pass(count: float, folder: Path = CHECKPOINT) -> Markdown:

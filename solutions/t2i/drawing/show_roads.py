@@ -6,7 +6,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from t2i.show import BLUE, GREY, ORANGE, VERMILLION, Picture, panels
+from t2i.show import BLACK, BLUE, GREY, ORANGE, VERMILLION, Picture, panels
 
 CENTRES = torch.tensor([[-1.0, -0.6], [1.0, -0.6], [0.0, 1.15]])
 CLOUD = 0.2  # standard deviation of a cloud of the flat world
@@ -57,6 +57,7 @@ def roads(walks: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> Picture:
     for panel, (title, steps) in zip(axes, walks.items(), strict=True):
         draw_world(panel, title)
         panel.plot(*exact[title].permute(2, 0, 1), color=GREY, lw=1)
+        panel.plot(*exact[title][-1].T, "o", color=BLACK, ms=3)
         panel.plot(*steps.permute(2, 0, 1), color=BLUE, lw=1, marker="o", ms=3)
         panel.plot(*steps[-1].T, "x", color=VERMILLION, ms=6, mew=1.6)
         missed = (steps[-1] - exact[title][-1]).square().sum(-1).mean().sqrt()

@@ -16,6 +16,7 @@ from t2i.drawing.show_blocks import arrow, bent_arrow, box
 from t2i.drawing.show_measured import read
 from t2i.files.folders import FilesError
 from t2i.files.picture_files import to_tensor
+from t2i.judging.scene_judge import View, shows
 from t2i.latents import LatentSpace
 from t2i.runs.text_to_image_recipes import (
     CHECKPOINT,
@@ -90,13 +91,25 @@ def gallery(
     return show_images(to_tensor(pictures), told, columns=columns, width=width, alt=alt)
 
 
-def judged(specs: Specs, right: Sequence[bool]) -> list[str]:
-    """Prompts as titles: whether the picture is right, and what of it training never shows."""
+def judged(specs: Specs, views: Sequence[View]) -> list[str]:
+    """Prompts as titles: is the picture right, what of it is new, and what was read if it is wrong.
+
+    Args:
+        specs: what was asked for.
+        views: what the judge saw in each picture.
+    """
     titles = []
-    for row, ok in enumerate(right):
+    for row, view in enumerate(views):
         new = " and ".join(what_is_new(specs, row))
-        titles.append(f"{'✓' if ok else '✗'} {specs.caption(row)}" + f" [new: {new}]" * bool(new))
+        title = specs.caption(row) + f" [new: {new}]" * bool(new)
+        right = shows(view, specs.told(row))
+        titles.append(f"✓ {title}" if right else f"✗ {read_as(title, view)}")
     return titles
+
+
+def read_as(title: str, view: View) -> str:
+    """A title, and behind it what the judge read."""
+    return f"{title} [read: {', '.join(f'{each.colour} {each.kind}' for each in view.things)}]"
 
 
 def first_look(pipe: TextToImage, prompts: Sequence[str], steps: int) -> Picture | Markdown:
