@@ -64,7 +64,7 @@ test-all: ## run the thorough tests as well (an hour) [jobs=2]
 
 time-trainings: ## time the CPU trainings of lessons 3 and 5 to 8, weights stay (an hour)
 	@for one in recipes class_recipes scene_recipes clip_recipes clip_scene_recipes vae_recipes; do \
-		$(RUN) -m t2i.$$one time || exit 1; done
+		$(RUN) -m t2i.runs.$$one time || exit 1; done
 
 time-notebooks: ## time the solved notebooks: [lesson=1] [tier=cpu] [grades=no] [keep=DIR]
 	@$(COURSE) time $(if $(lesson),"$(lesson)") --tier "$(or $(tier),cpu)" \

@@ -94,3 +94,16 @@ def test_the_package_lists_its_modules_and_folders():
     rows = [set(re.findall(r"\w+", row[28:])) for row in table.splitlines()]
     for lesson, row in zip(LESSONS, rows, strict=True):
         assert set(lesson.modules) <= row, lesson.number
+
+
+def test_every_command_that_is_told_names_a_module():
+    repository = PACKAGE.parents[1]
+    pages = [repository / "Makefile", *repository.glob("*.md"), *repository.glob("data/*.md")]
+    pages += [*repository.glob("lessons/*/*.md"), *repository.glob("lessons/*/*.py")]
+    told = set()
+    for page in [*pages, *PACKAGE.rglob("*.py")]:
+        told |= set(re.findall(r"-m t2i\.([\w.]+\w)", page.read_text(encoding="utf-8")))
+    loop = re.search(r"for one in (.*); do", pages[0].read_text(encoding="utf-8"))
+    told |= {f"runs.{name}" for name in loop[1].split()}
+    told.remove("runs")  # of -m t2i.runs.$$one
+    assert len(told) > 20 and told <= names(), told - names()
