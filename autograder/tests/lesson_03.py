@@ -775,10 +775,15 @@ def test_clip_and_on_step(student, rng):
     result = sample(student, model, x_T, 2, on_step=lambda *call: calls.append(call))
     expect(
         len(calls) == len(ac) and all(len(call) == 3 for call in calls),
-        "on_step must be called once after each step, as on_step(t, x_prev, noise_pred).",
+        "on_step must be called once after each step, as on_step(step, x_prev, noise_pred).",
     )
     expect(
-        [int(torch.as_tensor(t).flatten()[0]) for t, _, _ in calls] == [*range(len(ac))][::-1],
+        all(torch.as_tensor(step).numel() == 1 for step, _, _ in calls),
+        "on_step's first argument is the plain number of the step, an int; yours is the tensor t "
+        "with a row for each sample.",
+    )
+    expect(
+        [int(step) for step, _, _ in calls] == [*range(len(ac))][::-1],
         "on_step's first argument is the step t that was just taken.",
     )
     for after, (_, x_prev, noise_pred), x, t in zip(

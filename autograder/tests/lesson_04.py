@@ -1063,10 +1063,15 @@ def check_on_step(student, function, rng, says):
     third = "noise_pred" if says == "epsilon" else "x_0_pred"
     expect(
         len(calls) == len(few) and all(len(call) == 3 for call in calls),
-        f"on_step must be called once after each step, as on_step(t, x_prev, {third}).",
+        f"on_step must be called once after each step, as on_step(step, x_prev, {third}).",
     )
     expect(
-        [int(torch.as_tensor(t).flatten()[0]) for t, _, _ in calls] == few.tolist(),
+        all(torch.as_tensor(step).numel() == 1 for step, _, _ in calls),
+        "on_step's first argument is the plain number of the step, an int; yours is the tensor t "
+        "with a row for each sample.",
+    )
+    expect(
+        [int(step) for step, _, _ in calls] == few.tolist(),
         "on_step's first argument is the step t that the jump started from.",
     )
     for i, (x_after, (_, x_prev, said)) in enumerate(

@@ -848,6 +848,24 @@ def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on
     ),
     dict(
         exercise="sample_ddpm",
+        name="on_step_with_a_row_of_steps",
+        says="plain number of the step",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in reversed(range(len(alphas_cumprod))):
+        t = torch.full((len(x),), step)
+        noise_pred = model(x, t)
+        noise = torch.randn(x.shape, generator=generator)
+        x = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(t, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
         name="on_step_before_the_step",
         says="after the step",
         code="""

@@ -553,6 +553,9 @@ WRONG += [
     _sample_ddim("own_start", "argument x_T", (
         "    x = x_T\n", "    x = torch.randn(x_T.shape, generator=generator, dtype=x_T.dtype)\n"
     )),
+    _sample_ddim("on_step_gets_a_row_of_steps", "plain number of the step", (
+        "on_step(step, x, noise_pred)", "on_step(t, x, noise_pred)"
+    )),
     _sample_ddim("on_step_gets_the_prediction_first", "pictures after the step", (
         "on_step(step, x, noise_pred)", "on_step(step, noise_pred, x)"
     )),
@@ -723,6 +726,9 @@ WRONG += [
     _sample_dpm("asked_twice", "more than once", (
         "        prediction = model(x, t)\n",
         "        model(x, t)\n        prediction = model(x, t)\n",
+    )),
+    _sample_dpm("on_step_gets_a_row_of_steps", "plain number of the step", (
+        "on_step(step, x, guess)", "on_step(t, x, guess)"
     )),
     _sample_dpm("on_step_gets_the_noise", "x_0_pred", (
         "on_step(step, x, guess)",

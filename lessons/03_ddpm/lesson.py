@@ -150,7 +150,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-*Always zero* gets 1 everywhere, since the mean square of standard Gaussian noise is 1. Remember that number: **1.0 is the ceiling**, and a network above it has learnt nothing.
+*Always zero* gets 1 everywhere, since the mean square of standard Gaussian noise is 1. Remember that number: **1.0 is the ceiling**. A network above it is worse than none; below it, it is not yet good, as copying shows.
 
 *Copy the input* shows something deeper. Near pure noise the question is trivial, as the picture *is* the noise. In an almost clean picture it is hard: the noise is faint, and the network must tell it from the pen strokes. Copying costs about 2 there: 1 for the noise that it misses, nearly 1 for the picture that it hands in instead.
 """
@@ -229,9 +229,9 @@ Three helps make eight minutes enough.
 
 $$\text{noise\_pred} = \sqrt{1-\bar\alpha_t}\; x_t + \sqrt{\bar\alpha_t}\cdot\text{unet}(x_t, t)$$
 
-The correction is scaled too: the more noise, the less of it. The UNet's last layer starts at zero, so at first it answers 0 everywhere. The copy alone has an error of about $\bar\alpha_t$, so your loss begins below the ceiling.
+The correction is scaled too: the more noise, the less of it. The UNet's last layer starts at zero, so at first it answers 0 everywhere. This scaled copy alone has an error of about $\bar\alpha_t$ (section 2's plain one had 2 near $t=0$). So with the steps that we practise your loss begins at about 0.27, far below the ceiling, and only what it gains from there has been learnt.
 
-**Practice where it counts.** A digit's shape is decided in much noise, but not in noise alone. So `middle_steps` draws nine of ten steps around 730, and the tenth evenly from below 450. In little noise the errors are largest, as section 2 showed, but they hardly show in the picture. So `heard_by_noise` lets each picture move the weights only by its share of noise, $1-\bar\alpha_t$. The number shown is still your loss. ([More about it](more.md).)
+**Practice where it counts.** A digit's shape is decided in much noise, but not in noise alone. So `middle_steps` draws nine of ten steps around 730, and the tenth evenly from below 450. In little noise the errors are largest, as section 2 showed, but they hardly show in the picture. So `heard_by_noise` lets each picture move the weights only by its share of noise, $1-\bar\alpha_t$: it makes the gradients smaller that run back into the network, and leaves the answer, and so the loss, as it is. ([More about it](more.md).)
 
 **Less to look at.** The two outermost rows and columns hold hardly any ink. So the network sees only the middle, 24×24 pixels: `model.middle` cuts it out, `model.inside` is the network for it. The margin we take for empty paper, so whatever else is in it must be noise. (One digit in eight loses a little ink, like the foot of the 7 below.)
 
@@ -261,7 +261,7 @@ for x_0 in batches:
     ema_update(ema_model, model, decay)  # yours; decay grows from 0.1 to 0.997
 ```
 
-The second cell takes about 4 to 9 minutes on two CPU cores. Stop it whenever you like (the red text is normal): run again, it goes on where it last saved its state, less than a minute back. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! Cells wait for the training, but you can write the next exercise, save the notebook, and grade it in a terminal: `make grade lesson=3 only=predict_x_0`.
+The second cell takes about 4 to 9 minutes on two CPU cores. Stop it whenever you like (the red text is normal): run again, it goes on where it last saved its state, at most a hundred steps back. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! Cells wait for the training, but you can write the next exercise, save the notebook, and grade it in a terminal: `make grade lesson=3 only=predict_x_0`.
 """
 
 # %%
@@ -372,11 +372,11 @@ How far is one small step? Suppose that somebody tells us the clean picture. The
 
 (All three bells are drawn equally high, to be seen.)
 
-The bell sits near $x_t$ while the noise is strong, as one step cannot take us far. As we come closer it slides towards $x_0$ and gets narrower. Its centre is a weighted sum of both ends, and the variance gives its width (equations 6 and 7):
+Where does it come from? Two bells are multiplied: where may $x_{t-1}$ be, if it was made from $x_0$, and which of these places does one step lead to $x_t$? The bell sits near $x_t$ for most of the road, as one step cannot take us far. As we come closer it slides towards $x_0$ and gets narrower. Its centre is a weighted sum of both ends, and the variance gives its width (equations 6 and 7):
 
 $$\text{mean} = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t, \qquad \text{variance} = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t$$
 
-with $\alpha_t = \bar\alpha_t/\bar\alpha_{t-1}$, what one step keeps, and $\beta_t = 1 - \alpha_t$, what it adds. Do not learn it by heart. Read it. The weight of $x_0$ is mostly $\beta_t/(1-\bar\alpha_t)$: the noise that this one step added, *as a share of all noise in* $x_t$. The weight of $x_t$ goes with the noise that was there before, $1-\bar\alpha_{t-1}$.
+with $\alpha_t = \bar\alpha_t/\bar\alpha_{t-1}$, what one step keeps, and $\beta_t = 1 - \alpha_t$, what it adds. Do not learn it by heart. Read it. The weight of $x_0$ is (but for a root that is near 1) $\beta_t/(1-\bar\alpha_t)$: the noise that this one step added, *as a share of all noise in* $x_t$. The weight of $x_t$ goes with the noise that was there before, $1-\bar\alpha_{t-1}$.
 
 And before $t = 0$? There is the clean picture itself, all signal and no noise: $\bar\alpha_{-1} = 1$. This helper puts that 1 in front:
 """
@@ -438,17 +438,17 @@ r"""
 
 We do not know the clean picture. But we have a guess of it, $\hat x_0$, and we simply put that in its place:
 
-$$x_{t-1} = \text{mean}(\hat x_0, x_t) + \sqrt{\text{variance}}\cdot\text{noise}$$
+$$x_{t-1} = \text{mean}(\hat x_0, x_t) + \sqrt{\text{variance}}\cdot\text{fresh noise}$$
 
 Three things in this line deserve a why.
 
-**Why add noise again, when we want to get rid of it?** Since the posterior is a bell and not a point. To land on its centre every time is to lose the spread at every step, until all paths are one. Look at a world with one pixel, where real data are the two blue bumps. Each grey line is one path:
+**Why add noise again, when we want to get rid of it?** Since the posterior is a bell and not a point. To land on its centre every time is to lose the spread at every step, until all paths are one. (In the picture they meet at once: at the noisiest steps the weight of $x_t$ is almost 0, as you saw at the right edge above, and the guess is the same for all.) Look at a world with one pixel, where real data are the two blue bumps. Each grey line is one path:
 
 ![Paths of one pixel from noise at the left to data at the right. With fresh noise the paths end spread over two bumps, just as the data do. Without it, all paths run together at once and end at one single value.](figures/why_noise.png)
 
 There is a second reason. In training each picture had *exactly* the noise of its step. Leave the fresh noise out, and our picture is too clean for its step: the network has never seen such a thing.
 
-**Why none at the last step?** Nobody would remove it again. The formula says so by itself, as you found: at $t = 0$ the variance is 0. Others do not: the paper also allows noise of size $\sqrt{\beta_t}$. At $t = 0$ that is 0.006 with our 1,000 steps, too faint to see, but 0.09 with 20: a grain on every picture. Such code must leave it out.
+**Why none at the last step?** Nobody would remove it again. The formula says so by itself, as you found: at $t = 0$ the variance is 0. Other choices of the variance do not: the paper also allows noise of size $\sqrt{\beta_t}$. At $t = 0$ that is 0.006 with our 1,000 steps, too faint to see, but 0.09 with 20: a grain on every picture. Such code must leave it out.
 
 **Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero, and a tiny error of the network becomes a huge one of the guess. Clipping stops that error before it spreads. (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
 
@@ -508,7 +508,7 @@ Now only the loop is missing. This is algorithm 2 of the paper:
 
 ($x_T$ is the papers' name for pure noise. They count their steps from 1; our network sees it at $t = T-1$.)
 
-`generator` is a source of random numbers with a seed: the same seed gives the same pictures again. `on_step` is a function that we call after each step, so that somebody can watch. (So the film was made.)
+`generator` is a source of random numbers with a seed: the same seed gives the same pictures again. `on_step` is a function that we call after each step with its number (an int), the picture and the predicted noise, so that somebody can watch. (So the film was made.)
 
 **Predict before you run.** In the film, when can *you* first tell which digit it will be: from the upper row, and from the lower row?
 """
@@ -556,7 +556,7 @@ show.show_images(samples[:30], columns=10, alt="Pictures that your network made.
 
 # %% [markdown]
 r"""
-They are not all perfect. Neither is anybody's handwriting. (Look closely: the black is not quite even. The network's errors at the very last steps leave this faint grain. Section 9 shows a coarser one.)
+They are not all perfect. Neither is anybody's handwriting. (Look closely: the black is not quite even. The network's errors at the very last steps leave this faint grain. Section 9 shows a stronger one.)
 
 How did they come about? Move the slider to walk along the road yourself, with eight pictures at once: above, where they were; below, what the network took them for.
 """
@@ -636,12 +636,12 @@ The network of the CPU recipe has less than a million weights, and the training 
 r"""
 <details><summary>Which is which?</summary>
 
-- **A: another schedule** (the linear one). Clean strokes, but no digits: there is more noise in the picture than the network is told (0.78 at t = 300, where it expects 0.46), and it takes the rest for strokes.
-- **B: noise at the last step**, here of size 0.3, so that you see it. Good digits under a grain, coarser than that of section 8.
+- **A: another schedule** (the linear one). Clean strokes, but no digits: there is more noise in the picture than the network is told (at t = 300 its strength, √(1−ᾱ), is 0.78 where 0.46 is expected), and it takes the rest for strokes.
+- **B: noise at the last step**, here of size 0.3, so that you see it. Good digits under a grain, stronger than that of section 8.
 - **C: never trained.** Noise in, noise out. (The frame is black since the margin needs no network.)
 - **D: no fresh noise.** All paths run together, as in the world of one pixel, so all samples are the same.
-- **E: clipped to [0, 1].** Black is -1, so the guess can never be black.
-- **F: square roots missing.** Torn strokes and specks: $1-\bar\alpha_t$ is less than its root, so too little noise is taken away.
+- **E: clipped to [0, 1].** Black is -1, so the guess can never be black: the frame ends grey. Each picture on the way is brighter than any that the network knows, and its strokes run into blobs.
+- **F: square roots missing.** Torn strokes and specks: $1-\bar\alpha_t$ is less than its root, so too little noise is taken away, and a division by $\bar\alpha_t$ in place of its root makes too much of what is left.
 
 Only C gets better with training. And some bugs are *not* in the gallery, as nobody could see them. Without clipping, this network makes nearly the same digits, thanks to its head start. That is why your code is tested and not only looked at.
 
@@ -673,7 +673,7 @@ The figures below are of the course's own network: the CPU recipe, and many more
 
 Our aim was 85 % of what real digits get, a round number. The network just reaches it, but by less than chance moves such a figure. What is missing to 100 %: strokes break off, loops stay open. Lesson 4 shows what more training changes.
 
-The *Fréchet distance* compares two crowds of pictures instead of single ones: are all digits there, as often and as varied as in real handwriting? Two crowds of real digits do not get 0 either, so that *floor* stands beside it.
+The *Fréchet distance* compares two crowds of pictures instead of single ones: are all digits there, as often and as varied as in real handwriting? (It is measured on the numbers that a digit classifier makes of each picture: how far apart are the crowds' means, how different is their spread? It has no unit.) Two crowds of real digits do not get 0 either, so that *floor* stands beside it. Ours is well above the floor: its digits are less varied, or less well made, than people's.
 """
 
 # %%

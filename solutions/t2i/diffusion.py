@@ -141,7 +141,7 @@ def sample_ddpm(
         alphas_cumprod: (T,).
         generator: source of the fresh noise of each step, for repeatable pictures.
         clip_sample: keep each guess of the clean picture within [-1, 1].
-        on_step: called after each step as on_step(t, x_prev, noise_pred), to draw or to count.
+        on_step: called after each step as on_step(step, x_prev, noise_pred), with step as an int.
 
     Returns:
         x_0: (B, C, H, W).

@@ -88,7 +88,7 @@ def sample_dpmpp_2m(
             goes from timesteps[-1] to the clean end.
         clip_sample: keep each guess of the clean picture within [-1, 1].
         prediction_type: what the model predicts: "epsilon", "sample" or "v_prediction".
-        on_step: called after each step as on_step(t, x_prev, x_0_pred), to draw or to count.
+        on_step: called after each step as on_step(step, x_prev, x_0_pred), with step as an int.
 
     Returns:
         x_0: (B, ...).

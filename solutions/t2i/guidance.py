@@ -202,7 +202,7 @@ def sample_guided(
         clip_sample: keep each guess of the clean picture within [-1, 1].
         prediction_type: what the model predicts: "epsilon", "sample" or "v_prediction". Guidance
             is the same in all three; rescaling tames the contrast of pictures in the last two.
-        on_step: called after each step as on_step(t, x_prev, noise_pred), to draw or to count.
+        on_step: called after each step as on_step(step, x_prev, noise_pred), with step as an int.
 
     Returns:
         x_0: (B, ...) like x_T.

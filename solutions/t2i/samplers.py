@@ -178,7 +178,7 @@ def sample_ddim(
         eta, clip_sample: see ddim_step.
         generator: source of the fresh noise when eta is above 0, for repeatable pictures.
         prediction_type: what the model predicts: "epsilon", "sample" or "v_prediction".
-        on_step: called after each step as on_step(t, x_prev, noise_pred), to draw or to count.
+        on_step: called after each step as on_step(step, x_prev, noise_pred), with step as an int.
 
     Returns:
         x_0: (B, ...).

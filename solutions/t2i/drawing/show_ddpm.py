@@ -48,6 +48,7 @@ class Film:
 
     def __call__(self, step: int, x_prev: Tensor, noise_pred: Tensor) -> None:
         """What `on_step` is: keeps x_t and the guess that the network made from it."""
+        step = int(step)
         if step in self.steps:
             t = torch.full((len(self._x_t),), step, device=x_prev.device)
             guess = self.predict_x_0(self._x_t, noise_pred[: self.first], t, self.alphas_cumprod)
@@ -92,7 +93,7 @@ def loss_picture(
     line = smooth(torch.tensor(losses), window)
     axes.plot(steps or range(1, len(losses) + 1), line, color=BLUE, lw=2, label=label)
     axes.axhline(1, color=BLACK, lw=1.2, ls="--", label="ceiling: always zero")
-    axes.set(xlabel="training step", ylabel="loss", yscale="log", ylim=(0.01, 1.4))
+    axes.set(xlabel="training step", ylabel="loss (logarithmic)", yscale="log", ylim=(0.01, 1.4))
     marks = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
     axes.set_yticks(marks, [f"{mark:g}" for mark in marks])
     axes.minorticks_off()
