@@ -207,6 +207,10 @@ def test_a_cell_that_ends_tells_which_of_its_checks_would_fail(shell, capsys, bo
     assert shell.user_ns["half"] is not None and "noise" not in shell.user_ns
     shell.run("def half(:")
     assert grading.failing_check("half") == ""
+    exec("def knows(x): seen.append(x)", shell.user_ns)  # of an earlier cell
+    shell.user_ns["seen"] = kept = []
+    shell.run('grade("half")\nseen = []\nknows(3)\nassert seen == [3], "not seen"')
+    assert grading.failing_check("half") == "" and shell.user_ns["seen"] is kept
     shell.run("half(3)")
     assert grading.failing_check("half") == "", "no grade in it"
 

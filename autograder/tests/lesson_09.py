@@ -226,8 +226,9 @@ def test_unpatchify(student, rng):
                 "width).": lambda s=sizes: joined(*s).permute(0, 2, 3, 1),
             },
             otherwise="The list goes row by row over the patches, and a patch row by row over its "
-            "pixels, each with all its channels. height and width count pixels, and they differ: "
-            "there are height // patch_size rows of patches.",
+            "pixels, each with all its channels. height and width count pixels: there are height "
+            "// patch_size rows of patches. A picture's row is a row of patches and one inside "
+            "them, (h p); so these two axes must come to stand side by side.",
             **CLOSE,
         )
 
@@ -890,7 +891,8 @@ def new_joint(student, rng, dim: int, heads: int, ends=False, qk_norm=False) -> 
     block = ask(lambda: make(context_pre_only=ends, qk_norm=qk_norm), JOINT_NEW)
     block.eval()
     state = shuffled(JointAttentionBlock(dim, heads, ends, qk_norm).state_dict(), rng)
-    loaded = load(block, state, JOINT_PARTS)
+    made = " This block was made with context_pre_only=True." if ends else ""
+    loaded = load(block, state, JOINT_PARTS + made)
     kept = loaded.state()
     if torch.equal(kept["words.to_q.weight"], kept["patches.to_q.weight"]):
         fail(
@@ -992,6 +994,8 @@ JOINT_MISTAKES = {
     "words unchanged": "The words come back as they were: self.words.take gives the new ones.",
 }
 JOINT_HINTS = {  # the streams have run before: an error is about what forward gives them
+    "must have shape (B, num_heads": "take gets what was seen with its heads apart, (B, heads, N, "
+    "d): it puts them side by side itself.",
     "self.to_out(merge_heads(seen))": "What was seen is cut in the wrong place: the first N tokens "
     "are the patches', the other L the words': seen.split([N, L], dim=2).",
     "(expected 2)": "What was seen is cut into more than two parts: seen.split([N, L], dim=2) "

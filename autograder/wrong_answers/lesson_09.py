@@ -955,6 +955,22 @@ def forward(self, x, context, c, context_mask=None):
     ),
     dict(
         exercise="JointAttentionBlock",
+        name="heads_merged_before_take",
+        says="puts them side by side itself",
+        code="""
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_x = self.patches.offer(x, c)
+    qw, kw, vw, rest_w = self.words.offer(context, c)
+    query, key, value = (torch.cat(pair, dim=2) for pair in ((qx, qw), (kx, kw), (vx, vw)))
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=joint_mask(context_mask, n))
+    seen_x, seen_w = rearrange(seen, "b h n d -> b n (h d)").split([n, length], dim=1)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
         name="cut_as_if_words_first",
         says="wrong place|words.{0,20}first",
         code="""

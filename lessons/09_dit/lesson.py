@@ -190,14 +190,14 @@ show_dit.similarity_map(table, 8, 8, [(0, 0), (3, 5), (7, 4)])
 
 # %% [markdown]
 r"""
-All places are rather alike: the colour bar ends at 0.71. Neighbours side by side are most alike, 0.98, and places in the same row or column stay above 0.85. So the table holds much of what near and far mean.
+All places are rather alike: the colour bar ends at 0.71. Neighbours side by side are most alike, 0.98, and places in the same row or column stay above 0.85. So the table holds what near means; from some four places on, all are equally far.
 """
 
 # %% [markdown]
 r"""
 ## 4. Steering every channel: modulate
 
-How does the network hear of the time t and the class? In the UNet the time vector was added in each ResBlock. The DiT has a stronger way. Before each layer, each patch's channels are normalised to mean 0 and variance 1. Usually a layer norm then has a learnt scale and shift for each channel. Here they are *computed from the condition*, anew for each picture:
+How does the network hear of the time t and the class? In the UNet the time vector was added in each ResBlock. The DiT has a stronger way. Before the attention and before the MLP each patch's channels are normalised to mean 0 and variance 1. Usually a layer norm then has a learnt scale and shift for each channel. Here they are *computed from the condition*, anew for each picture:
 
 ![Left, three patches with three channels each. In the middle the one wish of their picture: scale 0, 1, 0 and shift 0, 0, 1. Right, the result: in all three patches the first channel is left alone, the second doubled, the third lifted by 1.](figures/modulate.png)
 
@@ -242,7 +242,7 @@ r"""
 
 ## 5. The block that begins by doing nothing
 
-A DiT block is lesson 6's transformer block without the words: the patches look at each other, then each thinks for itself. The condition `c` (time plus class, one vector a picture) steers both halves, each with three wishes: shift, scale and a **gate** (another than the one inside lesson 6's GEGLU).
+A DiT block is lesson 6's transformer block without the words: the patches look at each other, then each thinks for itself. The condition `c` (time plus class, one vector a picture) steers both halves, each with three wishes: shift, scale and a **gate** (another than the one inside lesson 6's GEGLU). A gate is `(B, D)`, like shift and scale; `modulate` gives those their axis for the patches, and the gate gets it from you.
 
 ![A column of boxes from x, (B, N, D), down: norm1, modulate, attention, gate1, plus x; norm2, modulate, mlp, gate2, plus x. From the side the condition c, (B, D), through SiLU and a linear layer that is zero at first, gives (B, 6 · D): shifts, scales, gates.](figures/block.png)
 
@@ -322,12 +322,12 @@ Now put it together. `forward` reads as a column of shapes:
 
 ![Left, from x_t, 8×1×28×28, down: patchify, 8×49×16; patch_in, plus positions, the blocks, 8×49×64; final, 8×49×16; unpatchify, 8×1×28×28. Right: t through time_clocks and time_mlp, the label through labels. Their sum c, 8×64, enters the blocks and the final layer.](figures/dit.png)
 
-- `time_clocks` is lesson 2's embedding with 128 clocks (256 numbers), the slow ones a little slower, as in diffusers.
+- `time_clocks(t)`, `(B, 256)`, is lesson 2's embedding with 128 clocks, the slow ones a little slower, as in diffusers.
 - `labels` is your `LabelEmbedding` of lesson 5, with one more vector for *no class*, so that guidance works.
 - `positions`, `(N, dim)`, is your table.
 - `final` is a norm, steered by c, and a linear layer; you see it below.
 
-(`check_picture` only says what is wrong with bad input.)
+(`check_picture(x_t, t, self.picture)` says what is wrong with bad input; you may call it first, or leave it out.)
 
 **Predict before you write.** A new DiT, not trained at all: what does it answer? And in which training step does a gradient first reach attn and mlp?
 """
@@ -473,8 +473,7 @@ Now the digits in full size, with lesson 5's guidance and sampler. While it trai
 sizes = pick(smoke=(32, 2, 2), cpu=(64, 4, 4), gpu=(384, 12, 6))  # dim, depth, heads
 steps = pick(smoke=12, cpu=1000, gpu=2000)
 batches = Batches(images, labels, batch_size=pick(smoke=16, cpu=64, gpu=256))
-# muon_rate: the matrices are moved by Muon, another optimiser than AdamW
-# on_gpu="recorded": a GPU is told the jobs of a step once, and repeats them
+# muon_rate: Muon, lesson 3's optimiser, moves the matrices; on_gpu: how a GPU is driven
 config = TrainConfig(steps=steps, learning_rate=3e-3, muon_rate=0.02, on_gpu="recorded")
 torch.manual_seed(0)
 dit = DiT(1, None, 28, 4, *sizes, num_classes=10)
@@ -658,15 +657,15 @@ show_joint.word_looks(tables, pictures[row], captions[row])
 r"""
 <details><summary>Reading without a kernel? The two pictures, as drawn when the course was made</summary>
 
-![A large square table of looks, parted by two white lines: 64 patches and 8 words look at each other. A bright diagonal: most patches look at themselves most. At the right, a few patches look brightly at red and at purple. The words' looks, below, are fainter.](figures/who_looks.png)
+![A large square table of looks, parted by two white lines: 64 patches and 8 words look at each other. A bright line just beside the diagonal: most patches look most at their right-hand neighbour. Fainter lines 8 places from it: the patches above and below. At the right, a few patches look brightly at red and at purple. The words' looks, below, are fainter.](figures/who_looks.png)
 
 ![The scene of a red two left of a purple three, and for each of five words two maps. Upper row, which patches look at the word: red lights up on the two, purple on the three, the other words nowhere. Lower row, which patches the word looks at: red and purple look at their things, two and 3 towards the three, left between both.](figures/word_looks.png)
 
 </details>
 
-**What you saw.** Each row is one look, and sums to 1. Upper left, patches look at patches: lesson 2. Upper right, patches look at words: lesson 6. Lower right, words read each other. Lower left, words look at patches: that is new.
+**What you saw.** Each row is one look, and sums to 1. Upper left, patches look at patches: lesson 2. (The bright line is not the diagonal, but one beside it: when the course was made, 56 of the 64 patches looked most at the patch to their right.) Upper right, patches look at words: lesson 6. Lower right, words read each other. Lower left, words look at patches: that is new.
 
-In the second picture's upper row only the colours find their things: *red* lights up on the two, *purple* on the three. *Two* and *3* do not: their rings stand on the background. So in this picture, this block's looks follow colour. In the lower row *red* and *purple* look at their things again, and *left* looks between both. But even *two* looks towards the three.
+In the second picture (its two rows have scales of their own) only the colours of the upper row find their things: *red* lights up on the two, *purple* on the three. *Two* and *3* do not: their rings stand on the background. So in this picture, this block's looks follow colour. In the lower row *red* and *purple* look at their things again, and *left* looks between both. But even *two* looks towards the three.
 """
 
 # %% [markdown]
@@ -728,7 +727,7 @@ r"""
 
 </details>
 
-**What you saw.** In the DiT's first block three heads of four look some 7.5 pixels far, not half as far as the dotted line. They have learnt by themselves what a convolution is built for. Block 2 has one more near head, at 9 pixels. All others, and all of the UNet's, look some 14 pixels far or more: they hardly choose by distance. No head looks much farther than the line. (The chart leaves out the UNet's convolutions, which do its near work.)
+**What you saw.** In the DiT's block 0 three heads of four look some 7.5 pixels far, not half as far as the dotted line. They have learnt by themselves what a convolution is built for. Block 2 has one more near head, at 9 pixels. All others, and all of the UNet's, look some 14 pixels far or more: they hardly choose by distance. No head looks much farther than the line. (The chart leaves out the UNet's convolutions, which do its near work.)
 
 ### Left of, above
 
@@ -737,7 +736,7 @@ Does one of them put the red seven left of the blue star? **Not yet.** Where the
 Pictures were drawn from captions with two objects and a relation, and lesson 6's judge said which colours it sees, and where:
 
 - *Both colours*: are both there? *And right*: and do they stand as asked?
-- *Right, if both*: of the pictures with both, how many stand as asked? There are four relations: left, right, above, below. Who does not read them is right in about one of four: *chance*, measured.
+- *Right, if both*: of the pictures with both, how many stand as asked? There are four relations: left, right, above, below. Who does not read them is right in about one of four: *chance*, measured as a quarter of the pictures that fit any of the four.
 - *All satisfied*: both objects, both colours, the background, and nothing besides.
 
 *Unseen relations* are those that training never showed for these objects. The last line tells how well the judge sees. Brackets: 95 % intervals.
@@ -750,7 +749,7 @@ Pictures were drawn from captions with two objects and a relation, and lesson 6'
 r"""
 **What you saw.** The large DiT paints both colours more often, but even so in only 31 % of its pictures. *Right, if both* is above chance for it, with unseen relations, too: it reads the relation, but not reliably. The UNet's 34 % has chance within its interval.
 
-Does the DiT read *better*? That two intervals overlap does not settle it; the interval of the *difference*, below the table, does. For seen and unseen relations together it lies above 0. (Each half alone is too small to tell.) So of these two networks the DiT places its colours right more often. Whether two other trainings would agree, one training of each cannot say.
+Does the DiT read *better*? That two intervals overlap does not settle it; the interval of the *difference*, below the table, does. For seen and unseen relations together it lies above 0. (Each half alone is too small to tell.) So of these two networks the DiT places its colours right more often, where both are there. (The UNet has both less often, so the two were not asked about quite the same captions.) Whether two other trainings would agree, one training of each cannot say.
 
 *All satisfied* is about 0 % for both, one picture in 320 at best. The judge finds 97 % right among real scenes.
 """

@@ -76,8 +76,8 @@ def grade_exercise(number: int, name: str) -> bool | None:
 def failing_check(name: str) -> str:
     """What the first check says that fails in the cell at hand, below its line grade("name").
 
-    The cell itself does not come so far. Its checks run with copies of the notebook's names, and
-    with random numbers of their own.
+    The cell itself does not come so far. Its checks run among the notebook's own names, since an
+    earlier cell's functions look theirs up there; afterwards these names mean what they meant.
 
     Returns:
         the assertion's message; empty where none fails, or where something else goes wrong first.
@@ -85,6 +85,8 @@ def failing_check(name: str) -> str:
     import torch
 
     shell, cell = ipython(), (history() or [""])[-1]
+    names = shell.user_ns if shell else {}
+    before = dict(names)
     try:
         tree = ast.parse(cell)
     except SyntaxError:
@@ -95,11 +97,14 @@ def failing_check(name: str) -> str:
     quiet = contextlib.redirect_stdout(io.StringIO())
     with torch.random.fork_rng(devices=[]), quiet, warnings.catch_warnings(action="ignore"):
         try:
-            exec(compile(tree, "checks", "exec"), dict(shell.user_ns) if shell else {})
+            exec(compile(tree, "checks", "exec"), names)
         except AssertionError as error:
             return str(error)
         except Exception:  # it has its own place in the notebook, once grade passes
             pass
+        finally:
+            names.clear()
+            names.update(before)
     return ""
 
 

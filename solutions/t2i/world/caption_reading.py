@@ -107,7 +107,7 @@ def words_of(caption: str) -> list[str]:
     for word in words:
         if word not in _NUMBER or word.startswith("<"):
             near = difflib.get_close_matches(word, VOCABULARY[1:], n=3, cutoff=0.8)
-            hint = f"did you mean {' or '.join(near)}?" if near else _KNOWN
+            hint = f"did you mean {' or '.join(near)}" if near else _KNOWN
             raise CaptionError(f"the word {word!r} of caption {caption!r} is unknown: {hint}")
     return words
 
