@@ -289,7 +289,8 @@ def check_spacing(student, rng, spacing):
                 f"spaced_timesteps should give exactly num_inference_steps steps with {spacing!r}; "
                 f"yours are {'more' if len(actual) > len(expected) else 'fewer'} for {steps} of "
                 f"{total}. (A range whose stride is not whole may overshoot its end, by rounding: "
-                f"count N steps first, then multiply by the stride.)"
+                f"count N steps first, then multiply by the stride"
+                f"{', which is T/N, not T // N' if spacing == 'trailing' else ''}.)"
             )
         if isinstance(actual, Tensor) and actual.shape == expected.shape:
             found = [text for text, value in causes.items() if torch.equal(actual.long(), value)]
@@ -783,7 +784,8 @@ def test_second_order(student, rng):
                 aimed(0.5)
             ),
             "It aims away from where the guess is heading: the difference is x_0_pred minus "
-            "x_0_pred_last.": aimed(-factor),
+            "x_0_pred_last, and h_last is λ at t minus λ at t_last. One of them is turned "
+            "round.": aimed(-factor),
             "It aims at the mean of the two guesses, between them; go on beyond the newer one.": (
                 solve(s, (s.prediction + s.before) / 2)
             ),

@@ -92,11 +92,11 @@ In lesson 3, noise and clean picture were two sides of one statement: know $x_t$
 
 ![A quarter circle. The clean picture x_0 lies to the right, the noise at the top, x_t on the arc between them at an angle φ. An arrow as long as x_t touches the circle there and points on along the arc, towards the noise: v. A paler copy of it begins where x_t begins; the two make a right angle.](figures/circle.png)
 
-Since $\bar\alpha_t$ and $1-\bar\alpha_t$ add up to 1, their roots are the cosine and the sine of some angle $\varphi$. So $x_t$ lies on an arc from the clean picture ($\varphi = 0$) to pure noise ($\varphi = 90°$). (Why a right angle? In 784 dimensions, one a pixel, a random direction has next to nothing in common with any given picture.) **To sample is to walk along the arc from the top down to the right.**
+Since $\bar\alpha_t$ and $1-\bar\alpha_t$ add up to 1, their roots are the cosine and the sine of some angle $\varphi$. So $x_t$ lies on an arc from the clean picture ($\varphi = 0$) to pure noise ($\varphi = 90°$). (Why a right angle? In 784 dimensions, one a pixel, a random direction has next to nothing in common with any given picture. And picture and noise are about equally long: per pixel a digit's mean square is 0.93, the noise's is 1.) **To sample is to walk along the arc from the top down to the right.**
 
 $$x_t = \underbrace{\sqrt{\bar\alpha_t}}_{\cos\varphi}\,x_0 + \underbrace{\sqrt{1-\bar\alpha_t}}_{\sin\varphi}\;\text{noise}, \qquad v = \sqrt{\bar\alpha_t}\;\text{noise} - \sqrt{1-\bar\alpha_t}\;x_0$$
 
-The new thing, $v$, is the direction of the arc at $x_t$ (the "velocity", Salimans and Ho 2022). It points towards *more* noise, so against our walk. The paler copy of $v$ begins at the corner and shows it: $x_t$ and $v$ are $x_0$ and the noise, both turned by $\varphi$. So whoever knows $x_t$ and $v$ only has to turn them back, and need not divide by anything.
+The new thing, $v$, is the direction of the arc at $x_t$ (the "velocity", Salimans and Ho 2022). It points towards *more* noise, so against our walk. The paler copy of $v$ begins at the corner and shows it: $x_t$ and $v$ are $x_0$ and the noise, both turned by $\varphi$. So whoever knows $x_t$ and $v$ only has to turn them back, by $-\varphi$ (the cosine stays, the sine changes its sign), and need not divide by anything.
 
 A network may predict any of the three. Their names in *diffusers*: `"epsilon"` is the noise (papers write $\varepsilon$), `"sample"` is $x_0$, `"v_prediction"` is $v$. A sampler must translate.
 
@@ -105,7 +105,7 @@ A network may predict any of the three. Their names in *diffusers*: `"epsilon"` 
 
 # %% [markdown]
 r"""
-("Raises" in a docstring tells what the course's version refuses. No test asks for it, but for one in section 3. So you need not call the three `check_…` functions.)
+("Raises" in a docstring tells what the course's version refuses. No test asks for it, unless an exercise says so. So you need not call the three `check_…` functions.)
 """
 
 # %%
@@ -181,6 +181,8 @@ assert few["leading"].dtype == torch.int64, "steps are whole numbers: int64"
 for name in SPACINGS:
     timesteps = spaced_timesteps(1000, 7, name)
     assert len(timesteps) == 7 and (timesteps[:-1] > timesteps[1:]).all(), f"{name}, 7 of 1000"
+three = spaced_timesteps(10, 3, "trailing")
+assert three.tolist() == [9, 6, 2], f"trailing, 3 of 10: strides of 10/3, rounded; not {three}"
 
 # %%
 show_samplers.spacing_picture({name: spaced_timesteps(T, 5, name) for name in SPACINGS}, T)
@@ -213,7 +215,7 @@ With $\sigma > 0$, part of the predicted noise is swapped for fresh noise. The v
 
 $$\sigma = \eta\,\sqrt{\frac{1-\bar\alpha_{\text{prev}}}{1-\bar\alpha_t}}\,\sqrt{1 - \frac{\bar\alpha_t}{\bar\alpha_{\text{prev}}}}$$
 
-The two roots should look familiar: for a single step $1-\bar\alpha_t/\bar\alpha_{\text{prev}}$ is $\beta_t$, so squared they are the variance from lesson 3. **At $\eta = 1$ this is DDPM**, for steps of any length.
+Squared, the two roots are lesson 3's variance, $\frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t$: for a single step $1-\bar\alpha_t/\bar\alpha_{\text{prev}}$ is $\beta_t$. **At $\eta = 1$ this is DDPM**, for steps of any length.
 """
 
 # %% [markdown]
@@ -337,7 +339,7 @@ show_samplers.roads_picture(roads, clouds.draw(600))
 
 # %% [markdown]
 r"""
-With fresh noise at every step a point staggers about, and ends wherever chance takes it. Without it, the roads are smooth curves, and **a smooth curve can be walked in long strides**: five of them end nearly where five hundred did. (They cut the corners; section 7 mends that.) With fresh noise five strides are too few: some points end outside every cloud.
+With fresh noise at every step a point staggers about, and ends wherever chance takes it. Without it, the roads are smooth curves, and **a smooth curve can be walked in long strides**: five of them end nearly where five hundred did. (They cut the corners; section 7 mends that.) With fresh noise five strides are too few: look for the point that ends outside every cloud.
 
 (A rule that says, at each point, which way to go and how fast is an *ordinary differential equation*, ODE. DDIM with $\eta = 0$ follows one in steps: it is an ODE *solver*.)
 
@@ -356,7 +358,7 @@ show.film_strip(rows, alt="DDIM with growing numbers of steps, each column from 
 
 # %% [markdown]
 r"""
-With the course's own network seven of the eight columns agree: from some 10 steps on hardly a stroke moves. More steps follow the same road more exactly. The third column is the exception: first a zero, at last a one. Its road runs close by a fork, where roads to zeros and to ones part, and long strides cut the corner on the wrong side.
+With the course's own network seven of the eight columns agree: from some 10 steps on hardly a stroke moves (a speck may still go). More steps follow the same road more exactly. The third column is the exception: first a zero, at last something like a one. Its road runs close by a fork, where roads to zeros and to ones part, and long strides cut the corner on the wrong side.
 
 So $x_T$ is no longer just a start, it is the digit's *code*. (Add `eta=1.0` after `few` in the call, and look again.)
 
@@ -372,7 +374,7 @@ show.film_strip(rows, alt="DDIM with each of the three spacings, few steps, from
 
 # %% [markdown]
 r"""
-Eight pictures are too few to judge by. So here is a table of many more (smaller is better; section 9 explains the distance):
+Eight pictures are too few to judge by. So here is a table of many more (lesson 3's Fréchet distance: how far is the crowd of samples from the crowd of real digits? Smaller is better):
 """
 
 # %%
@@ -405,7 +407,7 @@ show.film_strip(walks, titles, alt="Three walks between two noises; each picture
 r"""
 ![Film of three such walks side by side, there and back: each shape changes smoothly into another one. About half of the six ends are clean digits, the others doubtful ones.](figures/walk.gif)
 
-No double exposures. A stroke bends, a loop opens, and at some point the digit *is* another one. The network never learnt to do this. It follows from two facts: the end of the road depends smoothly on its start, and nearly every start leads to something like a digit. (Not every one: some walks pass shapes that are no digits, or even begin or end at one.)
+No double exposures. A stroke bends, a loop opens, and at some point the digit *is* another one. The network never learnt to do this. It follows from two facts: the end of the road depends smoothly on its start, and most starts lead to something like a digit. (Not all: some walks pass shapes that are no digits, or even begin or end at one.)
 
 ## 7. Look where the guess is heading
 
@@ -413,9 +415,9 @@ Why is DDIM off when steps are long? During a whole step it stands by one guess 
 
 ![The guess of one pixel as the noise falls, a smooth curve. DDIM takes the value at the start of the step for all of it: a flat line. 2M draws a line through the last two guesses and reads it in the middle of the step, much nearer to the curve.](figures/heading.png)
 
-DDIM's flat line is wrong in proportion to the length of the step. Suppose we remember the guess from **the step before**. Then we can draw a straight line through the two and ask where the guess will be *in the middle* of this step. (For a whole step we want the average guess, and a straight line's average is its middle.) That costs no call of the network, only memory. This is DPM-Solver++(2M): M for *multistep*, as it uses the guesses of more than one step, 2 for its *order* (section 8).
+DDIM's flat line is wrong in proportion to the length of the step. Suppose we remember the guess from **the step before**. Then we can draw a straight line through the two and ask where the guess will be *in the middle* of this step. (For a whole step we want the average guess, and a straight line's average is its middle. Not every moment counts alike, but for order 2 this is exact enough.) That costs no call of the network, only memory. This is DPM-Solver++(2M): M for *multistep*, as it uses the guesses of more than one step, 2 for its *order* (section 8).
 
-The right measure of "how far" on this axis is not $t$. The formulas become short in half of the logarithm of lesson 1's signal-to-noise ratio, $\lambda = \log(\sqrt{\bar\alpha}/\sqrt{1-\bar\alpha})$. It is very negative for noise and grows as the picture appears:
+The right measure of "how far" on this axis is not $t$. It is half of the logarithm of lesson 1's signal-to-noise ratio, $\lambda = \log(\sqrt{\bar\alpha}/\sqrt{1-\bar\alpha})$. It is very negative for noise and grows as the picture appears. A step of length $h$ means the same everywhere on it: noise over picture falls to $e^{-h}$ of what it was.
 """
 
 # %%
@@ -429,9 +431,9 @@ Let $h = \lambda_{\text{prev}} - \lambda_t$ be the length of this step and $h_{\
 
 $$\text{aim} = \hat x_0 + \frac{h}{2\,h_{\text{last}}}\,(\hat x_0 - \hat x_0^{\text{last}}), \qquad x_{\text{prev}} = \frac{\sqrt{1-\bar\alpha_{\text{prev}}}}{\sqrt{1-\bar\alpha_t}}\,x_t + \sqrt{\bar\alpha_{\text{prev}}}\,\big(1-e^{-h}\big)\;\text{aim}$$
 
-Since $e^{-\lambda}$ is noise over picture, $e^{-h}$ is that ratio at `t_prev` divided by the one at $t$. And the second equation is an old friend: if the aim is $\hat x_0$ itself, it *is* DDIM with $\eta = 0$. ([more.md](more.md) shows it in two lines, and your check below compares the two.)
+The second equation is an old friend: if the aim is $\hat x_0$ itself, it *is* DDIM with $\eta = 0$. ([more.md](more.md) shows it in two lines, and your check below compares the two.)
 
-Two steps have no line to follow and aim at $\hat x_0$ itself: the **first**, which has no guess before it, and the **final** one, where $\bar\alpha_{\text{prev}} = 1$ makes $h$ infinite. There $x_t$ has the share 0, and we return the guess. (In one batch each sample has its own `t_prev`: some may be final steps, others not.)
+Two steps aim at $\hat x_0$ itself: the **first**, which has no guess before it, and the **final** one, whose end, $\bar\alpha_{\text{prev}} = 1$, is infinitely far away on this axis, so that it has no middle. There $x_t$ has the share 0, and we return the guess. (Infinity times 0 is NaN: choose with `torch.where`, don't multiply by 0.) (In one batch each sample has its own `t_prev`: some may be final steps, others not.)
 
 **Predict before you run.** $h$ is positive. If the guess of a pixel was 0.2 at the step before and is 0.3 now, does the solver aim below 0.3 or above it?
 """
@@ -460,6 +462,7 @@ assert torch.allclose(first, ddim, atol=1e-4), "without a guess before it, it sh
 second = dpmpp_2m_step(x_t, guess, t, t_prev, alphas_cumprod, last, t_last)
 assert torch.allclose(second[2], guess[2], atol=1e-5), "the step to the clean end returns the guess"
 assert not torch.allclose(second[:2], first[:2]), "the guess before should make a difference"
+assert ((second - first) * (guess - last) >= 0).all(), "aim on, to where the guess is heading"
 same = dpmpp_2m_step(x_t, guess, t, t_prev, alphas_cumprod, guess, t_last)
 assert torch.allclose(same, first, atol=1e-5), "if the guess has not changed, aim at it"
 
@@ -568,7 +571,7 @@ Your three samplers differ in two things only:
 
 Why want fresh noise back? The network errs a little at every step. A smooth road carries each error along to the end. Fresh noise drowns a part of the picture, and old errors with it; the network looks again (Karras et al. 2022). The price: the fresh noise must be removed, too, and a handful of steps is too few for that.
 
-How does a step that must land at `t_prev` make room for it? **Walk twice as far as asked, then let fresh noise carry you half of the way back.**
+How does a step that must land at `t_prev` make room for it? **Walk twice as far as asked, then let fresh noise carry you half of the way back.** (Twice, since then, without memory, it is DDPM.)
 
 ![A line with λ growing to the right, and three noisy pictures of one digit on it. From x_t a long arrow of length 2h goes past x_prev to a clearer picture, further down; from there a shorter green arrow, fresh noise, leads back by h to x_prev.](figures/there_and_back.png)
 
