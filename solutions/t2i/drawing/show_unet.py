@@ -239,7 +239,8 @@ def attention_map(
     for number, ((row, column), panel) in enumerate(zip(asking, axes[1:], strict=True)):
         colour = show.COLOURS[1 + number]
         axes[0].plot(column, row, "s", ms=9, mfc="none", mec=colour, mew=2.5)
-        axes[0].text(column + 0.9, row, str(number + 1), color=colour, va="center", weight="bold")
+        label = axes[0].text(column + 1, row, str(number + 1), color=colour, va="center", size=9)
+        label.set_bbox({"facecolor": "black", "edgecolor": "none", "pad": 0.6})
         panel.imshow(maps[row * width + column], cmap="cividis")
         panel.plot(column, row, "s", ms=9, mfc="none", mec=colour, mew=2.5)
         panel.set_title(f"where pixel {number + 1} looks")
