@@ -492,6 +492,10 @@ REACH = (
     "The scale must reach all pixels of its own sample: for pictures shape (B, 1, 1, 1), or "
     "(1, 1, 1, 1) for a single number."
 )
+ONE_A_SAMPLE = (
+    "`pairs` gives plain numbers; the model and ddim_step want one step a sample: "
+    "torch.full((len(x),), step, device=x.device)."
+)
 ASKED = {
     "must match": REACH,
     "broadcast": REACH,
@@ -499,8 +503,8 @@ ASKED = {
     "if all of them are 1: (scale == 1).all().",
     "noise must be given": "ddim_step's sixth argument is eta: give it clip_sample by name, "
     "clip_sample=clip_sample.",
-    "'int' object has no attribute 'shape'": "`pairs` gives plain numbers; the model and ddim_step "
-    "want one step a sample: torch.full((len(x),), step, device=x.device).",
+    "'int' object has no attribute 'shape'": ONE_A_SAMPLE,
+    "expected Tensor as element": ONE_A_SAMPLE,
 }
 
 
@@ -911,7 +915,12 @@ def test_visits_the_timesteps(student, rng):
     )
     expect(
         all(len(arguments) == 3 for arguments in seen),
-        "on_step wants three things: on_step(t, x_prev, noise_pred).",
+        "on_step wants three things: on_step(step, x_prev, noise_pred).",
+    )
+    expect(
+        all(torch.as_tensor(arguments[0]).numel() == 1 for arguments in seen),
+        "on_step's first argument is the plain number of the step, an int; yours is the tensor t "
+        "with a row for each sample.",
     )
     expect(
         [int(arguments[0]) for arguments in seen] == sampler.timesteps,
@@ -942,7 +951,7 @@ def test_noise_is_guided_first(student, rng):
             "then clips the one guess.": u + scale * (c - u),
             "It is the noise without guidance.": cond,
             "It is x itself: convert_prediction takes the prediction first, then x.": x,
-            "It is the new x: on_step(t, x_prev, noise_pred) gets the noise last.": seen[0][1],
+            "It is the new x: on_step(step, x_prev, noise_pred) gets the noise last.": seen[0][1],
             "It is the noise for the default scale: hand guidance_scale on.": (
                 uncond + 3 * (cond - uncond)
             ),
@@ -985,18 +994,30 @@ def test_other_prediction_types(student, rng):
             x_0 = (x_t - (1 - bar).sqrt() * noise) / bar.sqrt()
             return x_0 if kind == "sample" else bar.sqrt() * noise - (1 - bar).sqrt() * x_0
 
-        steps = torch.tensor(sampler.timesteps)
+        steps, seen = torch.tensor(sampler.timesteps), []
         got = call(
             student.sample_guided,
             speaker, world.x_t, world.label, world.classes, world.ac, steps, float(scale),
-            clip_sample=False, prediction_type=kind,
+            clip_sample=False, prediction_type=kind, on_step=lambda *told, s=seen: s.append(told),
         )  # fmt: skip
         expect_close(
             got,
             sampler.run(float(scale)),
             f"the samples of a model with prediction_type = {kind!r}",
             otherwise="The guided prediction is not always noise: convert_prediction(prediction, "
-            'x, t, alphas_cumprod, prediction_type, "epsilon") makes it noise for ddim_step.',
+            'x, t, alphas_cumprod, prediction_type, "epsilon") makes it noise for ddim_step. (Noise '
+            'comes out, so "epsilon" stands last.)',
+            rtol=1e-4,
+            atol=1e-5,
+        )
+        t = torch.full_like(world.label, sampler.timesteps[0])
+        uncond, cond = (world.predict(world.x_t, t, each) for each in (world.null, world.label))
+        expect_close(
+            seen[0][2],
+            uncond + scale * (cond - uncond),
+            f"what on_step is given last, with prediction_type = {kind!r}",
+            otherwise="on_step(step, x_prev, noise_pred) is always given noise: what "
+            "convert_prediction made of the guided prediction.",
             rtol=1e-4,
             atol=1e-5,
         )

@@ -779,6 +779,86 @@ def sample_guided(model, x_T, condition, null, alphas_cumprod, timesteps, guidan
     ),
     dict(
         exercise="sample_guided",
+        name="on_step_with_a_row_of_steps",
+        says="plain number of the step",
+        code="""
+@torch.no_grad()
+def sample_guided(model, x_T, condition, null, alphas_cumprod, timesteps, guidance_scale=3.0,
+                  guidance_rescale=0.0, clip_sample=True, prediction_type="epsilon",
+                  on_step=None):
+    x = x_T
+    for step, step_prev in pairs(timesteps, alphas_cumprod):
+        t, t_prev = torch.full((len(x),), step), torch.full((len(x),), step_prev)
+        answer = guided_prediction(model, x, t, condition, null, guidance_scale, guidance_rescale)
+        noise_pred = convert_prediction(answer, x, t, alphas_cumprod, prediction_type, "epsilon")
+        x = ddim_step(x, noise_pred, t, t_prev, alphas_cumprod, clip_sample=clip_sample)
+        if on_step is not None:
+            on_step(t, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_guided",
+        name="on_step_with_the_unconverted_answer",
+        says="is always given noise",
+        code="""
+@torch.no_grad()
+def sample_guided(model, x_T, condition, null, alphas_cumprod, timesteps, guidance_scale=3.0,
+                  guidance_rescale=0.0, clip_sample=True, prediction_type="epsilon",
+                  on_step=None):
+    x = x_T
+    for step, step_prev in pairs(timesteps, alphas_cumprod):
+        t, t_prev = torch.full((len(x),), step), torch.full((len(x),), step_prev)
+        answer = guided_prediction(model, x, t, condition, null, guidance_scale, guidance_rescale)
+        noise_pred = convert_prediction(answer, x, t, alphas_cumprod, prediction_type, "epsilon")
+        x = ddim_step(x, noise_pred, t, t_prev, alphas_cumprod, clip_sample=clip_sample)
+        if on_step is not None:
+            on_step(step, x, answer)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_guided",
+        name="types_exchanged",
+        says="stands last",
+        code="""
+@torch.no_grad()
+def sample_guided(model, x_T, condition, null, alphas_cumprod, timesteps, guidance_scale=3.0,
+                  guidance_rescale=0.0, clip_sample=True, prediction_type="epsilon",
+                  on_step=None):
+    x = x_T
+    for step, step_prev in pairs(timesteps, alphas_cumprod):
+        t, t_prev = torch.full((len(x),), step), torch.full((len(x),), step_prev)
+        answer = guided_prediction(model, x, t, condition, null, guidance_scale, guidance_rescale)
+        noise_pred = convert_prediction(answer, x, t, alphas_cumprod, "epsilon", prediction_type)
+        x = ddim_step(x, noise_pred, t, t_prev, alphas_cumprod, clip_sample=clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_guided",
+        name="one_number_for_t",
+        says="torch.full",
+        code="""
+@torch.no_grad()
+def sample_guided(model, x_T, condition, null, alphas_cumprod, timesteps, guidance_scale=3.0,
+                  guidance_rescale=0.0, clip_sample=True, prediction_type="epsilon",
+                  on_step=None):
+    x = x_T
+    for step, step_prev in pairs(timesteps, alphas_cumprod):
+        t, t_prev = step, step_prev
+        answer = guided_prediction(model, x, t, condition, null, guidance_scale, guidance_rescale)
+        noise_pred = convert_prediction(answer, x, t, alphas_cumprod, prediction_type, "epsilon")
+        x = ddim_step(x, noise_pred, t, t_prev, alphas_cumprod, clip_sample=clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_guided",
         name="rescale_not_handed_on",
         says="guidance_rescale does not reach",
         code="""
@@ -1306,12 +1386,11 @@ def sample_guided(model, x_T, condition, null, alphas_cumprod, timesteps, guidan
         t = torch.full((len(x),), step)
         bar = alphas_cumprod[step]
         bar_after = alphas_cumprod[after] if after >= 0 else torch.ones_like(bar)
-        noise_pred = guided_prediction(
+        said = guided_prediction(
             model, x, t, condition, null, guidance_scale, guidance_rescale
         )
-        guess = convert_prediction(
-            noise_pred, x, t, alphas_cumprod, prediction_type, "sample"
-        )
+        guess = convert_prediction(said, x, t, alphas_cumprod, prediction_type, "sample")
+        noise_pred = (x - bar.sqrt() * guess) / (1 - bar).sqrt()
         if clip_sample:
             guess = guess.clamp(-1, 1)
         direction = (x - bar.sqrt() * guess) / (1 - bar).sqrt()

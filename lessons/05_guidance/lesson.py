@@ -194,7 +194,7 @@ About six, but each batch differs: by chance it may be two or twelve, and about 
 
 One thing is new: the network hears the label, unless it was dropped. `Told(model, label)` is a small wrapper that fills the label in, so that the network can be called as `model(x_t, t)`, as before.
 
-The loss is lesson 3's, wrapped as `noise_loss`. It also draws the steps: 800 comes twice as often as 400, since shape is decided in much noise. Of lesson 3's helps the head start stays, and on a CPU the folding.
+The loss is lesson 3's, wrapped as `noise_loss`. It also draws the steps, in place of lesson 3's `middle_steps`: 800 comes twice as often as 400, since shape is decided in much noise. The head start of lesson 3 stays, and on a CPU the folding.
 
 It takes about 6 to 8 minutes on two CPU cores, and 11 on one. If you stop it, it goes on from its last save in `data/runs`. After a change to your code delete the file that the cell names. Meanwhile write `rescale_guidance` and `guided_prediction` (sections 7 and 8). Their cells wait, but save, and `make grade lesson=5` in a terminal works.
 """
@@ -257,7 +257,7 @@ Mostly right. But look for the doubtful ones: strokes with gaps, stray specks, o
 
 To see how, we go to a flat world like lesson 4's. There a "picture" is just two numbers: a point. This world has three classes, three clouds that overlap. Nothing needs training here, since the best noise prediction is known exactly.
 
-We ask for the orange cloud. The model can give two answers at each point: one **with** the condition, *cond*, and one **without** (the null class!), *uncond*. Which way is orange, and which way is *anything*?
+We ask for the orange cloud. The model can give two answers at each point: one **with** the condition, *cond*, and one **without** (the null class!), *uncond*. (From here on these names are the network's *answers*; in section 3 `cond` was a vector that it is given. The arrows point where the noise is taken away to, so they are drawn as minus the noise.) Which way is orange, and which way is *anything*?
 
 ![One point and four arrows from it, over three clouds of points. One arrow, uncond, points to the nearest clouds. Another, cond, points to the orange cloud. A dashed line runs from the tip of uncond through the tip of cond and beyond; on it lie the tips of the guided arrows for scale 2 and 3.](figures/arrows.png)
 
@@ -267,7 +267,7 @@ $$\text{guided} = \text{uncond} + s\cdot(\text{cond} - \text{uncond})$$
 
 $s$ is the `guidance_scale`. At $s=0$ the wish is ignored. At $s=1$ we are at cond: guidance is off. At $s=3$ we go three times as far.
 
-**Predict before you run.** Below are the arrows at scale 0, 1 and 4 (they point where the noise is taken away to, so minus the noise). Between the orange cloud and its neighbours, how will the arrows of scale 4 differ from those of scale 1? And far out, behind the orange cloud, where no other class comes near?
+**Predict before you run.** Below are the arrows at scale 0, 1 and 4. Between the orange cloud and its neighbours, how will the arrows of scale 4 differ from those of scale 1? And far out, behind the orange cloud, where no other class comes near?
 """
 
 
@@ -297,7 +297,7 @@ Their "guidance 3" may be our 4. The test is always the same: which value gives 
 
 ## 7. Arrows that are too long
 
-Look again at the last picture: the arrows of scale 4 are not only turned, they are also **longer**. Section 9 shows that they lead too far. (The cure below is for colour pictures; digits do without it.)
+Look again at the last picture: the arrows of scale 4 are not only turned, they are also **longer**. Section 9 shows that they lead too far. (The cure below is for large colour models, whose pictures burn at high scales. Digits do without it, as section 13 measures.)
 
 Watch it on real pictures. We hide test digits under a lot of noise, and ask our network for its two guesses of the *clean picture*. (The wrapper `AsPicture` gets them from the predicted noise, with lesson 3's `predict_x_0`. Guiding pictures or guiding noise comes to the same thing, since one is the other, stretched and shifted.) A pixel should lie between −1, paper, and 1, ink.
 
@@ -330,7 +330,7 @@ show_guidance.contrast_picture(guesses)
 r"""
 The larger the scale, the more contrast, and beyond scale 1 more pixels lie outside. (We count those beyond ±1.05, since a network's paper is never exactly −1. The end bars hold all further out.) In colour pictures the colours glare. They are *saturated*: everything beyond the edge is cut off, to pure white, black or red.
 
-The cure (Lin et al. 2023) is simple, though not perfect. Keep the direction of the guided prediction, and give it back the *size* of the plain one. Its size is the standard deviation over all numbers of one sample, written std:
+The cure (Lin et al. 2023) is simple, though not perfect. Give the guided prediction back the *contrast* of the plain one: the standard deviation over all numbers of one sample, written std:
 
 $$\text{rescaled} = \text{guided}\cdot\frac{\text{std}(\text{cond})}{\text{std}(\text{guided})}, \qquad \text{result} = \varphi\cdot\text{rescaled} + (1-\varphi)\cdot\text{guided}$$
 
@@ -384,7 +384,7 @@ for name, pair in {"picture": (uncond, cond), "noise": (blind, told)}.items():
 
 # %% [markdown]
 r"""
-In the language of noise the harm hardly shows: the noise is so large that its size stays near 1 whatever the scale, so there is nothing to give back. Rescale pictures, or lesson 4's $v$, which near pure noise *is* the picture (with a minus sign). Nowhere else in this lesson does the language matter.
+In the language of noise the harm hardly shows: the noise is so large that its size stays near 1 whatever the scale, so there is nothing to give back. Rescale pictures, or lesson 4's $v = \sqrt{\bar\alpha}\,\text{noise} - \sqrt{1-\bar\alpha}\,x_0$, which near pure noise is $-x_0$. (At scale 1 there is nothing to give back: guided *is* cond.) Nowhere else in this lesson does the language matter.
 
 ## 8. Two answers in one call
 
@@ -460,12 +460,12 @@ Lesson 4's DDIM loop needs just one change: where it asked the model, it now ask
 > start from pure noise $x_T$<br>
 > for each step $t$ and the step after it: ask for the guided noise, take one `ddim_step`
 
-`pairs(timesteps, alphas_cumprod)` from lesson 4 gives each step together with the next, as two numbers; the last goes to −1, the clean end. The model and `ddim_step` want one step for each sample, a tensor `(B,)`. The model may speak of noise, pictures or $v$ (`prediction_type`); lesson 4's `convert_prediction` makes it noise, for `ddim_step`. Their arguments:
+`pairs(timesteps, alphas_cumprod)` from lesson 4 gives each step together with the next, as two numbers; the last goes to −1, the clean end. The model and `ddim_step` want one step for each sample, a tensor `(B,)`; `on_step` wants the plain number. The model may speak of noise, pictures or $v$ (`prediction_type`); lesson 4's `convert_prediction` makes it noise, for `ddim_step`. Their arguments:
 
 - `convert_prediction(prediction, x_t, t, alphas_cumprod, source, target)`
 - `ddim_step(x_t, noise_pred, t, t_prev, alphas_cumprod, eta=0.0, noise=None, clip_sample=True)`
 
-**Guide first, then step.** With `clip_sample` the step clips the clean guess to [-1, 1]. If you clip before you guide, you cut off the very thing that guidance wants to exaggerate.
+**Guide first, then step.** With `clip_sample` the step clips the clean guess to [-1, 1]. If each of the two answers were clipped before guidance, the very thing that it wants to exaggerate would be cut off.
 """
 
 # %%
@@ -565,7 +565,7 @@ When the course was made:
 
 ![Ten digits in seven rows. At scale 0 most are other digits, or none. At scale 1 all can be read as asked, but the 0 has corners, the 8 is thin, and beside the 1 and the 9 there is a speck. At 5 and 8 the strokes are thick and hard.](figures/sweep.png)
 
-At 0 the row shows whatever the noise leads to. At 1 most are right, and a little more guidance helps a doubtful one: see the corners of the 0 go. From there on the strokes get thicker and harder. Guidance can also spoil: here the 9 gets worse from scale 2 on, and at 8 the speck beside the 1 is back. (Whether the digits get more alike is the next section.)
+At 0 the row shows whatever the noise leads to. At 1 most are right, and a little more guidance may help a doubtful one: see the corners of the 0 go. From there on the strokes get thicker and harder. Guidance can also spoil: here the 9 gets worse from scale 2 on, and at 8 the speck beside the 1 is back. (Whether the digits get more alike is the next section.)
 
 Type your own order here: a date, a price, a phone number. Only the digits count.
 """
@@ -604,7 +604,7 @@ show_guidance.trade_picture(rows, handwriting, count)
 
 # %% [markdown]
 r"""
-Every point of the curve is the same network. From 1 to 1.5 the diversity falls most, in section 13's table from 1.31 to 0.80, below real handwriting's 1 (the star). Malformed digits go with it: its judge is sure of 80 %, then of 94 %. It is a trade, and there is no best scale: to make training data for a reading machine, stay near the star; for one perfect picture, go higher. (Stable Diffusion's usual setting is 7.5. A sentence is a weaker hint than a label, which may be why.)
+Every point of the curve is the same network. From 1 to 1.5 the diversity falls most, in section 13's table from 1.31 to 0.80, below real handwriting's 1 (the star). Malformed digits go with it: lesson 3's judge, who may say "no digit", is sure of 80 %, then of 94 % (section 13). It is a trade, and there is no best scale: to make training data for a reading machine, stay near the star; for one perfect picture, go higher. (Stable Diffusion's usual setting is 7.5. A sentence is a weaker hint than a label, which may be why.)
 
 ## 12. Too much
 
@@ -636,7 +636,7 @@ At scale 8 the most pixels lie outside. Rescaled, about half of them are left. C
 
 ## 13. The lesson's own table
 
-Measured with the code behind two commands, `python -m t2i.runs.class_recipes train` and `python -m t2i.runs.class_recipes evaluate`. In brackets: where the true share lies in 95 of 100 such measurements. *Judge is sure* is lesson 3's strict judge, who knows "no digit" as well. *Fréchet* is lesson 3's distance between two crowds: less is better, and the real digits' own value is the floor. (Lesson 4 puts its crowds together otherwise: do not compare its figures.)
+Measured with the code behind two commands, `python -m t2i.runs.class_recipes train` and `python -m t2i.runs.class_recipes evaluate`. In brackets: 95 % intervals (of a hundred such intervals, some 95 hold the true share). *Judge is sure* is lesson 3's strict judge, who knows "no digit" as well. *Fréchet* is lesson 3's distance between two crowds: less is better, and the real digits' own value is the floor. (Lesson 4 puts its crowds together otherwise: do not compare its figures.)
 """
 
 # %%
