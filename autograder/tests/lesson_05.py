@@ -1005,8 +1005,8 @@ def test_other_prediction_types(student, rng):
             sampler.run(float(scale)),
             f"the samples of a model with prediction_type = {kind!r}",
             otherwise="The guided prediction is not always noise: convert_prediction(prediction, "
-            'x, t, alphas_cumprod, prediction_type, "epsilon") makes it noise for ddim_step. (Noise '
-            'comes out, so "epsilon" stands last.)',
+            'x, t, alphas_cumprod, prediction_type, "epsilon") makes it noise for ddim_step. '
+            '(Noise comes out, so "epsilon" stands last.)',
             rtol=1e-4,
             atol=1e-5,
         )
