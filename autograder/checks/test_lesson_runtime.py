@@ -198,7 +198,9 @@ raise SystemExit
     "body, said",
     [("x", "half of four is two"), ("x / 2", ""), ("x / 0", ""), ("x / y", "")],
 )
-def test_a_cell_that_ends_tells_which_of_its_checks_would_fail(shell, capsys, body, said):
+def test_a_cell_that_ends_tells_which_of_its_checks_would_fail(
+    shell, capsys, monkeypatch, body, said
+):
     shell.user_ns.update(torch=torch, half=eval(f"lambda x: {body}"))
     shell.run(CELL if body != "x / 2" else CELL.replace("raise SystemExit", "half = None"))
     state = torch.get_rng_state()
@@ -207,6 +209,9 @@ def test_a_cell_that_ends_tells_which_of_its_checks_would_fail(shell, capsys, bo
     assert shell.user_ns["half"] is not None and "noise" not in shell.user_ns
     shell.run("def half(:")
     assert grading.failing_check("half") == ""
+    monkeypatch.setattr(grading, "CHECK_SECONDS", 0.1)
+    shell.run('grade("half")\nwhile True: pass')
+    assert grading.failing_check("half") == "", "it ends"
     exec("def knows(x): seen.append(x)", shell.user_ns)  # of an earlier cell
     shell.user_ns["seen"] = kept = []
     shell.run('grade("half")\nseen = []\nknows(3)\nassert seen == [3], "not seen"')

@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from t2i.engine.bounded import at_most
 from t2i.files.places import DATA
 from t2i.pretrained.dit_files import dit_from_config
 from t2i.pretrained.sd_sizes import text_from_config, unet_from_config
 from t2i.pretrained.vae_files import autoencoder_from_config
 from t2i.speed import bench, bench_clock, bench_rows
-from t2i.speed.bench_clock import Spent, at_most, matmul_rate, peak_bytes, timed
+from t2i.speed.bench_clock import Spent, matmul_rate, peak_bytes, timed
 from t2i.speed.bench_pairs import PAIRS, TOLERANCE, build_pair, largest_difference
 from t2i.speed.bench_rows import FIRST, Job, Row, plan
 from t2i.speed.bench_sizes import NETWORKS, SIZES

@@ -11,7 +11,9 @@ import sys
 import warnings
 
 from t2i.classroom import handover, standby
+from t2i.engine.bounded import at_most
 
+CHECK_SECONDS = 10.0  # for all checks of a cell; code that never ends should not hold the notebook
 GREEN, RED, GREY = "#009E73", "#D55E00", "#6E6E6E"  # Okabe and Ito's; readable without colour too
 
 
@@ -97,7 +99,8 @@ def failing_check(name: str) -> str:
     quiet = contextlib.redirect_stdout(io.StringIO())
     with torch.random.fork_rng(devices=[]), quiet, warnings.catch_warnings(action="ignore"):
         try:
-            exec(compile(tree, "checks", "exec"), names)
+            with at_most(CHECK_SECONDS):
+                exec(compile(tree, "checks", "exec"), names)
         except AssertionError as error:
             return str(error)
         except Exception:  # it has its own place in the notebook, once grade passes

@@ -26,9 +26,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from t2i.engine.bounded import at_most
 from t2i.files.checkpoint import write_atomically
 from t2i.runs.text_to_image_recipes import CHECKPOINT
-from t2i.speed.bench_clock import at_most, matmul_rate, plain_float32
+from t2i.speed.bench_clock import matmul_rate, plain_float32
 from t2i.speed.bench_rows import MODES, NAMES, Job, Row, measure, plan, tidy
 from t2i.speed.bench_sizes import SIZES
 

@@ -1,16 +1,12 @@
-"""Bench: the clock, the memory and the matmul rate of a device, and what keeps a row in bounds.
+"""Bench: the clock, the memory and the matmul rate of a device.
 
 timed(step, [batch, batch], device)      # seconds of each step; on a GPU by its own events
 peak_bytes(step, batch, kept, device)    # the most memory that the step needs
-with at_most(60):                        # whatever takes longer ends with a TimeoutError
-    ...
 """
 
-import contextlib
-import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -85,22 +81,3 @@ def plain_float32() -> None:
     """No TF32: in float32 a GPU, too, multiplies with all 24 bits. What autocast does stays."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-
-
-@contextlib.contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    """End with a TimeoutError what takes longer, where the system has such alarms."""
-    if not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
-    def ring(*_) -> None:
-        raise TimeoutError(f"took longer than the {seconds:.0f} seconds that were left")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
