@@ -128,7 +128,7 @@ def test_it_ends_when_nobody_asks():
 
 
 def test_it_ends_with_the_kernel_even_if_that_is_killed():
-    script = "import os, signal; from t2i import standby; standby._prepare(1); "
+    script = "import os, signal; from t2i.classroom import standby; standby._prepare(1); "
     script += "print(standby._waiting.process.pid, flush=True); os.kill(os.getpid(), 9)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     number, deadline = int(run.stdout), time.monotonic() + 120
