@@ -1,6 +1,6 @@
 """What hidden tests are written with: the exercise marker, and comparisons that teach."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 import pytest
@@ -31,6 +31,16 @@ def expect(condition: bool | Tensor, message: str) -> None:
     """Fail with `message` unless the condition holds."""
     if isinstance(condition, Handle | Foreign) or not bool(condition):
         fail(message)
+
+
+def expect_steps(heard: Sequence, wanted: Sequence[int], which: str) -> None:
+    """Fail unless on_step heard these steps, each as one number: `which` says whose step it is."""
+    expect(
+        all(torch.as_tensor(step).numel() == 1 for step in heard),
+        "on_step's first argument is the plain number of the step, an int; yours is the tensor t "
+        "with a row for each sample.",
+    )
+    expect([int(step) for step in heard] == list(wanted), f"on_step's first argument {which}.")
 
 
 def expect_close(

@@ -10,7 +10,7 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
 from autograder.remote import RemoteError
-from autograder.testing import exercise, expect, expect_close, fail
+from autograder.testing import exercise, expect, expect_close, expect_steps, fail
 
 SHAPES = ((5, 2, 3, 4), (3, 1, 5, 2))  # odd batches, pictures that are not square
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4}
@@ -777,14 +777,8 @@ def test_clip_and_on_step(student, rng):
         len(calls) == len(ac) and all(len(call) == 3 for call in calls),
         "on_step must be called once after each step, as on_step(step, x_prev, noise_pred).",
     )
-    expect(
-        all(torch.as_tensor(step).numel() == 1 for step, _, _ in calls),
-        "on_step's first argument is the plain number of the step, an int; yours is the tensor t "
-        "with a row for each sample.",
-    )
-    expect(
-        [int(step) for step, _, _ in calls] == [*range(len(ac))][::-1],
-        "on_step's first argument is the step t that was just taken.",
+    expect_steps(
+        [step for step, _, _ in calls], range(len(ac))[::-1], "is the step t that was just taken"
     )
     for after, (_, x_prev, noise_pred), x, t in zip(
         [*model.xs[1:], result], calls, model.xs, model.ts, strict=True

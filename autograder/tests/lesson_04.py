@@ -14,7 +14,7 @@ from torch import Tensor
 
 from autograder.picture import Curve, drawable, pictured
 from autograder.remote import RemoteError
-from autograder.testing import exercise, expect, expect_close, fail
+from autograder.testing import exercise, expect, expect_close, expect_steps, fail
 
 SHAPES = ((5, 2, 3, 4), (4, 1, 5, 2), (3, 2))  # odd batches, not square, points in the plane
 TYPES = ("epsilon", "sample", "v_prediction")
@@ -1067,14 +1067,8 @@ def check_on_step(student, function, rng, says):
         len(calls) == len(few) and all(len(call) == 3 for call in calls),
         f"on_step must be called once after each step, as on_step(step, x_prev, {third}).",
     )
-    expect(
-        all(torch.as_tensor(step).numel() == 1 for step, _, _ in calls),
-        "on_step's first argument is the plain number of the step, an int; yours is the tensor t "
-        "with a row for each sample.",
-    )
-    expect(
-        [int(step) for step, _, _ in calls] == few.tolist(),
-        "on_step's first argument is the step t that the jump started from.",
+    expect_steps(
+        [step for step, _, _ in calls], few.tolist(), "is the step t that the jump started from"
     )
     for i, (x_after, (_, x_prev, said)) in enumerate(
         zip([*model.xs[1:], result], calls, strict=True)

@@ -13,7 +13,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from autograder.picture import Curve, drawable, pictured
 from autograder.remote import Handle, RemoteError
-from autograder.testing import exercise, expect, expect_close, fail, matches
+from autograder.testing import exercise, expect, expect_close, expect_steps, fail, matches
 from autograder.testing_modules import ask
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
@@ -917,14 +917,10 @@ def test_visits_the_timesteps(student, rng):
         all(len(arguments) == 3 for arguments in seen),
         "on_step wants three things: on_step(step, x_prev, noise_pred).",
     )
-    expect(
-        all(torch.as_tensor(arguments[0]).numel() == 1 for arguments in seen),
-        "on_step's first argument is the plain number of the step, an int; yours is the tensor t "
-        "with a row for each sample.",
-    )
-    expect(
-        [int(arguments[0]) for arguments in seen] == sampler.timesteps,
-        "on_step's first argument should be the step t that was just left behind.",
+    expect_steps(
+        [arguments[0] for arguments in seen],
+        sampler.timesteps,
+        "should be the step t that was just left behind",
     )
     expect(
         isinstance(got, Tensor) and matches(got, seen[-1][1]),

@@ -16,11 +16,11 @@ Lesson                      modules
     small machines          folded_unet, practice
     a world that is known   mixture
 
-And folders, from the ground up: engine (what training is made of), files, classroom (what runs
-behind a notebook), world (the captioned scenes), judging (what does a picture show?), pretrained
-(models in the layouts of transformers and diffusers), runs (recipes, and the runs behind the
-course's figures), speed, drawing (each lesson's pictures and tables), apps. None leans on a later
-one.
+And folders, from the ground up: on one floor engine (what training is made of), files and classroom
+(what runs behind a notebook), then world (the captioned scenes), judging (what does a picture
+show?), pretrained (models in the layouts of transformers and diffusers), runs (recipes, and the
+runs behind the course's figures) and speed, drawing (each lesson's pictures and tables), apps. None
+leans on a higher one.
 
 Importing the package imports nothing else, so a lesson only loads what it uses.
 """

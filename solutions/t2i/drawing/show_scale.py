@@ -22,9 +22,9 @@ def hours_chart(hours: Mapping[str, Mapping[str, float]]) -> Picture:
             y = works.index(work) + (row - (len(hours) - 1) / 2) * thick
             label = who if work == next(iter(each)) else None
             axes.barh(y, amount, 0.92 * thick, color=COLOURS[row], label=label)
-            words = axes.text(1.15 * amount, y, in_words(amount), va="center", fontsize=8.5)
+            words = axes.text(1.15 * amount, y, span_in_words(amount), va="center", fontsize=8.5)
             words.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})  # over a line
-        told.append(f"{who}: " + ", ".join(f"{w} {in_words(a)}" for w, a in each.items()))
+        told.append(f"{who}: " + ", ".join(f"{w} {span_in_words(a)}" for w, a in each.items()))
     least, most = (f(a for each in hours.values() for a in each.values()) for f in (min, max))
     axes.set(xscale="log", xlim=(min(0.5, least / 3), 30 * most), xlabel="hours of one device")
     axes.set_yticks(range(len(works)), works)
@@ -37,7 +37,7 @@ def hours_chart(hours: Mapping[str, Mapping[str, float]]) -> Picture:
     return Picture(figure, alt)
 
 
-def in_words(hours: float) -> str:
+def span_in_words(hours: float) -> str:
     """Hours, days or years, whichever is easiest to imagine."""
     if hours < 2 * DAY:
         return f"{hours:.3g} hours"

@@ -1,8 +1,8 @@
 """Stable Diffusion by our code and by diffusers: the same numbers, in what time and memory?
 
-    python -m t2i.pretrained.sd_bench             # random weights of the true sizes, 4.3 GB of disk
-    python -m t2i.pretrained.sd_bench --model FOLDER  # any folder in diffusers' layout
-    python -m t2i.pretrained.sd_bench --tiny      # seconds; says nothing about speed
+    python -m t2i.pretrained.sd_bench                   # random weights, true sizes: 4.3 GB
+    python -m t2i.pretrained.sd_bench --model FOLDER    # any folder in diffusers' layout
+    python -m t2i.pretrained.sd_bench --tiny            # seconds; says nothing about speed
 
 Each draws in a process of its own, by turns, so neither has the other's memory. Peak memory is the
 most that the process held, files that it has mapped counted in. A ratio below 1 is in our favour.
@@ -155,14 +155,8 @@ def compare(folder: Path, steps: int, side: int, rounds: int) -> dict:
             for who in WHO if turn % 2 == 0 else reversed(WHO):
                 out = Path(scratch, f"{who}.json")
                 options = ["--one", who, "--model", folder, "--out", out, "--steps", steps]
-                command = [
-                    sys.executable,
-                    "-m",
-                    "t2i.pretrained.sd_bench",
-                    *options,
-                    "--side",
-                    side,
-                ]
+                options += ["--side", side]
+                command = [sys.executable, "-m", "t2i.pretrained.sd_bench", *options]
                 subprocess.run([str(part) for part in command], check=True)
                 for row, value in json.loads(out.read_text(encoding="utf-8")).items():
                     figures[who][row].append(value)

@@ -1,7 +1,7 @@
 """Draw what a prompt says, with Stable Diffusion's weights and the course's code.
 
-    make stable-diffusion model=FOLDER prompt="a red fox in the snow" out=fox.png seed=0 python -m
-    t2i.pretrained.sd_sample "a fox, oil on canvas" --model FOLDER --image fox.png --out oil.png
+    make stable-diffusion model=FOLDER prompt="a red fox in the snow" out=fox.png seed=0
+    python -m t2i.pretrained.sd_sample "in oil" --model FOLDER --image fox.png --out oil.png
 
 FOLDER is in diffusers' layout, or a name on the Hugging Face hub. It needs about 8 GB of memory.
 """

@@ -1,8 +1,8 @@
 """Stable Diffusion's weights in the lessons' modules: what is called what, and what does not fit.
 
-    unet = load_unet("stable-diffusion-v1-5/unet")       # lesson 6's TextUNet
-    text = load_text("stable-diffusion-v1-5/text_encoder")  # lesson 7's TextTransformer
-    python -m t2i.pretrained.sd_weights stable-diffusion-v1-5       # the table of all keys, to read
+    unet = load_unet("stable-diffusion-v1-5/unet")             # lesson 6's TextUNet
+    text = load_text("stable-diffusion-v1-5/text_encoder")     # lesson 7's TextTransformer
+    python -m t2i.pretrained.sd_weights stable-diffusion-v1-5  # the table of all keys, to read
 
 The names are those of lessons 6 to 8: `convert` knows the UNet's, `clip_files` the text encoder's,
 `vae_files` the autoencoder's. Nothing is computed but names. A key that nothing of ours takes, and

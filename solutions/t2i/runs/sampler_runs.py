@@ -1,8 +1,8 @@
 """The reference runs of lesson 4: one network, every sampler, every number of steps, measured.
 
-    python -m t2i.runs.sampler_runs                # hours on one core; goes on where it was stopped
-    python -m t2i.runs.sampler_runs headline       # few cells, four times the samples, three seeds
-    python -m t2i.runs.sampler_runs headline --long  # the same of a network that was trained longer
+    python -m t2i.runs.sampler_runs                    # hours; goes on where it was stopped
+    python -m t2i.runs.sampler_runs headline           # few cells, 4 times the samples, 3 seeds
+    python -m t2i.runs.sampler_runs headline --long    # the same of the network trained longer
     python -m t2i.runs.sampler_runs --count 200 --seeds 1 --steps 5 10 20 --out scratch.json
 
 Each cell (sampler, steps, spacing, seed) goes to data/samplers_cpu.json as soon as it is measured;
