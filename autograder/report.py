@@ -33,7 +33,7 @@ def show(result: Result, lesson: Lesson, mode: Mode, console: Console | None = N
     if result.sandbox != "not needed":
         console.print(f"[dim]Your code ran in: {mode}. Seed {result.seed}.[/]", highlight=False)
     if result.score < result.maximum and "MAKELEVEL" in os.environ:
-        told = "make says Error 1 below: that only means that points are missing yet."
+        told = "make says Error 1 below: that only means that some points are still missing."
         console.print(f"[dim]{told}[/]", highlight=False)
 
 

@@ -667,7 +667,10 @@ def block_forward(parts: Parts, x: Tensor, context: Tensor, mask, wrong: str = "
     for norm, layer in order:
         if wrong == f"no {layer}":
             continue
-        read = {"norms mixed": {"norm2": "norm1", "norm1": "norm2"}.get(norm, norm)}.get(wrong)
+        read = {
+            "norms mixed": {"norm2": "norm1", "norm1": "norm2"}.get(norm, norm),
+            "norm1 always": "norm1",
+        }.get(wrong)
         h = x if wrong in (f"no {norm}", "post norm") else parts(read or norm, x)
         source = h if wrong == "normed sum" else x
         source = start if wrong == "side by side" else source
@@ -696,6 +699,7 @@ BLOCK_MISTAKES = {
     "no norm2": "norm2 is not used: attn2 reads norm2(x).",
     "no norm3": "norm3 is not used: ff reads norm3(x).",
     "norms mixed": "norm1 and norm2 have changed places.",
+    "norm1 always": "norm1 stands in all three lines: each correction has a norm of its own.",
     "no attn1": "attn1 is left out: the picture looks at itself first.",
     "no attn2": "attn2 is left out: the picture never looks at the words.",
     "no ff": "ff is left out: thinking it over is the third correction.",
@@ -873,7 +877,8 @@ PICTURE_HINTS = {
     f"'b (h w) c -> b c h w', and einops wants to know h and w. {INNER}: give no c.",
     "is invalid for input of size": f"{INNER}: take them from the list's own last axis.",
     "contiguous": "view needs the values in order in memory: use reshape or rearrange.",
-    "must match the size": "Height and width differ; keep both from x.shape for the way back.",
+    "must match the size": "Height and width differ. Perhaps they are exchanged on the way back; "
+    "x.shape holds them in the order (B, C, H, W).",
     "": OTHER_PIECES,
 }
 

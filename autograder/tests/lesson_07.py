@@ -551,6 +551,11 @@ def check_reader(student, rng, vocabulary, end, width, layers, heads, most, batc
     answer = two_results(ask(lambda: reader(tokens), READ_HINTS), "hidden and pooled")
     if isinstance(answer[0], Tensor) and answer[0].shape == expected[1].shape != expected[0].shape:
         fail("The results come in the wrong order: hidden first, then pooled.")
+    if isinstance(answer[1], Tensor) and answer[1].shape == (batch, batch, width):
+        fail(
+            "pooled holds B vectors of every text, (B, B, D): hidden[:, places] takes all places "
+            "from all rows. Index rows and places together: row i gives its own place."
+        )
 
     def causes(mistakes: dict, place: int) -> dict:
         return {
@@ -1026,11 +1031,18 @@ def test_recognition(student, rng):
         texts = normal(rng, count, ways, dim) + 0.6
         texts = texts * (0.2 + 3 * torch.rand(count, ways, 1, generator=rng))
         log_scale = torch.tensor(scale)
+        answer = ask(
+            lambda i=images, t=texts, s=log_scale: student.zero_shot_probabilities(i, t, s),
+            ZERO_HINTS,
+        )
+        if isinstance(answer, Tensor) and answer.shape == (batch, count):
+            over_pictures, over_classes = answer.sum(0), answer.sum(1)
+            if matches(over_pictures, torch.ones(count)) and not matches(
+                over_classes, torch.ones(batch)
+            ):
+                fail(ZERO_MISTAKES["over pictures"])
         expect_close(
-            ask(
-                lambda i=images, t=texts, s=log_scale: student.zero_shot_probabilities(i, t, s),
-                ZERO_HINTS,
-            ),
+            answer,
             recognise(images, texts, log_scale),
             "the probabilities",
             causes={

@@ -1170,6 +1170,17 @@ def forward(self, x, context, context_mask=None):
     ),
     dict(
         exercise="TransformerBlock.forward",
+        name="norm1_three_times",
+        says="norm of its own",
+        code="""
+def forward(self, x, context, context_mask=None):
+    x = x + self.attn1(self.norm1(x))
+    x = x + self.attn2(self.norm1(x), context, context_mask)
+    return x + self.ff(self.norm1(x))
+""",
+    ),
+    dict(
+        exercise="TransformerBlock.forward",
         name="norms_exchanged",
         says="changed places",
         code="""

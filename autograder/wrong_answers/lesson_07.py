@@ -970,7 +970,7 @@ def forward(self, tokens):
     dict(
         exercise="TextTransformer.forward",
         name="every_row_from_every_text",
-        says="shape",
+        says="Index rows and places together",
         code="""
 def forward(self, tokens):
     b, n = tokens.shape
@@ -1436,6 +1436,18 @@ def zero_shot_probabilities(image_features, text_features, logit_scale):
 def zero_shot_probabilities(image_features, text_features, logit_scale):
     images = F.normalize(image_features, dim=-1)
     classes = F.normalize(F.normalize(text_features, dim=-1).mean(dim=1), dim=-1)
+    logits = logit_scale.exp().clamp(max=100) * images @ classes.T
+    return logits.softmax(dim=0)
+""",
+    ),
+    dict(
+        exercise="zero_shot_probabilities",
+        name="softmax_over_pictures_of_a_mean_as_it_is",
+        says="over the pictures",
+        code="""
+def zero_shot_probabilities(image_features, text_features, logit_scale):
+    images = F.normalize(image_features, dim=-1)
+    classes = F.normalize(text_features, dim=-1).mean(dim=1)
     logits = logit_scale.exp().clamp(max=100) * images @ classes.T
     return logits.softmax(dim=0)
 """,

@@ -20,7 +20,7 @@ You need Python and a little PyTorch. Everything else is explained when it comes
 
 (A *tier* is the size of everything: how many pictures, how long a training. It is chosen for you. In the code `pick(smoke=…, cpu=…, gpu=…)` asks for it; with `smoke` the course tests itself in seconds.)
 
-**How a lesson works.** You read, look at a picture, *write down a prediction*, and run the cell. At an exercise you replace the line `raise NotImplementedError(...)` by your own code. Each has three folded hints. Run the cell, and then the one below it: its `grade(...)` compares your code with references that you don't see, says how many points it is worth, and if something is wrong, what. The rest of that cell, a few checks that you can read, runs once all is right; until then you are told the first of them that fails. `grade` takes your definition and what that uses of the notebook: imports, constants, functions and classes of yours. What some cell has computed is not there. A docstring's last part, *Raises*, tells how the reference answers wrong input. You may leave such checks out, unless the text asks for them.
+**How a lesson works.** You read, look at a picture, *write down a prediction*, and run the cell. At an exercise you replace the line `raise NotImplementedError(...)` by your own code. Each has three folded hints. Run the cell, and then the one below it: its `grade(...)` compares your code with references that you don't see, says how many points it is worth, and if something is wrong, what. The rest of that cell, a few checks that you can read, runs once all is right; until then you are told the first of them that fails. `grade` takes your definition and whatever it uses from the notebook: imports, constants, and your own functions and classes. Values that other cells computed are not there. A docstring's last part, *Raises*, tells how the reference answers wrong input. You may leave such checks out, unless the text asks for them.
 """
 
 # %%
@@ -557,7 +557,7 @@ show.Picture(
 
 # %% [markdown]
 r"""
-Single pixels look like noise, but for a hair. Their sum tells that the pictures were dark, and the model learned to read it from there. (In ours the two bells overlap; the larger the picture, the further they part, since the shift grows with its side.) When it generates, it starts from real noise, whose brightness is always middling. So it made middling pictures; it could hardly paint a black night or a white page. Shanchuan Lin and colleagues traced this to the schedule in 2023, and gave the repair: *bend the schedule so that its last SNR is exactly zero*.
+Single pixels look almost exactly like noise. Their sum tells that the pictures were dark, and the model learned to read it from there. (In ours the two bells overlap; the larger the picture, the further they part, since the shift grows with its side.) When it generates, it starts from real noise, whose brightness is always middling. So it made middling pictures; it could hardly paint a black night or a white page. Shanchuan Lin and colleagues traced this to the schedule in 2023, and gave the repair: *bend the schedule so that its last SNR is exactly zero*.
 
 The strength of the picture is $\sqrt{\bar\alpha}$. Shift that curve down until it ends at 0. Then stretch it so that it starts where it did. With "first" and "last" for the ends of the old curve:
 

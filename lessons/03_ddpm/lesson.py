@@ -223,7 +223,7 @@ Too quick a copy (0.5) still jitters. Too slow a copy (0.998) comes too late: it
 r"""
 ## 4. Train
 
-Three helps make eight minutes enough.
+Three tricks make eight minutes enough.
 
 **A head start.** You saw in section 2 that copying the input is a fine answer near pure noise. So the network gets the copy for nothing, and only has to correct it. (The copy is scaled by the noise's strength: the less noise, the less of it is right.)
 
@@ -233,7 +233,7 @@ The correction is scaled too: the more noise, the less of it. The UNet's last la
 
 **Practice where it counts.** A digit's shape is decided in much noise, but not in noise alone. So `middle_steps` draws nine of ten steps around 730, and the tenth evenly from below 450. In little noise the errors are largest, as section 2 showed, but they hardly show in the picture. So `heard_by_noise` lets each picture move the weights only by its share of noise, $1-\bar\alpha_t$: it makes the gradients smaller that run back into the network, and leaves the answer, and so the loss, as it is. ([More about it](more.md).)
 
-**Less to look at.** The two outermost rows and columns hold hardly any ink. So the network sees only the middle, 24×24 pixels: `model.middle` cuts it out, `model.inside` is the network for it. The margin we take for empty paper, so whatever else is in it must be noise. (One digit in eight loses a little ink, like the foot of the 7 below.)
+**Less to look at.** The two outermost rows and columns hold hardly any ink. So the network sees only the middle, 24×24 pixels: `model.middle` cuts it out, `model.inside` is the network for it. We treat the margin as empty paper, so whatever else is in it must be noise. (One digit in eight loses a little ink, like the foot of the 7 below.)
 
 Then the picture is *folded*: each block of 2×2 pixels becomes the four channels of one big pixel. Nothing is lost, and the UNet has four times fewer places to visit. Look at what it is given:
 """
@@ -257,6 +257,7 @@ for x_0 in batches:
     loss = loss_fn(model, x_0)  # your ddpm_loss, each sample with its own t and noise
     model.zero_grad()
     loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # no single batch may push too hard
     optimizer.step()
     ema_update(ema_model, model, decay)  # yours; decay grows from 0.1 to 0.997
 ```
@@ -436,11 +437,13 @@ For most of the road the guess hardly moves the picture: it weighs a few thousan
 r"""
 ## 7. One step back
 
-We do not know the clean picture. But we have a guess of it, $\hat x_0$, and we simply put that in its place:
+We do not know the clean picture. But we have a guess of it, $\hat x_0$, and we put that in its place:
 
 $$x_{t-1} = \text{mean}(\hat x_0, x_t) + \sqrt{\text{variance}}\cdot\text{fresh noise}$$
 
-Three things in this line deserve a why.
+Four things in this line deserve a why.
+
+**Why may a guess, at worst a blur, stand for the clean picture?** Because the mean is a *sum* of weighted pictures. If the clean picture may be a 4 or a 9, the next $x_{t-1}$ lies near one of two means, and their average is just what the blur, the average of 4 and 9, gives. Lost is only how far the two means lie apart. That is little where a step is short: the clean picture's weight in it is small, or hardly any doubt is left about it. (With 20 long steps in place of 1,000 it is much. Lesson 4 begins there.)
 
 **Why add noise again, when we want to get rid of it?** Since the posterior is a bell and not a point. To land on its centre every time is to lose the spread at every step, until all paths are one. (In the picture they meet at once: at the noisiest steps the weight of $x_t$ is almost 0, as you saw at the right edge above, and the guess is the same for all.) Look at a world with one pixel, where real data are the two blue bumps. Each grey line is one path:
 
@@ -508,7 +511,7 @@ Now only the loop is missing. This is algorithm 2 of the paper:
 
 ($x_T$ is the papers' name for pure noise. They count their steps from 1; our network sees it at $t = T-1$.)
 
-`generator` is a source of random numbers with a seed: the same seed gives the same pictures again. `on_step` is a function that we call after each step with its number (an int), the picture and the predicted noise, so that somebody can watch. (So the film was made.)
+`generator` is a source of random numbers with a seed: the same seed gives the same pictures again. `on_step` is a function that we call after each step with its number (an int), the picture and the predicted noise, so that somebody can watch. (That is how the film was made.)
 
 **Predict before you run.** In the film, when can *you* first tell which digit it will be: from the upper row, and from the lower row?
 """
@@ -579,7 +582,7 @@ In the film at the top of this section the guess is a 6 at t = 749; in $x_t$ its
 
 Three questions before we may be proud.
 
-**Are they digits?** A judge reads them: a small network that was trained on real digits and on things that are none (noise, scribbles, halves of digits, overlaid pairs), to which it should answer "no digit". We count the pictures that it reads as a digit, more than 90 % sure. Such a share means nothing alone, so it reads real test digits and pure noise too.
+**Are they digits?** A judge reads them: a small network that was trained on real digits and on non-digits (noise, scribbles, halves of digits, overlaid pairs), to which it should answer "no digit". We count the pictures that it reads as a digit, more than 90 % sure. Such a share means nothing alone, so it reads real test digits and pure noise too.
 """
 
 # %%

@@ -143,7 +143,7 @@ show.curves(t, wrong, alt=alt, **labels)
 
 # %% [markdown]
 r"""
-A small error in the *noise* becomes a huge one in the clean picture at the noisy end, since we divide by $\sqrt{\bar\alpha_t}$: 1.7 where this curve ends, and more than 100 at the very last step, as lesson 3 found. With `"sample"` it stays the same, with $v$ it never exceeds the network's own 0.01. This is one reason why so many newer models predict $v$.
+A small error in the *noise* becomes a huge one in the clean picture at the noisy end, since we divide by $\sqrt{\bar\alpha_t}$: 1.7 where this curve ends, and more than 100 at the very last step, as lesson 3 found. With `"sample"` it stays the same, with $v$ it never exceeds the network's own 0.01. This is one reason why so many newer models predict $v$. (You have trained one without knowing: put lesson 3's head start beside the formula that reads the noise off $v$. What its UNet answers, the correction, *is* $v$.)
 
 ## 3. Which steps?
 
@@ -411,7 +411,7 @@ No double exposures. A stroke bends, a loop opens, and at some point the digit *
 
 ## 7. Look where the guess is heading
 
-Why is DDIM off when steps are long? During a whole step it stands by one guess $\hat x_0$. In truth the guess changes along the way, from fog to digit.
+Why is DDIM off when steps are long? During a whole step it keeps one guess $\hat x_0$. In truth the guess changes along the way, from fog to digit.
 
 ![The guess of one pixel as the noise falls, a smooth curve. DDIM takes the value at the start of the step for all of it: a flat line. 2M draws a line through the last two guesses and reads it in the middle of the step, much nearer to the curve.](figures/heading.png)
 
@@ -501,7 +501,7 @@ To judge a solver, ask **how fast its error falls** when you take more steps. If
 
 To measure it we must know the exact end of the road. For one Gaussian cloud, with mean $m$ and spread $s$, we do: the road keeps each point at the same number of spreads from the mean, all the way down.
 
-**Predict before you run.** DDIM stands by one guess a step, 2M follows a line. Which slopes?
+**Predict before you run.** DDIM keeps one guess for each step, 2M follows a line. Which slopes?
 """
 
 
@@ -562,7 +562,7 @@ r"""
 
 Your three samplers differ in two things only:
 
-| | stands by one guess | follows the last two guesses |
+| | keeps one guess | follows the last two guesses |
 |---|---|---|
 | the same noise all the way | DDIM ($\eta = 0$) | DPM-Solver++(2M) |
 | fresh noise at every step but the final one | DDPM ($\eta = 1$) | ? |

@@ -334,7 +334,7 @@ The cure (Lin et al. 2023) is simple, though not perfect. Give the guided predic
 
 $$\text{rescaled} = \text{guided}\cdot\frac{\text{std}(\text{cond})}{\text{std}(\text{guided})}, \qquad \text{result} = \varphi\cdot\text{rescaled} + (1-\varphi)\cdot\text{guided}$$
 
-Full strength looks dull, so $\varphi$ (`guidance_rescale`, a share from 0 to 1, not lesson 4's angle) mixes the two; the paper likes 0.7. (The docstring's sample without contrast is not tested.)
+Full strength looks dull, so $\varphi$ (`guidance_rescale`, a share from 0 to 1, not lesson 4's angle) mixes the two; the paper likes 0.7. (The docstring's case of a sample without contrast is not tested.)
 
 **Predict before you run.** Suppose one sample of a batch is far too strong and the others are not. What would go wrong if we took one std over the whole batch?
 """

@@ -4,7 +4,7 @@ r"""
 
 ![An animation. On the left the network's guess of a picture, from the first step to the last: a spotted heart at first, a clean pink one at last. Beside it one map for each word of the caption shows in yellow where the picture looks at that word.](figures/film.gif)
 
-**On the left is the network's guess of the picture, from the first step, when all is noise, to the last. Beside it is one map for each word: yellow where the picture looks at that word most, dark blue where hardly at all.** (The percentage says how much of its attention the yellowest place gives to the word.) In this lesson you write the part that does the looking, seven short pieces of code, and put it into the UNet of lesson 2. Then you write a sentence, and it paints.
+**On the left is the network's guess of the picture, from the first step, when the picture itself is still all noise, to the last. Beside it is one map for each word: yellow where the picture looks at that word most, dark blue where hardly at all.** (Each map has a scale of its own: the percentage says how much of its attention the yellowest place gives to the word.) In this lesson you write the part that does the looking, seven short pieces of code, and put it into the UNet of lesson 2. Then you write a sentence, and it paints.
 
 In lesson 5 you could ask for one of ten digits. Now you can ask for *a drawing of a heart that is pink*, and even for pairs of colour and object that training never showed. The same parts sit in Stable Diffusion: section 11 compares.
 
@@ -43,7 +43,7 @@ So each place should be able to **look at the words it needs**. That is cross-at
 
 ## 2. Attention is a soft look-up
 
-Query, key, value, softmax, $\sqrt d$, heads: you wrote all of that in lesson 2, for pixels. Now it comes in pieces, and with a mask. First another way to see it: a look-up. Python's `meaning["seven"]` compares your *query* with all *keys* and returns the *value* of the one that matches. In attention a place of the picture asks, and the words answer:
+Query, key, value, softmax, $\sqrt d$, heads: you met all of that in lesson 2, for pixels, where PyTorch could do the middle of it for you. Now it comes in pieces, and with a mask. First another way to see it: a look-up. Python's `meaning["seven"]` compares your *query* with all *keys* and returns the *value* of the one that matches. In attention a place of the picture asks, and the words answer:
 
 ![Left: a dictionary. The query “seven” matches one of three keys exactly, and its value comes back. Right: attention. The query “which digit is it?” is compared with all three keys, gets the weights 0.7, 0.2 and 0.1, and a mixture of all three values comes back.](figures/lookup.png)
 
@@ -65,7 +65,7 @@ show_attention.weight_bars(weights, words, ["query (0, 0)", "query (1, 0)", "que
 
 # %% [markdown]
 r"""
-The rows are 0.33 three times; 0.58, 0.28, 0.14; and 1.00 for the first word alone. A query of zeros has no wish, and gets the average. One with larger numbers chooses more sharply, up to a dictionary's hard look-up.
+The rows are 0.33, 0.33, 0.33; 0.58, 0.28, 0.14; and 1.00 for the first word alone. A query of zeros has no wish, and gets the average. One with larger numbers chooses more sharply, up to a dictionary's hard look-up.
 
 ### Words that are not there
 
@@ -73,7 +73,7 @@ A batch holds captions of different lengths, but a tensor is rectangular. So sho
 
 > `True` means: **look at this word.**
 
-The mask must act *before* the softmax, on the scores: a word with a hugely negative score gets a share of 0, and the others still sum to 1. Zeroing shares *after* the softmax would leave less than one whole look.
+The mask must act *before* the softmax, on the scores: a word with a hugely negative score (-1e9, say) gets a share of 0, and the others still sum to 1. *Only* zeroing shares after the softmax would leave less than one whole look. (Why not minus infinity? A row of nothing else becomes NaN.)
 
 One case is left: a row whose words are *all* masked. There is nothing to share out, and a careless softmax answers NaN. We define: **no words, no answer. Weights and output are 0.** For guidance, a mask of nothing but False takes the place of lesson 5's null class.
 
@@ -87,7 +87,7 @@ One case is left: a row whose words are *all* masked. There is nothing to share 
 #| minutes: 15
 #| hint: Three lines without a mask: the scores, the softmax over the *words*, the mixture. `key.transpose(-1, -2)` turns the last two axes round, however many stand before them. $d$ is `query.shape[-1]`.
 #| hint: With a mask: `scores.masked_fill(~mask, very_negative)` before the softmax. `~mask` is True where one must *not* look. Take `torch.finfo(scores.dtype).min` and not minus infinity: a row that is minus infinity throughout has a softmax of NaN.
-#| hint: A row that is masked throughout is now shared out evenly, as all its scores are equally bad. So set the masked shares to 0 once more, after the softmax: `weights.masked_fill(~mask, 0.0)`. In all other rows this changes nothing. Return `weights @ value` and `weights`, both.
+#| hint: A row that is fully masked is now shared out evenly, as all its scores are equally bad. So set the masked shares to 0 once more, after the softmax: `weights.masked_fill(~mask, 0.0)`. In all other rows this changes nothing. Return `weights @ value` and `weights`, both.
 
 # %%
 #| check: scaled_dot_product_attention
@@ -101,6 +101,7 @@ assert torch.allclose(output, theirs, atol=1e-6), "PyTorch's own attention says 
 mask = torch.tensor([[[True, True, False, False, False]], [[False] * 5]])  # (2, 1, 5)
 output, weights = scaled_dot_product_attention(query, key, value, mask)
 assert not weights[0, :, 2:].any(), "a masked word must get the weight 0"
+assert torch.allclose(weights[0].sum(-1), torch.ones(4)), "the other words share one whole look"
 assert not weights[1].any() and not output[1].any(), "nothing to look at: weights and output 0"
 
 # %%
@@ -216,7 +217,7 @@ The shortcut cuts the list of *places* in two: its head 0 never sees places 2 an
 
 ## 5. Cross-attention
 
-Where do queries, keys and values come from? Each from a linear layer without bias:
+Where do queries, keys and values come from? Each from a linear layer without bias (the layer behind it, `to_out`, has one):
 
 - the **query** from the picture: *what does this place look for?*
 - **key** and **value** from the words: *how can this word be found? What does it have to say?*
@@ -281,7 +282,7 @@ The padding and nothing else. And nothing crashes. Train like this, and the loss
 
 ## 6. Thinking it over: GEGLU
 
-After looking, each place thinks about what it found: a small network of two layers works on every place alone. Between the two a place has four times as many channels. The first layer has a **gate**: it makes twice as many channels as needed. The first half is the *content*; the second half, through the curve GELU, says how far each channel of it is let through. Such a layer is a *gated linear unit*, GLU; with GELU it is a GEGLU.
+After looking, each place thinks about what it found: a small network of two layers works on every place alone. Between the two a place has four times as many channels. The first layer has a **gate**: it makes twice as many channels as needed. The first half is the *content*; the second half, through the curve GELU, says how far each channel of it is let through. Such a layer is a *gated linear unit*, GLU; with GELU it is a GEGLU. So `GEGLU` is the first of the two layers, gate included; the second one is a plain linear layer behind it.
 
 $$\text{out} = \text{content}\cdot\text{gelu}(\text{gate})$$
 
@@ -406,7 +407,7 @@ That last check is worth a thought. Mirror the picture, and the result is mirror
 
 ## 8. The UNet gets words
 
-Below is the UNet of lesson 2 once more. The two changes that matter are marked `# new`: where a level (lesson 2's stage) had self-attention, it now has *your* `SpatialTransformer`; and `forward` hands the words on to it. (`look` calls it; a level without attention passes `h` on as it is.) Look for the marks, and skip the rest.
+Below is the UNet of lesson 2 once more. Two things change, and their lines are marked `# new`: where a stage had self-attention, it now has *your* `SpatialTransformer`; and `forward` hands the words on to it. (`look` calls it; a stage without attention passes `h` on as it is.) Look for the marks, and skip the rest.
 """
 
 # %%
@@ -449,7 +450,7 @@ Some pairs of colour and object are **held out**: training shows every colour an
 
 ### Train
 
-The loss is lesson 5's `noise_loss`, on 48 pictures of 32×32 pixels a step. One caption in ten is masked throughout, for guidance. It runs for two minutes. (`whole_training = True` does all: about 6 minutes on two quiet cores, 18 on one.)
+The loss is lesson 5's `noise_loss`, on 48 pictures of 32×32 pixels a step. One caption in ten is fully masked, for guidance. It runs for two minutes. (`whole_training = True` does all: about 6 minutes on two quiet cores, 18 on one.)
 
 **Predict before you run.** Will the loss of the first two minutes tell you whether the network listens to the words?
 """
@@ -498,7 +499,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-Hardly. Your curve falls as the network learns to see the noise. In one run the loss was 0.19 after 50 steps and 0.027 after 400, or 0.029 with all words masked; with the course's weights, 0.0105 and 0.0123. So words help, at every noise step $t$ that we measured, and by the largest share where nearly all is noise. But from one batch of 48 scenes to the next the loss wavers by more (standard deviation 0.0044, 24 batches). So ask for pictures. Here are yours (25 steps of lesson 4's DDIM with $\eta = 1$, guidance scale 3):
+Hardly. Your curve falls as the network learns to see the noise. In one run the loss was 0.19 after 50 steps and 0.027 after 400, or 0.029 with all words masked; with the course's weights, 0.0105 and 0.0123. So words help, at every noise step $t$ that we measured, and by the largest share where nearly all is noise. But that shows only if both are asked about the same batches: from one batch of 48 scenes to the next the loss changes by more (standard deviation 0.0044, 24 batches). One curve cannot tell. So ask for pictures. Here are yours (25 steps of lesson 4's DDIM with $\eta = 1$, guidance scale 3):
 """
 
 # %%
@@ -569,7 +570,7 @@ show_attention.map_strip(film, 0, moments=pick(smoke=3, cpu=7, gpu=7))
 r"""
 Yellow: from here the word is looked at most. Grey: about half as much. Dark blue: hardly at all. Each word has a scale of its own: the number beside it is the largest share of a look that it ever gets.
 
-The maps are coarse, for this network has its attention only at the lowest level of the UNet and in its middle, where the 32×32 pixels, also folded as in lesson 3, have become 8×8.
+The maps are coarse. The picture has 32×32 pixels, folded as in lesson 3 it has 16×16, and one stage down 8×8. There, and in the middle of the UNet, is this network's only attention.
 
 When the course was made:
 
@@ -577,7 +578,7 @@ When the course was made:
 
 The maps have a shape from the very first step, as the guess is a heart already: the caption leaves only one shape, and every object here is large and central. All of the heart looks at *pink*, its upper part at *heart*, and the background at the two *a*.
 
-Read such maps with care. They say where the network *looked*, not what it made of it. A little word such as *a* says nothing, and still gets the most: a place that wants nothing has to look somewhere. Even inside the heart it gets more than *pink*: grey on a scale to 63 % is more than yellow on one to 27 %.
+Read such maps with care. They say where the network *looked*, not what it made of it. A little word such as *a* says nothing, and still gets the most: a place that wants nothing has to look somewhere. Even inside the heart it gets more than *pink*: its map is grey there, but its yellow means 63 %, and *pink*'s only 27 %.
 
 The other caption as a film:
 """
@@ -608,7 +609,7 @@ def paint(tokens: Tensor, mask: Tensor, x_T: Tensor, guidance_scale: float = 3.0
     nothing = torch.zeros_like(mask)
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        cond, uncond = (denoiser(x_t, t, tokens, words) for words in (mask, nothing))
+        cond, uncond = (denoiser(x_t, t, tokens, may_look) for may_look in (mask, nothing))
         return uncond + guidance_scale * (cond - uncond)
 
     return sample_ddim(guided, x_T, denoiser.alphas_cumprod, spaced_timesteps(T, steps))
@@ -651,7 +652,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-With the course's weights: by attention alone most objects are right, the two and the eight better than with both, but the 4 is almost gone. By the mean alone the star, the circle and the 4 are right, the rest is rough. A network that names colour and object, section 10's judge, saw 320 pictures of each row: the object was right in 78 % by attention alone, in 44 % by the mean alone, and the colour wherever an object was recognised ([more](more.md)). So both carry the colour, and attention more of the object. (They were trained together: what either could have learnt alone, this does not show.)
+With the course's weights: by attention alone most objects are right, the two and the eight better than with both, but the 4 is almost gone. By the mean alone the star, the circle and the 4 are right, the rest is rough. A network that names colour and object, section 10's judge, saw 320 pictures of each row: the object was right in 78 % by attention alone, in 44 % by the mean alone, and the colour in 82 % and 86 % ([more](more.md)). So both carry the colour, and attention more of the object. (They were trained together: what either could have learnt alone, this does not show.)
 
 ### The mask inverted
 
@@ -694,9 +695,9 @@ Eight pictures are no measurement. So many captions are drawn, as in section 8, 
 r"""
 *Both*: colour and object right. *Shuffled*: each picture judged by the caption of another one; chance gives this. (It is higher for held-out pairs, as there are only 16.) *Ceiling*: rendered scenes judged by their own captions; nobody does better than the judge can see. Brackets: where the true share lies, with 95 % confidence.
 
-*Down*: held-out pairs and held-out phrasings do about as well as seen ones. So the network composes, and it copes with phrasings it never saw. (Not with any: go back and try *seven* alone.)
+Compare downwards: held-out pairs and held-out phrasings do about as well as seen ones. So the network composes, and it copes with phrasings it never saw. (Not with any: go back and try *seven* alone.)
 
-*Against the ceiling*: the aim is reached. What is missing is drawing, not listening: the failures are digits, twos most of all, which the judge reads as another digit or as none.
+And with the ceiling: the aim is reached. What is missing is drawing, not listening: the failures are digits, twos most of all, which the judge reads as another digit or as none.
 
 ## 11. What was left out, and where these lines live in real systems
 

@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from t2i import show
 from t2i.attention import merge_heads, split_heads
 
-# These checks only say which argument does not fit; you need not call them.
+# These checks only say which argument does not fit; you need not call them (no test asks for the
+# ValueErrors in the docstrings).
 from t2i.bpe import check_text, check_training
 from t2i.clip import MAX_SCALE  # 100
 from t2i.clip_layers import check_features, check_images, check_tokens
@@ -91,7 +92,7 @@ Frequent words end up as one piece, rare ones stay in several, and nothing is un
 Four rules make it CLIP's:
 
 - The text is **cleaned**: lower case, each stretch of white space one space.
-- It is cut into **words** first: runs of letters, single digits, runs of other signs; English endings such as *'s* stay together. Nothing is joined across words.
+- It is cut into **words** first: runs of letters, single digits, runs of other signs; an English ending such as *'s* is a word of its own. Nothing is joined across words.
 - The smallest symbols are **bytes**. In UTF-8 every text is made of them, and there are only 256. An *ü* is two bytes, an emoji four. (Some bytes are invisible, so each gets a visible stand-in: the first half of *ü* is printed as `Ã`. The pictures write its number, in hexadecimal: `c3`.)
 - The piece that ends a word carries a mark, `</w>`; the pictures draw a dot. So `red</w>` is a word and `red` the beginning of *redder*.
 
@@ -121,13 +122,13 @@ r"""
 
 Keep the pieces of every *different* word, with the number of times that the word occurs. Then, again and again:
 
-1. Count each pair of neighbours. A word that occurs 500 times counts 500 times.
+1. Count each pair of neighbours, wherever it stands (in *ananas* the pair *a + n* twice). A word that occurs 500 times counts 500 times.
 2. Take the most frequent pair. (If several are equally frequent: the first in sorted order, so that everybody gets the same.)
 3. Join it in all words, and write it down.
 
 Stop after `num_merges`, or when every word is one piece and no pair is left.
 
-**Predict before you run.** The captions are like those above. Which pair will be joined first?
+**Predict before you run.** We take 4,000 captions like those of the second row above; half of them go on with *on a brown background*, or another one. Which pair will be joined first?
 """
 
 # %%
@@ -156,11 +157,11 @@ show_clip.merging("there is a crimson fünf", merges, [0, 10, 40, 100, 160, len(
 
 # %% [markdown]
 r"""
-*th* comes first: it stands in *the*, *that*, *there* and *three*. (276 merges come of the 400: by then each word of the captions is one piece. Words from elsewhere stay in several.)
+*th* comes first: it stands in *the*, *that*, *there* and *three*. (Of the 400 merges asked for, 276 were made: by then each word of the captions was one piece. Words from elsewhere stay in several.)
 
 ### Encode
 
-To encode a text, each word starts from its symbols again, and the merges are applied **in the order in which they were learnt**. Not the longest first, and not from left to right: of all pairs that stand side by side at this moment, the one with the lowest *rank* is joined everywhere in the word, until no known pair is left. Why? A merge was learnt when all earlier ones had been made already. Only in this order does a word get the pieces that it had in training.
+To encode a text, each word starts from its symbols again, and the merges are applied **in the order in which they were learnt**. Not the longest first, and not from left to right: of all pairs that stand side by side at this moment, the one with the lowest *rank* is joined everywhere in the word, until no known pair is left. Why? A merge was learnt when all earlier ones had been made already. Only in this order does a word get the pieces that it had in training. (So you may also go once through all merges, from the first to the last: a pair never comes up again after its turn.)
 
 Then the pieces become numbers, in a frame:
 
@@ -280,7 +281,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-At 0 both are 0, and far out both gates are quite open or quite shut. Near ±2.3 the curves differ most, by 0.02; with a factor of 1.4 it would be 0.07, with 2 it would be 0.04. That 0.02 sounds like nothing, but each layer passes the difference on to the next. CLIP's weights want the curve that they grew up with.
+At 0 both are 0, and far out both gates are quite open or quite shut. In between they differ: yours by at most 0.02 (near ±2.3), the factor 1.4 by up to 0.07, and 2 by up to 0.04. That 0.02 sounds like nothing, but each layer passes the difference on to the next. CLIP's weights want the curve that they grew up with.
 
 Here are attention and layer, with your `quick_gelu` inside. Read them:
 """
@@ -301,9 +302,9 @@ This is a *causal* mask, known from language models, which must not see the word
 - The **end token** stands behind all words, so it is the one that can read the whole text. Its vector, after a last norm, stands for the text: the *pooled* vector.
 - What comes after the first end token, the padding, cannot disturb anything before it. So CLIP needs no mask for its padding.
 
-How does one find the end token? It is where `tokens == self.end_token` for the **first** time; `argmax` of a row of zeros and ones gives just that. (True and False must become numbers first, with `.int()`.) Beware of `-1`: if the text is short, the last place is an end token too, but a wrong one.
+How does one find the end token? It is where `tokens == self.end_token` for the **first** time; `argmax` of a row of zeros and ones gives just that. (True and False must become numbers first, with `.int()`.) That place is another in each row. To take it there, give PyTorch rows *and* places: `hidden[rows, places]` is one vector for each pair of them. Beware of `-1`: if the text is short, the last place is an end token too, but a wrong one.
 
-The order of words is put in as in lesson 6: each *place* has a learnt vector, which is added to the token's.
+The order of words is put in as in lesson 6: each *place* has a learnt vector, which is added to the token's. Then `self.layers` read, one after the other, each called as `layer(x, mask)`. The mask is an (L, L) table of truths as in the picture: True where row i may look at column j.
 
 $$x = \text{tokens} + \text{positions}, \quad x \leftarrow \text{layers}(x, \text{mask}), \quad \text{hidden} = \text{norm}(x), \quad \text{pooled} = \text{hidden[first end]}$$
 """
@@ -357,8 +358,8 @@ For pictures CLIP has a *vision transformer*, ViT: the very same layers, so the 
 
 ![A picture of a red star, cut by a grid into 16 square patches, numbered row by row; the patches in a row, each with its number and an arrow into the layers, at which the number of its place stands; before them one more vector, called class, at place 0, so that patch 0 stands at place 1; from the class place an arrow leads out, to the vector of the picture.](figures/vit.png)
 
-- It is cut into square **patches**. One convolution whose kernel and stride are as large as a patch turns each into a vector.
-- Every patch looks at all others, and none of them stands for the whole. So one more place is put **in front**, with a learnt vector of its own, the *class* place. It holds nothing of the picture at first, looks at all patches in each layer, and at the end it stands for the picture.
+- It is cut into square **patches**. One convolution whose kernel and stride are as large as a patch turns each into a vector. What comes out is a small picture, (B, width, rows, columns); the layers want a list, (B, patches, width), as in lesson 6's SpatialTransformer.
+- Every patch looks at all others, and none of them stands for the whole. So one more place is put **in front**, with a learnt vector of its own, the same for every picture: the *class* place. It holds nothing of the picture at first, looks at all patches in each layer, and at the end it stands for the picture.
 - No mask: patches have no before and after. Places get learnt vectors, as words do.
 - One norm more than usual, `norm_in`, before the first layer. (So it is in CLIP's files.)
 
@@ -405,7 +406,7 @@ Not by the distance between a picture and its caption alone: if all vectors were
 
 ![A table of four pictures and four captions. The four cells on the diagonal are marked as right. A frame round a row asks: which text belongs to this picture? A dashed frame round a column asks: which picture belongs to this text?](figures/contrast.png)
 
-Each row is a question with B possible answers: *which caption belongs to this picture?* And so is each column. For a question with B answers there is a standard loss, the *cross entropy*, CE. A softmax of the row (its numbers are called *logits*) gives each answer a probability. The loss is −log of the right one's: 0 if it is sure and right, log B if all are alike, large if it is sure and wrong.
+Each row is a question with B possible answers: *which caption belongs to this picture?* And so is each column. For a question with B answers there is a standard loss, the *cross entropy*, CE. A softmax of the row (its numbers are called *logits*) gives each answer a probability. The loss is −log of the right one's: 0 if it is sure and right, log B if all are alike, large if it is sure and wrong. PyTorch's `F.cross_entropy(logits, right)` does it all, and takes the mean over the rows. (Written out as softmax and then log it breaks: a very small probability is rounded to 0, which has no logarithm.)
 
 $$\text{logits} = s\cdot \text{images}\cdot\text{texts}^{\top}, \qquad \text{loss} = \tfrac12\big(\text{CE}(\text{rows}) + \text{CE}(\text{columns})\big), \qquad s = \min(e^{\text{logit\_scale}},\ 100)$$
 
@@ -537,7 +538,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-The loss begins above log(B): wrong with some confidence. (By less than section 5's random vectors: an untrained encoder gives all pictures nearly the same vector, and all texts.) Colours come first, objects much later. When the course was made, it knew 99 % of these colours after 50 steps, but one object in seven, and two in three after 300 steps.
+The loss begins above log(B): wrong with some confidence. (Not as far above as section 5's random vectors: an untrained encoder gives nearly one vector to all pictures, and nearly one to all texts.) Colours come first, objects much later. When the course was made, it knew 99 % of these colours after 50 steps, but one object in seven, and two in three after 300 steps.
 
 The loss cannot reach 0: in each batch several scenes have captions that fit others just as well. *A red seven* is true of every red seven.
 
@@ -645,7 +646,7 @@ Take *lemon* out of the list and run again. The model gives the yellow picture a
 
 ### Measured
 
-Pictures with handwriting nobody trained on; the brackets give the range in which the true share lies with 95 % confidence. *Pair* chooses among all 128 pairs of a colour and an object, by descriptions that name both; so it can come out a little better than *object*, whose descriptions name it in every colour. *Said otherwise*: the classes go by their other names alone.
+Pictures with handwriting nobody trained on; the brackets give the range in which the true share lies with 95 % confidence. *Pair* chooses among all 128 pairs of a colour and an object, by descriptions that name both; so it can come out a little better than *object*, whose descriptions leave the colour open. *Said otherwise*: the classes go by their other names alone.
 """
 
 # %%
@@ -659,13 +660,14 @@ A harder test is **retrieval**: among 512 captions, find the very one of this pi
 
 ### A map of the common space
 
-Vectors with 64 numbers cannot be drawn. But they can be looked at from the side from which they are broadest. Pictures lie where their vectors are. A word lies at its dot, and a line leads to its name. (Pictures are still nearer to each other than to texts: the loss only asks which caption is the *nearest*. So each group was moved until its middle lay at 0.)
+Vectors with 64 numbers cannot be drawn. But they can be looked at from one side, as one looks at a crowd from above: the two directions are drawn in which the words differ most. A small picture lies where its vector is. A word lies at its dot, and a line leads to its name. (All pictures lie far from all words, since the loss only asks which caption is the *nearest*. For this map both crowds were moved until their middles lay at 0.)
 
 **Predict before you run.** Where will *crimson* be? And *lemon*?
 """
 
 # %%
-names = ["red", "crimson", "scarlet", "blue", "azure", "green", "emerald", "yellow", "lemon"]
+names = ["red", "crimson", "scarlet", "orange", "yellow", "lemon", "green", "emerald", "cyan"]
+names += ["blue", "azure", "purple", "pink"]
 others = ["circle", "star", "seven", "heart"]
 crowd = draw_specs(range(60), "train", "one", seed=6)
 with torch.no_grad():
@@ -677,13 +679,13 @@ show_clip.embedding_map(paint(crowd, digits="test"), spots, names, words)
 r"""
 When the course was made:
 
-![A map. Small pictures of the same colour lie together in groups; the word red lies beside crimson and scarlet, blue beside azure, green beside emerald.](figures/map.png)
+![A map. Small pictures of the same colour lie together in groups; each group has its colour's word near it; red lies beside crimson and scarlet, blue beside azure, green beside emerald.](figures/map.png)
 
-*Crimson* lies beside *red*, and *lemon* beside *yellow*. Nobody said that they mean the same. But *crimson* and *red* both stood below red pictures, so both were pulled to the same place. That is the whole secret. (Most words do not lie *on* their pictures: these nine words are of four colours only, so their middle is another than the pictures'. And purple and cyan share a heap only because two of 64 directions are drawn.)
+*Crimson* lies beside *red*, and *lemon* beside *yellow*. Nobody said that they mean the same. But *crimson* and *red* both stood below red pictures, so both were pulled to the same place. That is the whole secret. (Orange and purple are neighbours only because two of 64 directions are drawn.)
 
 ## 8. The painter learns new words from CLIP
 
-Back to lesson 6. Its painter now gets its words from CLIP: the vectors of all tokens are the `context` that the places look at, and the end token's vector is added to the time. (The padding is masked, as in lesson 6.) CLIP is **frozen**, its weights stay as they are; the painter is trained anew, just as long, with **plain captions only**. So the painter never met *crimson* or *vii*. CLIP did.
+Back to lesson 6. Its painter now gets its words from CLIP: the vectors of all tokens are the `context` that the places look at, and the end token's vector is added to the time. (The padding is masked, as in lesson 6.) CLIP is **frozen**, its weights stay as they are; the painter is trained again from the start, for as many steps, with **plain captions only**. So the painter never met *crimson* or *vii*. CLIP did.
 
 Beside it stands lesson 6's own painter with a vector for each word. Its table has no rows for the new words, so we add them, filled with what every word has before training: random numbers.
 
@@ -748,9 +750,9 @@ And counted, by lesson 6's judge. *Said otherwise*: both the colour and the obje
 
 # %% [markdown]
 r"""
-With plain captions both painters are right nearly always. Said otherwise, the one with a vector per word stays even below chance in colour (one in eight) and object (one in sixteen), because the judge finds no object at all in most of its pictures. What a table of words cannot know, a text encoder can, if it learnt its words from pictures. This is why Stable Diffusion does not learn words itself, but takes CLIP's.
+With plain captions both painters are right nearly always. Said otherwise, the one with a vector per word stays even below chance in colour (one in eight) and object (one in sixteen), because the judge finds no object at all in most of its pictures. (Six pictures are few: those above happen to be clear.) What a table of words cannot know, a text encoder can, if it learnt its words from pictures. This is why Stable Diffusion does not learn words itself, but takes CLIP's.
 
-But it has no magic. A word that CLIP did not learn either, *ultramarine* or the misspelt *crimsn*, comes as a row of pieces with no meaning. Whatever is painted then is a guess. And a word helps only if its vector is like one that the *painter* was trained on. CLIP knows *small* and *at the top*, but this painter only ever saw large things in the middle. Put *a small red seven at the top* among the wishes, and CLIP's row shows shreds, or noise. (The other row may well show a good large seven: in its table *small* and *top* are still untrained, and here it heeds them little.)
+But it has no magic. A word that CLIP did not learn either, *ultramarine* or the misspelt *crimsn*, comes as a row of pieces with no meaning. Whatever is painted then is a guess; for a colour, some colour. (In the other row such a wish stays grey: its table has no pieces.) And a word helps only if its vector is like one that the *painter* was trained on. CLIP knows *small* and *at the top*, but this painter only ever saw large things in the middle. Put *a small red seven at the top* among the wishes, and CLIP's row shows shreds, or noise. (The other row may well show a good large seven: in its table *small* and *top* are still untrained, and here it heeds them little.)
 
 ## 9. What was left out, and where these lines live in real systems
 

@@ -197,7 +197,8 @@ def _different(specs: Specs, count: int) -> list[int]:
 def colour_map() -> show.Picture:
     """Pictures and colour words in the common space."""
     model = trained()
-    names = ["red", "crimson", "scarlet", "blue", "azure", "green", "emerald", "yellow", "lemon"]
+    names = ["red", "crimson", "scarlet", "orange", "yellow", "lemon", "green", "emerald", "cyan"]
+    names += ["blue", "azure", "purple", "pink"]
     objects = ("circle", "star", "seven", "heart")
     crowd = draw_specs(range(60), "train", "one", seed=6)
     images = paint(crowd, digits="test")

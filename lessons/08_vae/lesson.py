@@ -212,7 +212,7 @@ assert decoder.norm_out.eps == EPS, "the norms of this network have eps=EPS"
 r"""
 ## 4. Not a point, but a cloud
 
-A denoiser will have to *make* latents, and it will miss a little. What does the decoder do a little beside a latent that it knows? Nobody told it. It may paint anything.
+A denoiser will have to *make* latents, and it will miss a little. What does the decoder do with a latent that lies a little off the ones it knows? Nobody told it. It may paint anything.
 
 ![Left: latents are scattered dots. Small crosses lie beside three of them, each with a question mark. Right: each latent is the middle of a small cloud, and the crosses lie within the clouds. A dashed circle round all of them says: farther out costs more.](figures/clouds.png)
 
@@ -531,7 +531,7 @@ show.film_strip(rows, alt="Six scenes, decoded from 0, 0.1, 0.3 and 1 beside the
 
 # %% [markdown]
 r"""
-**What you saw.** A tenth beside, nearly nothing is lost: the cloud itself is about as wide, and training showed such draws all the time. Three tenths lie outside it ([more.md](more.md) has the lengths): colours begin to run, but the decoder is still fairly calm. That is rule 1, and it is what a denoiser needs. One beside, strokes of other things hang in the air.
+**What you saw.** A tenth off, nearly nothing is lost: the cloud itself is about as wide, and training showed such draws all the time. Three tenths lie outside it ([more.md](more.md) has the lengths): colours begin to run, but the decoder is still fairly calm. That is rule 1, and it is what a denoiser needs. With a whole one off, strokes of other things hang in the air.
 
 ### Halfway between two pictures
 
@@ -684,7 +684,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-Too large latents burn, too small ones are grey. And without any factor at all, on neither way, nothing shows: until diffusion adds its noise.
+Too large latents burn, too small ones are grey. And with no factor at all, in neither direction, nothing shows: until diffusion adds its noise.
 
 Lesson 1's film, with the loud latents: the noise grows from left to right, and each moment is decoded. In one row somebody forgot the factor.
 

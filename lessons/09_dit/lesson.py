@@ -8,7 +8,7 @@ r"""
 
 So far our denoiser was a UNet. In 2022 William Peebles and Saining Xie put a plain transformer in its place, the **DiT**, *diffusion transformer*. You will write it in seven short pieces, and check it against diffusers'. Today the patches are cut out of pixels, so that one sees them. Lesson 10 takes latents.
 
-And we measure. The same scenes, as many weights, the same computing: which one learns faster, the UNet or the DiT? And does one of them put the red seven *left of* the blue star?
+And we measure. The same scenes, as many weights, the same amount of computing: which one learns faster, the UNet or the DiT? And does one of them put the red seven *left of* the blue star?
 
 Plan about two hours. Training takes two to four minutes here.
 """
@@ -46,7 +46,7 @@ Lesson 2 mended this with attention at the coarse level. The DiT goes all the wa
 
 The price: the transformer has to *learn* that neighbours matter, and that takes data. And N patches make N² looks, so patches must not be too small.
 
-The gain, beside the far sight: one kind of block, repeated. To make the network larger one adds blocks or channels.
+The gain, besides seeing far: one kind of block, repeated. To make the network larger one adds blocks or channels.
 """
 
 # %% [markdown]
@@ -190,7 +190,7 @@ show_dit.similarity_map(table, 8, 8, [(0, 0), (3, 5), (7, 4)])
 
 # %% [markdown]
 r"""
-All places are rather alike: the colour bar ends at 0.71. Neighbours side by side are most alike, 0.98, and places in the same row or column stay above 0.85. So the table holds what near means; from some four places on, all are equally far.
+All places are rather alike: the colour bar ends at 0.71. Neighbours side by side are most alike, 0.98, and places in the same row or column stay above 0.85. So the table holds what near means; beyond about four places, all are equally far.
 """
 
 # %% [markdown]
@@ -205,7 +205,7 @@ $$\text{modulate}(x,\ \text{shift},\ \text{scale}) = x\cdot(1 + \text{scale}) + 
 
 So the condition can turn every channel up, down or off. (This is called *adaptive layer norm*, adaLN.) Why 1 + scale? So that a scale of 0 means *leave it as it is*.
 
-x is `(B, N, D)`: N patches. But shift and scale are `(B, D)`: one wish a picture, and all its patches hear it.
+x is `(B, N, D)`: N patches. But shift and scale are `(B, D)`: one wish for each picture, and all its patches hear it.
 
 **Predict before you write.** A channel has the scale −1 and the shift 5. What stands in it afterwards, in each patch?
 """
@@ -460,7 +460,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-**What you saw.** Without the zeros the loss begins several times higher, since random layers talk into the first guess, and dozens of steps go into coming down. Where the two curves meet it has not caught up: they part again, and it ends higher, in the CPU tier more than 1.5 times as high. (Seconds cannot tell what is left of the gap after days. In the paper's figure 5 the zeros are ahead to the end.)
+**What you saw.** Without the zeros the loss begins several times higher, since random layers spoil the first guess, and dozens of steps go into coming down. Where the two curves meet it has not caught up: they part again, and it ends higher, in the CPU tier more than 1.5 times as high. (Seconds cannot tell what is left of the gap after days. In the paper's figure 5 the zeros are ahead to the end.)
 
 ### Train it, and watch the gates
 
@@ -549,7 +549,7 @@ The block itself is what you write. Its `__init__` makes two streams, `self.patc
 - `joint_mask(context_mask, N)` makes the mask of the attention: all patches may be looked at, and of the words those that are real (lesson 6's convention: True = look). For None it gives None: no mask, look at all.
 - With `context_pre_only` the words end here: return None for them.
 
-**Predict before you write.** A caption stays, its picture becomes another. Do the words that come out change: in a new block, and in one that has learnt something?
+**Predict before you write.** A caption stays the same, but its picture changes. Do the words that come out change: in a new block, and in one that has learnt something?
 """
 
 # %%
@@ -639,7 +639,7 @@ show_joint.painted(painter, wishes, pick(smoke=2, cpu=25, gpu=50))
 
 # %% [markdown]
 r"""
-Do not expect beauty of twenty minutes' training. Backgrounds and colours come first, then places, and shapes last: many are blobs. Compare the first two pictures: the same things, the other way round. Then look for other faults: a relation turned round, a thing painted twice, a thing left out. Put captions of your own into `wishes`, made of the words above: one thing or two, each with its colour.
+Do not expect beauty after twenty minutes of training. Backgrounds and colours come first, then places, and shapes last: many are blobs. Compare the first two pictures: the same things, the other way round. Then look for other faults: a relation turned round, a thing painted twice, a thing left out. Put captions of your own into `wishes`, made of the words above: one thing or two, each with its colour.
 
 ### Who looks at whom
 
@@ -672,7 +672,7 @@ In the second picture (its two rows have scales of their own) only the colours o
 r"""
 ## 8. UNet against DiT
 
-Now the contest, between lesson 6's UNet with words and section 7's transformer, called DiT for short. (Its large one is the painter that you just saw.) **The same scenes (one thing or two, on four backgrounds) and captions, as many weights (within 10 %), the same computing.** The same computing means as many floating-point operations. So the network whose step is cheaper takes more steps.
+Now the contest, between lesson 6's UNet with words and section 7's transformer, called DiT for short. (Its large one is the painter that you just saw.) **The same scenes (one thing or two, on four backgrounds) and captions, as many weights (within 10 %), the same amount of computing.** That means as many floating-point operations. So the network whose step is cheaper takes more steps.
 
 **Predict before you run.** Two networks with as many weights: does one step of both cost as much?
 """

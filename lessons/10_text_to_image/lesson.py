@@ -161,7 +161,7 @@ So the slope is noise − x_0. If the network knew it for *its* line, one step w
 
 Look at the right panel of this section's first picture. Through one point lead many lines, from different noises to different pictures. The network sees only the point, not which line it is on. And you know from lesson 3 what a network says when several answers are right and the error is squared: **their mean**. In pure noise (t = 1) every picture is still possible, so the walk first heads for the mean of all pictures. A step later fewer are possible, and the direction turns. The *lines* are straight. The *roads* that one walks bend, where the lines cross.
 
-But they bend only as long as it is open where the journey goes. The clearer that is, the straighter the road. So few steps can do.
+But they bend only while it is undecided where the journey goes. The clearer that is, the straighter the road. So few steps can do.
 
 ## 2. The loss
 
@@ -319,7 +319,7 @@ assert told == [0.5, 0.0] and isinstance(told[0], float), "on_step hears t as a 
 r"""
 ### In a world where the truth is known
 
-For clouds of points the best direction is known without training: `FlowMixture` is lesson 4's plane with its clouds, for straight roads. So all error is the sampler's. We walk the same 12 noises in five steps, with lesson 4's DDIM (and linear betas) and with yours. The grey roads are the same walks in a thousand steps.
+For clouds of points the best direction is known without training: `FlowMixture` is lesson 4's plane with its clouds, for straight lines. So all error is the sampler's. We walk the same 12 noises in five steps, with lesson 4's DDIM (and linear betas) and with yours. The grey roads are the same walks in a thousand steps.
 
 **Predict before you run.** Both lead to the same clouds. To the same *points* of them?
 """
@@ -350,13 +350,13 @@ def walk_euler(x: Tensor, count: int) -> Tensor:
 # %%
 angle = (torch.arange(12) + 0.5) / 12 * 2 * torch.pi
 few = 1.8 * torch.stack([angle.cos(), angle.sin()], dim=1)  # a ring, so that they spread
-walks = {"DDIM, curved roads": walk_ddim(few, 5), "Euler, straight roads": walk_euler(few, 5)}
+walks = {"DDIM, curved lines": walk_ddim(few, 5), "Euler, straight lines": walk_euler(few, 5)}
 exact = dict(zip(walks, (walk_ddim(few, 1000), walk_euler(few, 1000)), strict=True))
 show_roads.roads(walks, exact)
 
 # %% [markdown]
 r"""
-Yes, to the same points: the grey roads end alike, at the black dots. But look at the blue ones. On the left the last step has to do nearly everything. On the right the way is shared out evenly: first towards the middle, the mean of all clouds, then a turn to one of them.
+Yes, to the same points: the grey roads end alike, at the black dots. (Those on the right bend, too: the lines are straight, but where they cross, the roads bend, as section 1 said.) But look at the blue ones. On the left the last step has to do nearly everything. On the right the way is shared out evenly: first towards the middle, the mean of all clouds, then a turn to one of them.
 
 Which is better? Count: how far do 500 walks end from their goals (the root of the mean square)? If twice as many steps halve the error, the method has **order 1**, like Euler's in every textbook.
 
@@ -370,7 +370,7 @@ counts = [1, 2, 4, 8, 16, 32, 64, 128]
 walkers = {
     "DDIM, linear betas": lambda n: walk_ddim(many, n, ac.double()),
     "DDIM, cosine betas": lambda n: walk_ddim(many, n, alphas_cumprod(cosine_betas()).double()),
-    "Euler, straight": lambda n: walk_euler(many, n),
+    "Euler, straight lines": lambda n: walk_euler(many, n),
 }
 errors = {
     name: [(walk(n)[-1] - goal).square().sum(-1).mean().sqrt().item() for n in counts]
@@ -391,7 +391,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-All three have order 1, or nearly; they differ by a factor. The straight roads win clearly over linear betas. Against cosine betas they hardly win at all. Why? Look closely at an Euler step. From a point and a direction you get both ends of the line: the noise lies $(1-t)$ further along it, the picture lies $t$ back.
+All three have order 1, or nearly; they differ by a factor. The straight lines win clearly over linear betas. Against cosine betas they hardly win at all. Why? Look closely at an Euler step. From a point and a direction you get both ends of the line: the noise lies $(1-t)$ further along it, the picture lies $t$ back.
 """
 
 # %%
@@ -564,7 +564,7 @@ Lesson 7's CLIP had to find the right caption among those of a batch, and it sto
 
 # %% [markdown]
 r"""
-### The mend: ask for what we need
+### The cure: ask for what we need
 
 For each scene with two or three things, CLIP also gets wrong captions, and has to prefer the right one. For *a red seven above a blue star* these are:
 
@@ -827,7 +827,7 @@ What to hold beside it:
 
 - *Rendered*: real scenes. What is missing there, the judge itself cannot read, mostly odd handwriting.
 - *Vae*: real scenes through the autoencoder. What is missing in addition, latents cannot hold.
-- Luck: the same pictures judged by *other* prompts get under 1 %. (The axis does not begin at 0.)
+- Chance: the same pictures judged by *other* prompts get under 1 %. (The axis does not begin at 0.)
 
 Ours is called right about as often as real scenes are. (A model can even lie above: it writes the usual digits, and people the odd ones as well.) But with real scenes it is the judge who errs, with ours it is mostly the model.
 
@@ -977,7 +977,7 @@ print(f"largest difference to diffusers: {difference:.0e} (below 1e-5 if yours i
 r"""
 ## 11. Your own pictures
 
-Put your pictures into a folder, and beside them a file `metadata.jsonl` that says in each line what one of them shows (Hugging Face's *imagefolder* layout). Then `make train data=my_pictures` trains all three parts on them, and `make sample prompt="…" out=picture.png model=FOLDER` draws. Section 7's wrong captions need scenes, so expect your CLIP to mix up who is which. And take thousands of pictures: a hundred are soon learnt by heart.
+Put your pictures into a folder, and beside them a file `metadata.jsonl` that says in each line what one of them shows (Hugging Face's *imagefolder* layout). Then `make train data=my_pictures` trains all three parts on them, and `make sample prompt="…" out=picture.png model=FOLDER` draws. Section 7's wrong captions need scenes, so expect your CLIP to mix up which is which. And take thousands of pictures: a hundred are soon learnt by heart.
 
 Some captions are held out. If your folder has a *red heart*, a *blue heart*, a *red square* and a *blue square*, the last is held out, and the report names it. Ask for it at the end: does your model compose?
 

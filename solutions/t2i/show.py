@@ -27,6 +27,7 @@ BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, YELLOW, BLACK = "#CC79A7", "#56B4E9", "#F0E442", "#000000"
 GREY = "#6F6F6F"
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+FEW = 10  # so many values of a curve are marked one by one
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), "-")
 
 _STYLE = {
@@ -163,12 +164,15 @@ def draw_curves(
     lines: Mapping[str, Tensor | Sequence[float]],
     **labels: object,
 ) -> None:
-    """Lines (label to (N,) values over x) in a given panel, told apart by colour and by dashes."""
+    """Lines (label to (N,) values over x) in a given panel, told apart by colour and by dashes.
+
+    Few values are marked by dots: the line between them is no measurement.
+    """
+    dots = "o" if len(x) <= FEW else ""
     for i, (label, y) in enumerate(lines.items()):
         colour, dashes = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
-        axes.plot(
-            torch.as_tensor(x), torch.as_tensor(y), color=colour, ls=dashes, lw=2, label=label
-        )
+        x, y = torch.as_tensor(x), torch.as_tensor(y)
+        axes.plot(x, y, color=colour, ls=dashes, marker=dots, ms=5, lw=2, label=label)
     axes.set(**labels)
     if len(lines) > 1:
         axes.legend()

@@ -91,7 +91,7 @@ def similarity_matrix(images: Tensor, captions: Sequence[str], similarities: Ten
         for j in range(columns):
             value = similarities[i, j].item()
             ink = "black" if value > middle else "white"
-            axes.text(j, i, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=8)
+            axes.text(j, i, f"{value:z.1f}", ha="center", va="center", color=ink, fontsize=8)
         _thumbnail(axes, images[i], (-0.5, i), 0.85, (-16, 0))
     for j, caption in enumerate(captions):
         text = caption.replace(" of ", " of\n").replace(" that ", "\nthat ")

@@ -58,7 +58,7 @@ def captions_heard(folder: Path = CHECKPOINT) -> Markdown:
     if not {"order_heard", "kind_heard"} <= set(log):
         return Markdown(NO_TRAINING)
     return Markdown(
-        f"Found out are **{log['order_heard']:.1%}** of the captions in which shapes or things "
+        f"It finds out **{log['order_heard']:.1%}** of the captions in which shapes or things "
         f"changed places, and **{log['kind_heard']:.1%}** of those in which one thing is another. "
         "Guessing finds out 50 %."
     )
