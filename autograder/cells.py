@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import symtable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_NOTEBOOK_BYTES = 20_000_000
@@ -49,6 +50,27 @@ def code_cells(notebook: bytes) -> list[tuple[str, str | None, str]]:
     Raises:
         UnreadableNotebook: not a notebook.
     """
+    found = [
+        (f"cell {number}", grade_id, source)
+        for number, kind, grade_id, source in all_cells(notebook)
+        if kind == "code"
+    ]
+    if not found:
+        raise UnreadableNotebook("the notebook has no code cells")
+    if len(found) > MAX_CELLS or sum(len(source) for _, _, source in found) > MAX_CODE:
+        raise UnreadableNotebook(
+            f"it has more than {MAX_CELLS} code cells or {MAX_CODE // 10**6} million characters "
+            "of code"
+        )
+    return found
+
+
+def all_cells(notebook: bytes) -> Iterator[tuple[int, object, str | None, str]]:
+    """(number from 1, type, nbgrader's grade_id, source) of every cell that has a source.
+
+    Raises:
+        UnreadableNotebook: not a notebook.
+    """
     if len(notebook) > MAX_NOTEBOOK_BYTES:
         raise UnreadableNotebook(
             f"the notebook is larger than {MAX_NOTEBOOK_BYTES // 10**6} MB: clear its outputs"
@@ -62,9 +84,8 @@ def code_cells(notebook: bytes) -> list[tuple[str, str | None, str]]:
     content = _upgraded(content) if isinstance(content, dict) else {}
     if not isinstance(content.get("cells"), list):
         raise UnreadableNotebook("the file is not a notebook (it has no cells)")
-    found = []
     for number, cell in enumerate(content["cells"], start=1):
-        if not isinstance(cell, dict) or cell.get("cell_type") != "code":
+        if not isinstance(cell, dict):
             continue
         source = cell.get("source", "")
         if isinstance(source, list):
@@ -75,15 +96,8 @@ def code_cells(notebook: bytes) -> list[tuple[str, str | None, str]]:
         tag = metadata.get("nbgrader") if isinstance(metadata, dict) else None
         grade_id = tag.get("grade_id") if isinstance(tag, dict) else None
         source = source.encode("utf-8", "replace").decode()  # half a character fits in no file
-        found.append((f"cell {number}", grade_id if isinstance(grade_id, str) else None, source))
-    if not found:
-        raise UnreadableNotebook("the notebook has no code cells")
-    if len(found) > MAX_CELLS or sum(len(source) for _, _, source in found) > MAX_CODE:
-        raise UnreadableNotebook(
-            f"it has more than {MAX_CELLS} code cells or {MAX_CODE // 10**6} million characters "
-            "of code"
-        )
-    return found
+        grade_id = grade_id if isinstance(grade_id, str) else None
+        yield number, cell.get("cell_type"), grade_id, source
 
 
 def _text(notebook: bytes) -> str:

@@ -1,6 +1,7 @@
 """The instructor's commands: `python -m autograder.course make FOLDER 1 2 3`, and so on."""
 
 import contextlib
+import fnmatch
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,8 @@ def make(
         course = make_course(folder, lessons, course_id, trust_submissions, seed, db_url or None)
         numbers = ", ".join(map(str, lessons))
         print(f"{course.folder} holds lesson{'s' * (len(lessons) > 1)} {numbers}")
+        for path in course.replaced:
+            print(f"another notebook lay there; it is kept as {path}")
 
 
 @app.command()
@@ -49,11 +52,15 @@ def release(
         from autograder.course import late
 
         course = _course(folder)
+        if due:
+            late.expect_unconfigured(course, lesson)
         when = late.due(due, _zone(zone)) if due not in ("", "none") else None
         course.release(lesson)
         if due:
             late.set_due(course, lesson, when)
             print(f"it is due {when:%Y-%m-%d %H:%M} UTC" if when else "it is due at no time")
+            if course.scores(lesson):
+                print("autograde again, so that what lateness costs follows that date")
         print(f"the student notebook lies in {course.folder / 'release'}")
 
 
@@ -129,6 +136,7 @@ def autograde(
         fill = cluster.filler(course.folder, option) if slurm else parallel.fill
         failed = course.autograde(lesson, student, fill)
         rows = table.rows(course, [course.lesson(lesson)])
+        rows = [row for row in rows if fnmatch.fnmatchcase(row["student"], student)]
         for row in rows:
             print(table.line(row))
         for row in rows:

@@ -5,6 +5,7 @@ The page is one file, so that it can be sent as it is; only formulas need a netw
 
 import base64
 import copy
+import html
 import mimetypes
 import re
 from pathlib import Path
@@ -43,6 +44,14 @@ class FeedbackPage(HTMLExporter):
                 resources["lesson"] = f"Lesson {lesson.number} · {lesson.title}"
                 nb = with_figures(nb, lesson)
         return super().from_notebook_node(nb, resources, **kwargs)
+
+    def _preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        nb, resources = super()._preprocess(nb, resources)  # among them nbgrader's GetGrades
+        for cell in nb.cells:
+            tag = cell.metadata.get("nbgrader", {})
+            if tag.get("comment"):  # what a person wrote is text, and no part of the page
+                tag["comment"] = html.escape(html.unescape(tag["comment"]))
+        return nb, resources
 
 
 def with_figures(nb: NotebookNode, lesson: Lesson) -> NotebookNode:

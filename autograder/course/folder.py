@@ -13,6 +13,7 @@ Everything is nbgrader's own: the same folder works with its commands and its fo
 import datetime
 import logging
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -31,12 +32,19 @@ from autograder.course.bundle import write_bundle
 from autograder.course.collect import CollectError, Collection, collect, use
 from autograder.course.config import FILE, configuration
 from autograder.course.database import expect_server
-from autograder.course.source import write_source
-from autograder.course.ungraded import ungraded
+from autograder.course.source import SourceError, expect_gradable, write_source
+from autograder.course.ungraded import reasons, ungraded
 from autograder.course.who import Roster, RosterError
 from autograder.lesson import Lesson, get_lesson
 
 STUDENTS = "students.csv"
+CELLS_CHANGED = (
+    "release failed: graded cells were added to {0} or taken out of it, and the gradebook has "
+    "submissions of it, which nbgrader would not know how to count. The earlier release stays. To "
+    "begin that lesson's gradebook anew (points given by hand and comments are lost, what was "
+    "handed in is not): nbgrader db assignment remove {0} --force, in the course folder; then "
+    "release and autograde."
+)
 
 
 class CourseError(Exception):
@@ -52,6 +60,8 @@ def make_course(
     db_url: str | None = None,
 ) -> "Course":
     """Lay out a course: nbgrader's configuration, and a source notebook for each lesson.
+
+    A source notebook that lies there and is another one is kept in `replaced`.
 
     Args:
         folder: where; made if it is not there. A configuration that lies there already is kept.
@@ -73,9 +83,8 @@ def make_course(
     if not path.exists():
         text = configuration(course_id, trust_submissions, seed, db_url)
         path.write_text(text, encoding="utf-8")
-    for lesson in lessons:
-        write_source(lesson, folder / "source")
-    return Course(folder)
+    kept = [write_source(lesson, folder / "source") for lesson in lessons]
+    return Course(folder, replaced=[path for path in kept if path])
 
 
 @dataclass
@@ -84,6 +93,7 @@ class Course:
 
     folder: Path
     log: logging.Logger = field(default_factory=lambda: _quiet_logger())
+    replaced: list[Path] = field(default_factory=list)  # source notebooks that make_course moved
 
     def __post_init__(self) -> None:
         self.folder = Path(self.folder).resolve()
@@ -111,9 +121,25 @@ class Course:
         return lesson
 
     def release(self, lesson: int) -> str:
-        """Make the student notebook: release/./<lesson>."""
-        slug = self.lesson(lesson).slug
-        return self._step("release", self.api.generate_assignment, slug)
+        """Make the student notebook: release/./<lesson>. If that fails, the old one stays."""
+        chosen = self.lesson(lesson)
+        try:
+            expect_gradable(chosen, self.folder / self.api.coursedir.source_directory)
+        except SourceError as error:
+            raise CourseError(f"release failed: {error}") from None
+        made = self.folder / self.api.coursedir.release_directory / chosen.slug
+        with tempfile.TemporaryDirectory() as aside:
+            kept = Path(aside, chosen.slug)
+            if made.is_dir():
+                shutil.copytree(made, kept)
+            try:
+                return self._step("release", self.api.generate_assignment, chosen.slug)
+            except CourseError as error:
+                if kept.is_dir() and not made.exists():
+                    shutil.copytree(kept, made)
+                if "Cannot add or remove cells" in str(error):
+                    raise CourseError(CELLS_CHANGED.format(chosen.slug)) from None
+                raise
 
     def bundle(self, lesson: int, to: Path | str) -> Path:
         """Write what the class gets for a released lesson: a folder, or a zip by its name."""
@@ -227,14 +253,13 @@ class Course:
         return found
 
     def flagged(self, lesson: int) -> dict[str, str]:
-        """For each submission that a person must look at, the comment that says why."""
+        """For each submission that a person must look at, why."""
         slug, found = get_lesson(lesson).slug, {}
         with self.gradebook() as gradebook:
             for submission in gradebook.assignment_submissions(slug):
                 for book in submission.notebooks:
                     if book.needs_manual_grade:
-                        said = [each.comment for each in book.comments if each.comment]
-                        found[submission.student.id] = " ".join(said)
+                        found[submission.student.id] = " ".join(reasons(book))
         return found
 
     def _step(self, name: str, function: Callable[..., dict], *arguments: str) -> str:

@@ -91,6 +91,20 @@ def set_due(course, lesson: int, when: datetime.datetime | None) -> None:
         gradebook.update_or_create_assignment(get_lesson(lesson).slug, duedate=text)
 
 
+def expect_unconfigured(course, lesson: int) -> None:
+    """Refuse a due date on the command line where the configuration names one, which would win.
+
+    Raises:
+        DueDateError: it does.
+    """
+    slug = get_lesson(lesson).slug
+    if slug in course.config.get("DueDates", {}):
+        raise DueDateError(
+            f"c.DueDates.{slug} in nbgrader_config.py says when lesson {lesson} is due: change it "
+            "there, or take that line away"
+        )
+
+
 def set_configured(course) -> None:
     """Note the due dates that a course's configuration names (`c.DueDates.unet = "…"`).
 

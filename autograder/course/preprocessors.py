@@ -117,8 +117,11 @@ class SandboxedGrade(NbGraderPreprocessor):
         results = {} if problem_of(nb) else self._results(nb, lesson)
         for cell in nb.cells:
             if cell.cell_type == "code" and is_grade(cell):
-                result = results.get(exercise_of(cell, lesson))
-                cell.outputs = outputs(result, cell.metadata.nbgrader.points, problem_of(nb))
+                name = exercise_of(cell, lesson)
+                if name is None and is_solution(cell):
+                    continue  # a question of the instructor's, graded by hand
+                points = cell.metadata.nbgrader.points
+                cell.outputs = outputs(results.get(name), points, problem_of(nb))
         return nb, resources
 
     def _results(self, nb: NotebookNode, lesson: Lesson) -> dict[str, ExerciseResult]:

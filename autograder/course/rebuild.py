@@ -5,6 +5,8 @@ released notebook, and what it leans on (imports, helpers, constants) into cells
 are as many as the learner's were, since a statement that fails ends its cell and no other.
 Metadata, outputs, tags and the order of the submitted cells are left behind, so they can neither
 cost points nor gain any. Code cells that are not part of grading are left out.
+
+An instructor may have added questions that are graded by hand: the answers to them travel as well.
 """
 
 import ast
@@ -17,7 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader.utils import is_grade, is_solution
 
-from autograder.cells import binds, code_cells, parse
+from autograder.cells import all_cells, binds, code_cells, parse
 from autograder.extract import Submission, extract
 from autograder.lesson import Exercise, Lesson
 
@@ -26,7 +28,8 @@ MISSING = "# The submitted notebook holds no definition of {name}."
 ABOVE = "# What was submitted for {name} stands in one of the cells that gather the rest, above."
 LEFT_OUT = {"cell_type": "markdown"}
 
-Layout = tuple[list[str], dict[str, str]]  # the gathered cells, and each exercise's cell
+# The gathered cells; and by exercise, or by grade_id for questions of others, a cell's source.
+Layout = tuple[list[str], dict[str, str]]
 
 
 def rebuild(submitted: bytes, lesson: Lesson, released: NotebookNode) -> NotebookNode:
@@ -49,9 +52,10 @@ def layout(submitted: bytes, lesson: Lesson, released: NotebookNode) -> Layout:
     sources = {label: source for label, _, source in code_cells(submitted)}
     neat = _neat(submission, sources, lesson)
     notebook = filled(released, lesson, neat)
-    if signature(_extracted(notebook, lesson)) == signature(submission):
-        return neat
-    return _all_above(submission, neat[1], lesson)
+    if signature(_extracted(notebook, lesson)) != signature(submission):
+        neat = _all_above(submission, neat[1], lesson)
+    gathered, cells = neat
+    return gathered, cells | _answers_by_hand(submitted, lesson, released)
 
 
 def blank(released: NotebookNode) -> NotebookNode:
@@ -130,6 +134,18 @@ def _without_home(exercise: Exercise, submission: Submission, sources: dict[str,
     return MISSING.format(name=exercise.name)
 
 
+def _answers_by_hand(submitted: bytes, lesson: Lesson, released: NotebookNode) -> dict[str, str]:
+    """What was answered, by grade_id, to questions that the lesson does not know."""
+    asked = {
+        cell.metadata.nbgrader.grade_id
+        for cell in released.cells
+        if is_solution(cell) and exercise_of(cell, lesson) is None
+    }
+    if not asked:
+        return {}
+    return {tag: source for _, _, tag, source in all_cells(submitted) if tag in asked}
+
+
 def filled(released: NotebookNode, lesson: Lesson, sources: Layout) -> NotebookNode:
     """The released notebook with these sources in its cells."""
     gathered, cells = sources
@@ -138,8 +154,8 @@ def filled(released: NotebookNode, lesson: Lesson, sources: Layout) -> NotebookN
     for index in solutions:
         cell = notebook.cells[index]
         name = exercise_of(cell, lesson)
-        if name is not None:
-            cell.source = cells[name]
+        tag = cell.metadata.nbgrader.grade_id
+        cell.source = cells.get(tag, cell.source) if name is None else cells[name]
     place = solutions[0] if solutions else 0
     new = [nbformat.v4.new_markdown_cell(GATHERED, id="gathered")] if gathered else []
     for number, source in enumerate(gathered, 1):

@@ -1,20 +1,44 @@
 """A lesson's source in a course: what nbgrader makes the released notebook of."""
 
+import datetime
 import shutil
 from pathlib import Path
 
+import nbformat
+from nbgrader.utils import is_grade, is_solution
+
 from autograder import build
+from autograder.course.rebuild import exercise_of
 from autograder.lesson import Lesson
 
+REPLACED = "replaced"  # the folder of a course that keeps source notebooks of before
 _LEFT_OUT = {".ipynb_checkpoints", "__pycache__"}
 
 
-def write_source(lesson: Lesson, source: Path) -> None:
-    """The notebook with solutions, and the files that it shows or asks."""
+class SourceError(ValueError):
+    """A source notebook asks what nobody would grade; the message says which cell."""
+
+
+def write_source(lesson: Lesson, source: Path) -> Path | None:
+    """The notebook with solutions, and the files that it shows or asks.
+
+    Args:
+        lesson: whose.
+        source: the course's folder of sources.
+
+    Returns:
+        where the notebook is kept that lay there, if it was another one.
+    """
     folder = source / lesson.slug
     folder.mkdir(parents=True, exist_ok=True)
     text = build.write(build.release_source(lesson))
-    (folder / f"{lesson.slug}.ipynb").write_text(text, encoding="utf-8")
+    path, kept = folder / f"{lesson.slug}.ipynb", None
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        now = datetime.datetime.now().strftime("%Y-%m-%d %H%M%S")
+        kept = source.parent / REPLACED / f"{lesson.slug} {now}.ipynb"
+        kept.parent.mkdir(exist_ok=True)
+        shutil.move(path, kept)
+    path.write_text(text, encoding="utf-8")
     for path in lesson.folder.iterdir():
         if path.name in _LEFT_OUT or path.suffix in (".py", ".ipynb"):
             continue
@@ -23,3 +47,20 @@ def write_source(lesson: Lesson, source: Path) -> None:
             shutil.copytree(path, folder / path.name, dirs_exist_ok=True, ignore=ignore)
         else:
             shutil.copyfile(path, folder / path.name)
+    return kept
+
+
+def expect_gradable(lesson: Lesson, source: Path) -> None:
+    """Refuse a source notebook with a test cell that the grader would not run.
+
+    Raises:
+        SourceError: it has one.
+    """
+    notebook = nbformat.read(source / lesson.slug / f"{lesson.slug}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        if is_grade(cell) and not is_solution(cell) and exercise_of(cell, lesson) is None:
+            raise SourceError(
+                f"the test cell {cell.metadata.nbgrader.grade_id} belongs to no exercise of "
+                f"lesson {lesson.number}, and only their hidden tests are run here. Make it a "
+                "question that you grade by hand (nbgrader: Manually graded answer)."
+            )

@@ -4,11 +4,12 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from nbgrader.api import MissingEntry
+from nbgrader.api import Gradebook, MissingEntry, Student
 
 from autograder.course.archive import BY_HAND, counting_rows
-from autograder.course.folder import Course
+from autograder.course.folder import STUDENTS, Course
 from autograder.course.ungraded import FAILED
+from autograder.course.who import Roster
 from autograder.lesson import LESSONS, Lesson
 
 COLUMNS = ("student", "name", "lesson", "points", "max", "late", "flag")
@@ -36,7 +37,7 @@ def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, 
         known = {each.name: each for each in gradebook.assignments}
         for lesson in (each for each, any_came in there.items() if any_came):
             flags, collected = course.flagged(lesson.number), counting_rows(course.folder, lesson)
-            for student in gradebook.students:
+            for student in expected(course, gradebook):
                 handed = collected.get(student.id, {})
                 marked, note = handed.get("late") == "yes", handed.get("note", "")
                 row = {"student": student.id, "lesson": lesson.slug, "flag": ""}
@@ -56,6 +57,18 @@ def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, 
                     row |= {"points": points, "late": late, "flag": flag}
                 found.append({column: _harmless(row[column]) for column in COLUMNS})
     return found
+
+
+def expected(course: Course, gradebook: Gradebook) -> list[Student]:
+    """The students that a table speaks of: without those of an earlier list of students, whose ids
+    are in it no more, if nothing was graded for them."""
+    path = course.folder / STUDENTS
+    names = Roster.read(path).names if path.exists() else {}
+    return [
+        student
+        for student in gradebook.students
+        if not names or student.id in names or gradebook.student_submissions(student.id)
+    ]
 
 
 def line(row: dict[str, str]) -> str:

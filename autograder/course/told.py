@@ -19,7 +19,8 @@ def collected(course: Course, lesson: int, found: Collection) -> Iterator[str]:
         found: what became of the download.
     """
     use = f"python -m autograder.course use {shlex.quote(str(course.folder))} {lesson}"
-    yield f"{len(found.copies)} submissions: {', '.join(found.copies) or 'none'}"
+    word = "submission" if len(found.copies) == 1 else "submissions"
+    yield f"{len(found.copies)} {word}: {', '.join(found.copies) or 'none'}"
     for file in found.left_over:
         if file.refused:
             hint = f"To count it all the same: {use} {found.number(file)}"
@@ -54,12 +55,13 @@ def bundled(course: Course, lesson: int) -> Iterator[str]:
     chosen, due_dates = course.lesson(lesson), _due_dates(course)
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
     for each in answered(chosen, course.folder / "release" / chosen.slug):
-        due = due_dates.get(each.slug)
-        if due and due > now:
-            said = (
-                f"it holds the answers of lesson {each.number}, which is due {due:%Y-%m-%d %H:%M}"
-            )
-            yield f"careful: {said} UTC. Give it out after that"
+        if each.slug not in due_dates:
+            continue
+        due, said = due_dates[each.slug], f"it holds the answers of lesson {each.number}, which is"
+        if due is None:
+            yield f"careful: {said} due at no time. Give it out when that lesson is over"
+        elif due > now:
+            yield f"careful: {said} due {due:%Y-%m-%d %H:%M} UTC. Give it out after that"
 
 
 def _due_dates(course: Course) -> dict[str, datetime.datetime | None]:

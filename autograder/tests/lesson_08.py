@@ -263,6 +263,9 @@ def plan_mistakes(have: dict[str, tuple], sizes: dict) -> str:
     resized = {int(name.split(".")[1]) for name in have if ".resize." in name}
     if first is not None and first[0] == widths[0] != widths[-1]:
         return "The channels are not turned round: the decoder starts with the coarsest level's."
+    turned = (have.get("up.0.blocks.0.conv1.weight") or (0,))[0] != widths[0]
+    if levels and not turned and widths[0] != widths[-1]:
+        return "The levels are not turned round: the first one is as wide as the coarsest."
     if levels and len(levels) != len(widths):
         return f"There are {len(levels)} levels for {len(widths)} block_channels: one each."
     if blocks and len(blocks) == layers:
@@ -932,11 +935,15 @@ def test_space_keeps_its_factor_and_freezes(student, rng):
     expect_close(state["scaling_factor"], torch.tensor(0.5), "the saved factor")
     expect(
         "vae.weight" in state,
-        "The autoencoder is not kept as self.vae, so its weights are not saved with the module.",
+        "The autoencoder is not kept as self.vae: under that name others look for it.",
     )
     learnt = frozen.grad(normal(rng, 1, 1, 2, 2))["params"]["weight"]
     expect(
-        learnt is None and not frozen.get("training"),
-        "The autoencoder is not frozen: vae.eval().requires_grad_(False). The denoiser's training "
-        "must not change it.",
+        learnt is None,
+        "The autoencoder is not frozen: vae.requires_grad_(False). The denoiser's training must "
+        "not change it.",
+    )
+    expect(
+        not frozen.get("training"),
+        "The autoencoder is not in eval mode: vae.eval(). It is done, nothing of it is trained.",
     )

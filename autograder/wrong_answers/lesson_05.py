@@ -661,7 +661,7 @@ def guided_prediction(model, x_t, t, condition, null, guidance_scale, guidance_r
     dict(
         exercise="guided_prediction",
         name="numbers_only",
-        says="scale",
+        says="guidance_scale.*(tensor|\\(B,\\)|each)",
         code="""
 def guided_prediction(model, x_t, t, condition, null, guidance_scale, guidance_rescale=0.0):
     if isinstance(guidance_scale, float | int) and guidance_scale == 1:

@@ -408,6 +408,26 @@ def __init__(self, out_channels=3, latent_channels=4, block_channels=(128, 256, 
     ),
     dict(
         exercise="Decoder.__init__",
+        name="levels_not_turned_round",
+        says="levels are not turned round",
+        code="""
+def __init__(self, out_channels=3, latent_channels=4, block_channels=(128, 256, 512, 512),
+             layers_per_block=2, norm_groups=32):
+    super().__init__()
+    channels = block_channels[-1]
+    self.conv_in = nn.Conv2d(latent_channels, channels, 3, padding=1)
+    self.mid = Middle(channels, norm_groups)
+    self.up = nn.ModuleList()
+    for level, width in enumerate(block_channels):
+        resize = Upsample(width) if level < len(block_channels) - 1 else None
+        self.up.append(Level(channels, width, layers_per_block + 1, resize, norm_groups))
+        channels = width
+    self.norm_out = nn.GroupNorm(norm_groups, channels, eps=EPS)
+    self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+""",
+    ),
+    dict(
+        exercise="Decoder.__init__",
         name="as_many_blocks",
         says=r"one more, \+ 1",
         code="""
@@ -897,6 +917,46 @@ class LatentSpace(nn.Module):
 
     def decode(self, z_0):
         return self.vae.decode(z_0 / self.scaling_factor)
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="frozen_in_training_mode",
+        says="not in eval mode",
+        code="""
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.vae = vae.requires_grad_(False)
+        self.register_buffer("scaling_factor", torch.as_tensor(scaling_factor))
+
+    def encode(self, x_0, noise=None):
+        posterior = self.vae.encode(x_0)
+        z = posterior.mode() if noise is None else posterior.sample(noise)
+        return self.scaling_factor * z
+
+    def decode(self, z_0):
+        return self.vae.decode(z_0 / self.scaling_factor)
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="under_another_name",
+        says="not kept as self.vae",
+        code="""
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.autoencoder = vae.eval().requires_grad_(False)
+        self.register_buffer("scaling_factor", torch.as_tensor(scaling_factor))
+
+    def encode(self, x_0, noise=None):
+        posterior = self.autoencoder.encode(x_0)
+        z = posterior.mode() if noise is None else posterior.sample(noise)
+        return self.scaling_factor * z
+
+    def decode(self, z_0):
+        return self.autoencoder.decode(z_0 / self.scaling_factor)
 """,
     ),
     dict(

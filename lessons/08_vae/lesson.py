@@ -82,7 +82,7 @@ $$\text{PSNR} = 10\cdot\log_{10}\frac{2^2}{\text{mean}\,(x_0 - \hat x_0)^2}$$
 
 Larger is better; with 6 dB more, pixels are off by half as much. Below 25 dB everybody sees the damage; from about 30 dB one has to look for it.
 
-Remember the 4×4 means. They keep 3 · 8 · 8 = 192 numbers of a picture. Our *learned* autoencoder will keep 4 · 8 · 8 = 256, and has to beat them by far.
+From here on the pictures have 32×32 pixels (in the GPU tier 64×64). Remember the 4×4 means. They keep 3 · 8 · 8 = 192 numbers of a picture. Our *learned* autoencoder will keep 4 · 8 · 8 = 256, and has to beat them by far.
 
 ## 2. The encoder: a UNet's way down
 
@@ -114,9 +114,11 @@ One part is new. Lesson 2's `Downsample` is a 3×3 convolution with stride 2 and
 
 ![Two grids of 6 by 6 pixels. Left, a border of zeros on all sides: the first three by three window hangs over the upper left edge, and the last one ends at the lower right pixel. Right, a border below and to the right: the first window starts at the first pixel, and the last one hangs over the lower right edge.](figures/padding.png)
 
-With an even width, windows that move by two pixels only ever reach the border of *one* side: lesson 2's on the left and above, these on the right and below. But weights that were trained with one are wrong with the other, by one pixel in each level. Nothing crashes; section 5 shows what happens.
+With an even width, windows that move by two pixels only ever reach the border of *one* side: lesson 2's on the left and above, these on the right and below. But weights that were trained with one are wrong with the other. Nothing crashes; section 5 shows what happens.
 
 `F.pad(x, (left, right, top, bottom))` adds a border of zeros. The *last* axis, the width, comes first.
+
+(What a docstring promises under *Raises* is welcome in this lesson, and not graded.)
 """
 
 # %%
@@ -148,7 +150,7 @@ sizes = {"block_channels": (16, 32, 32), "layers_per_block": 1, "norm_groups": 8
 
 # %% [markdown]
 r"""
-**Predict before you write.** With `block_channels=(16, 32, 64, 64)` and pictures of 48×48: what comes out, how many channels of which size?
+**Predict before you write.** With `block_channels=(16, 32, 64, 64)`, four latent channels and pictures of 48×48: what comes out, how many channels of which size?
 """
 
 # %%
@@ -233,8 +235,6 @@ $$z = \text{mean} + \sigma\cdot\text{noise}, \qquad \sigma = \sqrt{\text{varianc
 
 Now z has a slope with respect to mean and to logvar, and noise is just a number: the **reparameterisation trick**.
 
-(What a docstring promises under *Raises* is welcome here, and not graded.)
-
 **Predict before you write.** What is σ where logvar is 0? And where it is −4?
 """
 
@@ -266,7 +266,7 @@ r"""
 
 ### The price
 
-How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** (KL) says so, in *nats* (a nat is 1.44 bits). Think of the latents as a message to the decoder, which knows the standard Gaussian. Only how this picture's cloud *differs* from it has to be written. The farther out its middle, the longer the message. A narrower cloud takes more words, since it says more exactly where. A wider one, too: its draws often fall where nobody expects them. Each latent value adds a term:
+How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** (KL) says so, in *nats* (a nat is 1.44 bits). Think of the latents as a message to the decoder, which knows the standard Gaussian. Only how this picture's cloud *differs* from it has to be written. The farther out its middle, the longer the message. A narrower cloud takes more words, since it says more exactly where. A wider one, too: its draws often lie far out, where the standard Gaussian hardly ever is. (Exactly: it is the mean, over the cloud's draws, of the logarithm of *how many times denser* the cloud is there than the standard Gaussian.) Each latent value adds a term:
 
 $$\text{KL} = \tfrac12\sum\left(\text{mean}^2 + \text{variance} - 1 - \log\text{variance}\right)$$
 
@@ -326,7 +326,7 @@ What the encoder says of a picture, mean and logvar, is called the **posterior**
 
 # %% [markdown]
 r"""
-Here all parts come together. Two 1×1 convolutions stand round the latents, as in Stable Diffusion; each mixes the channels of one place. (Their names come from a relative that rounds, *quantises*, its latents.)
+Here all parts come together. Round the latents stand two 1×1 convolutions, `quant_conv` and `post_quant_conv`; each mixes the channels of one place. (Ours has them because Stable Diffusion's has, and that one inherited them from a relative that rounds, *quantises*, its latents.)
 """
 
 # %%
@@ -342,7 +342,7 @@ $$\text{loss} = \frac{1}{C\,H\,W}\Big(\sum (x_0 - \hat x_0)^2 + \text{kl\_weight
 
 The first sum runs over all $C\cdot H\cdot W$ colour values of a picture, the KL over all its latent values. Dividing *both* by $C\cdot H\cdot W$ only keeps the number handy. Dividing *one* of them changes the price: `F.mse_loss(...) + kl_weight * kl.mean()` looks innocent, and charges 3,072 times as much for a nat at 32×32 pixels.
 
-What does the weight mean? The latents are not the whole message: the decoder's colours are a little off, and the true ones have to be told, too. For Gaussian errors of about $s$, that takes $\text{error}^2 / (2s^2)$ nats a colour, plus a constant, which teaches nothing. (This $s$ is not the spread of the latents.) (With $s = 0.02$: to be wrong by 0.02 costs half a nat, by 0.2 fifty.) Add the nats of the KL and multiply all by $2s^2$: that is our loss, with `kl_weight` $= 2s^2$. ([more.md](more.md) has the derivation.)
+What does the weight mean? The latents are not the whole message: the decoder's colours are a little off, and the true ones have to be told, too. To tell something takes as many nats as minus the logarithm of its probability. If the errors are Gaussian, of about the size $s$, an error's density is a constant times $e^{-\text{error}^2/(2s^2)}$; so to tell it takes $\text{error}^2/(2s^2)$ nats, and a constant that no training changes. With $s = 0.02$, to be wrong by 0.02 costs half a nat, by 0.2 fifty. Add the nats of the KL and multiply all by $2s^2$: that is our loss, with `kl_weight` $= 2s^2$. ([more.md](more.md) has the derivation.)
 
 So the weight answers a plain question: *how wrong may a colour be before it is worth writing more?* Ours is 0.001, so $s$ is 0.022, a hundredth of the way from −1 to 1. (The default in the code below is Stable Diffusion's, a millionth.)
 
@@ -426,7 +426,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-**What you saw.** It is the right scene everywhere, but soft, and now and then a colour is wrong. (After only some hundred steps, on a busy machine, most colours are.) That is no mistake of yours: training stopped long before its 7,500 steps. (A hump in the curve is a step that was too long; it recovers.)
+**What you saw.** It is the right scene everywhere, but soft, and now and then a colour is wrong. (After only some hundred steps, on a busy machine, most colours are, and the 4×4 means' dB are barely passed.) That is no mistake of yours: training stopped long before its 7,500 steps. (A hump in the curve is a step that was too long; it recovers.)
 
 ### Trained weights
 
@@ -511,7 +511,7 @@ show_vae.channel_strip(pictures[:4], z[:4], back[:4])
 
 # %% [markdown]
 r"""
-Hardly. One channel shows how bright the background is, and *where* something is can be seen in some; *what* it is, hardly ever. Still they are *pictures*: what is on the left in the scene is on the left in the latents. So a UNet or a transformer can work on them. But do not look for a channel of red things or of edges: the network chose some mixture, and another training would choose another.
+Hardly. One channel shows how bright the background is, and *where* something is can be seen in some; *what* it is, now and then. Still they are *pictures*: what is on the left in the scene is on the left in the latents. So a UNet or a transformer can work on them. But do not look for a channel of red things or of edges: the network chose some mixture, and another training would choose another.
 
 ### A little beside
 
@@ -551,7 +551,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-A cross-fade, twice, the second with stranger colours and harder edges. No digit *turns into* another. A cloud is far smaller than the way to the next picture (2 against 13.5, [more.md](more.md)), so no training told the decoder what to paint there. To stay where the clouds are is the denoiser's business: **the autoencoder knows how pieces look, the denoiser knows what goes together.**
+A cross-fade, twice, the second with stranger colours and lines. No digit *turns into* another. A cloud is far smaller than the way to the next picture (as lengths of latents: 2 against 13.5, [more.md](more.md)), so no training told the decoder what to paint there. To stay where the clouds are is the denoiser's business: **the autoencoder knows how pieces look, the denoiser knows what goes together.**
 
 ### When the weight is wrong
 
@@ -592,15 +592,16 @@ many, _ = scenes(range(pick(smoke=60, cpu=600, gpu=600)), "train", "many", size=
 posteriors = {"ours": vae.encode(many), "loud": loud.encode(many)}
 draws = {name: p.sample(torch.randn_like(p.mean)) for name, p in posteriors.items()}
 figure, axes = show.panels(1, 2, 8, 2.6)
-show.draw_histogram(axes[0], draws["ours"], limits=(-15, 15), title="our latents")
-show.draw_histogram(axes[1], draws["loud"], limits=(-15, 15), title="the loud ones")
+for panel, (name, draw) in zip(axes, draws.items(), strict=True):
+    title = f"{name}: standard deviation {draw.std():.1f}"
+    show.draw_histogram(panel, draw, limits=(-15, 15), title=title, xlabel="latent value")
 axes[1].set_ylim(axes[0].get_ylim())
 told = [f"{name}, standard deviation {draw.std():.1f}" for name, draw in draws.items()]
 show.Picture(figure, f"Histograms of latent values beside N(0, 1): {'; '.join(told)}.")
 
 # %% [markdown]
 r"""
-Not a picture differs, since the decoder's first step divides by 5.49. But the latents do. Stable Diffusion's encoder happened to choose 5.49. Ours landed near 1. That its `kl_weight` is a thousand times as large will have helped, as the KL charges for means that run off. But nobody set it to 1: do not build on it. (Near 1 are all draws together; each picture's own cloud is far narrower.)
+Not a picture differs, since the decoder's first step divides by 5.49. But the latents do. Stable Diffusion's encoder happened to choose 5.49. Ours landed near 1. That its `kl_weight` is a thousand times as large will have helped, as the KL charges for means that run off. But nobody set it to 1: do not build on it. (Near 1 is the spread of all pictures' draws together. Each picture's own cloud is narrower by far, as you printed above: they lie in different places.)
 
 The remedy is one number, measured once on many latents and kept for ever: the **scaling factor**. Drawn latents that are multiplied by it have standard deviation 1, all channels and places together. Stable Diffusion's is 0.18215.
 
@@ -619,7 +620,7 @@ The remedy is one number, measured once on many latents and kept for ever: the *
 # %%
 #| check: latent_scaling_factor
 latents = 3 + 5 * torch.randn(200, 4, 3, 3)
-factor = latent_scaling_factor(latents)
+factor = torch.as_tensor(latent_scaling_factor(latents))
 assert factor.ndim == 0, "one number for all channels and places"
 assert torch.isclose((factor * latents).std(), torch.tensor(1.0), atol=1e-3), (
     "multiplied by it: spread 1"
@@ -629,7 +630,7 @@ assert torch.isclose((factor * latents).std(), torch.tensor(1.0), atol=1e-3), (
 r"""
 So 0.18215 is 1 / 5.49. `encode` leads into the latent world: draw, then **multiply**. `decode` leads out: **divide**, then decode. Forget one of the two, and nothing crashes: the pictures come out grey, or burnt. You will see.
 
-The factor belongs to the weights without being learnt. So keep it as a **buffer** called `scaling_factor` (`self.register_buffer`): a tensor that is saved and moved with the module. The autoencoder is done: put it into eval mode and freeze it.
+The factor belongs to the weights without being learnt. So keep it as a **buffer** called `scaling_factor` (`self.register_buffer`): a tensor that is saved and moved with the module. The autoencoder is done: keep it as `self.vae`, in eval mode, and frozen.
 """
 
 # %%
@@ -684,7 +685,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-Too large latents burn, too small ones are grey. And with no factor at all, in neither direction, nothing shows: until diffusion adds its noise.
+*Never multiplied* gives the decoder latents that are 5.5 times too large, and they burn. The other two are too small, by 5.5 and by 30: grey, but for some coloured specks where the background should be white. And with no factor at all, in neither direction, nothing shows: until diffusion adds its noise.
 
 Lesson 1's film, with the loud latents: the noise grows from left to right, and each moment is decoded. In one row somebody forgot the factor.
 
@@ -712,9 +713,9 @@ The upper row ends in decoded noise. It is no snow of pixels, but shreds of stro
 
 The lower row drowns later: at t = 600 the scene is still plainly readable. Its latents are more than five times as large as the noise, and outlast it. (Its end is no noise: the scene's latents shrink, and the decoder makes first snow of them, then grey.)
 
-What is wrong with drowning late? At most steps the network has next to nothing to do, and the few that decide what the picture shows go by in a hurry. Latents that are too small drown at once. Either way it is not the schedule that you chose in lesson 1.
+What is wrong with drowning late? At most steps the network has next to nothing to do: the scene is plain to see. What a picture shows is decided in the few noisiest ones, in long jumps. Latents that are too small drown at once: then most steps have nothing to see, and decide nothing. Either way it is not the schedule that you chose in lesson 1.
 
-How much does it matter? Lesson 6's network learnt to paint latents of three sizes from words, in short trainings of 500 steps each: a fifth of the right one, the right one, and Stable Diffusion's without its factor. Seeds and steps were the same. The judge counts satisfied captions, with a 95 % interval.
+How much does it matter, and which way is worse? Lesson 6's network learnt to paint latents of three sizes from words, in short trainings of 500 steps each: a fifth of the right one, the right one, and Stable Diffusion's without its factor. Seeds and steps were the same. The judge counts satisfied captions, with a 95 % interval.
 """
 
 # %%
@@ -753,7 +754,11 @@ show.show_images(drawn, wishes, columns=4, width=7, alt="Painted in latents: " +
 
 # %% [markdown]
 r"""
-**What you saw.** After about a thousand steps colours are right, and most shapes can be told; a heart may still be a shield. Some digits cannot be read yet. After a few hundred steps there is a blob in about the right colour. (The smoke tier's two seconds give shreds.)
+**What you saw.** After about a thousand steps colours are right, and most shapes can be told; a heart may still be a shield. Some digits cannot be read yet. After a few hundred steps there is a blob in about the right colour. (The smoke tier's two seconds give shreds.) And this is what the same recipe painted when the course was made, after all its 1,200 steps:
+
+![Eight pictures on black, each as its caption asks: a red seven, a blue star, a pink heart, a green 4, a yellow circle, an orange two, a cyan cross and a purple 8. Outlines are a little soft, and the two is cut off at the right.](figures/painted.png)
+
+In each of 25 steps the network looked at 8×8 places. Lesson 6's had 32×32 pixels to paint.
 
 ## 8. How small can it be?
 

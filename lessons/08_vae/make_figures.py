@@ -2,7 +2,8 @@
 
 Three of them explain and need nothing. The others look into the committed weights (`make train-vae`
 makes them) and at the pictures that the short trainings left (`make study-vae`,
-`make study-latents`); where these are missing, one sentence says so.
+`make study-latents`); where these are missing, one sentence says so. `painted` trains section 7's
+network, for some minutes.
 """
 
 from pathlib import Path
@@ -14,8 +15,10 @@ from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
 from t2i import show
 from t2i.drawing import show_vae
 from t2i.drawing.figure_files import draw_figures
-from t2i.runs.vae_recipes import load_vae
+from t2i.runs.latent_recipes import draw_latents, latent_recipe
+from t2i.runs.vae_recipes import load_space, load_vae
 from t2i.runs.vae_studies import WISHES, kept
+from t2i.training import train
 from t2i.world.scenes import scenes
 
 FIGURES = Path(__file__).parent / "figures"
@@ -180,5 +183,15 @@ def scaling() -> show.Picture:
     return show.film_strip(rows, titles, alt="")
 
 
+def painted() -> show.Picture:
+    """What section 7's network paints after its whole training."""
+    space, plan = load_space(), latent_recipe("cpu")
+    for state in train(plan.build(), plan.loss, plan.batches(space), plan.training):
+        model = state.ema_model
+    drawn = draw_latents(model, space, WISHES, 1, size=plan.size)
+    return show.show_images(drawn, WISHES, columns=4, width=7, alt="")
+
+
 if __name__ == "__main__":
-    draw_figures(FIGURES, autoencoder, padding, clouds, opening, compressions, weights, scaling)
+    trained = (opening, compressions, weights, scaling, painted)
+    draw_figures(FIGURES, autoencoder, padding, clouds, *trained)
