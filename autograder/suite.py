@@ -49,6 +49,7 @@ def run(lesson: Lesson, suite: "Suite") -> None:
     """
     quiet = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:logging"]
     quiet += ["-p", "no:warnings", "--capture=no", "--noconftest", "--import-mode=importlib"]
+    quiet += ["--assert=plain"]  # no hidden test has a bare assert that would need rewriting
     # These two collect garbage five times at the end of a run, half a second beside torch.
     quiet += ["-p", "no:unraisableexception", "-p", "no:threadexception"]
     root = ["--rootdir", str(lesson.hidden_tests.parent), "-c", os.devnull]
@@ -97,6 +98,7 @@ class Suite:
 
     def pytest_configure(self, config: pytest.Config) -> None:
         config.addinivalue_line("markers", "exercise(name): the exercise a test belongs to")
+        config.option.tbstyle = "native"  # nobody reads it, and the others parse the whole file
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:

@@ -758,7 +758,7 @@ r"""
 
 ![Eight pictures on black, each as its caption asks: a red seven, a blue star, a pink heart, a green 4, a yellow circle, an orange two, a cyan cross and a purple 8. Outlines are a little soft, and the two is cut off at the right.](figures/painted.png)
 
-In each of 25 steps the network looked at 8×8 places. Lesson 6's had 32×32 pixels to paint.
+In each of its 25 steps the network looked at 8×8 places, and at no pixel.
 
 ## 8. How small can it be?
 
