@@ -1,10 +1,11 @@
 """A notebook's code cells as syntax: what each statement binds, reads, and may bring along."""
 
 import ast
+import functools
 import json
 import re
 import symtable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 MAX_NOTEBOOK_BYTES = 20_000_000
@@ -137,14 +138,36 @@ def parse(label: str, grade_id: str | None, source: str) -> Cell:
 
 def _nodes(source: str) -> list[ast.stmt]:
     """The statements of a source, none of them too deep for what walks through it later."""
-    body, depth = ast.parse(source).body, 0
-    level: list[ast.AST] = list(body)
+    body = ast.parse(source).body
+    if (depth := _depth(source)) > MAX_DEPTH:
+        raise ValueError(f"it is nested {depth} deep, at most {MAX_DEPTH} is graded")
+    return body
+
+
+def known_by_source(function: Callable) -> Callable:
+    """Remembers what a function found for a cell: most cells of a class's notebooks are alike.
+
+    Long sources are not kept, so that nobody's notebook fills the memory.
+    """
+    remembered = functools.lru_cache(maxsize=1024)(function)
+    return lambda source: (remembered if len(source) < 20_000 else function)(source)
+
+
+@known_by_source
+def _depth(source: str) -> int:
+    """How deep a source is nested, modules not counted."""
+    level, depth = ast.parse(source).body, 0
     while level:
         depth += 1
         level = [child for node in level for child in ast.iter_child_nodes(node)]
-    if depth > MAX_DEPTH:
-        raise ValueError(f"it is nested {depth} deep, at most {MAX_DEPTH} is graded")
-    return body
+    return depth
+
+
+@known_by_source
+def reads_of(source: str) -> dict[tuple[int, int], frozenset[str]]:
+    """The names that each statement of a source reads, by the statement's line and column."""
+    nodes = ast.parse(source).body
+    return {(node.lineno, node.col_offset): frozenset(names_read(node)) for node in nodes}
 
 
 def binds(node: ast.stmt) -> list[str]:

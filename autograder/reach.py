@@ -4,7 +4,7 @@ import ast
 import builtins
 from typing import NamedTuple
 
-from autograder.cells import DEFINITIONS, Cell, binds, changes, names_read
+from autograder.cells import DEFINITIONS, Cell, binds, changes, names_read, reads_of
 
 
 class Provider(NamedTuple):
@@ -18,8 +18,9 @@ def providers_of(cells: list[Cell], chosen: dict[str, Cell]) -> dict[str, list[P
     """For each name the statements that bind it, with the names that each of them reads."""
     providers: dict[str, list[Provider]] = {}
     for cell in cells:
+        reads = reads_of(cell.source) if cell.nodes else {}
         for node in cell.nodes:
-            provider = Provider(node, frozenset(names_read(node)))
+            provider = Provider(node, reads[node.lineno, node.col_offset])
             for name in binds(node):
                 if name not in chosen or chosen[name] is cell:
                     providers.setdefault(name, []).append(provider)
