@@ -6,7 +6,7 @@ r"""
 
 **A sentence goes in on the left, a picture comes out on the right.** You know nearly every box: you wrote it. Missing are the green one, and the arrows between them all. Today you add both, and have a text-to-image model, all of it yours.
 
-First comes a new road from noise to pictures, a *straight* one. Stable Diffusion 3 and Flux are trained on it. It is simpler than what you have seen so far: no schedule, no ᾱ, no square roots. Then you plug the ten lessons together.
+First comes a new road from noise to pictures, a *straight* one. Stable Diffusion 3 and Flux are trained on it. It is simpler than what you have seen so far: no betas, no ᾱ, no square roots. Then you plug the ten lessons together.
 
 Plan about three hours, in two sittings if you like: section 5 is a good place to begin the second. Training takes about three minutes here.
 """
@@ -66,7 +66,7 @@ r"""
 
 Recall lesson 1. A picture is mixed with noise, and the shares are √ᾱ and √(1−ᾱ), so that the variance stays 1. On its way the picture walks an *arc* (left). But nobody needs the variance to stay 1.
 
-**Rectified flow** (Liu, Gong and Liu 2022; also called *flow matching*) takes the shortest way (middle):
+**Rectified flow** (Liu, Gong and Liu 2022; the straight member of a family called *flow matching*) takes the shortest way (middle):
 
 $$x_t = (1 - t)\,x_0 + t\,\text{noise}, \qquad t\ \text{from}\ 0\ (\text{picture})\ \text{to}\ 1\ (\text{noise})$$
 
@@ -133,7 +133,7 @@ And your prediction? For data of variance 1 the variance at t = 0.5 is ½: ¼ fr
 
 *How does x_t move when t grows?* That is the slope dx_t/dt of the line above, the same for every t: a walker on a straight line has one direction, all the way.
 
-**That slope is what the network is taught.** It sees x_t and t, and answers with the direction. No ε, no v, no x_0 to choose from.
+**That slope is what the network is taught.** It sees x_t and t, and answers with the direction. (It might as well name the noise, or x_0: section 4 shows that each follows from the other.)
 """
 
 # %%
@@ -540,7 +540,7 @@ The transformer 25 times, on 8 rows each (or, asked separately, 50 times on 4); 
 Three trainings, one after the other:
 
 1. **The autoencoder** (lesson 8) learns to pack pictures into latents, and its scaling factor is measured.
-2. **CLIP** (lesson 7) learns what the words mean, and their order. Its text half is kept.
+2. **CLIP** (lesson 7, trained anew on these scenes) learns what the words mean, and their order. Its text half is kept.
 3. **The transformer** (lesson 9) learns the way from noise to latents, told by the text half. Both others are frozen.
 
 Scenes are encoded *once*, before the third training.
@@ -576,6 +576,8 @@ For each scene with two or three things, CLIP also gets wrong captions, and has 
 
 And so that no word is forgotten, its embedding is added to its vector at the end: a shortcut past all layers, like the UNet's skips in lesson 2.
 
+One thing more was needed: in the first fifth of the training the upper or left thing is always named first. Then the other order is mixed in. [Why](more.md) has to do with a riddle in which no single fact is a hint.
+
 Does CLIP hear the difference now? Let us try an obvious test (whether it is a good one, we'll see): the cell compares the directions of five `pooled` vectors. 1 means the same.
 
 **Predict before you run.** Which two of the five mean the same? Will their number be the highest?
@@ -593,7 +595,7 @@ show_text_to_image.same_or_not(five, read.pooled)
 
 # %% [markdown]
 r"""
-1 and 2 mean the same, and have 0.84 (when the course was made). But 2 and 4, which say the opposite of each other, have 0.87, the highest of all. So the obvious test is the *wrong* one. CLIP was asked something else: that a *picture* lie nearer to its right caption than to a wrong one. The course measured that, on a thousand new scenes. *Found out* means: the right caption scored higher.
+1 and 2 mean the same, and have 0.84 (when the course was made). But 2 and 4, which say the opposite of each other, have 0.87, the highest of all. So the obvious test is the *wrong* one. CLIP was asked something else: that a *picture* lie nearer to its right caption than to a wrong one. The course measured that, on a thousand new scenes. *To find out* means: the right caption scored higher.
 """
 
 # %%

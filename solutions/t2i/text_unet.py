@@ -17,6 +17,15 @@ from t2i.transformer import SpatialTransformer
 from t2i.unet import UNet
 from t2i.unet_blocks import timestep_embedding
 
+# A UNet that two CPU cores train in minutes: 16×16 folded pixels, then 8×8.
+SMALL = {
+    "block_channels": (64, 96),
+    "layers_per_block": 1,
+    "attention_levels": (True, True),
+    "head_channels": 32,
+    "norm_groups": 16,
+}
+
 
 def look(
     attention: nn.Module, h: Tensor, context: Tensor, context_mask: Tensor | None = None
@@ -227,15 +236,6 @@ class SceneDenoiser(nn.Module):
             )
         cond = self.to_cond(mean_word(context, mask))
         return self.denoiser(x_t, t, context, mask, cond)
-
-
-SMALL = {
-    "block_channels": (64, 96),
-    "layers_per_block": 1,
-    "attention_levels": (True, True),
-    "head_channels": 32,
-    "norm_groups": 16,
-}
 
 
 def mean_word(context: Tensor, mask: Tensor) -> Tensor:
