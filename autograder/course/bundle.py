@@ -63,6 +63,8 @@ jupyter lab lessons/{folder}/{slug}.ipynb
 - `package/t2i` is the course's package: earlier lessons complete, this lesson's exercises without
   their bodies. As soon as you have written and run an exercise, the package uses yours.
 - `NOTATION.md` lists all symbols and names.
+- There is no `make` in this folder. Where a text speaks of `make …`, it means the course's own
+  repository.
 
 ## Hand in
 

@@ -104,7 +104,7 @@ def neighbours() -> show.Picture:
     training, made = mnist("train")[0], recorded()[1][8:16]
     distances, nearest = nearest_distances(made, training)
     rows = {"sample": made, "nearest\nof 60,000": training[nearest]}
-    return show.film_strip(rows, [f"distance {distance:.1f}" for distance in distances], alt="")
+    return show.film_strip(rows, [f"distance\n{distance:.1f}" for distance in distances], alt="")
 
 
 def two_roads(which: int = 3) -> show.Picture:
