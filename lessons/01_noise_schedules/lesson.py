@@ -18,9 +18,9 @@ You need Python and a little PyTorch. Everything else is explained when it comes
 |---|---|---|---|
 | `cpu`, `gpu` | 2 CPU cores; a GPU is not used | about half a minute; the first `grade(...)` takes some 6 s, the next ones about 2 s | about 1.1 GB |
 
-(A *tier* is the size of everything: how many pictures, how long a training. It is chosen for you. In the code `pick(smoke=…, cpu=…, gpu=…)` asks for it; with `smoke` the course tests itself in seconds.)
+(A *tier* is the size of everything: how many pictures, how long the training. It is chosen for you. In the code `pick(smoke=…, cpu=…, gpu=…)` asks for it; with `smoke` the course tests itself in seconds.)
 
-**How a lesson works.** You read, look at a picture, *write down a prediction*, and run the cell. At an exercise you replace the line `raise NotImplementedError(...)` by your own code. Each has three folded hints. Run the cell, and then the one below it: its `grade(...)` compares your code with references that you don't see, says how many points it is worth, and if something is wrong, what. The rest of that cell, a few checks that you can read, runs once all is right; until then you are told the first of them that fails. `grade` takes your definition and whatever it uses from the notebook: imports, constants, and your own functions and classes. Values that other cells computed are not there. A docstring's last part, *Raises*, tells how the reference answers wrong input. You may leave such checks out, unless the text asks for them.
+**How a lesson works.** You read, look at a picture, *write down a prediction*, and run the cell. At an exercise you replace the line `raise NotImplementedError(...)` with your own code. Each has three folded hints. Run the cell, and then the one below it: its `grade(...)` compares your code with references that you don't see, says how many points it is worth, and if something is wrong, what. The rest of that cell, a few checks that you can read, runs once all is right; until then you are told the first of them that fails. `grade` takes your definition and whatever it uses from the notebook: imports, constants, and your own functions and classes. Values that other cells computed are not there. A docstring's last part, *Raises*, tells how the reference answers wrong input. You may leave such checks out, unless the text asks for them.
 """
 
 # %%
@@ -71,7 +71,7 @@ print("a piece of one row:", x_0[0, 0, 14, 8:20].numpy().round(2))
 r"""
 ## 2 · Noise, and what a Gaussian is
 
-*Noise* is a picture in which every pixel is drawn at random, with no regard to its neighbours. We draw from the **Gaussian** distribution, the bell curve: values near 0 are common, values far from 0 are rare. (In pictures, all beyond −1 is drawn black and all beyond 1 white. Later lessons often draw noise paler, so that its greys show.)
+*Noise* is a picture in which every pixel is drawn at random, without regard to its neighbours. We draw from the **Gaussian** distribution, the bell curve: values near 0 are common, values far from 0 are rare. (In pictures, everything below −1 is drawn black and everything above 1 white. Later lessons often draw noise paler, so that its greys show.)
 
 ![Left: the bell curve. Two thirds of its area lie between minus 1 and plus 1 and are shaded. Right: a picture of pure Gaussian noise, an even grey speckle without any structure.](figures/gaussian.png)
 
@@ -150,7 +150,7 @@ A schedule is the list of all betas: $\beta_0, \beta_1, \dots, \beta_{T-1}$. We 
 
 One exception, by tradition: $x_0$ is the *clean* picture on the very left. So the picture at t = 0, which has been through step 0, gets no symbol; and at step 0 the formula's $x_{t-1}$ is the clean picture. (The first steps are drawn stronger than they are.)
 
-The one that made diffusion famous, DDPM's of 2020, is the simplest. Start at a tiny beta (a ten-thousandth: the first steps must not hurt the fine details), end at a larger one, and go up in equal strides. The formula, for $t = 0, \dots, T-1$:
+The schedule that made diffusion famous, DDPM's of 2020, is the simplest. Start at a tiny beta (a ten-thousandth: the first steps must not hurt the fine details), end at a larger one, and go up in equal strides. The formula, for $t = 0, \dots, T-1$:
 
 $$\beta_t = \beta_\text{start} + \frac{t}{T-1}\,(\beta_\text{end} - \beta_\text{start})$$
 
@@ -275,7 +275,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-In training, every picture of a batch gets *its own* step $t$. So we must look up one ᾱ for each picture, and multiply *all pixels of that picture* with it. The helper `gather` is given. It picks the values, in the picture's number type, and gives them the shape `(B, 1, 1, 1)`. PyTorch stretches every dimension of size 1 to fit; that is called *broadcasting*. The next cell shows how `gather` does it; you need not read it.
+In training, every picture of a batch gets *its own* step $t$. So we must look up one ᾱ for each picture, and multiply *all pixels of that picture* by it. The helper `gather` is given. It picks the values, in the picture's number type, and gives them the shape `(B, 1, 1, 1)`. PyTorch stretches every dimension of size 1 to fit; that is called *broadcasting*. The next cell shows how `gather` does it; you need not read it.
 """
 
 # %%
@@ -364,7 +364,7 @@ for t in (10, 100, 500, 999):
 
 # %% [markdown]
 r"""
-The average ends at 0 and the band is ±1 wide there: pure noise. And about 68 % lie inside at every step, as a Gaussian should have it. The jump is no approximation, it is exact, since a sum of Gaussian noises *is* one.
+The average ends at 0 and the band is ±1 wide there: pure noise. And about 68 % lie inside at every step, as they should for a Gaussian. The jump is no approximation, it is exact, since a sum of Gaussian noises *is* one.
 
 ## 7 · A gentler schedule: cosine
 
@@ -482,7 +482,7 @@ for name, a in schedules.items():
 
 # %% [markdown]
 r"""
-SNR = 1 means ᾱ = ½. Linear is there in the first third of its steps, cosine halfway: it spends half of its steps on either side. Near that line the digit is full of speckles, and you can still read it: look at the film strips. There a network has most to learn. (Far above, hardly any noise is left to find; far below, hardly any picture.) From the next lesson on we use the cosine schedule for digits.
+SNR = 1 means ᾱ = ½. Linear is there in the first third of its steps, cosine halfway: cosine spends half of its steps on either side. Near that line the digit is full of speckles, and you can still read it: look at the film strips. There a network has most to learn. (Far above, hardly any noise is left to find; far below, hardly any picture.) From the next lesson on we use the cosine schedule for digits.
 
 ## 9 · Does the film end in pure noise?
 
@@ -526,7 +526,7 @@ show.Picture(
 
 # %% [markdown]
 r"""
-The third one: too far left, as most pixels of a digit are black, and a little too narrow, as a digit's own variance is only 0.4: 0.36 · 0.4 + 0.64 is less than 1. After 100 steps ᾱ is still 0.36: the digit is there with $\sqrt{0.36} = 0.6$ of its strength. So a schedule belongs to its number of steps; 100 steps need larger betas. A model trained on that has never seen pure noise, and would be lost when it has to start there.
+The third one: too far left, as most pixels of a digit are black, and a little too narrow, as a digit's own variance is only 0.4: 0.36 · 0.4 + 0.64 is less than 1. After 100 steps ᾱ is still 0.36: the digit is there with $\sqrt{0.36} = 0.6$ of its strength. So a schedule belongs to its number of steps; 100 steps need larger betas. A model trained on that third schedule has never seen pure noise, and would be lost when it has to start there.
 
 The same thing happened, more quietly, to a famous model. Stable Diffusion 1.5 uses betas whose *roots* lie on a line. Its ᾱ ends at 0.0047. That looks like nothing. But $\sqrt{0.0047}\approx 0.07$: seven percent of the picture's *strength* is still there. Single pixels hardly show it. The average over *all* pixels of a picture does, because averaging cancels the noise and keeps the picture.
 
@@ -557,7 +557,7 @@ show.Picture(
 
 # %% [markdown]
 r"""
-Single pixels look almost exactly like noise. Their sum tells that the pictures were dark, and the model learned to read it from there. (In ours the two bells overlap; the larger the picture, the further they part, since the shift grows with its side.) When it generates, it starts from real noise, whose brightness is always middling. So it made middling pictures; it could hardly paint a black night or a white page. Shanchuan Lin and colleagues traced this to the schedule in 2023, and gave the repair: *bend the schedule so that its last SNR is exactly zero*.
+Single pixels look almost exactly like noise. Their sum shows that the pictures were dark, and the model learned to read this from it. (In ours the two bells overlap; the larger the picture, the further they part, since the shift grows with its side.) When it generates, it starts from real noise, whose brightness is always middling. So it made middling pictures; it could hardly paint a black night or a white page. Shanchuan Lin and colleagues traced this to the schedule in 2023, and gave the repair: *bend the schedule so that its last SNR is exactly zero*.
 
 The strength of the picture is $\sqrt{\bar\alpha}$. Shift that curve down until it ends at 0. Then stretch it so that it starts where it did. With "first" and "last" for the ends of the old curve:
 
@@ -621,7 +621,7 @@ A small shift of the curve, and the trace of brightness is gone. (A thousand pic
 
 A last question, and a good one: if we can jump to pure noise in one line, why so many steps? Because of the way *back*. For a moment, let us play the network ourselves.
 
-Somebody shows you $x_t$ and asks for your best guess of the clean digit. (The noise follows from it, by section 6's formula.) You know many other digits. A fair guess is their *average*, where each digit counts the more, the better it explains what you see: its weight is the bell curve's height at the noise that it would need. (If these were all the digits in the world, that would be the best guess possible: the one with the smallest squared error. It is also what a network learns to give. You will meet it again.)
+Somebody shows you $x_t$ and asks for your best guess of the clean digit. (The noise follows from it, by section 6's formula.) You know many other digits. A fair guess is their *average*, where a digit counts more the better it explains what you see: its weight is the bell curve's height at the noise that it would need. (If these were all the digits in the world, that would be the best guess possible: the one with the smallest squared error. It is also what a network learns to give. You will meet it again.)
 
 **Predict.** From pure noise, what will this best guess look like?
 """
@@ -698,7 +698,7 @@ Without a running kernel nothing moves, so here are six positions of the slider:
 
 <details><summary>What to see</summary>
 
-You read on long after SNR = 1, which the schedules reach at t = 259, 496 and 337: down to an SNR of perhaps 0.05. A stroke is dozens of pixels, and the eye averages over them, as the brightness in section 9 does over all. A network does the same.
+You can still read the digit long after SNR = 1, which the schedules reach at t = 259, 496 and 337: down to an SNR of perhaps 0.05. A stroke is dozens of pixels, and the eye averages over them, as the brightness in section 9 does over all. A network does the same.
 
 </details>
 

@@ -102,7 +102,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-Keep this number: **1.0 is what an answer of zero gets**, because the variance of the noise is 1. A network whose loss stays at 1.0 has learnt to keep silent, and nothing else. (The answer $x_t$ begins at 1.9, not at 1.4: beside the digits' variance of 0.4 their mean counts, as most pixels are −1.) And at the noisy end even the laziest copy is nearly right, so a small loss there is no great feat.
+Keep this number: **1.0 is what an answer of zero gets**, because the variance of the noise is 1. A network whose loss stays at 1.0 has learnt to keep silent, and nothing else. (The answer $x_t$ begins at 1.9, not at 1.4: the digits' mean counts as well as their variance of 0.4, as most pixels are −1.) And at the noisy end even the laziest copy is nearly right, so a small loss there is no great feat.
 
 ## 2 · Telling the network what time it is
 
@@ -187,7 +187,7 @@ Most of a UNet is one brick, repeated. It looks at small neighbourhoods and refi
 - **Normalisation** (`GroupNorm`) brings the numbers back to mean 0 and variance 1, within each picture and each group of neighbouring channels (there are `norm_groups` of them), so that no layer gets numbers much larger than it is used to.
 - **SiLU** is the bend: $\text{silu}(x) = x\cdot\text{sigmoid}(x)$ lets positive numbers through and nearly silences negative ones. Without a bend, many layers would be no better than one: a mixture of mixtures is a mixture.
 - **Residual** means: add what came in to what comes out. The brick learns only *what to change*, and news finds a straight road through a hundred bricks, forwards and backwards.
-- **Dropout** sets some values to zero in training, so that no value is relied on alone. We leave it at 0 mostly.
+- **Dropout** sets some values to zero in training, so that the network never relies on one value alone. We mostly leave it at 0.
 
 ![Diagram of a ResBlock. x goes right through norm1, SiLU, conv1, then a plus sign, norm2, SiLU, dropout, conv2 and a final plus sign. From below, emb passes SiLU and time_proj into the first plus sign. Above, a road called skip leads from x straight to the final plus sign.](figures/resblock.png)
 
@@ -230,7 +230,7 @@ assert torch.allclose(block(x, emb), block.skip(x)), (
 r"""
 With a silent conv2 only `skip(x)` is left: the brick hands its input on.
 
-What did the residual buy? We stack 1 to 28 bricks and ask: how much of a tug at the *output* arrives at the *input*? That tug is the gradient, all that a layer ever learns from. Then we take the roads called skip away.
+What did the residual buy? We stack 1 to 28 bricks and ask: how much of a tug at the *output* arrives at the *input*? That tug is the gradient, all that a layer ever learns from. Then we take away the roads called skip.
 
 **Predict.** In which tower does the tug depend on how tall it is?
 """
@@ -268,7 +268,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-With skips, the first brick of a tall tower is tugged about like that of a short one. Without, the tug changes by two orders of magnitude: here it grows (without the norms, it would often fade to nothing). No single learning rate suits such a tower.
+With skips, the first brick of a tall tower feels about the same tug as that of a short one. Without, the tug changes by two orders of magnitude: here it grows (without the norms, it would often fade to nothing). No single learning rate suits such a tower.
 
 ## 4 · Small, to see the whole; big again, to place it
 
@@ -329,7 +329,7 @@ assert torch.equal(up(x)[:, :, ::2, 1::2], x), (
 
 # %% [markdown]
 r"""
-7 × 4 becomes 4 × 2, then 8 × 4. Odd sizes don't come back, so a UNet's height and width must divide by two at every Downsample.
+7 × 4 becomes 4 × 2, then 8 × 4. Odd sizes don't come back, so in a UNet, height and width must be divisible by two at every Downsample.
 
 Now look at what the detour through the small picture buys. Both little networks have six convolutions. For each we ask which input pixels can influence the one in the middle: its **receptive field**. (The gradient tells us: where it is zero, there is no influence.)
 
@@ -400,7 +400,7 @@ Each pixel makes three small vectors from its channels, by three learnt linear l
 
 $$\text{out} = x + \text{proj}\!\left(\text{softmax}\!\left(\frac{q\,k^\top}{\sqrt d}\right) v\right),\qquad q, k, v \text{ read from norm}(x)$$
 
-($q\,k^\top$ is that table: each row of $q$ with each row of $k$.) Why $\sqrt d$? The dot product of two random vectors with $d$ numbers each is typically as large as $\sqrt d$. With many channels and without the division, softmax would bet nearly everything on one pixel before it has learnt anything. And **heads**: the C channels are split into groups of $d = C/\text{heads}$ neighbouring channels, and each group holds its own round of questions. One head may look for the stroke's end, another for the background.
+($q\,k^\top$ is that table: each row of $q$ with each row of $k$.) Why $\sqrt d$? The dot product of two random vectors with $d$ numbers each is typically as large as $\sqrt d$. With many channels and without the division, softmax would bet nearly everything on one pixel before the network has learnt anything. And **heads**: the C channels are split into groups of $d = C/\text{heads}$ neighbouring channels, and each group holds its own round of questions. One head may look for the stroke's end, another for the background.
 
 The difficulty is only in the shapes. Write them down at each line:
 
@@ -456,7 +456,7 @@ assert torch.allclose(layer(x), x + mean, atol=1e-5), (
 r"""
 (With queries of zero all scores are equal: each pixel listens to all alike.)
 
-To see attention without any training, we build the questions by hand. As its channels each pixel gets its own 3 × 3 neighbourhood, scaled to length 1 (instead of the norm), and query and key are both just that: "who looks like me?"
+To see attention without any training, we build the questions by hand. For its channels, each pixel gets its own 3 × 3 neighbourhood, scaled to length 1 (in place of the norm). Query and key are both just that: "who looks like me?"
 """
 
 # %%
@@ -489,9 +489,9 @@ Attention compares all pixels with all pixels: 784² at full size, 196² at half
 
 ![The UNet as twelve slabs in the shape of a U, joined by arrows from left to right. Top left, at 28 by 28: a convolution and a ResBlock. Below, at 14 by 14: a Downsample, four ResBlocks with attention and one without. Top right, at 28 by 28 again: an Upsample, two ResBlocks, a convolution. Four dashed bridges, numbered 1 to 4, lead from the four slabs on the way down to the four ResBlocks on the way up: 4 is used first, then 3, 2 and 1.](figures/unet.png)
 
-Follow the arrows: each slab is a layer at work, or a brick with its attention. Under it stand the channels, then height × width of what comes out; 48→16 means that 48 channels went in and 16 came out.
+Follow the arrows: each slab is a layer at work, or a brick with its attention. Under it are the channels, then the height × width, of what comes out; 48→16 means that 48 channels went in and 16 came out.
 
-The way down makes something hard: at 14 × 14 four pixels share one place, and *where exactly* an edge was has to be squeezed into the channels. But noise is all about exact places! So the network keeps every intermediate picture on the way down, and hands it over on the way up, when the size is the same again. These numbered bridges are **skip connections**. The deep road says *what* it is; the skips say *where*. (They cross the U; the `skip` inside a brick is another one.)
+The way down makes something hard: at 14 × 14 four pixels share one place, and *where exactly* an edge was has to be squeezed into the channels. But noise is all about exact places! So the network keeps every intermediate picture on the way down, and hands it over on the way up, when the size is the same again. These numbered bridges are **skip connections**. The deep road says *what* it is; the skips say *where*. (They cross the U; the `skip` inside a brick is a different kind.)
 
 Handing over means putting the channels side by side, first $h$, then the skip (`torch.cat` along dimension 1). Find 48→16: 32 channels of $h$ and 16 of a skip. The brick mixes them.
 
@@ -516,7 +516,7 @@ The drawing has the order, and shows which pictures are kept and which bricks ta
 
 Two ends are not in the drawing:
 
-- **Time.** Embed $t$ (length `self.embedding_channels`), bring it to the dtype of `x_t` (not always float32: GPUs like shorter numbers), and send it through `self.time_mlp`, which makes it four times as long. If a `cond` is given, add it to the result (it has the long length; lesson 5 will say with it which digit is wanted).
+- **Time.** Embed $t$ (length `self.embedding_channels`), bring it to the dtype of `x_t` (not always float32: GPUs like shorter numbers), and send it through `self.time_mlp`, which makes it four times as long. If a `cond` is given, add it to the result (it has this longer length; lesson 5 will use it to say which digit is wanted).
 - **Out.** Before the last convolution, `conv_out`, come `norm_out` and SiLU, as in a brick.
 """
 
@@ -661,7 +661,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-More than a hundred times worse, though on average still better than the lazy answers. (The digits look worst at high noise. Taking the noise off multiplies an error of the noise by $\sqrt{1-\bar\alpha_t}/\sqrt{\bar\alpha_t}$: by 3.1 at $t=800$, and by 0.17 at $t=100$.) Learning by heart is not denoising. In lesson 3 it sees fresh digits with fresh noise each time. Then it can only win by learning what strokes look like.
+More than a hundred times worse, though on average still better than the lazy answers. (The digits look worst at high noise. Taking the noise off multiplies an error of the noise by $\sqrt{1-\bar\alpha_t}/\sqrt{\bar\alpha_t}$: by 3.1 at $t=800$, and by 0.17 at $t=100$.) Learning by heart is not denoising. In lesson 3 the network sees fresh digits with fresh noise each time. Then it can only win by learning what strokes look like.
 
 What do the skips carry? We cut the two bridges at full size (their 16 channels are set to zero) and look again at the batch that it knows.
 """
@@ -690,7 +690,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-The fine grain came over the bridges. What is left, a smooth grey with dark ghosts, says roughly where the digit is. That is no better than answering zero, for this network never had to do without its skips. How about one that is *trained* without these two bridges, from the start? We give it, and a whole network beside it, two tasks: the old batch, to be learnt by heart, and fresh digits with fresh noise at each step.
+The fine grain came over the bridges. What is left, a smooth grey with dark ghosts, says roughly where the digit is. That is no better than answering zero, for this network never had to do without its skips. How about one that is *trained* without these two bridges, from the start? We give it, and a whole network for comparison, two tasks: the old batch, to be learnt by heart, and fresh digits with fresh noise at each step.
 
 **Predict.** At which of the two tasks will the network without bridges fall behind?
 """
@@ -718,13 +718,13 @@ for task, draw_batch in tasks.items():
 
 # %% [markdown]
 r"""
-By heart, both get to about a thousandth or below, and the one without bridges much further. (Why so much further we don't know. Without the noisy pixels before its eyes it can only *store* its eight answers, and that it does well.) The last column shows what that is worth, where the same digits meet other noise: 0.8, hardly better than answering zero, while the whole network has begun to *look* at the noise (0.2). With fresh noise both have to look, and without bridges the error stays nearly half as large again (0.12 against 0.09, or near it). So the bridges help where it counts. And **passing the test does not prove that the wiring is right**: networks without any bridge, without attention or deaf to the time pass it as well. (We tried.) It finds networks that cannot learn at all. For the wiring there is `grade`.
+By heart, both get down to about a thousandth or below, and the one without bridges much lower still. (We don't know why so much lower. Without the noisy pixels before its eyes it can only *store* its eight answers, and it does that well.) The last column shows what that is worth, where the same digits meet other noise: 0.8, hardly better than answering zero, while the whole network has begun to *look* at the noise (0.2). With fresh noise both have to look, and without bridges the error stays about a third larger (0.12 against 0.09, or near it). So the bridges help where it counts. And **passing the test does not prove that the wiring is right**: networks without any bridge, without attention or deaf to the time pass it as well. (We tried.) It finds networks that cannot learn at all. For the wiring there is `grade`.
 
 ## 8 · What if nobody told it the time?
 
 Must the network be told $t$? Couldn't it *see* how noisy the picture is? Often it can: a digit's black background shows the grain plainly. But imagine pictures of **sand**. A clean picture of sand already looks like noise. Is this a noisy picture of calm sand, or a clean picture of rough sand? Nobody can tell by looking.
 
-We make the extreme case, so that we know the right answer exactly: clean pictures that are themselves pure Gaussian grain. Then $x_t$ looks the same at every $t$: grain of variance 1. How much of it is noise? Noise and $x_t$ share a covariance of $\sqrt{1-\bar\alpha_t}$, so the best answer there is, knowing $t$, is $\sqrt{1-\bar\alpha_t}\,x_t$: *this share of what you see is noise*. Its error is $\bar\alpha_t$. (Of the noise's variance 1 it explains the share $1-\bar\alpha_t$; $\bar\alpha_t$ is left.) Somebody who doesn't know $t$ must say the same share every time; the best is the average share, $c = 0.642$ for our schedule.
+We make the extreme case, so that we know the right answer exactly: clean pictures that are themselves pure Gaussian grain. Then $x_t$ looks the same at every $t$: grain of variance 1. How much of it is noise? Noise and $x_t$ share a covariance of $\sqrt{1-\bar\alpha_t}$, so the best answer there is, knowing $t$, is $\sqrt{1-\bar\alpha_t}\,x_t$: *this share of what you see is noise*. Its error is $\bar\alpha_t$. (It explains the share $1-\bar\alpha_t$ of the noise's variance 1; $\bar\alpha_t$ is left.) Somebody who doesn't know $t$ must say the same share every time; the best is the average share, $c = 0.642$ for our schedule.
 
 **Predict.** Draw both error curves against $t$. Where is the blind network worst?
 """

@@ -78,7 +78,7 @@ r"""
 
 The sampler always knows the noisy picture. Whoever tells it the noise has told it the clean one as well: **predicting the noise is enough.**
 
-Why not ask for the picture? Either would do; lesson 2 told what each is bad at. Noise has one comfort: each of its pixels comes from a standard Gaussian, whatever the digits look like. So its error, the mean square of the difference, has a natural scale: 1 for knowing nothing.
+Why not ask for the picture? Either would do; lesson 2 said what each is bad at. Noise has one comfort: each of its pixels comes from a standard Gaussian, whatever the digits look like. So its error, the mean square of the difference, has a natural scale: 1 for knowing nothing.
 
 $$\text{loss} = \text{mean}\big((\text{noise} - \text{model}(x_t, t))^2\big), \qquad x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\cdot\text{noise}$$
 
@@ -150,7 +150,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-*Always zero* gets 1 everywhere, since the mean square of standard Gaussian noise is 1. Remember that number: **1.0 is the ceiling**. A network above it is worse than none; below it, it is not yet good, as copying shows.
+*Always zero* gets 1 everywhere, since the mean square of standard Gaussian noise is 1. Remember that number: **1.0 is the ceiling**. A network above it is worse than none. Being below it does not yet make a network good, as copying shows.
 
 *Copy the input* shows something deeper. Near pure noise the question is trivial, as the picture *is* the noise. In an almost clean picture it is hard: the noise is faint, and the network must tell it from the pen strokes. Copying costs about 2 there: 1 for the noise that it misses, nearly 1 for the picture that it hands in instead.
 """
@@ -225,15 +225,15 @@ r"""
 
 Three tricks make eight minutes enough.
 
-**A head start.** You saw in section 2 that copying the input is a fine answer near pure noise. So the network gets the copy for nothing, and only has to correct it. (The copy is scaled by the noise's strength: the less noise, the less of it is right.)
+**A head start.** You saw in section 2 that copying the input is a fine answer near pure noise. So the network gets the copy for free, and only has to correct it. (The copy is scaled by the noise's strength: the less noise, the less of it is right.)
 
 $$\text{noise\_pred} = \sqrt{1-\bar\alpha_t}\; x_t + \sqrt{\bar\alpha_t}\cdot\text{unet}(x_t, t)$$
 
-The correction is scaled too: the more noise, the less of it. The UNet's last layer starts at zero, so at first it answers 0 everywhere. This scaled copy alone has an error of about $\bar\alpha_t$ (section 2's plain one had 2 near $t=0$). So with the steps that we practise your loss begins at about 0.27, far below the ceiling, and only what it gains from there has been learnt.
+The correction is scaled too: the more noise, the less of it. The UNet's last layer starts at zero, so at first it answers 0 everywhere. This scaled copy alone has an error of about $\bar\alpha_t$ (section 2's plain one had 2 near $t=0$). So at the steps that we practise, your loss begins at about 0.27, far below the ceiling, and only its fall from there has been learnt.
 
-**Practice where it counts.** A digit's shape is decided in much noise, but not in noise alone. So `middle_steps` draws nine of ten steps around 730, and the tenth evenly from below 450. In little noise the errors are largest, as section 2 showed, but they hardly show in the picture. So `heard_by_noise` lets each picture move the weights only by its share of noise, $1-\bar\alpha_t$: it makes the gradients smaller that run back into the network, and leaves the answer, and so the loss, as it is. ([More about it](more.md).)
+**Practice where it counts.** A digit's shape is decided where there is much noise, but not where there is nothing else. So `middle_steps` draws nine of ten steps around 730, and the tenth evenly from below 450. Where there is little noise the errors are largest, as section 2 showed, but they hardly show in the picture. So `heard_by_noise` lets each picture move the weights only by its share of noise, $1-\bar\alpha_t$: it shrinks the gradients that run back into the network, and leaves the answer, and so the loss, as it is. ([More about it](more.md).)
 
-**Less to look at.** The two outermost rows and columns hold hardly any ink. So the network sees only the middle, 24×24 pixels: `model.middle` cuts it out, `model.inside` is the network for it. We treat the margin as empty paper, so whatever else is in it must be noise. (One digit in eight loses a little ink, like the foot of the 7 below.)
+**Less to look at.** The two outermost rows and columns on each side hold hardly any ink. So the network sees only the middle, 24×24 pixels: `model.middle` cuts it out, `model.inside` is the network for it. We treat the margin as empty paper, so whatever else is in it must be noise. (One digit in eight loses a little ink, like the foot of the 7 below.)
 
 Then the picture is *folded*: each block of 2×2 pixels becomes the four channels of one big pixel. Nothing is lost, and the UNet has four times fewer places to visit. Look at what it is given:
 """
@@ -262,7 +262,7 @@ for x_0 in batches:
     ema_update(ema_model, model, decay)  # yours; decay grows from 0.1 to 0.997
 ```
 
-The second cell takes about 4 to 9 minutes on two CPU cores. Stop it whenever you like (the red text is normal): run again, it goes on where it last saved its state, at most a hundred steps back. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! Cells wait for the training, but you can write the next exercise, save the notebook, and grade it in a terminal: `make grade lesson=3 only=predict_x_0`.
+The second cell takes about 4 to 9 minutes on two CPU cores. Stop it whenever you like (the red text is normal): run the cell again, and it goes on from where it last saved its state, at most a hundred steps back. After any change to `ddpm_loss` or `ema_update`, delete the file that the cell names, else your old weights stay. Read on while it runs! Cells wait for the training, but you can write the next exercise, save the notebook, and grade it in a terminal: `make grade lesson=3 only=predict_x_0`.
 """
 
 # %%
@@ -358,7 +358,7 @@ show.film_strip(
 r"""
 As long as something of the digit is visible, the guess is sharp and right. With more noise it may be a clear digit and the *wrong* one. Then it blurs. The network is not being lazy: if the picture might be a 4 or a 9, the answer with the smallest *mean* square error is the average of both, and an average is a blur.
 
-At the last step nothing is left to see, and the best answer would be the average of *all* digits: a smooth grey blob, the same for every noise. (Lesson 1 drew it.) Yours is a grainy blob, perhaps with the ghost of a digit in it. That is this network's error: `middle_steps` hardly ever draws a step above 985 ([measured](more.md)), so the last ones were practically never practised. That does little harm, as the noise is right there without practice: it is the copy, the head start.
+At the last step nothing is left to see, and the best answer would be the average of *all* digits: a smooth grey blob, the same for every noise. (Lesson 1 drew it.) Yours is a grainy blob, perhaps with the ghost of a digit in it. That is this network's error: `middle_steps` hardly ever draws a step above 985 ([measured](more.md)), so the last ones were practically never practised. That does little harm, as at those steps the noise comes out right without practice: it is the copy, the head start.
 
 So we cannot jump from noise to a digit in one go. We have to **decide a little at a time.** Go one small step towards the guess and look again. Now some of the possibilities have dropped out, so the new guess is sharper. Step again.
 """
@@ -373,7 +373,7 @@ How far is one small step? Suppose that somebody tells us the clean picture. The
 
 (All three bells are drawn equally high, to be seen.)
 
-Where does it come from? Two bells are multiplied: where may $x_{t-1}$ be, if it was made from $x_0$, and which of these places does one step lead to $x_t$? The bell sits near $x_t$ for most of the road, as one step cannot take us far. As we come closer it slides towards $x_0$ and gets narrower. Its centre is a weighted sum of both ends, and the variance gives its width (equations 6 and 7):
+Where does it come from? Two bells are multiplied: where may $x_{t-1}$ be, if it was made from $x_0$, and from which of these places does one step lead to $x_t$? The bell sits near $x_t$ for most of the road, as one step cannot take us far. As we come closer it slides towards $x_0$ and gets narrower. Its centre is a weighted sum of both ends, and the variance gives its width (equations 6 and 7):
 
 $$\text{mean} = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t, \qquad \text{variance} = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t$$
 
@@ -428,7 +428,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-For most of the road the guess hardly moves the picture: it weighs a few thousandths. Only at small $t$ does it take over, and at $t = 0$ the result *is* the guess.
+For most of the road the guess hardly moves the picture: its weight is a few thousandths. Only at small $t$ does it take over, and at $t = 0$ the result *is* the guess.
 
 (At the right edge the weight of $x_t$ drops as well. There the picture is all noise, and each step swaps old noise for new.)
 """
@@ -443,7 +443,7 @@ $$x_{t-1} = \text{mean}(\hat x_0, x_t) + \sqrt{\text{variance}}\cdot\text{fresh 
 
 Four things in this line deserve a why.
 
-**Why may a guess, at worst a blur, stand for the clean picture?** Because the mean is a *sum* of weighted pictures. If the clean picture may be a 4 or a 9, the next $x_{t-1}$ lies near one of two means, and their average is just what the blur, the average of 4 and 9, gives. Lost is only how far the two means lie apart. That is little where a step is short: the clean picture's weight in it is small, or hardly any doubt is left about it. (With 20 long steps in place of 1,000 it is much. Lesson 4 begins there.)
+**Why may a guess, at worst a blur, stand for the clean picture?** Because the mean is a *sum* of weighted pictures. If the clean picture may be a 4 or a 9, the next $x_{t-1}$ lies near one of two means, and their average is just what the blur, the average of 4 and 9, gives. All that is lost is how far apart the two means lie. That is little where a step is short: the clean picture's weight in it is small, or hardly any doubt is left about it. (With 20 long steps in place of 1,000 it is much. Lesson 4 begins there.)
 
 **Why add noise again, when we want to get rid of it?** Since the posterior is a bell and not a point. To land on its centre every time is to lose the spread at every step, until all paths are one. (In the picture they meet at once: at the noisiest steps the weight of $x_t$ is almost 0, as you saw at the right edge above, and the guess is the same for all.) Look at a world with one pixel, where real data are the two blue bumps. Each grey line is one path:
 
@@ -453,7 +453,7 @@ There is a second reason. In training each picture had *exactly* the noise of it
 
 **Why none at the last step?** Nobody would remove it again. The formula says so by itself, as you found: at $t = 0$ the variance is 0. Other choices of the variance do not: the paper also allows noise of size $\sqrt{\beta_t}$. At $t = 0$ that is 0.006 with our 1,000 steps, too faint to see, but 0.09 with 20: a grain on every picture. Such code must leave it out.
 
-**Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero, and a tiny error of the network becomes a huge one of the guess. Clipping stops that error before it spreads. (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
+**Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero, and a tiny error in the network's answer becomes a huge one in the guess. Clipping stops that error before it spreads. (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
 
 **Predict before you run.** At the noisiest step, let the predicted noise be wrong by just one hundredth. How wrong is the guess: by 0.01, by 1, or by more than 100?
 """
@@ -582,7 +582,7 @@ In the film at the top of this section the guess is a 6 at t = 749; in $x_t$ its
 
 Three questions before we may be proud.
 
-**Are they digits?** A judge reads them: a small network that was trained on real digits and on non-digits (noise, scribbles, halves of digits, overlaid pairs), to which it should answer "no digit". We count the pictures that it reads as a digit, more than 90 % sure. Such a share means nothing alone, so it reads real test digits and pure noise too.
+**Are they digits?** A judge reads them: a small network that was trained on real digits and on non-digits (noise, scribbles, halves of digits, overlaid pairs), to which it should answer "no digit". We count the pictures that it reads as a digit, more than 90 % sure. On its own, such a share means nothing, so the judge reads real test digits and pure noise too.
 """
 
 # %%
@@ -674,9 +674,9 @@ r"""
 
 The figures below are of the course's own network: the CPU recipe, and many more samples than a notebook has time for (`python -m t2i.runs.recipes train`, then `python -m t2i.runs.recipes evaluate`).
 
-Our aim was 85 % of what real digits get, a round number. The network just reaches it, but by less than chance moves such a figure. What is missing to 100 %: strokes break off, loops stay open. Lesson 4 shows what more training changes.
+Our aim was 85 % of what real digits get, a round number. The network just reaches it, but the margin is smaller than chance fluctuations in such a figure. What keeps it from 100 %: strokes break off, loops stay open. Lesson 4 shows what more training changes.
 
-The *Fréchet distance* compares two crowds of pictures instead of single ones: are all digits there, as often and as varied as in real handwriting? (It is measured on the numbers that a digit classifier makes of each picture: how far apart are the crowds' means, how different is their spread? It has no unit.) Two crowds of real digits do not get 0 either, so that *floor* stands beside it. Ours is well above the floor: its digits are less varied, or less well made, than people's.
+The *Fréchet distance* compares two crowds of pictures instead of single ones: are all digits there, as often and as varied as in real handwriting? (It is measured on the numbers that a digit classifier makes of each picture: how far apart are the crowds' means, how different is their spread? It has no unit.) Two crowds of real digits do not get 0 either, so what they get, the *floor*, stands next to it. Ours is well above the floor: its digits are less varied, or less well made, than people's.
 """
 
 # %%
@@ -690,7 +690,8 @@ r"""
 - **You cannot say which digit you want.** Lesson 5 adds that, and from lesson 6 on it will be words.
 - **The variance is fixed.** Nichol and Dhariwal let the network predict it as well, which helps when there are few steps.
 - **Copies do happen elsewhere.** Large models that saw the same picture hundreds of times can give it back (Carlini et al. 2023). "It learns structure" is a thing to measure, as you did, and not a law.
-- **Smaller helps**, and who clips: [more about the measurements](more.md).
+- **The papers' words** for what you did (score, Langevin dynamics, ELBO, FID): [Notation](../../NOTATION.md) has them, in this course's symbols.
+- **Smaller tricks**, and who clips: [more about the measurements](more.md).
 
 In Hugging Face's *diffusers*, which runs Stable Diffusion, your lines look like this:
 

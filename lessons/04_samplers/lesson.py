@@ -88,15 +88,15 @@ A long step needs a formula that knows both ends: where it starts, $t$, and wher
 r"""
 ## 2. Three ways to say one thing
 
-In lesson 3, noise and clean picture were two sides of one statement: know $x_t$ and the one, and you know the other. There is a third side:
+In lesson 3, noise and clean picture were two sides of one statement: if you know $x_t$ and one of them, you know the other. There is a third side:
 
 ![A quarter circle. The clean picture x_0 lies to the right, the noise at the top, x_t on the arc between them at an angle φ. An arrow as long as x_t touches the circle there and points on along the arc, towards the noise: v. A paler copy of it begins where x_t begins; the two make a right angle.](figures/circle.png)
 
-Since $\bar\alpha_t$ and $1-\bar\alpha_t$ add up to 1, their roots are the cosine and the sine of some angle $\varphi$. So $x_t$ lies on an arc from the clean picture ($\varphi = 0$) to pure noise ($\varphi = 90°$). (Why a right angle? In 784 dimensions, one a pixel, a random direction has next to nothing in common with any given picture. And picture and noise are about equally long: per pixel a digit's mean square is 0.93, the noise's is 1.) **To sample is to walk along the arc from the top down to the right.**
+Since $\bar\alpha_t$ and $1-\bar\alpha_t$ add up to 1, their roots are the cosine and the sine of some angle $\varphi$. So $x_t$ lies on an arc from the clean picture ($\varphi = 0$) to pure noise ($\varphi = 90°$). (Why a right angle? In 784 dimensions, one per pixel, a random direction has next to nothing in common with any given picture. And picture and noise are about equally long: per pixel a digit's mean square is 0.93, the noise's is 1.) **To sample is to walk along the arc from the top down to the right.**
 
 $$x_t = \underbrace{\sqrt{\bar\alpha_t}}_{\cos\varphi}\,x_0 + \underbrace{\sqrt{1-\bar\alpha_t}}_{\sin\varphi}\;\text{noise}, \qquad v = \sqrt{\bar\alpha_t}\;\text{noise} - \sqrt{1-\bar\alpha_t}\;x_0$$
 
-The new thing, $v$, is the direction of the arc at $x_t$ (the "velocity", Salimans and Ho 2022). It points towards *more* noise, so against our walk. The paler copy of $v$ begins at the corner and shows it: $x_t$ and $v$ are $x_0$ and the noise, both turned by $\varphi$. So whoever knows $x_t$ and $v$ only has to turn them back, by $-\varphi$ (the cosine stays, the sine changes its sign), and need not divide by anything.
+The new thing, $v$, is the direction of the arc at $x_t$ (the "velocity", Salimans and Ho 2022). It points towards *more* noise, so against our walk. The paler copy of $v$ begins at the corner and shows it: $x_t$ and $v$ are $x_0$ and the noise, both turned by $\varphi$. So if you know $x_t$ and $v$, you only have to turn them back, by $-\varphi$ (the cosine stays, the sine changes its sign). You need not divide by anything.
 
 A network may predict any of the three. Their names in *diffusers*: `"epsilon"` is the noise (papers write $\varepsilon$), `"sample"` is $x_0$, `"v_prediction"` is $v$. A sampler must translate.
 
@@ -143,7 +143,7 @@ show.curves(t, wrong, alt=alt, **labels)
 
 # %% [markdown]
 r"""
-A small error in the *noise* becomes a huge one in the clean picture at the noisy end, since we divide by $\sqrt{\bar\alpha_t}$: 1.7 where this curve ends, and more than 100 at the very last step, as lesson 3 found. With `"sample"` it stays the same, with $v$ it never exceeds the network's own 0.01. This is one reason why so many newer models predict $v$. (You have trained one without knowing: put lesson 3's head start beside the formula that reads the noise off $v$. What its UNet answers, the correction, *is* $v$.)
+A small error in the *noise* becomes a huge one in the clean picture at the noisy end, since we divide by $\sqrt{\bar\alpha_t}$: 1.6 where this curve ends, and more than 100 at the very last step, as lesson 3 found. With `"sample"` it stays the same, with $v$ it never exceeds the network's own 0.01. This is one reason why so many newer models predict $v$. (You have trained one without knowing: compare lesson 3's head start with the formula that reads the noise off $v$. What that lesson's UNet answers, the correction, *is* $v$.)
 
 ## 3. Which steps?
 
@@ -155,9 +155,9 @@ We want to visit $N$ of $T$ steps. The list is called `timesteps` and runs from 
 | trailing | from $T$ downwards, in strides of $T/N$; round, and take 1 off, because we count from 0 | 249, 499, 749, 999 |
 | linspace | $N$ numbers from 0 to $T-1$, both included, all equally far apart; round | 0, 333, 666, 999 |
 
-($\lfloor\cdot\rfloor$ means rounded down. What lies half way between two steps may go to either.) Your function returns them in falling order, as the sampler walks. With $N = 1$, linspace gives the step 0.
+($\lfloor\cdot\rfloor$ means rounded down. A number halfway between two steps may go to either.) Your function returns them in falling order, as the sampler walks. With $N = 1$, linspace gives the step 0.
 
-**Predict before you run.** Take $T = 1000$ and $N = 5$, and write down the three lists (499.5 rounds to 500). In which one is the network told "there is still some picture in here" about pure noise? In which one does it never get to see an almost clean picture?
+**Predict before you run.** Take $T = 1000$ and $N = 5$, and write down the three lists (499.5 rounds to 500). In which one is the network given pure noise and told "there is still some picture in here"? In which one does it never get to see an almost clean picture?
 """
 
 # %%
@@ -386,7 +386,7 @@ Leading loses clearly. Between the other two, trailing leads at 5 steps; at 20 i
 
 ## 6. A walk among codes
 
-If each noise is the code of one digit, what lies *between* two codes? Not on the straight line: a half-half mixture of two noises has only half the variance, and the network has never seen so weak a noise. Gaussian noise lies near a sphere, so walk along the sphere. That is `slerp`, spherical interpolation:
+If each noise is the code of one digit, what lies *between* two codes? The straight line won't do: a half-half mixture of two noises has only half the variance, and the network has never seen noise that weak. Gaussian noise lies near a sphere, so walk along the sphere. That is `slerp`, spherical interpolation:
 
 $$\text{slerp}(w) = \frac{\sin((1-w)\,\theta)}{\sin\theta}\,\text{start} + \frac{\sin(w\,\theta)}{\sin\theta}\,\text{end}, \qquad \theta\text{ the angle between them}$$
 
@@ -417,7 +417,7 @@ Why is DDIM off when steps are long? During a whole step it keeps one guess $\ha
 
 DDIM's flat line is wrong in proportion to the length of the step. Suppose we remember the guess from **the step before**. Then we can draw a straight line through the two and ask where the guess will be *in the middle* of this step. (For a whole step we want the average guess, and a straight line's average is its middle. Not every moment counts alike, but for order 2 this is exact enough.) That costs no call of the network, only memory. This is DPM-Solver++(2M): M for *multistep*, as it uses the guesses of more than one step, 2 for its *order* (section 8).
 
-The right measure of "how far" on this axis is not $t$. It is half of the logarithm of lesson 1's signal-to-noise ratio, $\lambda = \log(\sqrt{\bar\alpha}/\sqrt{1-\bar\alpha})$. It is very negative for noise and grows as the picture appears. A step of length $h$ means the same everywhere on it: noise over picture falls to $e^{-h}$ of what it was.
+The right measure of "how far" on this axis is not $t$. It is half of the logarithm of lesson 1's signal-to-noise ratio, $\lambda = \log(\sqrt{\bar\alpha}/\sqrt{1-\bar\alpha})$. It is very negative for noise and grows as the picture appears. On this axis a step of length $h$ means the same everywhere: the ratio of noise to picture falls to $e^{-h}$ of what it was.
 """
 
 # %%
@@ -567,11 +567,11 @@ Your three samplers differ in two things only:
 | the same noise all the way | DDIM ($\eta = 0$) | DPM-Solver++(2M) |
 | fresh noise at every step but the final one | DDPM ($\eta = 1$) | ? |
 
-(On fewer steps than the thousand, the charts call DDPM *respaced*.)
+(With fewer steps than the thousand, the charts call DDPM *respaced*.)
 
 Why want fresh noise back? The network errs a little at every step. A smooth road carries each error along to the end. Fresh noise drowns a part of the picture, and old errors with it; the network looks again (Karras et al. 2022). The price: the fresh noise must be removed, too, and a handful of steps is too few for that.
 
-How does a step that must land at `t_prev` make room for it? **Walk twice as far as asked, then let fresh noise carry you half of the way back.** (Twice, since then, without memory, it is DDPM.)
+How does a step that must land at `t_prev` make room for fresh noise? **Walk twice as far as asked, then let fresh noise carry you half of the way back.** (Why twice? Because then, without memory, it is DDPM.)
 
 ![A line with λ growing to the right, and three noisy pictures of one digit on it. From x_t a long arrow of length 2h goes past x_prev to a clearer picture, further down; from there a shorter green arrow, fresh noise, leads back by h to x_prev.](figures/there_and_back.png)
 
@@ -598,7 +598,7 @@ show_samplers.quality_picture(lines, ruler.floor, count)
 
 # %% [markdown]
 r"""
-Your chart is a sketch: of 500 samples, a distance can be off by a third. (With another start noise the smooth lines at 20 and 50 steps stood at 6.3 to 7.4 in place of 8.6 to 9.4.) So it cannot say which of two near lines is lower, nor whether a line really rises at its end. The big chart has more samples, two seeds, and up to all thousand steps (`make measure-samplers`, which takes hours).
+Your chart is a sketch: with 500 samples, a distance can be off by a third. (With another start noise the smooth lines at 20 and 50 steps stood at 6.3 to 7.4 in place of 8.6 to 9.4.) So it cannot say which of two near lines is lower, nor whether a line really rises at its end. The big chart has more samples, two seeds, and up to all thousand steps (`make measure-samplers`, which takes hours).
 
 **Predict before you look.** Will the lines meet at the right? And will the best of them reach the floor?
 """
@@ -624,8 +624,8 @@ The bands are too wide to tell *a tenth*. So for our aim alone there are four ti
 r"""
 So twenty steps are enough with fresh noise and memory, and fifty with fresh noise alone: your `ddim_step` with $\eta = 1$. On the smooth road neither twenty nor fifty are enough. Back to the big chart:
 
-- **With a handful of steps a smooth sampler wins, with more the noisy ones.** Memory helps most where steps are few. (In section 8 it did harm there. That was linspace, with its long last stride; here the steps are trailing.)
-- **The lines flatten.** What is left at the right is the network's error: a better sampler cannot draw better digits than its network knows. So no line reaches the floor, and they meet two by two: the smooth ones, and below them the noisy ones. From 20 steps on, more of them hardly help the smooth road: it carries the errors along.
+- **With a handful of steps a smooth sampler wins. With more steps the noisy ones do.** Memory helps most where steps are few. (In section 8 it did harm there. That was linspace, with its long last stride; here the steps are trailing.)
+- **The lines flatten.** What is left at the right is the network's error: a better sampler cannot draw better digits than its network knows. So no line reaches the floor, and they meet two by two: the smooth ones, and below them the noisy ones. From 20 steps on, extra steps hardly help the smooth road: it carries the errors along.
 - **Which one to take?** With a network like this one: fresh noise and memory from about ten steps on, 2M with fewer. Only smooth roads give each digit a code.
 
 ### A better road, or a better network?
@@ -640,12 +640,13 @@ Are the network's errors to blame? Here is the same network, trained eight times
 
 # %% [markdown]
 r"""
-**What you saw.** Every distance falls to less than half: a sampler saves time, training buys quality. **In points** the smooth road has come nearer: 2.6 above DDPM before, 1.6 now. **As a ratio**, and so towards our aim, it has fallen behind: from 1.7 times DDPM's distance to 2.1 times, since DDPM gained even more. And fresh noise with memory is now a tenth worse than DDPM, just past our aim. That may be chance: the two ranges overlap.
+**What you saw.** Every distance falls to less than half: a sampler saves time, training buys quality. **In points** the smooth road has come nearer: 2.6 above DDPM before, 1.6 now. **As a ratio**, and so measured by our aim, it has fallen behind: from 1.7 times DDPM's distance to 2.1 times, since DDPM gained even more. And fresh noise with memory is now a tenth worse than DDPM, just past our aim. That may be chance: the two ranges overlap.
 
 ## 10. What was left out, and where these lines live in real systems
 
 - **Where to put the steps** is an art. Some samplers space them evenly in $\lambda$, or as Karras et al. 2022 propose.
 - **Fewer than five steps** need more than arithmetic: the network itself is trained again to jump far (distillation, consistency models).
+- **Differential equations.** Papers write such walks as an SDE (with fresh noise) or an ODE (without): [Notation](../../NOTATION.md) tells which is which.
 
 What found no place here has a page of its own: [more about the measurements](more.md).
 

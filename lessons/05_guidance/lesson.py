@@ -6,7 +6,7 @@ r"""
 
 **Each row was ordered.** Until now your network drew whatever came out of the noise. At the end of this lesson you type a digit, and it draws that one. And you hold a dial that says *how much* you mean it.
 
-The dial is called *classifier-free guidance* (Ho and Salimans 2022). It is one line of code. Before, a second network, a classifier, judged each step and pushed; here none is needed, hence the name. Nearly every text-to-image model has it: without it, Stable Diffusion's pictures hardly look like what was asked for.
+The dial is called *classifier-free guidance* (Ho and Salimans 2022). It is one line of code. Before that, a second network, a classifier, judged each step and pushed. Here no classifier is needed, hence the name. Nearly every text-to-image model has it: without it, Stable Diffusion's pictures hardly look like what was asked for.
 
 You bring the network and the loss from lesson 3 and the fast sampler from lesson 4. Plan about 90 minutes, of which about 6 to 8 are training (11 on a single core).
 """
@@ -104,7 +104,7 @@ r"""
 
 In lesson 2's UNet the step $t$ is a vector, and every ResBlock adds a projection of it to its channels. We let the label in through the same door: **its vector is added to the time's vector.** From then on every block hears both, "there is this much noise" and "it is a 3".
 
-The UNet can do that already: it takes such a vector, one a picture, as `cond`. So we only put a table in front of the old network. Its `forward` is yours to write:
+The UNet can do that already: it takes such a vector, one per picture, as `cond`. So we only put a table in front of the old network. Its `forward` is yours to write:
 """
 
 # %%
@@ -145,7 +145,7 @@ Two details decide whether it works:
 
 **Each sample for itself.** Roll a die for every sample, and not one for the whole batch.
 
-**All or nothing.** A label is one number, so it cannot be lost by halves. But in lesson 6 a condition will be a whole sentence: 12 words, each a vector of 64 numbers. Then *the whole sentence* is dropped or kept. If you drop single words, or single numbers, you teach the network to read torn sentences, and still have never shown it the empty one.
+**All or nothing.** A label is one number, so it cannot be half lost. But in lesson 6 a condition will be a whole sentence: 12 words, each a vector of 64 numbers. Then *the whole sentence* is dropped or kept. If you drop single words, or single numbers, you teach the network to read torn sentences, and still have never shown it the empty one.
 
 ![Three grids of eight samples, a row each. Before: all are filled. Right: two whole rows are replaced. Wrong: single squares are missing everywhere, and no row is empty.](figures/dropped.png)
 
@@ -194,9 +194,9 @@ About six, but each batch differs: by chance it may be two or twelve, and about 
 
 One thing is new: the network hears the label, unless it was dropped. `Told(model, label)` is a small wrapper that fills the label in, so that the network can be called as `model(x_t, t)`, as before.
 
-The loss is lesson 3's, wrapped as `noise_loss`. It also draws the steps, in place of lesson 3's `middle_steps`: 800 comes twice as often as 400, since shape is decided in much noise. The head start of lesson 3 stays, and on a CPU the folding.
+The loss is lesson 3's, wrapped as `noise_loss`. It also draws the steps, in place of lesson 3's `middle_steps`: 800 comes twice as often as 400, since shape is decided in strong noise. The head start of lesson 3 stays, and on a CPU so does the folding.
 
-It takes about 6 to 8 minutes on two CPU cores, and 11 on one. If you stop it, it goes on from its last save in `data/runs`. After a change to your code delete the file that the cell names. Meanwhile write `rescale_guidance` and `guided_prediction` (sections 7 and 8). Their cells wait, but save, and `make grade lesson=5` in a terminal works.
+It takes about 6 to 8 minutes on two CPU cores, and 11 on one. If you stop it, it goes on from its last save in `data/runs`. After a change to your code delete the file that the cell names. Meanwhile write `rescale_guidance` and `guided_prediction` (sections 7 and 8). Their cells have to wait, but if you save, `make grade lesson=5` works in a terminal.
 """
 
 # %%
@@ -257,7 +257,7 @@ Mostly right. But look for the doubtful ones: strokes with gaps, stray specks, o
 
 To see how, we go to a flat world like lesson 4's. There a "picture" is just two numbers: a point. This world has three classes, three clouds that overlap. Nothing needs training here, since the best noise prediction is known exactly.
 
-We ask for the orange cloud. The model can give two answers at each point: one **with** the condition, *cond*, and one **without** (the null class!), *uncond*. (From here on these names are the network's *answers*; in section 3 `cond` was a vector that it is given. The arrows point where the noise is taken away to, so they are drawn as minus the noise.) Which way is orange, and which way is *anything*?
+We ask for the orange cloud. The model can give two answers at each point: one **with** the condition, *cond*, and one **without** (the null class!), *uncond*. (From here on these names are the network's *answers*; in section 3 `cond` was a vector that it is given. The arrows show where taking noise away leads, so they are drawn as minus the noise.) Which way is orange, and which way is *anything*?
 
 ![One point and four arrows from it, over three clouds of points. One arrow, uncond, points to the nearest clouds. Another, cond, points to the orange cloud. A dashed line runs from the tip of uncond through the tip of cond and beyond; on it lie the tips of the guided arrows for scale 2 and 3.](figures/arrows.png)
 
@@ -451,7 +451,7 @@ assert torch.equal(heard, points + 2), "null may be a tensor (L, D): expand it t
 
 # %% [markdown]
 r"""
-(Twice the work a step, whatever the scale: the network sees each sample twice. Only scale 1 is free.)
+(Twice the work per step, at any scale but 1: the network sees each sample twice. Only scale 1 is free.)
 
 ## 9. The sampler that takes orders
 
@@ -585,7 +585,7 @@ Two questions, each with a number.
 
 **Fidelity: is it what I asked for?** A plain classifier, trained on real digits alone, reads the samples. We count how often it reads the digit that was asked for. (It misreads a few real digits as well, and guided ones can be easier to read: the real digits' share is no ceiling.)
 
-**Diversity: do the samples of one digit differ from each other as real ones do?** The classifier's last layer turns each picture into 64 numbers, its *features*: alike pictures lie near each other there. We take the variance of the features *within* each class, and divide by the same for real digits. 1 is as diverse as real handwriting; 0 is the same picture every time. (It can be above 1: malformed digits lie scattered far and wide.)
+**Diversity: do the samples of one digit differ from each other as real ones do?** The classifier's last layer turns each picture into 64 numbers, its *features*: similar pictures lie near each other there. We take the variance of the features *within* each class, and divide by the same for real digits. 1 is as diverse as real handwriting; 0 is the same picture every time. (It can be above 1: malformed digits lie scattered far and wide.)
 """
 
 # %%
@@ -604,7 +604,7 @@ show_guidance.trade_picture(rows, handwriting, count)
 
 # %% [markdown]
 r"""
-Every point of the curve is the same network. From 1 to 1.5 the diversity falls most, in section 13's table from 1.31 to 0.80, below real handwriting's 1 (the star). Malformed digits go with it: lesson 3's judge, who may say "no digit", is sure of 80 %, then of 94 % (section 13). It is a trade, and there is no best scale: to make training data for a reading machine, stay near the star; for one perfect picture, go higher. (Stable Diffusion's usual setting is 7.5. A sentence is a weaker hint than a label, which may be why.)
+Every point of the curve is the same network. From scale 1 to 1.5 the diversity falls most: in section 13's table from 1.31 to 0.80, below real handwriting's 1 (the star). Malformed digits disappear too: lesson 3's judge, who may say "no digit", is sure of 80 % before and of 94 % after (section 13). It is a trade, and there is no best scale: to make training data for a reading machine, stay near the star; for one perfect picture, go higher. (Stable Diffusion's usual setting is 7.5. A sentence is a weaker hint than a label, which may be why.)
 
 ## 12. Too much
 
@@ -632,11 +632,11 @@ When the course was made:
 
 ![Four histograms of pixels. Outside -1 and 1 lie 1 % at scale 1, 6 % at scale 8, 3 % after rescaling, and none after clipping.](figures/outside.png)
 
-At scale 8 the most pixels lie outside. Rescaled, about half of them are left. Clipped, there is none, by force. For *digits*, black and white by nature, none of this is a must: in [the course's run](more.md) scale 8 unclipped looks cleanest. One clips because a pixel outside is wrong for certain; it also leaves the digits more diverse. In photographs skies burn out and skin turns orange. There rescaling makes a high scale usable.
+At scale 8 the most pixels lie outside. Rescaled, about half of them are left. Clipped, none are left, by force. For *digits*, black and white by nature, none of this is a must: in [the course's run](more.md) scale 8 unclipped looks cleanest. One clips because a pixel outside is certainly wrong. Clipping also leaves the digits more diverse. In photographs skies burn out and skin turns orange. There rescaling makes a high scale usable.
 
 ## 13. The lesson's own table
 
-Measured with the code behind two commands, `python -m t2i.runs.class_recipes train` and `python -m t2i.runs.class_recipes evaluate`. In brackets: 95 % intervals (of a hundred such intervals, some 95 hold the true share). *Judge is sure* is lesson 3's strict judge, who knows "no digit" as well. *Fréchet* is lesson 3's distance between two crowds: less is better, and the real digits' own value is the floor. (Lesson 4 puts its crowds together otherwise: do not compare its figures.)
+Measured with the code behind two commands, `python -m t2i.runs.class_recipes train` and `python -m t2i.runs.class_recipes evaluate`. In brackets: 95 % intervals (of a hundred such intervals, some 95 hold the true share). *Judge is sure* is lesson 3's strict judge, who knows "no digit" as well. *Fréchet* is lesson 3's distance between two crowds: less is better, and the real digits' own value is the floor. (Lesson 4 puts its crowds together differently: do not compare its figures with these.)
 """
 
 # %%
@@ -652,7 +652,7 @@ Read the first row with care: at scale 0 nothing was asked. About a tenth of the
 
 The Fréchet distance punishes both faults: samples that are no digits, *and* samples that are all alike. So its best value lies in between.
 
-Compare the two rows of scale 8, both clipped. With rescaling the judge is sure of fewer samples, and the Fréchet distance is hardly another; only the diversity rises a little.
+Compare the two rows of scale 8, both clipped. With rescaling the judge is sure of fewer samples, and the Fréchet distance hardly changes. Only the diversity rises a little.
 
 ## 14. What was left out, and where these lines live in real systems
 

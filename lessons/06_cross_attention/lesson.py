@@ -36,7 +36,7 @@ r"""
 
 A label reached every block of the UNet as one vector, added to the time. Every place heard the same message: *a seven*. For a sentence this is too little:
 
-- A sentence has several words, and another number of them each time.
+- A sentence has several words, and a different number of them each time.
 - Not every place needs every word. The middle needs to know *seven* and *red*, the corner only that nothing is there.
 
 So each place should be able to **look at the words it needs**. That is cross-attention: *cross*, because the picture looks across at something else, the words. Lesson 2's self-attention is the same machine, with the picture looking at itself.
@@ -73,7 +73,7 @@ A batch holds captions of different lengths, but a tensor is rectangular. So sho
 
 > `True` means: **look at this word.**
 
-The mask must act *before* the softmax, on the scores: a word with a hugely negative score (-1e9, say) gets a share of 0, and the others still sum to 1. *Only* zeroing shares after the softmax would leave less than one whole look. (Why not minus infinity? A row of nothing else becomes NaN.)
+The mask must act *before* the softmax, on the scores: a word with a hugely negative score (-1e9, say) gets a share of 0, and the others still sum to 1. If you *only* zero shares after the softmax, less than one whole look is left. (Why not minus infinity? A row that is minus infinity throughout becomes NaN.)
 
 One case is left: a row whose words are *all* masked. There is nothing to share out, and a careless softmax answers NaN. We define: **no words, no answer. Weights and output are 0.** For guidance, a mask of nothing but False takes the place of lesson 5's null class.
 
@@ -228,7 +228,7 @@ The three are split into heads, each head looks up, the answers are merged, and 
 
 `context` is `(B, L, context_dim)`, the words' vectors. Give no context, and x looks at itself: that is self-attention. The result always has x's shape.
 
-The mask comes as `(B, L)`, one row a picture, and must meet scores of shape `(B, heads, N, L)`: give it two more axes of size 1. (Nobody here gives a mask without a context.)
+The mask comes as `(B, L)`, one row per picture, and must fit scores of shape `(B, heads, N, L)`: give it two more axes of size 1. (Nobody here gives a mask without a context.)
 
 From here on you may use `F.scaled_dot_product_attention(query, key, value, attn_mask=mask)` in place of yours. It never holds the whole table of weights: on large pictures that saves gigabytes. With all words masked it gives 0, too. (Yours works as well; it gives back two things.)
 """
@@ -282,7 +282,7 @@ The padding and nothing else. And nothing crashes. Train like this, and the loss
 
 ## 6. Thinking it over: GEGLU
 
-After looking, each place thinks about what it found: a small network of two layers works on every place alone. Between the two a place has four times as many channels. The first layer has a **gate**: it makes twice as many channels as needed. The first half is the *content*; the second half, through the curve GELU, says how far each channel of it is let through. Such a layer is a *gated linear unit*, GLU; with GELU it is a GEGLU. So `GEGLU` is the first of the two layers, gate included; the second one is a plain linear layer behind it.
+After looking, each place thinks about what it found: a small network of two layers works on every place alone. Between the two a place has four times as many channels. The first layer has a **gate**: it makes twice as many channels as needed. The first half is the *content*; the second half, passed through the curve GELU, says how far each channel of the content is let through. Such a layer is a *gated linear unit*, GLU; with GELU it is a GEGLU. So `GEGLU` is the first of the two layers, gate included; the second one is a plain linear layer behind it.
 
 $$\text{out} = \text{content}\cdot\text{gelu}(\text{gate})$$
 
@@ -403,7 +403,7 @@ assert torch.allclose(mirrored, out, atol=1e-5), (
 
 # %% [markdown]
 r"""
-That last check is worth a thought. Mirror the picture, and the result is mirrored: the transformer does not know where a pixel is. The convolutions round it know its neighbours.
+That last check is worth a thought. Mirror the picture at its diagonal, and the result is mirrored: the transformer does not know where a pixel is. The convolutions around the transformer know the pixel's neighbours.
 
 ## 8. The UNet gets words
 
@@ -450,7 +450,7 @@ Some pairs of colour and object are **held out**: training shows every colour an
 
 ### Train
 
-The loss is lesson 5's `noise_loss`, on 48 pictures of 32×32 pixels a step. One caption in ten is fully masked, for guidance. It runs for two minutes. (`whole_training = True` does all: about 6 minutes on two quiet cores, 18 on one.)
+The loss is lesson 5's `noise_loss`, on 48 pictures of 32×32 pixels per step. One caption in ten is fully masked, for guidance. It runs for two minutes. (`whole_training = True` does all: about 6 minutes on two quiet cores, 18 on one.)
 
 **Predict before you run.** Will the loss of the first two minutes tell you whether the network listens to the words?
 """
@@ -499,7 +499,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-Hardly. Your curve falls as the network learns to see the noise. In one run the loss was 0.19 after 50 steps and 0.027 after 400, or 0.029 with all words masked; with the course's weights, 0.0105 and 0.0123. So words help, at every noise step $t$ that we measured, and by the largest share where nearly all is noise. But that shows only if both are asked about the same batches: from one batch of 48 scenes to the next the loss changes by more (standard deviation 0.0044, 24 batches). One curve cannot tell. So ask for pictures. Here are yours (25 steps of lesson 4's DDIM with $\eta = 1$, guidance scale 3):
+Hardly. Your curve falls as the network learns to see the noise. In one run the loss was 0.19 after 50 steps and 0.027 after 400, or 0.029 with all words masked; with the course's weights, 0.0105 and 0.0123. So words help, at every noise step $t$ that we measured, and by the largest share where nearly all is noise. But you see that only if both are asked about the same batches: from one batch of 48 scenes to the next the loss changes by more (standard deviation 0.0044, 24 batches). One curve cannot tell. So ask for pictures. Here are yours (25 steps of lesson 4's DDIM with $\eta = 1$, guidance scale 3):
 """
 
 # %%
@@ -554,7 +554,7 @@ r"""
 
 ### Who looks at which word, and when
 
-The layers do not keep who looked where. So we look on from outside: a *hook* is a function that PyTorch calls whenever a layer runs. `WordFilm` hangs one on every cross-attention and works out the weights by section 2's formula (averaged over the heads and layers).
+The layers do not keep a record of who looked where. So we watch from outside: a *hook* is a function that PyTorch calls whenever a layer runs. `WordFilm` hangs one on every cross-attention and works out the weights by section 2's formula (averaged over the heads and layers).
 
 **Predict before you run.** Caption: *a drawing of a pink heart*. When all is noise, will the maps have a shape? Later, which words will be looked at inside the heart, and which outside?
 """
@@ -570,7 +570,7 @@ show_attention.map_strip(film, 0, moments=pick(smoke=3, cpu=7, gpu=7))
 r"""
 Yellow: from here the word is looked at most. Grey: about half as much. Dark blue: hardly at all. Each word has a scale of its own: the number beside it is the largest share of a look that it ever gets.
 
-The maps are coarse. The picture has 32×32 pixels, folded as in lesson 3 it has 16×16, and one stage down 8×8. There, and in the middle of the UNet, is this network's only attention.
+The maps are coarse. The picture has 32×32 pixels, folded as in lesson 3 it has 16×16, and one stage down 8×8. This network has attention only there and in the middle of the UNet.
 
 When the course was made:
 
@@ -578,7 +578,7 @@ When the course was made:
 
 The maps have a shape from the very first step, as the guess is a heart already: the caption leaves only one shape, and every object here is large and central. All of the heart looks at *pink*, its upper part at *heart*, and the background at the two *a*.
 
-Read such maps with care. They say where the network *looked*, not what it made of it. A little word such as *a* says nothing, and still gets the most: a place that wants nothing has to look somewhere. Even inside the heart it gets more than *pink*: its map is grey there, but its yellow means 63 %, and *pink*'s only 27 %.
+Read such maps with care. They say where the network *looked*, not what it made of it. A little word such as *a* says nothing, and still gets the most: a place that wants nothing has to look somewhere. Even inside the heart *a* gets more than *pink*: the map of *a* is grey there, but its yellow means 63 %, and *pink*'s only 27 %.
 
 The other caption as a film:
 """
@@ -592,7 +592,7 @@ With the course's weights only *blue* lies on the star. *Star* is yellow along t
 
 ### One word swapped
 
-The same noise (and none added later: $\eta = 0$), the same caption, but for one word. *A blue seven* is a pair that training never showed.
+The same noise (and none added later: $\eta = 0$), and the same caption except for one word. *A blue seven* is a pair that training never showed.
 
 **Predict before you run.** *a red seven* becomes *a blue seven*: will the seven keep its shape? *a red seven* becomes *a red star*: what can stay?
 """
@@ -652,7 +652,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-With the course's weights: by attention alone most objects are right, the two and the eight better than with both, but the 4 is almost gone. By the mean alone the star, the circle and the 4 are right, the rest is rough. A network that names colour and object, section 10's judge, saw 320 pictures of each row: the object was right in 78 % by attention alone, in 44 % by the mean alone, and the colour in 82 % and 86 % ([more](more.md)). So both carry the colour, and attention more of the object. (They were trained together: what either could have learnt alone, this does not show.)
+With the course's weights: by attention alone most objects are right, the two and the eight better than with both, but the 4 is almost gone. By the mean alone the star, the circle and the 4 are right, the rest is rough. A network that names colour and object, section 10's judge, saw 320 pictures of each row: the object was right in 78 % by attention alone, in 44 % by the mean alone, and the colour in 82 % and 86 % ([more](more.md)). So both carry the colour, and attention more of the object. (They were trained together: this does not show what either could have learnt alone.)
 
 ### The mask inverted
 
@@ -681,11 +681,11 @@ When the course was made:
 
 ![Three rows of six pictures from the same noise. With the right mask each shows what its caption asks for, but for a broken two. With the mask inverted all six show dark red strokes in coloured noise, some like a digit, none asked for. Without words each shows some object in some colour.](figures/mask.png)
 
-No words at all is something the network knows from training. Padding it never looked at before. Its vectors mean nothing, and guidance makes the nonsense three times as loud. As padding is always the same word, it is nearly the same nonsense for all six.
+No words at all is something the network knows from training. It has never looked at padding before. Its vectors mean nothing, and guidance makes the nonsense three times as loud. As padding is always the same word, it is nearly the same nonsense for all six.
 
 ## 10. Does it do as it is told? The lesson's own table
 
-Eight pictures are no measurement. So many captions are drawn, as in section 8, and a *judge*, a network trained on other handwriting than the painter's, says which colour and which object it sees. There are three kinds of captions: pairs of colour and object that training showed, pairs that were **held out**, and phrasings that were held out (such as *there is a blue star shape*). Our aim: *both* right for 97 % of the seen and 95 % of the held-out captions.
+Eight pictures are no measurement. So a large number of captions are drawn, as in section 8. A *judge*, a network trained on different handwriting from the painter's, says which colour and which object it sees. There are three kinds of captions: pairs of colour and object that training showed, pairs that were **held out**, and phrasings that were held out (such as *there is a blue star shape*). Our aim: *both* right for 97 % of the seen and 95 % of the held-out captions.
 """
 
 # %%
@@ -695,7 +695,7 @@ Eight pictures are no measurement. So many captions are drawn, as in section 8, 
 r"""
 *Both*: colour and object right. *Shuffled*: each picture judged by the caption of another one; chance gives this. (It is higher for held-out pairs, as there are only 16.) *Ceiling*: rendered scenes judged by their own captions; nobody does better than the judge can see. Brackets: where the true share lies, with 95 % confidence.
 
-Compare downwards: held-out pairs and held-out phrasings do about as well as seen ones. So the network composes, and it copes with phrasings it never saw. (Not with any: go back and try *seven* alone.)
+Compare downwards: held-out pairs and held-out phrasings do about as well as seen ones. So the network composes, and it copes with phrasings it never saw. (Not with every phrasing: go back and try *seven* alone.)
 
 And with the ceiling: the aim is reached. What is missing is drawing, not listening: the failures are digits, twos most of all, which the judge reads as another digit or as none.
 
@@ -719,7 +719,7 @@ In Hugging Face's *diffusers*:
 | `TextUNet` | `UNet2DConditionModel` |
 | `context`, `context_mask` | `encoder_hidden_states`, `encoder_attention_mask` |
 
-Their mask is 1 where one may look, as ours is True. But hand a float mask to the attention itself and it is *added* to the scores: 1 and 0 would hide nothing. Here your `SpatialTransformer` and theirs get the same weights, and compute the same:
+Their mask is 1 where one may look, just as ours is True there. But hand a float mask to the attention itself and it is *added* to the scores: 1 and 0 would hide nothing. Here your `SpatialTransformer` and theirs get the same weights, and compute the same:
 """
 
 # %%

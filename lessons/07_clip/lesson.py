@@ -81,7 +81,7 @@ show_scenes(torch.cat([paint(specs) for specs in both]), texts, columns=4, zoom=
 r"""
 ## 2. Pieces of words: byte-pair encoding
 
-How should a text become numbers? One number a *word*: the list is never complete. One a *letter*: always complete, but sentences become long, and a letter means nothing. The answer in between is **byte-pair encoding**, BPE. Begin with the smallest symbols, and join the two that stand side by side most often. Again and again:
+How should a text become numbers? One number per *word*: the list is never complete. One per *letter*: always complete, but sentences become long, and a letter means nothing. The answer in between is **byte-pair encoding**, BPE. Begin with the smallest symbols, and join the two that stand side by side most often. Again and again:
 
 ![A caption in boxes, one line for each number of merges. With no merges each letter has its own box. With more merges the boxes grow, first frequent endings, then whole words.](figures/merging.png)
 
@@ -249,7 +249,7 @@ The bend between `fc1` and `fc2` (the *activation*) is a quick stand-in for less
 
 $$\text{quick\_gelu}(x) = x\cdot\text{sigmoid}(1.702\,x)$$
 
-**Predict before you run.** Where do the two curves differ most: at 0, near 2, or far out? And what is the odd number 1.702 good for: would 1.4 or 2 do as well?
+**Predict before you run.** Where do the two curves differ most: at 0, near 2, or far out? And what is the strange number 1.702 good for: would 1.4 or 2 do as well?
 """
 
 # %%
@@ -281,7 +281,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-At 0 both are 0, and far out both gates are quite open or quite shut. In between they differ: yours by at most 0.02 (near ±2.3), the factor 1.4 by up to 0.07, and 2 by up to 0.04. That 0.02 sounds like nothing, but each layer passes the difference on to the next. CLIP's weights want the curve that they grew up with.
+At 0 both are 0, and far out both gates are fully open or fully shut. In between they differ: yours by at most 0.02 (near ±2.3), the factor 1.4 by up to 0.07, and 2 by up to 0.04. That 0.02 sounds like nothing, but each layer passes the difference on to the next. CLIP's weights want the curve that they grew up with.
 
 Here are attention and layer, with your `quick_gelu` inside. Read them:
 """
@@ -302,9 +302,9 @@ This is a *causal* mask, known from language models, which must not see the word
 - The **end token** stands behind all words, so it is the one that can read the whole text. Its vector, after a last norm, stands for the text: the *pooled* vector.
 - What comes after the first end token, the padding, cannot disturb anything before it. So CLIP needs no mask for its padding.
 
-How does one find the end token? It is where `tokens == self.end_token` for the **first** time; `argmax` of a row of zeros and ones gives just that. (True and False must become numbers first, with `.int()`.) That place is another in each row. To take it there, give PyTorch rows *and* places: `hidden[rows, places]` is one vector for each pair of them. Beware of `-1`: if the text is short, the last place is an end token too, but a wrong one.
+How does one find the end token? It is where `tokens == self.end_token` for the **first** time; `argmax` of a row of zeros and ones gives just that. (True and False must become numbers first, with `.int()`.) That place is different in each row. To take the vector there, give PyTorch rows *and* places: `hidden[rows, places]` is one vector for each pair of them. Beware of `-1`: if the text is short, the last place is an end token too, but a wrong one.
 
-The order of words is put in as in lesson 6: each *place* has a learnt vector, which is added to the token's. Then `self.layers` read, one after the other, each called as `layer(x, mask)`. The mask is an (L, L) table of truths as in the picture: True where row i may look at column j.
+The order of words is put in as in lesson 6: each *place* has a learnt vector, which is added to the token's. Then the layers of `self.layers` read in turn, each called as `layer(x, mask)`. The mask is an (L, L) table of truth values, as in the picture: True where row i may look at column j.
 
 $$x = \text{tokens} + \text{positions}, \quad x \leftarrow \text{layers}(x, \text{mask}), \quad \text{hidden} = \text{norm}(x), \quad \text{pooled} = \text{hidden[first end]}$$
 """
@@ -406,11 +406,11 @@ Not by the distance between a picture and its caption alone: if all vectors were
 
 ![A table of four pictures and four captions. The four cells on the diagonal are marked as right. A frame round a row asks: which text belongs to this picture? A dashed frame round a column asks: which picture belongs to this text?](figures/contrast.png)
 
-Each row is a question with B possible answers: *which caption belongs to this picture?* And so is each column. For a question with B answers there is a standard loss, the *cross entropy*, CE. A softmax of the row (its numbers are called *logits*) gives each answer a probability. The loss is −log of the right one's: 0 if it is sure and right, log B if all are alike, large if it is sure and wrong. PyTorch's `F.cross_entropy(logits, right)` does it all, and takes the mean over the rows. (Written out as softmax and then log it breaks: a very small probability is rounded to 0, which has no logarithm.)
+Each row is a question with B possible answers: *which caption belongs to this picture?* And so is each column. For a question with B answers there is a standard loss, the *cross entropy*, CE. A softmax of the row (its numbers are called *logits*) gives each answer a probability. The loss is −log of the right one's: 0 if it is sure and right, log B if all are alike, large if it is sure and wrong. PyTorch's `F.cross_entropy(logits, right)` does it all, and takes the mean over the rows. (Written out as a softmax and then a log, it breaks: a very small probability is rounded to 0, which has no logarithm.)
 
 $$\text{logits} = s\cdot \text{images}\cdot\text{texts}^{\top}, \qquad \text{loss} = \tfrac12\big(\text{CE}(\text{rows}) + \text{CE}(\text{columns})\big), \qquad s = \min(e^{\text{logit\_scale}},\ 100)$$
 
-Row i's right answer is column i. So the rest of the batch serves as wrong answers, for free, and a larger batch asks harder questions. With 2 pairs, the colour alone decides nine times in ten. With 256, about 32 scenes are red, and two or so are red *and* seven: the model has to look more closely. (The real CLIP took 32,768 pairs a batch.)
+Row i's right answer is column i. So the rest of the batch serves as wrong answers, for free, and a larger batch asks harder questions. With 2 pairs, the colour alone decides seven times in eight. With 256, about 32 scenes are red, and two or so are red *and* seven: the model has to look more closely. (The real CLIP took 32,768 pairs a batch.)
 
 And $s$? Cosines lie between -1 and 1. A softmax of such small numbers can never be sure of anything, so they are multiplied by a *scale*. How large? The model learns it too. CLIP stores its logarithm (`logit_scale`, at first $\log(1/0.07)$, so $s \approx 14$) and never lets $s$ exceed 100.
 """
@@ -466,7 +466,7 @@ Here is the whole, with your pieces inside:
 r"""
 ## 6. Train
 
-The next cell trains for two minutes and then stops by itself, wherever it is; read on meanwhile. The loop is the one from lesson 3, and the pictures are painted as they are needed. One colour of each object never occurs in them: these are the *held-out pairs*. (`whole_training = True` does the whole training, in 6 to 20 minutes on the CPU.)
+The next cell trains for two minutes and then stops by itself, wherever it is; read on meanwhile. The loop is the one from lesson 3, and the pictures are painted as they are needed. For each object, one colour never occurs in them: these are the *held-out pairs*. (`whole_training = True` does the whole training, in 6 to 20 minutes on the CPU.)
 
 **Predict before you run.** What will it learn first: colours, or objects?
 """
@@ -538,7 +538,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-The loss begins above log(B): wrong with some confidence. (Not as far above as section 5's random vectors: an untrained encoder gives nearly one vector to all pictures, and nearly one to all texts.) Colours come first, objects much later. When the course was made, it knew 99 % of these colours after 50 steps, but one object in seven, and two in three after 300 steps.
+The loss begins above log(B): wrong with some confidence. (Not as far above as section 5's random vectors: an untrained encoder gives nearly the same vector to all pictures, and nearly the same to all texts.) Colours come first, objects much later. When the course was made, it knew 99 % of these colours after 50 steps, but only one object in seven. After 300 steps it knew two objects in three.
 
 The loss cannot reach 0: in each batch several scenes have captions that fit others just as well. *A red seven* is true of every red seven.
 
@@ -574,9 +574,9 @@ show_clip.similarity_matrix(pictures, texts, image_vectors @ text_vectors.T)
 
 # %% [markdown]
 r"""
-The scale has grown, so the softmax has become surer. The two lines below it say how much of the 200 scenes the model you just trained recognises, and this one.
+The scale has grown, so the softmax has become surer. The two lines below it say what share of the 200 scenes the model you just trained recognises, and what share this one does.
 
-The diagonal is bright, though no training picture showed these people's handwriting. Look beside it, too: where a wrong caption shares the colour or the object, the cell is mostly less dark than elsewhere.
+The diagonal is bright, though no training picture showed these people's handwriting. Look off the diagonal, too: where a wrong caption shares the colour or the object, the cell is mostly less dark than elsewhere.
 
 ## 7. Recognition without classes
 
@@ -656,11 +656,11 @@ Pictures with handwriting nobody trained on; the brackets give the range in whic
 r"""
 Our aim, for large things on black: colour and object at least 90 % for seen pairs, and 80 % for pairs that were held out. Both are reached. What was never shown together is recognised nearly as well. In scenes of all sizes colours stay easy, and objects are harder: a small digit is 13 pixels high, and looked at through patches of 8.
 
-A harder test is **retrieval**: among 512 captions, find the very one of this picture. Nobody can reach 100 %, as many captions are true of several pictures. In scenes of all sizes (512 of them, seen pairs) our CLIP finds 63.3 %; a reader who makes no mistake would find 72.0 %, and chance 0.2 %.
+A harder test is **retrieval**: among 512 captions, find the very one that belongs to this picture. Nobody can reach 100 %, as many captions are true of several pictures. In scenes of all sizes (512 of them, seen pairs) our CLIP finds 63.3 %; a reader who makes no mistake would find 72.0 %, and chance 0.2 %.
 
 ### A map of the common space
 
-Vectors with 64 numbers cannot be drawn. But they can be looked at from one side, as one looks at a crowd from above: the two directions are drawn in which the words differ most. A small picture lies where its vector is. A word lies at its dot, and a line leads to its name. (All pictures lie far from all words, since the loss only asks which caption is the *nearest*. For this map both crowds were moved until their middles lay at 0.)
+Vectors with 64 numbers cannot be drawn. But they can be looked at from one side, as one looks at a crowd from above: the map shows the two directions in which the words differ most. A small picture lies where its vector is. A word lies at its dot, and a line leads to its name. (All pictures lie far from all words, since the loss only asks which caption is the *nearest*. For this map both crowds were moved until their middles lay at 0.)
 
 **Predict before you run.** Where will *crimson* be? And *lemon*?
 """
@@ -689,7 +689,7 @@ Back to lesson 6. Its painter now gets its words from CLIP: the vectors of all t
 
 Beside it stands lesson 6's own painter with a vector for each word. Its table has no rows for the new words, so we add them, filled with what every word has before training: random numbers.
 
-Can that work? The painter reads *all* vectors, also the one at *crimson*'s place. But CLIP was only ever asked that the end token's vector fit the picture. **Predict before you run.** At its own place, is *crimson* near to *red*?
+Can that work? The painter reads *all* vectors, including the one at *crimson*'s place. But all that CLIP was ever asked for is that the end token's vector fits the picture. **Predict before you run.** At its own place, is *crimson* near *red*?
 """
 
 # %%
@@ -701,7 +701,7 @@ for name, cosines in zip(names, own_place @ own_place.T, strict=True):
 
 # %% [markdown]
 r"""
-Columns are in the order of the rows; 1 means the same direction. So yes: *crimson* is at 0.99 to *red*, where *blue* is at 0.2 (the course's own CLIP). The words in between were shaped too, for the end token reads *them*.
+Columns are in the order of the rows; 1 means the same direction. So yes: the cosine of *crimson* with *red* is 0.99, while that of *blue* is 0.2 (the course's own CLIP). The words in between were shaped too, for the end token reads *them*.
 
 **Predict before you run.** Both painters get *a golden vii*. What will each paint?
 """
@@ -742,7 +742,7 @@ The first wish is plain; both know it. When the course was made:
 
 ![Two rows of six pictures from the same noise. With one vector per word only the red circle is as asked; for the other wishes purple digits and a blue heart appear. With CLIP all six are as asked: three red discs, a blue heart, a yellow seven and a green cross.](figures/told.png)
 
-And counted, by lesson 6's judge. *Said otherwise*: both the colour and the object go by names that neither painter was trained on. *Shuffled* belongs to *both*, and is what chance gives there: each picture is judged by another one's caption.
+And here are the counts, by lesson 6's judge. *Said otherwise*: both the colour and the object go by names that neither painter was trained on. *Shuffled* goes with *both*, and says what chance gives there: each picture is judged by another picture's caption.
 """
 
 # %%
@@ -750,13 +750,13 @@ And counted, by lesson 6's judge. *Said otherwise*: both the colour and the obje
 
 # %% [markdown]
 r"""
-With plain captions both painters are right nearly always. Said otherwise, the one with a vector per word stays even below chance in colour (one in eight) and object (one in sixteen), because the judge finds no object at all in most of its pictures. (Six pictures are few: those above happen to be clear.) What a table of words cannot know, a text encoder can, if it learnt its words from pictures. This is why Stable Diffusion does not learn words itself, but takes CLIP's.
+With plain captions both painters are right nearly always. Said otherwise, the one with a vector per word even stays below chance in colour (one in eight) and object (one in sixteen), because the judge finds no object at all in most of its pictures. (Six pictures are few: those above happen to be clear.) What a table of words cannot know, a text encoder can, if it learnt its words from pictures. This is why Stable Diffusion does not learn words itself, but takes CLIP's.
 
 But it has no magic. A word that CLIP did not learn either, *ultramarine* or the misspelt *crimsn*, comes as a row of pieces with no meaning. Whatever is painted then is a guess; for a colour, some colour. (In the other row such a wish stays grey: its table has no pieces.) And a word helps only if its vector is like one that the *painter* was trained on. CLIP knows *small* and *at the top*, but this painter only ever saw large things in the middle. Put *a small red seven at the top* among the wishes, and CLIP's row shows shreds, or noise. (The other row may well show a good large seven: in its table *small* and *top* are still untrained, and here it heeds them little.)
 
 ## 9. What was left out, and where these lines live in real systems
 
-- **Size.** CLIP's text half has 12 layers, and 49,408 tokens; the image half of its *ViT-L/14* (a large vision transformer with patches of 14×14 pixels) has 24 layers, and takes 224 × 224 pixels. They took 400 million pairs from the internet, with all that is true, false and unfair there.
+- **Size.** CLIP's text half has 12 layers, and 49,408 tokens; the image half of its *ViT-L/14* (a large vision transformer with patches of 14×14 pixels) has 24 layers, and takes 224 × 224 pixels. They were trained on 400 million pairs from the internet, with all that is true, false and unfair there.
 - **Counting and order.** CLIP is known to be bad at *two red and one blue*, at *left of*, at *not*. To find the caption that fits best, a bag of words is often enough. Our scenes have one object only.
 - Stable Diffusion 1.5 uses all 77 vectors of ViT-L/14's text half, padding included; Stable Diffusion XL takes the second-to-last layer's, and adds a second encoder.
 - Tables of retrieval and of batch sizes, and how to load OpenAI's own weights, stand on a page of their own: [more about the measurements](more.md).

@@ -6,7 +6,7 @@ r"""
 
 **Top: pictures. Middle: all that is kept of them. Bottom: what comes back.** The middle row holds one twelfth of the numbers, and almost everything is there. (In false colours: red, green and blue are mixtures of a latent's four channels.)
 
-A denoiser that works on the middle row has far less to do. That is the step from lesson 6's little network to Stable Diffusion: it removes noise from a *latent picture* and never sees a pixel. At the end a **decoder** makes a picture of it. What makes latent pictures of pictures is the **encoder**. The two together, trained to give back what went in, are an **autoencoder**.
+A denoiser that works on the middle row has far less to do. That is the step from lesson 6's little network to Stable Diffusion, which removes noise from a *latent picture* and never sees a pixel. At the end a **decoder** turns it into a picture. The **encoder** turns pictures into latent pictures. The two together, trained to give back what went in, are an **autoencoder**.
 
 Today you write one. It is Stable Diffusion's, at a smaller size: load its weights into yours, and you get its numbers. Plan about two hours, with five minutes of training.
 """
@@ -59,7 +59,7 @@ show_vae.cost_bars({"FLOPs of one step": flops, "seconds of one step": seconds})
 
 # %% [markdown]
 r"""
-The small picture has a sixteenth of the places. So what the network does at each place by itself costs a sixteenth. Attention, where each place looks at each other place, costs a 256th. Together it is 24 times fewer FLOPs. Seconds follow only roughly: much of so short a time goes into starting each operation.
+The small picture has a sixteenth of the places. So what the network does at each place by itself costs a sixteenth. Attention, where each place looks at every other place, costs a 256th. In total that is 24 times fewer FLOPs. Seconds follow only roughly: much of so short a time goes into starting each operation.
 
 But something has to translate, there and back, and must not lose what matters. Here is an autoencoder that needs no learning: keep the mean colour of each block of pixels, and paint the block in it again.
 """
@@ -76,7 +76,7 @@ show.film_strip(rows, alt="Six scenes, and the same in blocks of 2, 4 and 8 pixe
 
 # %% [markdown]
 r"""
-**dB**, decibels, measure what came back. The *peak signal-to-noise ratio* compares the mean square error with the largest step there is, from −1 to 1:
+**dB**, decibels, measure what came back. The *peak signal-to-noise ratio* compares the mean square error with the square of the largest step there is, from −1 to 1:
 
 $$\text{PSNR} = 10\cdot\log_{10}\frac{2^2}{\text{mean}\,(x_0 - \hat x_0)^2}$$
 
@@ -90,7 +90,7 @@ From here on the pictures have 32×32 pixels (in the GPU tier 64×64). Remember 
 
 (Drawn for the CPU tier. Grey numbers are the sizes *inside* a level or a block. A level resizes at its end, so the encoder's first one hands on 16 × 16 × 16. Section 4 explains mean, logvar and σ, at the right.)
 
-You know half of it: the encoder is the way down of lesson 2's UNet, the decoder the way up. But there are no skip connections: the picture would take that path, and the latents would not have to hold anything.
+You know half of it: the encoder is the way down of lesson 2's UNet, the decoder the way up. But there are no skip connections: with them, the picture would take that path, and the latents would not have to hold anything.
 
 Two parts are given; compare them with lesson 2. First the block, now without the time: an autoencoder's pictures are clean.
 """
@@ -182,12 +182,12 @@ r"""
 
 ## 3. The decoder: build the mirror
 
-Now `forward` is given, and you build the parts. Going up, everything stands on its head:
+Now `forward` is given, and you build the parts. Going up, everything is the other way round:
 
 - The middle comes first, at the width of the coarsest level.
 - Then the levels, from the coarsest to the finest: the channels come in reverse.
 - Each level has **one block more** than the encoder's. Taking apart is easier than putting together.
-- A level ends with `Upsample(width)`, lesson 2's, but for the last: then all pixels are there.
+- Each level but the last ends with `Upsample(width)`, lesson 2's: at the last, all pixels are already there.
 - `conv_in` takes latent channels, `conv_out` makes the picture's.
 
 Use the names that `forward` uses, since saved weights are found by them: `conv_in`, `mid`, `up` (an `nn.ModuleList` of levels), `norm_out`, `conv_out`. All group norms here have `eps=EPS`, a millionth, which keeps them from dividing by 0.
@@ -223,7 +223,7 @@ The *variational* autoencoder, **VAE**, has two rules against that:
 1. The encoder says only **roughly** where a picture lies: for each latent value a mean and a variance, a Gaussian *cloud*. The decoder gets one **draw** from it. So everything within a cloud must decode to nearly the same picture: a small miss does no harm.
 2. Being unlike the standard Gaussian **costs** something: being far out, narrow, or wide. So the clouds don't run away from each other, and don't shrink to points for nothing.
 
-(Clouds need not touch. What the decoder paints *between* two of them, section 5 shows.)
+(Clouds need not touch. Section 5 shows what the decoder paints *between* two of them.)
 
 So the encoder's output has twice the channels: first the means, then the logarithms of the variances, **logvar**. (A network's output can be any number; a variance must be positive.)
 
@@ -266,7 +266,7 @@ r"""
 
 ### The price
 
-How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** (KL) says so, in *nats* (a nat is 1.44 bits). Think of the latents as a message to the decoder, which knows the standard Gaussian. Only how this picture's cloud *differs* from it has to be written. The farther out its middle, the longer the message. A narrower cloud takes more words, since it says more exactly where. A wider one, too: its draws often lie far out, where the standard Gaussian hardly ever is. (Exactly: it is the mean, over the cloud's draws, of the logarithm of *how many times denser* the cloud is there than the standard Gaussian.) Each latent value adds a term:
+How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** (KL) says so, in *nats* (a nat is 1.44 bits). Think of the latents as a message to the decoder, which knows the standard Gaussian. Only how this picture's cloud *differs* from it has to be written. The farther out its middle, the longer the message. A narrower cloud takes more words, since it says more exactly where the picture lies. So does a wider one: its draws often lie far out, where the standard Gaussian hardly ever is. (Exactly: it is the mean, over the cloud's draws, of the logarithm of *how many times denser* the cloud is there than the standard Gaussian.) Each latent value adds a term:
 
 $$\text{KL} = \tfrac12\sum\left(\text{mean}^2 + \text{variance} - 1 - \log\text{variance}\right)$$
 
@@ -342,7 +342,7 @@ $$\text{loss} = \frac{1}{C\,H\,W}\Big(\sum (x_0 - \hat x_0)^2 + \text{kl\_weight
 
 The first sum runs over all $C\cdot H\cdot W$ colour values of a picture, the KL over all its latent values. Dividing *both* by $C\cdot H\cdot W$ only keeps the number handy. Dividing *one* of them changes the price: `F.mse_loss(...) + kl_weight * kl.mean()` looks innocent, and charges 3,072 times as much for a nat at 32×32 pixels.
 
-What does the weight mean? The latents are not the whole message: the decoder's colours are a little off, and the true ones have to be told, too. To tell something takes as many nats as minus the logarithm of its probability. If the errors are Gaussian, of about the size $s$, an error's density is a constant times $e^{-\text{error}^2/(2s^2)}$; so to tell it takes $\text{error}^2/(2s^2)$ nats, and a constant that no training changes. With $s = 0.02$, to be wrong by 0.02 costs half a nat, by 0.2 fifty. Add the nats of the KL and multiply all by $2s^2$: that is our loss, with `kl_weight` $= 2s^2$. ([more.md](more.md) has the derivation.)
+What does the weight mean? The latents are not the whole message: the decoder's colours are a little off, and the true ones have to be told, too. Telling something takes as many nats as minus the logarithm of its probability. If the errors are Gaussian, of about the size $s$, an error's density is a constant times $e^{-\text{error}^2/(2s^2)}$; so telling it takes $\text{error}^2/(2s^2)$ nats, plus a constant that no training changes. With $s = 0.02$, being wrong by 0.02 costs half a nat, and by 0.2 fifty nats. Add the nats of the KL and multiply all by $2s^2$: that is our loss, with `kl_weight` $= 2s^2$. ([more.md](more.md) has the derivation.)
 
 So the weight answers a plain question: *how wrong may a colour be before it is worth writing more?* Ours is 0.001, so $s$ is 0.022, a hundredth of the way from −1 to 1. (The default in the code below is Stable Diffusion's, a millionth.)
 
@@ -426,7 +426,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-**What you saw.** It is the right scene everywhere, but soft, and now and then a colour is wrong. (After only some hundred steps, on a busy machine, most colours are, and the 4×4 means' dB are barely passed.) That is no mistake of yours: training stopped long before its 7,500 steps. (A hump in the curve is a step that was too long; it recovers.)
+**What you saw.** It is the right scene everywhere, but soft, and now and then a colour is wrong. (After only a few hundred steps, on a busy machine, most colours are wrong, and the dB are barely above the 4×4 means'.) That is no mistake of yours: training stopped long before its 7,500 steps. (A hump in the curve is a step that was too long; it recovers.)
 
 ### Trained weights
 
@@ -470,9 +470,9 @@ Two things were wanted before it was trained: 28 dB, and copies that a judge rea
 
 # %% [markdown]
 r"""
-**±** and the brackets are 95 % intervals. *Spread* is the standard deviation from picture to picture, *worst 5 %* what one picture in twenty falls below. *Points lost* are percentage points that the judge reads worse after than before.
+**±** and the brackets are 95 % intervals. *Spread* is the standard deviation from picture to picture, *worst 5 %* what one picture in twenty falls below. *Points lost* is how many percentage points worse the judge reads the copies than the originals.
 
-All scenes are new. *Held-out pairs* are colours with objects that training never joined, for instance an orange three; *held-out triples* are "this thing, so placed, that thing" as it never showed them, for instance a nine left of a star.
+All scenes are new. *Held-out pairs* are colours with objects that training never joined, for instance an orange three; *held-out triples* are "this thing, placed like this, that thing" in combinations that it never showed, for instance a nine left of a star.
 
 The first aim is reached everywhere. The second is reached as measured; but the intervals of the first and the last row go up to 3.1, so a little more than 3 points may be lost there.
 
@@ -497,7 +497,7 @@ show.film_strip({"your border": back, "lesson 2's": moved}, alt="The scenes with
 
 # %% [markdown]
 r"""
-Everything has moved to the right and down by three pixels: one in the first level, and one in the second, where a step is two pixels wide. At the left and above stands a frame of nonsense.
+Everything has moved to the right and down by three pixels: one in the first level, and one in the second, where a step is two pixels wide. On the left and at the top there is a frame of nonsense.
 
 ### What the latents look like
 
@@ -517,7 +517,7 @@ Hardly. One channel shows how bright the background is, and *where* something is
 
 Let us miss on purpose, by noise of several sizes, and decode.
 
-**Predict before you run.** The latents' values are about as large as 1. From which miss on will you see the damage: 0.1, 0.3, or 1?
+**Predict before you run.** The latents' values are about as large as 1. At which miss will you first see the damage: 0.1, 0.3, or 1?
 """
 
 # %%
@@ -531,7 +531,7 @@ show.film_strip(rows, alt="Six scenes, decoded from 0, 0.1, 0.3 and 1 beside the
 
 # %% [markdown]
 r"""
-**What you saw.** A tenth off, nearly nothing is lost: the cloud itself is about as wide, and training showed such draws all the time. Three tenths lie outside it ([more.md](more.md) has the lengths): colours begin to run, but the decoder is still fairly calm. That is rule 1, and it is what a denoiser needs. With a whole one off, strokes of other things hang in the air.
+**What you saw.** At a tenth off, almost nothing is lost: the cloud itself is about as wide, and training showed such draws all the time. Three tenths lie outside it ([more.md](more.md) has the lengths): colours begin to run, but the decoder is still fairly calm. That is rule 1, and it is what a denoiser needs. At one whole unit off, strokes of other things hang in the air.
 
 ### Halfway between two pictures
 
@@ -551,7 +551,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-A cross-fade, twice, the second with stranger colours and lines. No digit *turns into* another. A cloud is far smaller than the way to the next picture (as lengths of latents: 2 against 13.5, [more.md](more.md)), so no training told the decoder what to paint there. To stay where the clouds are is the denoiser's business: **the autoencoder knows how pieces look, the denoiser knows what goes together.**
+A cross-fade, twice, the second with stranger colours and lines. No digit *turns into* another. A cloud is far smaller than the distance to the next picture (as lengths of latents: 2 against 13.5, [more.md](more.md)), so no training told the decoder what to paint there. Staying where the clouds are is the denoiser's job: **the autoencoder knows how pieces look, the denoiser knows what goes together.**
 
 ### When the weight is wrong
 
@@ -565,7 +565,7 @@ Here are short trainings that differ in `kl_weight` alone. (Short, so the usual 
 
 # %% [markdown]
 r"""
-*Idle* are latent values with σ above 0.9: about as wide as the standard Gaussian, so they say little, and nothing where their mean is near 0. With too high a weight, nats are too expensive. The network gives up details first: **blur**. At last it writes nothing, and the decoder paints the same thing for every picture: **posterior collapse**. KL is a wonderful 0 then, and the loss stands still, high.
+*Idle* are latent values with σ above 0.9: about as wide as the standard Gaussian, so they say little, and nothing where their mean is near 0. With too high a weight, nats are too expensive. The network gives up details first: **blur**. At last it writes nothing, and the decoder paints the same thing for every picture: **posterior collapse**. The KL is a wonderful 0 then, and the loss stays where it is, high.
 
 With a weight of 0, hardly more comes back than with 0.001, for twice as many nats: nothing keeps the clouds from shrinking to points, and the latents from spreading as far as they like. Stable Diffusion's weight, a millionth, goes a long way in that direction.
 
@@ -601,7 +601,7 @@ show.Picture(figure, f"Histograms of latent values beside N(0, 1): {'; '.join(to
 
 # %% [markdown]
 r"""
-Not a picture differs, since the decoder's first step divides by 5.49. But the latents do. Stable Diffusion's encoder happened to choose 5.49. Ours landed near 1. That its `kl_weight` is a thousand times as large will have helped, as the KL charges for means that run off. But nobody set it to 1: do not build on it. (Near 1 is the spread of all pictures' draws together. Each picture's own cloud is narrower by far, as you printed above: they lie in different places.)
+No picture differs (but for rounding), since the decoder's first step divides by 5.49. But the latents do. Stable Diffusion's encoder happened to choose 5.49. Ours landed near 1. Our `kl_weight` is a thousand times as large, which will have helped: the KL charges for means that run off. But nobody set the spread to 1: do not rely on it. (What is near 1 is the spread of all pictures' draws together. Each picture's own cloud is far narrower, as you printed above: the clouds lie in different places.)
 
 The remedy is one number, measured once on many latents and kept for ever: the **scaling factor**. Drawn latents that are multiplied by it have standard deviation 1, all channels and places together. Stable Diffusion's is 0.18215.
 
@@ -667,7 +667,7 @@ print(f"variance of our scaled latents: {z_0.var():.3f}")
 
 # %% [markdown]
 r"""
-(Ours are a little larger than 1 to begin with, so the loud factor is a little below 0.18215.)
+(Our latents have a standard deviation a little above 1 to begin with, so the loud factor is a little below 0.18215.)
 
 ### What happens without it
 
@@ -685,7 +685,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-*Never multiplied* gives the decoder latents that are 5.5 times too large, and they burn. The other two are too small, by 5.5 and by 30: grey, but for some coloured specks where the background should be white. And with no factor at all, in neither direction, nothing shows: until diffusion adds its noise.
+*Never multiplied* gives the decoder latents that are 5.5 times too large, and the pictures burn. In the other two the latents are too small, by factors of 5.5 and 30: the pictures are grey, except for some coloured specks where the background should be white. And with no factor at all, in either direction, nothing shows until diffusion adds its noise.
 
 Lesson 1's film, with the loud latents: the noise grows from left to right, and each moment is decoded. In one row somebody forgot the factor.
 
@@ -709,9 +709,9 @@ show.film_strip(rows, [f"t = {t}" for t in steps_shown], alt="One scene drowning
 
 # %% [markdown]
 r"""
-The upper row ends in decoded noise. It is no snow of pixels, but shreds of strokes: pieces are what the decoder knows.
+The upper row ends in decoded noise. It is not a snow of pixels, but shreds of strokes: pieces are what the decoder knows.
 
-The lower row drowns later: at t = 600 the scene is still plainly readable. Its latents are more than five times as large as the noise, and outlast it. (Its end is no noise: the scene's latents shrink, and the decoder makes first snow of them, then grey.)
+The lower row drowns later: at t = 600 the scene is still plainly readable. Its latents are more than five times as large as the noise, and outlast it. (It does not end in noise: the scene's latents shrink, and the decoder turns them first into snow, then into grey.)
 
 What is wrong with drowning late? At most steps the network has next to nothing to do: the scene is plain to see. What a picture shows is decided in the few noisiest ones, in long jumps. Latents that are too small drown at once: then most steps have nothing to see, and decide nothing. Either way it is not the schedule that you chose in lesson 1.
 
@@ -774,7 +774,7 @@ Why a quarter of the height and width, and not half, or an eighth? Short trainin
 r"""
 Each doubling of f makes the denoiser four to five times cheaper, and quarters what the decoder has to go by.
 
-After 400 steps only f = 2 can be read. With more training f = 4 gets there, too: in the fourth row, section 5's weights, the judge reads nearly all that it reads in the originals. The cheaper one is enough. With f = 8, trained just as long, one picture in five can no longer be read. (One training of each.)
+After 400 steps only f = 2 can be read. With more training f = 4 gets there, too: in the fourth row, section 5's weights, the judge reads almost everything that it reads in the originals. The cheaper one is enough. With f = 8, trained just as long, one picture in five can no longer be read. (One training of each.)
 
 ## 9. What was left out, and where these lines live in real systems
 

@@ -141,7 +141,7 @@ print(f"largest difference: {(seen[:, order] - shuffled).abs().max():.1e}")
 r"""
 The shuffled picture gives the shuffled result: for attention, a picture is a bag of patches.
 
-So to each patch's vector another one is added, which says where it is. You know how to make a vector of a number: the **clocks** of lesson 2, fast ones and slow ones. A place is *two* numbers, column x and row y. So half of the vector tells x, the other half y:
+So another vector, which says where the patch is, is added to each patch's vector. You know how to make a vector of a number: the **clocks** of lesson 2, fast ones and slow ones. A place is *two* numbers, column x and row y. So half of the vector tells x, the other half y:
 
 $$\text{table}[y\cdot\text{width} + x] = \big[\,\text{clocks}(x),\ \text{clocks}(y)\,\big]$$
 
@@ -190,14 +190,14 @@ show_dit.similarity_map(table, 8, 8, [(0, 0), (3, 5), (7, 4)])
 
 # %% [markdown]
 r"""
-All places are rather alike: the colour bar ends at 0.71. Neighbours side by side are most alike, 0.98, and places in the same row or column stay above 0.85. So the table holds what near means; beyond about four places, all are equally far.
+All places are rather alike: the colour bar ends at 0.71. Neighbours side by side are most alike, 0.98, and places in the same row or column stay above 0.85. So the table shows which places are near; beyond about four places, all are equally far away.
 """
 
 # %% [markdown]
 r"""
 ## 4. Steering every channel: modulate
 
-How does the network hear of the time t and the class? In the UNet the time vector was added in each ResBlock. The DiT has a stronger way. Before the attention and before the MLP each patch's channels are normalised to mean 0 and variance 1. Usually a layer norm then has a learnt scale and shift for each channel. Here they are *computed from the condition*, anew for each picture:
+How is the network told the time t and the class? In the UNet the time vector was added in each ResBlock. The DiT has a stronger way. Before the attention and before the MLP each patch's channels are normalised to mean 0 and variance 1. Usually a layer norm then has a learnt scale and shift for each channel. Here they are *computed from the condition*, anew for each picture:
 
 ![Left, three patches with three channels each. In the middle the one wish of their picture: scale 0, 1, 0 and shift 0, 0, 1. Right, the result: in all three patches the first channel is left alone, the second doubled, the third lifted by 1.](figures/modulate.png)
 
@@ -242,7 +242,7 @@ r"""
 
 ## 5. The block that begins by doing nothing
 
-A DiT block is lesson 6's transformer block without the words: the patches look at each other, then each thinks for itself. The condition `c` (time plus class, one vector a picture) steers both halves, each with three wishes: shift, scale and a **gate** (another than the one inside lesson 6's GEGLU). A gate is `(B, D)`, like shift and scale; `modulate` gives those their axis for the patches, and the gate gets it from you.
+A DiT block is lesson 6's transformer block without the words: the patches look at each other, then each thinks for itself. The condition `c` (time plus class, one vector a picture) steers both halves, each with three wishes: shift, scale and a **gate** (not the one inside lesson 6's GEGLU). A gate is `(B, D)`, like shift and scale; `modulate` adds the axis for the patches to those two, and you add it to the gate.
 
 ![A column of boxes from x, (B, N, D), down: norm1, modulate, attention, gate1, plus x; norm2, modulate, mlp, gate2, plus x. From the side the condition c, (B, D), through SiLU and a linear layer that is zero at first, gives (B, 6 · D): shifts, scales, gates.](figures/block.png)
 
@@ -311,7 +311,7 @@ for name, gradient in gradients.items():
 
 # %% [markdown]
 r"""
-**What you saw.** Only the two gates learn at first. What a shut gate multiplies feels nothing: not attn and mlp, nor the shifts and scales, which act only through these two. One step later the gates are a crack open, and the whole block learns.
+**What you saw.** Only the two gates learn at first. No gradient reaches what a shut gate multiplies: not attn and mlp, nor the shifts and scales, which act only through these two. One step later the gates are a crack open, and the whole block learns.
 """
 
 # %% [markdown]
@@ -460,7 +460,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-**What you saw.** Without the zeros the loss begins several times higher, since random layers spoil the first guess, and dozens of steps go into coming down. Where the two curves meet it has not caught up: they part again, and it ends higher, in the CPU tier more than 1.5 times as high. (Seconds cannot tell what is left of the gap after days. In the paper's figure 5 the zeros are ahead to the end.)
+**What you saw.** Without the zeros the loss begins several times higher, since random layers spoil the first guess, and dozens of steps go into coming down. Where the two curves meet, the run without zeros has not caught up: they part again, and it ends higher, in the CPU tier more than 1.5 times as high. (Seconds cannot tell what is left of the gap after days. In the paper's figure 5 the zeros are ahead to the end.)
 
 ### Train it, and watch the gates
 
@@ -495,7 +495,7 @@ show_dit.gate_chart(list(gates), list(gates.values()))
 
 # %% [markdown]
 r"""
-**What you saw.** The gates are still 0 after the first step. Then they open, each block at its own pace. Which half opened further, the line below the picture says. When the course was made, on a CPU, it was the MLP, in every block.
+**What you saw.** The gates are still 0 after the first step. Then they open, each block at its own pace. The line below the picture says which half opened further. When the course was made, on a CPU, it was the MLP, in every block.
 
 Now the digits:
 """
@@ -546,7 +546,7 @@ r"""
 The block itself is what you write. Its `__init__` makes two streams, `self.patches` and `self.words` (saved weights look for these names). Both get `dim`, `num_heads` and `qk_norm`; only the words may end, `ends=context_pre_only`. Its `forward` is the picture above, from top to bottom:
 
 - One behind the other means **patches first**, then words. Heads stand before the tokens: `(B, heads, N + L, d)`.
-- `joint_mask(context_mask, N)` makes the mask of the attention: all patches may be looked at, and of the words those that are real (lesson 6's convention: True = look). For None it gives None: no mask, look at all.
+- `joint_mask(context_mask, N)` makes the mask of the attention: all patches may be looked at, but only those words that are real (lesson 6's convention: True = look). For None it gives None: no mask, look at all.
 - With `context_pre_only` the words end here: return None for them.
 
 **Predict before you write.** A caption stays the same, but its picture changes. Do the words that come out change: in a new block, and in one that has learnt something?
@@ -643,7 +643,7 @@ Do not expect beauty after twenty minutes of training. Backgrounds and colours c
 
 ### Who looks at whom
 
-In lesson 6 the table of weights was places × words. Now it is tokens × tokens, with four fields. The network gets section 2's scene under noise, with its caption. We look on in its middle block, over all heads on average.
+In lesson 6 the table of weights was places × words. Now it is tokens × tokens, with four fields. The network gets section 2's scene under noise, with its caption. We watch its middle block, averaged over all heads.
 
 **Predict before you run.** Where in the table is the self-attention of lesson 2? Where is lesson 6? And what is the field at the lower left?
 """
@@ -665,7 +665,7 @@ r"""
 
 **What you saw.** Each row is one look, and sums to 1. Upper left, patches look at patches: lesson 2. (The bright line is not the diagonal, but one beside it: when the course was made, 56 of the 64 patches looked most at the patch to their right.) Upper right, patches look at words: lesson 6. Lower right, words read each other. Lower left, words look at patches: that is new.
 
-In the second picture (its two rows have scales of their own) only the colours of the upper row find their things: *red* lights up on the two, *purple* on the three. *Two* and *3* do not: their rings stand on the background. So in this picture, this block's looks follow colour. In the lower row *red* and *purple* look at their things again, and *left* looks between both. But even *two* looks towards the three.
+In the upper row of the second picture (its two rows have scales of their own) only the colours find their things: *red* lights up on the two, *purple* on the three. *Two* and *3* do not: their rings stand on the background. So in this picture, this block's looks follow colour. In the lower row *red* and *purple* look at their things again, and *left* looks between both. But even *two* looks towards the three.
 """
 
 # %% [markdown]
@@ -674,7 +674,7 @@ r"""
 
 Now the contest, between lesson 6's UNet with words and section 7's transformer, called DiT for short. (Its large one is the painter that you just saw.) **The same scenes (one thing or two, on four backgrounds) and captions, as many weights (within 10 %), the same amount of computing.** That means as many floating-point operations. So the network whose step is cheaper takes more steps.
 
-**Predict before you run.** Two networks with as many weights: does one step of both cost as much?
+**Predict before you run.** Two networks with the same number of weights: does one step of each cost the same?
 """
 
 # %%
@@ -707,7 +707,7 @@ r"""
 
 A line is one training. The further down, the better; the further left, the cheaper. Compare the *ends*, where the learning rate has fallen to 0.
 
-**What you saw.** With the same operations the DiT's loss is lower at all three sizes: 0.0088 against 0.0121 at the largest. (In seconds it took about 1.7 to 1.8 times as long.) Why, nobody has tested: it took more than twice as many steps, and it hears the words in each block. And do not carry the result far: one training each, of minutes, with networks hundreds of times smaller than the papers'.
+**What you saw.** With the same operations the DiT's loss is lower at all three sizes: 0.0088 against 0.0121 at the largest. (In seconds it took about 1.7 to 1.8 times as long.) Why, nobody has tested: it took more than twice as many steps, and it hears the words in each block. And do not read too much into the result: each network was trained once, for minutes, and is hundreds of times smaller than the papers'.
 
 ### How far do they look?
 
@@ -727,7 +727,7 @@ r"""
 
 </details>
 
-**What you saw.** In the DiT's block 0 three heads of four look some 7.5 pixels far, not half as far as the dotted line. They have learnt by themselves what a convolution is built for. Block 2 has one more near head, at 9 pixels. All others, and all of the UNet's, look some 14 pixels far or more: they hardly choose by distance. No head looks much farther than the line. (The chart leaves out the UNet's convolutions, which do its near work.)
+**What you saw.** In the DiT's block 0 three heads of four look some 7.5 pixels away, less than half as far as the dotted line. They have learnt by themselves what a convolution is built for. Block 2 has one more near head, at 9 pixels. All others, and all of the UNet's, look some 14 pixels far or more: they hardly choose by distance. No head looks much farther than the line. (The chart leaves out the UNet's convolutions, which do its near work.)
 
 ### Left of, above
 
@@ -736,7 +736,7 @@ Does one of them put the red seven left of the blue star? **Not yet.** Where the
 Pictures were drawn from captions with two objects and a relation, and lesson 6's judge said which colours it sees, and where:
 
 - *Both colours*: are both there? *And right*: and do they stand as asked?
-- *Right, if both*: of the pictures with both, how many stand as asked? There are four relations: left, right, above, below. Who does not read them is right in about one of four: *chance*, measured as a quarter of the pictures that fit any of the four.
+- *Right, if both*: of the pictures with both, in how many do the colours stand as asked? There are four relations: left, right, above, below. A model that does not read them is right in about one picture in four: *chance*, measured as a quarter of the pictures that fit any of the four.
 - *All satisfied*: both objects, both colours, the background, and nothing besides.
 
 *Unseen relations* are those that training never showed for these objects. The last line tells how well the judge sees. Brackets: 95 % intervals.
@@ -749,7 +749,7 @@ Pictures were drawn from captions with two objects and a relation, and lesson 6'
 r"""
 **What you saw.** The large DiT paints both colours more often, but even so in only 31 % of its pictures. *Right, if both* is above chance for it, with unseen relations, too: it reads the relation, but not reliably. The UNet's 34 % has chance within its interval.
 
-Does the DiT read *better*? That two intervals overlap does not settle it; the interval of the *difference*, below the table, does. For seen and unseen relations together it lies above 0. (Each half alone is too small to tell.) So of these two networks the DiT places its colours right more often, where both are there. (The UNet has both less often, so the two were not asked about quite the same captions.) Whether two other trainings would agree, one training of each cannot say.
+Does the DiT read *better*? That two intervals overlap does not settle it; the interval of the *difference*, below the table, does. For seen and unseen relations together it lies above 0. (Each half alone is too small to tell.) So of these two networks the DiT places its colours right more often, where both are there. (The UNet has both less often, so the two were not asked about quite the same captions.) One training of each cannot say whether two other trainings would agree.
 
 *All satisfied* is about 0 % for both, one picture in 320 at best. The judge finds 97 % right among real scenes.
 """

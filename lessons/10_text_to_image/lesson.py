@@ -4,7 +4,7 @@ r"""
 
 ![A diagram. A prompt goes through a tokenizer and a text encoder, both of lesson 7. Noise goes round and round between a transformer of lesson 9, steered by the prompt through lesson 5's guidance, and an Euler step, which this lesson adds. What comes out is a latent picture, and lesson 8's decoder makes a picture of 64 by 64 pixels of it.](figures/system.png)
 
-**A sentence goes in on the left, a picture comes out on the right.** You know nearly every box: you wrote it. Missing are the green one, and the arrows between them all. Today you add both, and have a text-to-image model, all of it yours.
+**A sentence goes in on the left, a picture comes out on the right.** You know nearly every box: you wrote it. What is missing is the green one, and the arrows between them all. Today you add both, and have a text-to-image model, all of it yours.
 
 First comes a new road from noise to pictures, a *straight* one. Stable Diffusion 3 and Flux are trained on it. It is simpler than what you have seen so far: no betas, no ᾱ, no square roots. Then you plug the ten lessons together.
 
@@ -102,7 +102,7 @@ assert flow_point(x_0[:, 0, 0], noise[:, 0, 0], torch.rand(3)).shape == (3, 5), 
 
 # %% [markdown]
 r"""
-Watch a crowd on its way. The data are three little clouds in the plane, and every point has drawn a noise. Move t. Orange are a few points to follow, with their roads in grey; the yellow rings stay where the clouds were. (Without a running kernel the slider stands still: here are four moments.)
+Watch a crowd on its way. The data are three little clouds in the plane, and every point has drawn a noise. Move t. A few points to follow are orange, with their roads in grey; the yellow rings stay where the clouds were. (Without a running kernel the slider stands still: here are four moments.)
 
 ![Four panels. At t = 0 the points lie in three clouds, at 0.33 and 0.67 they are on their way along straight lines, at t = 1 they are spread as round noise.](figures/slider.png)
 """
@@ -161,7 +161,7 @@ So the slope is noise − x_0. If the network knew it for *its* line, one step w
 
 Look at the right panel of this section's first picture. Through one point lead many lines, from different noises to different pictures. The network sees only the point, not which line it is on. And you know from lesson 3 what a network says when several answers are right and the error is squared: **their mean**. In pure noise (t = 1) every picture is still possible, so the walk first heads for the mean of all pictures. A step later fewer are possible, and the direction turns. The *lines* are straight. The *roads* that one walks bend, where the lines cross.
 
-But they bend only while it is undecided where the journey goes. The clearer that is, the straighter the road. So few steps can do.
+But they bend only while it is undecided where the journey goes. The clearer that is, the straighter the road. So a few steps can be enough.
 
 ## 2. The loss
 
@@ -197,7 +197,7 @@ The lazy model's loss is 2: one for the noise, and one for the picture. So losse
 
 ## 3. Which times to train on?
 
-Each sample in a batch gets its own t. Are all times equally worth learning? We compare two losses at each t. The first is the best for someone who knows only that latents have variance 1: $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance 2 of the direction, less what one can tell of it from x_t: their covariance, 2t − 1, squared, over the variance of x_t). The other is our trained network's. What lies between them is what there was to learn.
+Each sample in a batch gets its own t. Are all times equally worth learning? We compare two losses at each t. The first is the best for someone who knows only that latents have variance 1: $2 - (2t-1)^2/(2t^2-2t+1)$ (the variance 2 of the direction, less what x_t tells us about it: the square of their covariance, 2t − 1, divided by the variance of x_t). The other is our trained network's. What lies between them is what there was to learn.
 
 **Predict before you run.** Where will the gap be widest?
 """
@@ -235,7 +235,7 @@ r"""
 The gap is widest around the middle, and becomes smaller towards both ends. At the left it all but closes:
 
 - **t near 1**: almost pure noise. Of the picture nothing is known but the prompt. The best answer is the noise less a mean picture. Quickly learnt.
-- **t near 0**: almost a clean picture. The noise is too faint to be seen, even for a trained network. Here is hardly anything to learn.
+- **t near 0**: almost a clean picture. The noise is too faint to be seen, even for a trained network. There is hardly anything to learn here.
 - **In the middle** something can be seen, and much is still open. There training time is well spent.
 
 Esser and others (2024) tried many ways to draw t. The winner is simple: draw a Gaussian number with a certain `mean` and `std`, and squeeze it into (0, 1) with the *sigmoid* (lesson 7, inside `quick_gelu`). It is called the **logit-normal** distribution: what is Gaussian (normal) is the *logit* of t, $\log\frac{t}{1-t}$, the sigmoid's inverse. `mean` moves t towards more or less noise, `std` makes it wider.
@@ -360,7 +360,7 @@ Yes, to the same points: the grey roads end alike, at the black dots. (Those on 
 
 Which is better? Count: how far do 500 walks end from their goals (the root of the mean square)? If twice as many steps halve the error, the method has **order 1**, like Euler's in every textbook.
 
-**Predict before you run.** Cosine betas are in it, too. Which of the three is best?
+**Predict before you run.** DDIM with cosine betas takes part, too. Which of the three is best?
 """
 
 # %%
@@ -423,7 +423,7 @@ A `mask` goes along: every prompt is filled up to the same length, and the patch
 r"""
 The course's `words_mask(tokens, end_token)` makes the mask: True up to the first end token, itself included. The **empty prompt** is a prompt, too: it becomes tokens like any other, though no word is in it. It will be our *no condition*, for which lesson 5 needed an extra class.
 
-**Predict before you write.** How many True stand in the mask of the empty prompt?
+**Predict before you write.** How many values in the mask of the empty prompt are True?
 """
 
 # %%
@@ -488,7 +488,7 @@ What is given:
 
 <details><summary>Another way: with lesson 5's guided_prediction</summary>
 
-`guided_prediction(model, x_t, t, condition, null, guidance_scale)` is imported, too. It wants tensors as its two conditions, and a Prompt is none. Row numbers are: read `[*prompts, ""]` at once, let `condition` be the numbers of the prompts' rows and `null` the number of the last one, and let the model that it asks pick those rows. Writing the formula yourself is just as good.
+`guided_prediction(model, x_t, t, condition, null, guidance_scale)` is imported, too. It wants tensors as its two conditions, and a Prompt is not a tensor. Row numbers can form one: read `[*prompts, ""]` at once, let `condition` be the numbers of the prompts' rows and `null` the number of the last one, and let the model that it asks pick those rows. Writing the formula yourself is just as good.
 
 </details>
 
@@ -545,7 +545,7 @@ Three trainings, one after the other:
 
 Scenes are encoded *once*, before the third training.
 
-`make train` in a terminal does all three, and goes on where it was stopped. (The course's own model stays.) There are two sizes, `tier=cpu` and `tier=gpu`, which used 12 GB of a GPU's memory; the course's model is the second. The last three columns say how many prompts with one, two and three things were painted as asked, with 95 % intervals (1,000 prompts a number for `cpu`, 2,000 for `gpu`). Who counts is a *judge*, a network like lesson 6's that names what a picture shows.
+`make train` in a terminal does all three, and goes on where it was stopped. (The course's own model stays.) There are two sizes, `tier=cpu` and `tier=gpu`, which used 12 GB of a GPU's memory; the course's model is the second. The last three columns say how many prompts with one, two and three things were painted as asked, with 95 % intervals (1,000 prompts a number for `cpu`, 2,000 for `gpu`). The counting is done by a *judge*, a network like lesson 6's that names what a picture shows.
 """
 
 # %%
@@ -571,7 +571,7 @@ For each scene with two or three things, CLIP also gets wrong captions, and has 
 | wrong caption | what changed |
 |---|---|
 | *a red star above a blue seven* | the shapes have exchanged their places |
-| *a blue star above a red seven* | the things have |
+| *a blue star above a red seven* | the things have exchanged their places |
 | *a red four above a blue star* | one thing is another (drawn by lot: which, and what it becomes) |
 
 And so that no word is forgotten, its embedding is added to its vector at the end: a shortcut past all layers, like the UNet's skips in lesson 2.
@@ -595,7 +595,7 @@ show_text_to_image.same_or_not(five, read.pooled)
 
 # %% [markdown]
 r"""
-1 and 2 mean the same, and have 0.84 (when the course was made). But 2 and 4, which say the opposite of each other, have 0.87, the highest of all. So the obvious test is the *wrong* one. CLIP was asked something else: that a *picture* lie nearer to its right caption than to a wrong one. The course measured that, on a thousand new scenes. *To find out* means: the right caption scored higher.
+1 and 2 mean the same, and have 0.84 (when the course was made). But 2 and 4, which say the opposite of each other, have 0.87, the highest of all. So the obvious test is the *wrong* one. CLIP was asked something else: that a *picture* lie nearer to its right caption than to a wrong one. The course measured that, on a thousand new scenes.
 """
 
 # %%
@@ -710,7 +710,7 @@ show_text_to_image.sweep(columns, wish)
 
 # %% [markdown]
 r"""
-Without guidance (1) the colours are there, but the digits are sloppy. With it they mostly get clearer, and at 8 a stroke may be overdone, as in the 4. Compare down the columns: what the prompts don't tell, like the background, becomes ever more alike. Guidance trades variety for clarity, as in lesson 5. (These pictures are others than in the gallery: the noise belongs to the place in the list.)
+Without guidance (1) the colours are there, but the digits are sloppy. With it they mostly get clearer, and at 8 a stroke may be overdone, as in the 4. Compare down the columns: what the prompts don't tell, like the background, becomes ever more alike. Guidance trades variety for clarity, as in lesson 5. (These pictures differ from those in the gallery: the noise depends on the place in the list.)
 
 And how many steps does it take? Same noise again.
 """
@@ -759,7 +759,7 @@ show.slider(lambda step: word_maps(film, 0, film.steps[step]), step=(0, len(film
 r"""
 Places come first: two blots, one above the other. Their colours and the background may change for some steps more; then come shapes, and at last edges. The number beside a word is the largest share of a look that this word ever gets, and its yellow stands for that. So compare places, not words.
 
-Does *seven* light up where the seven comes to stand? In our film it does not: there *red* does, and *above*. In joint attention the words look, too, and can pass on what they have read: *red* may long know what it is that is red.
+Does *seven* light up where the seven comes to stand? In our film it does not: there *red* does, and *above*. In joint attention the words look, too, and can pass on what they have read: by then *red* may already know what it is that is red.
 
 ### Prompts that training never showed
 
@@ -784,7 +784,7 @@ The brackets name what training never showed, and after a ✗ what the judge rea
 
 ### Failures
 
-Prompts with three things are the hardest. So here are ordinary ones, the first of those that are counted below, and *all* pictures that the judge calls wrong (the first eight, if there are more). Drawing takes a minute or two.
+Prompts with three things are the hardest. So here we draw ordinary ones, the first of those that are counted below, and show *all* pictures that the judge calls wrong (the first eight, if there are more). Drawing takes a minute or two.
 
 **Predict before you run.** How many of a hundred will be wrong?
 """
@@ -805,7 +805,7 @@ if wrong:
 
 # %% [markdown]
 r"""
-When the course was made it called 4 of these 128 wrong (on a GPU the noise is another one). Here are all of the first 600, with what it read in brackets, the surest first:
+When the course was made, the judge called 4 of these 128 wrong (on a GPU the noise is different). Here are all that it called wrong among the first 600, with what it read in brackets, the surest first:
 
 ![Twenty pictures of three things each, called wrong out of 600. Sixteen have one digit that is hard to read or reads as another; in four everything asked for is there.](figures/failures.png)
 
@@ -817,7 +817,7 @@ In sixteen one digit is badly written: we cannot read it either, are not sure, o
 
 </details>
 
-And is a ✓ always right? The judge is a little too kind: of the first hundred of this list that it calls right, in about five we would not have read one digit without the prompt.
+And is a ✓ always right? The judge is a little too kind: of the first hundred on this list that it calls right, about five have a digit that we would not have read without the prompt.
 
 ### The count
 
@@ -825,15 +825,15 @@ A handful of pictures proves nothing. So the course counts, with 2,000 prompts o
 
 ![Seven sets of prompts, each with the share satisfied as a dot with its interval: 97.5 % for three things, about 99 % for the others. The two ceilings, short lines, lie at the dots; with two things the dot is above them.](figures/satisfied.png)
 
-What to hold beside it:
+What to compare it with:
 
-- *Rendered*: real scenes. What is missing there, the judge itself cannot read, mostly odd handwriting.
-- *Vae*: real scenes through the autoencoder. What is missing in addition, latents cannot hold.
+- *Rendered*: real scenes. What is missing there is what the judge itself cannot read, mostly odd handwriting.
+- *Vae*: real scenes through the autoencoder. What is missing in addition is what latents cannot hold.
 - Chance: the same pictures judged by *other* prompts get under 1 %. (The axis does not begin at 0.)
 
-Ours is called right about as often as real scenes are. (A model can even lie above: it writes the usual digits, and people the odd ones as well.) But with real scenes it is the judge who errs, with ours it is mostly the model.
+Ours is called right about as often as real scenes are. (A model can even score higher: it writes the usual digits, while people write the odd ones as well.) But with real scenes it is the judge who errs, with ours it is mostly the model.
 
-Now compare held-out with seen. *Relations* have two or three things, so they belong between *seen two* and *seen three*. *Pairs* and *phrasings* have one, two or three, as *seen mixed* has, so they belong beside it. Near: the model composes. Far below: it memorises. **Which of the two does ours?** Look before you unfold.
+Now compare held-out with seen. *Relations* have two or three things, so they belong between *seen two* and *seen three*. *Pairs* and *phrasings* have one, two or three, as *seen mixed* has, so they belong beside it. Near: the model composes. Far below: it memorises. **Which of the two does ours do?** Look before you unfold.
 
 <details><summary>What we read in it</summary>
 
@@ -843,7 +843,7 @@ It composes. Unseen relations (98.7 %) lie between *seen two* (99.5 %) and *seen
 
 <details><summary>How to read all the numbers (the table below)</summary>
 
-- *Satisfied*: everything together, all things, all colours, and of the relation, the size, the place and the background what the prompt tells.
+- *Satisfied*: everything together, all things, all colours, and whatever the prompt says about the relation, the size, the place and the background.
 - *Colour*, *object*: the colours (the kinds of thing) that the picture shows are those asked for, whichever thing has which. Most pictures that fail at *satisfied* fail at *object*: a digit that is not recognised.
 - *Relation* and *background* count only the prompts that tell one. A *relation* is right only where all colours are there. With two things, a model that hears *side by side*, but not which thing is where, would get 50 %, and one that hears nothing of it a quarter (lesson 9). Ours is far above that: it does read *left of* and *above*.
 - *Shuffled*, *rendered*, *vae*: luck and the two ceilings, as above. (The sentences below the table are explained in [more.md](more.md).)
@@ -883,7 +883,7 @@ print(f"latents {n * picture / 1e12:.0f} TB, text vectors {n * words / 1e12:.0f}
 
 # %% [markdown]
 r"""
-The words are larger than the pictures! So our shards leave out the filling. (Who keeps the numbers of the tokens instead needs next to no room, and has to read every caption anew in each pass.)
+The words are larger than the pictures! So our shards leave out the filling. (If you keep the numbers of the tokens instead, you need next to no room, but have to read every caption again in each pass.)
 
 **Operations.** A token meets 12·d² weights in a block (d is `dim`; 4·d² in the attention, 8·d² in the MLP, which is four times as wide), each costs a multiplication and an addition, and attention compares every token with every other:
 
@@ -950,6 +950,7 @@ Training takes longest by far: *encoding once is cheap, training is expensive*. 
 - **Shift.** With more pixels, the same t hides less: neighbouring pixels show nearly the same colour, so the noise averages out. Large pictures are drawn (and trained) with a shift of 3.
 - **Negative prompts** are another text in the place of the empty one.
 - **Fewer steps by training.** *Reflow* (Liu) trains again on pairs of noise and the picture that it led to: then the lines hardly cross. *Distilled* models, trained to do many of another's steps at once, draw in one to four.
+- **What is built on such models**: inpainting, LoRA, ControlNet, distillation. A line on each, with its paper, is in [Notation](../../NOTATION.md).
 - **The side roads.** How soon the model got good, whether it copies, what other judges say: [more about the measurements](more.md).
 
 | yours | in Hugging Face's *diffusers* |
@@ -1016,7 +1017,7 @@ The course did it with *Noto Emoji*, in three quarters of an hour on two (fast) 
 
 ![Eight held-out names. Drawn are, as asked, a man feeding a baby, a woman astronaut, a woman at a building site, a hand, a kneeling person and a man with a beard. The last quarter moon has become a full yellow face, and the black heart a blotchy pink one.](figures/emoji.png)
 
-(Every fifteenth of the 116 names, the first picture that came. Above what was drawn, in the middle the true emoji, which no training showed, below a seen one whose name differs in one word.)
+(Every fifteenth of the 116 names, the first picture that came. At the top what was drawn, in the middle the true emoji, which no training showed, at the bottom a seen one whose name differs in one word.)
 
 </details>
 

@@ -6,7 +6,7 @@ r"""
 
 **This is Stable Diffusion 1.5, the whole of it.** Every box carries the number of the lesson in which you wrote it.
 
-That is meant literally. Your modules have the real one's layers and sizes, so its weights fit into them, number by number. This appendix puts them there. No other implementation stands in between: `t2i.pretrained.stable_diffusion` imports nothing but the ten lessons. A lesson in which you got everything right is *yours* here, for any other the reference's stands in. The next cell says which are yours. (To change that: `make grade lesson=N`, and restart the kernel.)
+That is meant literally. Your modules have the real one's layers and sizes, so its weights fit into them, number by number. This appendix puts them there. No other implementation stands in between: `t2i.pretrained.stable_diffusion` imports nothing but the ten lessons. A lesson in which you got everything right is *yours* here, and for any other the reference's code stands in. The next cell says which are yours. (To change that: `make grade lesson=N`, and restart the kernel.)
 
 There is nothing to write here and nothing to grade. Run the cells, and look at what you know. Plan about 30 minutes.
 
@@ -16,7 +16,7 @@ There is nothing to write here and nothing to grade. Run the cells, and look at 
 | `cpu`, with the real weights | 2 CPU cores | about six minutes more, for two pictures | 6 GB; 8 GB must be free |
 | `gpu`, with the real weights | one GPU | not measured | half precision: about 4 GB of the GPU's |
 
-(The first line was measured. The second follows from section 3's seconds. **The course's authors had no network, and have not drawn with the real weights.** What stands for it is section 4, at the true sizes as well: with the same weights, the same numbers as diffusers.)
+(The first line was measured. The second follows from section 3's seconds. **The course's authors had no network, and have not drawn with the real weights.** The evidence in its place is section 4, at the true sizes as well: with the same weights, the same numbers as diffusers.)
 """
 
 # %%
@@ -47,7 +47,7 @@ show_sd.parts_table(parts)
 
 # %% [markdown]
 r"""
-A billion weights, four fifths of them in the UNet. (The autoencoder's 84 million are encoder and decoder; who begins with words alone needs only the decoder's 49.) In which of the pieces you wrote are the UNet's?
+A billion weights, four fifths of them in the UNet. (The autoencoder's 84 million are encoder and decoder; if you begin with words alone, you need only the decoder's 49.) Which of the pieces you wrote hold the UNet's weights?
 """
 
 # %%
@@ -124,7 +124,7 @@ show_sd.bars(grown, "At 1024 × 1024 pixels: times the operations of 512 × 512"
 r"""
 What works at each place by itself has four times as much to do. In cross-attention it is a little less, since the 77 words do not grow, and the time's vectors do not grow at all. In self-attention, the looking has sixteen times as much, and the layers that make queries, keys and values four times; together it is twelve times, and nearly half of the call. That is why a larger model (XL) leaves attention out at the finest level.
 
-In seconds, `make bench-sd` draws with the course's code (`mine=yes`: with yours) and with diffusers by turns, each in a process of its own, and checks that both draw the same. On two cores of an AMD EPYC, with random weights in float32 and 512×512 pixels, one step took 10.3 s with this course's code and 10.8 s with diffusers, decoding 15.7 s and 16.6 s, and both needed 6 GB (the middle of two pictures each, `data/stable_diffusion_bench.json`). So readable code need not be slower.
+In seconds, `make bench-sd` draws with the course's code (`mine=yes`: with yours) and with diffusers by turns, each in a process of its own, and checks that both draw the same. On two CPU cores, with random weights in float32 and 512×512 pixels, one step took 10.3 s with this course's code and 10.8 s with diffusers, decoding 15.7 s and 16.6 s, and both needed 6 GB (the middle of two pictures each, `data/stable_diffusion_bench.json`). So readable code need not be slower.
 
 ## 4. The same numbers
 
@@ -143,7 +143,7 @@ else:
 
 # %% [markdown]
 r"""
-`z_0` are the latents after the last step, `pictures` what the decoder makes of them. What is left, if anything, are the last digits, where sums were taken in another order.
+`z_0` are the latents after the last step, `pictures` what the decoder makes of them. Any difference that is left is in the last digits, where sums were taken in another order.
 
 The course's tests compare much more: each step of both samplers, with a negative prompt, from a picture, from split and from half-precision files, and once at the true sizes.
 
@@ -205,7 +205,7 @@ Honestly, and one line each.
 
 In the program that is run:
 
-- **Safety checker**: a CLIP that compares each finished picture with vectors of unwanted content and blackens it. Not here; who offers pictures to others needs one.
+- **Safety checker**: a CLIP that compares each finished picture with vectors of unwanted content, and blackens those that match. Not here; anyone who offers pictures to others needs one.
 - **Invisible watermark**: a pattern that says "made by a machine". Not here.
 - **PNDM and a dozen other samplers**: 1.5 was published with PNDM. You have DDIM and DPM-Solver++(2M); the Euler kinds and Karras' spacing of steps are missing.
 - **xformers, flash attention**: faster programs for the same attention. Yours calls `torch`'s fused one, which contains them on a GPU.

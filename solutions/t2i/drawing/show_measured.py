@@ -58,9 +58,9 @@ def captions_heard(folder: Path = CHECKPOINT) -> Markdown:
     if not {"order_heard", "kind_heard"} <= set(log):
         return Markdown(NO_TRAINING)
     return Markdown(
-        f"It finds out **{log['order_heard']:.1%}** of the captions in which shapes or things "
-        f"changed places, and **{log['kind_heard']:.1%}** of those in which one thing is another. "
-        "Guessing finds out 50 %."
+        "The right caption scored higher than the wrong one in "
+        f"**{log['order_heard']:.1%}** of the cases where shapes or things had changed places, and "
+        f"in **{log['kind_heard']:.1%}** of those where one thing was another. Guessing: 50 %."
     )
 
 
