@@ -44,7 +44,7 @@ grade: ## grade a lesson: lesson=1 [only=EXERCISE] [notebook=FILE] [json=FILE]
 progress: ## show all ten lessons with your points
 	@$(COURSE) progress
 
-mine: ## assemble your own t2i package of what passed; mine=yes runs other targets on it
+mine: ## assemble your own t2i of what passed; mine=yes runs other targets on it
 	@$(COURSE) mine
 
 doctor: ## check this machine's set-up and say how to mend it
@@ -62,7 +62,7 @@ sample: ## draw what you type: prompt="a seven" out=7.png [seed=0] [film=1] [mod
 	@$(RUN) -m t2i.apps.sample "$$prompt" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film) \
 		$(if $(model),--model "$(model)")
 
-demo: ## open a page that draws what you type, step by step [model=FOLDER] [port=7860]
+demo: ## open a page that draws what you type, step by step [model=DIR] [port=7860]
 	@"$(PYTHON)" autograder/setup_env.py demo -m t2i.apps.demo $(if $(model),--model "$(model)") \
 		$(if $(port),--port "$(port)")
 
@@ -74,11 +74,11 @@ stable-diffusion: ## draw with Stable Diffusion's weights: model=FOLDER prompt="
 		$(if $(strength),--strength "$(strength)") $(if $(size),--size $(size)) \
 		$(if $(negative),--negative "$$negative")
 
-train: ## train lesson 10's three parts, or go on: [tier=cpu] [data=PICTURES] [out=DIR]
+train: ## train lesson 10's parts, or go on: [tier=cpu] [data=PICTURES] [out=DIR]
 	@$(RUN) -m t2i.runs.text_to_image_runs train --tier "$(or $(tier),cpu)" \
 		$(if $(data),--data "$(data)") $(if $(out),--out "$(out)")
 
-evaluate: ## measure lesson 10's model, or yours: [count=1000] [data=DIR model=DIR] [clip=F]
+evaluate: ## measure lesson 10's model, or yours: [count=1000] [data=DIR model=DIR clip=F]
 	@$(RUN) -m t2i.runs.text_to_image_eval --count "$(or $(count),1000)" \
 		$(if $(data),--data "$(data)") $(if $(model),--model "$(model)") $(if $(clip),--clip "$(clip)")
 
@@ -145,7 +145,7 @@ train-clip-scenes: ## train lesson 6's model with CLIP as its reader: [tier=cpu]
 train-vae: ## train lesson 8's autoencoder: [tier=cpu]
 	@$(RUN) -m t2i.runs.vae_recipes train --tier "$(or $(tier),cpu)"
 
-race: ## train lesson 10's model by the clock, on a GPU, and watch it get good (minutes)
+race: ## train lesson 10's model by the clock, on a GPU (minutes)
 	@$(RUN) -m t2i.runs.race
 
 ## To measure again what the lessons quote

@@ -424,7 +424,10 @@ def test_make_lists_its_targets_one_line_each():
     if shutil.which("make") is None:
         pytest.skip("needs make")
     result = subprocess.run(["make"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    lines = result.stdout.splitlines()[1:]
+    groups = [part.splitlines() for part in result.stdout.split("\n\n")]
+    assert len(groups) > 3 and all(heading.endswith(":") for heading, *_ in groups)
+    assert "To learn" in groups[1][0], "what a learner needs stands first"
+    lines = [line for _, *listed in groups for line in listed]
     targets = [line.split()[0] for line in lines]
     assert {"grade", "test", "lab", "solve", "progress", "mine", "doctor"} <= set(targets)
     assert all(len(line) < 100 and len(line.split()) > 2 for line in lines)
