@@ -1,6 +1,7 @@
 """What an instructor changes in a course: own questions, a new source, dates, ids, points."""
 
 import json
+import re
 
 import nbformat
 import pytest
@@ -14,6 +15,11 @@ from autograder.tests.mishaps import ANSWERS, LESSON, cell_of
 
 SLUG = LESSON.slug
 ESSAY = "Why is the sum of many noises again a Gaussian?"
+ANSWER = """Since 1 < 2, *cumulants* add up. <script>alert(2)</script> <img src=x onerror=alert(3)>
+<a href="javascript:alert(4)">a</a> [b](javascript:alert(5)) <javascript:alert(6)> [c][d] [d]
+
+[d]: javascript:alert(7)
+"""
 TAG = {"schema_version": 3, "task": False, "locked": False}
 
 
@@ -57,7 +63,7 @@ def test_answers_to_own_questions_are_kept_and_points_by_hand_explained(course):
     add(course, by_hand("why", "markdown", ESSAY), by_hand("plot", "code", "### BEGIN SOLUTION\n1"))
     course.release(1)
     notebook = released(course)
-    by_id(notebook, "why")["source"] = "Because <b>cumulants</b> add up."
+    by_id(notebook, "why")["source"] = ANSWER
     by_id(notebook, "plot")["source"] = ["import os\n", "os._exit(1)  # shown, never run"]
     cell_of(notebook, "snr")["source"] = ANSWERS["snr"]
     hand_in(course, "ann", notebook)
@@ -66,7 +72,7 @@ def test_answers_to_own_questions_are_kept_and_points_by_hand_explained(course):
     assert course.flagged(1)["ann"] == "why is to be graded by hand. plot is to be graded by hand."
     graded = json.loads((course.folder / "autograded" / "ann" / SLUG / f"{SLUG}.ipynb").read_text())
     answers = ["".join(by_id(graded, name)["source"]) for name in ("why", "plot")]
-    assert answers[0] == "Because <b>cumulants</b> add up." and answers[1].startswith("import os")
+    assert answers[0].startswith("Since 1 < 2, *cumulants*") and answers[1].startswith("import os")
     assert not by_id(graded, "plot")["outputs"]
 
     with course.gradebook() as gradebook:
@@ -82,6 +88,9 @@ def test_answers_to_own_questions_are_kept_and_points_by_hand_explained(course):
     course.feedback(1)
     page = (course.folder / "feedback" / "ann" / SLUG / f"{SLUG}.html").read_text()
     assert "List&lt;int&gt;" in page and "<script>alert(1)" not in page
+    assert "<em>cumulants</em>" in page and "javascript:alert(4)" in page, "the answer is shown"
+    assert "<script>alert(2)" not in page and "<img src=x" not in page
+    assert not re.search(r"<[^>&]*javascript", page), "in words, and in no tag"
 
     cell_of(notebook, "add_noise")["source"] = ANSWERS["add_noise"]
     hand_in(course, "ann", notebook)
@@ -154,3 +163,5 @@ def test_ids_of_an_earlier_list_of_students_are_in_no_table(course):
     assert [row["student"] for row in table.rows(course, [LESSON])] == ["ann", "bob", "old"]
     (course.folder / "students.csv").write_text("name,id\nBob,bob\n")
     assert [row["student"] for row in table.rows(course, [LESSON])] == ["ann", "bob"]
+    (course.folder / "students.csv").write_text("no such table")
+    assert len(table.rows(course, [LESSON])) == 3

@@ -256,3 +256,9 @@ def test_who_sees_makes_error_is_told_what_it_means(monkeypatch, score, make, to
     report.show(result, LESSONS[0], None, seen)
     text = seen.file.getvalue()
     assert f"{score} of 10 points" in text and ("make says Error 1" in text) == told
+
+
+def test_what_calls_an_exercise_that_is_gone_says_so(tiny, worker, make_notebook):
+    leaning = "def snr(a):\n    return a / (1 - a) * linear_betas(7)[0] / 1e-4"
+    result = grade(make_notebook(IMPORT, leaning), tiny, worker=worker)
+    assert row(result, "snr").message.startswith("It uses linear_betas, not right yet")

@@ -13,6 +13,7 @@ import ast
 import copy
 import hashlib
 import json
+import re
 from collections import defaultdict
 
 import nbformat
@@ -155,13 +156,26 @@ def filled(released: NotebookNode, lesson: Lesson, sources: Layout) -> NotebookN
         cell = notebook.cells[index]
         name = exercise_of(cell, lesson)
         tag = cell.metadata.nbgrader.grade_id
-        cell.source = cells.get(tag, cell.source) if name is None else cells[name]
+        if name is not None:
+            cell.source = cells[name]
+        elif tag in cells:
+            is_text = cell.cell_type == "markdown"
+            cell.source = plain_text(cells[tag]) if is_text else cells[tag]
     place = solutions[0] if solutions else 0
     new = [nbformat.v4.new_markdown_cell(GATHERED, id="gathered")] if gathered else []
     for number, source in enumerate(gathered, 1):
         new.append(nbformat.v4.new_code_cell(source, id=f"gathered-{number}"))
     notebook.cells[place:place] = new
     return notebook
+
+
+def plain_text(markdown: str) -> str:
+    """A student's text without tags and links, which would run on the page of whoever reads it.
+
+    Emphasis, lists, code and formulas stay; links stand there as they were written.
+    """
+    without_tags = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", markdown)
+    return re.sub(r"\](?=[(:])", "] ", without_tags)
 
 
 def exercise_of(cell: NotebookNode, lesson: Lesson) -> str | None:

@@ -9,7 +9,7 @@ from nbgrader.api import Gradebook, MissingEntry, Student
 from autograder.course.archive import BY_HAND, counting_rows
 from autograder.course.folder import STUDENTS, Course
 from autograder.course.ungraded import FAILED
-from autograder.course.who import Roster
+from autograder.course.who import Roster, RosterError
 from autograder.lesson import LESSONS, Lesson
 
 COLUMNS = ("student", "name", "lesson", "points", "max", "late", "flag")
@@ -62,8 +62,10 @@ def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, 
 def expected(course: Course, gradebook: Gradebook) -> list[Student]:
     """The students that a table speaks of: without those of an earlier list of students, whose ids
     are in it no more, if nothing was graded for them."""
-    path = course.folder / STUDENTS
-    names = Roster.read(path).names if path.exists() else {}
+    try:
+        names = Roster.read(course.folder / STUDENTS).names
+    except (OSError, RosterError):  # there is none, or `collect` says what is wrong with it
+        names = {}
     return [
         student
         for student in gradebook.students
