@@ -101,9 +101,9 @@ def grade(name: str) -> None:
     elif tier() == "smoke":
         print(f"{name}: grading is skipped in the smoke tier (make grade does it)")
     elif grading.grade_exercise(_number, name) is False:
-        check = grading.failing_check(name)
-        told = f" The first check in it that fails: {check}" if check else ""
-        raise grading.NotPassed(f'The rest of this cell runs once grade("{name}") passes.{told}')
+        told = grading.told_by_checks(name)
+        said = f'The rest of this cell runs once grade("{name}") passes. {told}'
+        raise grading.NotPassed(said.strip())
 
 
 def quiz(name: str, answer: str = "") -> None:

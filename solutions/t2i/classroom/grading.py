@@ -75,14 +75,15 @@ def grade_exercise(number: int, name: str) -> bool | None:
     return passed
 
 
-def failing_check(name: str) -> str:
-    """What the first check says that fails in the cell at hand, below its line grade("name").
+def told_by_checks(name: str) -> str:
+    """What the checks would say in the cell at hand, those below its line grade("name").
 
     The cell itself does not come so far. Its checks run among the notebook's own names, since an
     earlier cell's functions look theirs up there; afterwards these names mean what they meant.
 
     Returns:
-        the assertion's message; empty where none fails, or where something else goes wrong first.
+        a sentence: which one fails first, what stops them, or that all pass. Empty where there are
+        none, or where they take too long.
     """
     import torch
 
@@ -96,19 +97,23 @@ def failing_check(name: str) -> str:
     line = ast.dump(ast.parse(f'grade("{name}")').body[0])
     while tree.body and ast.dump(tree.body.pop(0)) != line:
         pass
+    if not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
+        return ""
     quiet = contextlib.redirect_stdout(io.StringIO())
     with torch.random.fork_rng(devices=[]), quiet, warnings.catch_warnings(action="ignore"):
         try:
             with at_most(CHECK_SECONDS):
                 exec(compile(tree, "checks", "exec"), names)
         except AssertionError as error:
-            return str(error)
-        except Exception:  # it has its own place in the notebook, once grade passes
-            pass
+            return f"The first check in it that fails: {error}" if str(error) else ""
+        except (TimeoutError, NotImplementedError):  # the second has been said already
+            return ""
+        except Exception as error:
+            return f"Its checks stop with {type(error).__name__}: {str(error)[:200]}"
         finally:
             names.clear()
             names.update(before)
-    return ""
+    return "Its checks all pass: what is wrong is something that they do not ask."
 
 
 def history() -> list[str]:
