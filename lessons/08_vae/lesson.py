@@ -501,7 +501,7 @@ Everything has moved to the right and down by three pixels: one in the first lev
 
 ### What the latents look like
 
-Here is each of a latent's four channels on its own, blue for small and yellow for large values.
+Here is each of a latent's four channels on its own, blue for small, grey for middling and yellow for large values.
 
 **Predict before you run.** Will you recognise the scene in them?
 """
