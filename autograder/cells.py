@@ -145,12 +145,17 @@ def _nodes(source: str) -> list[ast.stmt]:
 
 
 def known_by_source(function: Callable) -> Callable:
-    """Remembers what a function found for a cell: most cells of a class's notebooks are alike.
+    """Remembers what a function found for a cell: a lesson's own cells come again and again.
 
-    Long sources are not kept, so that nobody's notebook fills the memory.
+    Sources that are long, or of many statements, are not kept: nobody's notebook fills the memory.
     """
     remembered = functools.lru_cache(maxsize=1024)(function)
-    return lambda source: (remembered if len(source) < 20_000 else function)(source)
+
+    def known(source: str):
+        short = len(source) < 20_000 and source.count("\n") + source.count(";") < 300
+        return (remembered if short else function)(source)
+
+    return known
 
 
 @known_by_source

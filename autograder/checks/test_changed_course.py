@@ -64,6 +64,8 @@ def test_answers_to_own_questions_are_kept_and_points_by_hand_explained(course):
     course.release(1)
     notebook = released(course)
     by_id(notebook, "why")["source"] = ANSWER
+    second = by_id(notebook, "why") | {"id": "again", "source": "A second half, `a<b`."}
+    notebook["cells"] += [second, second | {"id": "empty", "source": " "}]
     by_id(notebook, "plot")["source"] = ["import os\n", "os._exit(1)  # shown, never run"]
     cell_of(notebook, "snr")["source"] = ANSWERS["snr"]
     hand_in(course, "ann", notebook)
@@ -73,6 +75,7 @@ def test_answers_to_own_questions_are_kept_and_points_by_hand_explained(course):
     graded = json.loads((course.folder / "autograded" / "ann" / SLUG / f"{SLUG}.ipynb").read_text())
     answers = ["".join(by_id(graded, name)["source"]) for name in ("why", "plot")]
     assert answers[0].startswith("Since 1 < 2, *cumulants*") and answers[1].startswith("import os")
+    assert answers[0].endswith("\n\nA second half, `a< b`."), "a cell that was split"
     assert not by_id(graded, "plot")["outputs"]
 
     with course.gradebook() as gradebook:
@@ -102,13 +105,24 @@ def test_answers_to_own_questions_are_kept_and_points_by_hand_explained(course):
     assert "List" not in row["flag"], "a comment to the student is no reason to look"
 
 
-def test_a_test_cell_that_nobody_would_run_is_refused(course):
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"grade": True, "solution": False, "points": 5},
+        {"grade": False, "solution": True},
+        {"grade": False, "solution": False, "task": True, "points": 5},
+    ],
+    ids=["test", "answer", "task"],
+)
+def test_a_question_that_nobody_would_grade_is_refused(course, kind):
     course.release(1)
     before = released(course)
-    tag = TAG | {"grade_id": "bonus-test", "grade": True, "solution": False, "points": 5}
-    cell = nbformat.v4.new_code_cell("assert bonus() == 1", metadata={"nbgrader": tag})
-    add(course, cell)
-    with pytest.raises(CourseError, match="bonus-test belongs to no exercise of lesson 1"):
+    tag = TAG | {"grade_id": "bonus"} | kind
+    add(course, nbformat.v4.new_code_cell("assert bonus() == 1", metadata={"nbgrader": tag}))
+    with pytest.raises(CourseError, match="bonus belongs to no exercise of lesson 1"):
+        course.release(1)
+    (course.folder / "source" / SLUG / f"{SLUG}.ipynb").write_bytes(b"\xff{")
+    with pytest.raises(CourseError, match="cannot be read"):
         course.release(1)
     assert released(course) == before
 

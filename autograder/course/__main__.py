@@ -136,7 +136,7 @@ def autograde(
         fill = cluster.filler(course.folder, option) if slurm else parallel.fill
         failed = course.autograde(lesson, student, fill)
         rows = table.rows(course, [course.lesson(lesson)])
-        rows = [row for row in rows if fnmatch.fnmatchcase(row["student"], student)]
+        rows = [r for r in rows if fnmatch.fnmatchcase(r["student"].removeprefix("'"), student)]
         for row in rows:
             print(table.line(row))
         for row in rows:

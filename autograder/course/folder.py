@@ -41,9 +41,9 @@ STUDENTS = "students.csv"
 CELLS_CHANGED = (
     "release failed: graded cells were added to {0} or taken out of it, and the gradebook has "
     "submissions of it, which nbgrader would not know how to count. The earlier release stays. To "
-    "begin that lesson's gradebook anew (points given by hand and comments are lost, what was "
-    "handed in is not): nbgrader db assignment remove {0} --force, in the course folder; then "
-    "release and autograde."
+    "begin that lesson's gradebook anew (its due date, points given by hand and comments are lost, "
+    "what was handed in is not): nbgrader db assignment remove {0} --force, in the course folder; "
+    "then release, with --due, and autograde."
 )
 
 

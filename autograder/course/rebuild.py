@@ -144,7 +144,11 @@ def _answers_by_hand(submitted: bytes, lesson: Lesson, released: NotebookNode) -
     }
     if not asked:
         return {}
-    return {tag: source for _, _, tag, source in all_cells(submitted) if tag in asked}
+    found: dict[str, list[str]] = {}
+    for _, _, tag, source in all_cells(submitted):
+        if tag in asked and source.strip():
+            found.setdefault(tag, []).append(source.strip("\n"))
+    return {tag: "\n\n".join(parts) for tag, parts in found.items()}  # a cell may have been split
 
 
 def filled(released: NotebookNode, lesson: Lesson, sources: Layout) -> NotebookNode:
@@ -170,12 +174,12 @@ def filled(released: NotebookNode, lesson: Lesson, sources: Layout) -> NotebookN
 
 
 def plain_text(markdown: str) -> str:
-    """A student's text without tags and links, which would run on the page of whoever reads it.
+    """A student's text without tags and links that hide where they lead.
 
-    Emphasis, lists, code and formulas stay; links stand there as they were written.
+    They would run on the page of whoever reads it. A space where one would begin is enough, and
+    hardly shows in code and formulas either.
     """
-    without_tags = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", markdown)
-    return re.sub(r"\](?=[(:])", "] ", without_tags)
+    return re.sub(r"\](?=[(:])", "] ", re.sub(r"<(?=[A-Za-z/!?])", "< ", markdown))
 
 
 def exercise_of(cell: NotebookNode, lesson: Lesson) -> str | None:

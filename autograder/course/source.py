@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import nbformat
-from nbgrader.utils import is_grade, is_solution
+from nbgrader.utils import is_grade, is_solution, is_task
 
 from autograder import build
 from autograder.course.rebuild import exercise_of
@@ -31,14 +31,14 @@ def write_source(lesson: Lesson, source: Path) -> Path | None:
     """
     folder = source / lesson.slug
     folder.mkdir(parents=True, exist_ok=True)
-    text = build.write(build.release_source(lesson))
+    content = build.write(build.release_source(lesson)).encode()
     path, kept = folder / f"{lesson.slug}.ipynb", None
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    if path.exists() and path.read_bytes() != content:
         now = datetime.datetime.now().strftime("%Y-%m-%d %H%M%S")
         kept = source.parent / REPLACED / f"{lesson.slug} {now}.ipynb"
         kept.parent.mkdir(exist_ok=True)
         shutil.move(path, kept)
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(content)
     for path in lesson.folder.iterdir():
         if path.name in _LEFT_OUT or path.suffix in (".py", ".ipynb"):
             continue
@@ -51,16 +51,22 @@ def write_source(lesson: Lesson, source: Path) -> Path | None:
 
 
 def expect_gradable(lesson: Lesson, source: Path) -> None:
-    """Refuse a source notebook with a test cell that the grader would not run.
+    """Refuse a source notebook with a question that nobody would grade.
 
     Raises:
-        SourceError: it has one.
+        SourceError: it has one, or it cannot be read.
     """
-    notebook = nbformat.read(source / lesson.slug / f"{lesson.slug}.ipynb", as_version=4)
+    path = source / lesson.slug / f"{lesson.slug}.ipynb"
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path} cannot be read ({type(error).__name__})") from None
     for cell in notebook.cells:
-        if is_grade(cell) and not is_solution(cell) and exercise_of(cell, lesson) is None:
+        by_hand = is_grade(cell) and is_solution(cell)
+        asks = is_grade(cell) or is_solution(cell) or is_task(cell)
+        if asks and not by_hand and exercise_of(cell, lesson) is None:
             raise SourceError(
-                f"the test cell {cell.metadata.nbgrader.grade_id} belongs to no exercise of "
-                f"lesson {lesson.number}, and only their hidden tests are run here. Make it a "
-                "question that you grade by hand (nbgrader: Manually graded answer)."
+                f"the cell {cell.metadata.nbgrader.grade_id} belongs to no exercise of lesson "
+                f"{lesson.number}, and only their hidden tests are run here. Make it a question "
+                "that you grade by hand (nbgrader: Manually graded answer)."
             )

@@ -1,5 +1,6 @@
 """Whom a person must look at, and why; among them those whom the grader itself failed."""
 
+import html
 from collections.abc import Iterator
 
 from nbgrader.api import SubmittedNotebook
@@ -24,7 +25,7 @@ def reasons(book: SubmittedNotebook) -> Iterator[str]:
     problems = [each.auto_comment for each in book.comments]
     problems = [each for each in problems if each and each != NO_RESPONSE]
     if problems:  # it could not be graded at all
-        yield from problems
+        yield from map(html.unescape, problems)
         return
     for grade in book.grades:
         name = grade.name.removeprefix("check-")

@@ -265,7 +265,7 @@ def plan_mistakes(have: dict[str, tuple], sizes: dict) -> str:
         return "The channels are not turned round: the decoder starts with the coarsest level's."
     turned = (have.get("up.0.blocks.0.conv1.weight") or (0,))[0] != widths[0]
     if levels and not turned and widths[0] != widths[-1]:
-        return "The levels are not turned round: the first one is as wide as the coarsest."
+        return "The levels are not turned round: the first one should be the coarsest."
     if levels and len(levels) != len(widths):
         return f"There are {len(levels)} levels for {len(widths)} block_channels: one each."
     if blocks and len(blocks) == layers:

@@ -443,7 +443,7 @@ $$x_{t-1} = \text{mean}(\hat x_0, x_t) + \sqrt{\text{variance}}\cdot\text{fresh 
 
 Four things in this line deserve a why.
 
-**Why may a guess, at worst a blur, stand for the clean picture?** Because the mean is a *sum* of weighted pictures. If the clean picture may be a 4 or a 9, the next $x_{t-1}$ lies near one of two means, and their average is just what the blur, the average of 4 and 9, gives. All that is lost is how far apart the two means lie. That is little where a step is short: the clean picture's weight in it is small, or hardly any doubt is left about it. (With 20 long steps in place of 1,000 it is much. Lesson 4 begins there.)
+**Why may a guess, at worst a blur, stand for the clean picture?** Because the mean is a *weighted sum* of the clean picture and $x_t$. If the clean picture may be a 4 or a 9, the next $x_{t-1}$ lies in a bell round one of two means, and the average of these (each counted as it is likely) is just what the blur, the average of 4 and 9, gives. So the centre is right. All that is lost is a little extra spread, since the two means lie apart. It is little where steps are short: either the clean picture's weight in the mean is small, or hardly any doubt is left about the clean picture. (With 20 long steps in place of 1,000 it is no longer little: one reason for lesson 4's better steps.)
 
 **Why add noise again, when we want to get rid of it?** Since the posterior is a bell and not a point. To land on its centre every time is to lose the spread at every step, until all paths are one. (In the picture they meet at once: at the noisiest steps the weight of $x_t$ is almost 0, as you saw at the right edge above, and the guess is the same for all.) Look at a world with one pixel, where real data are the two blue bumps. Each grey line is one path:
 
@@ -453,7 +453,7 @@ There is a second reason. In training each picture had *exactly* the noise of it
 
 **Why none at the last step?** Nobody would remove it again. The formula says so by itself, as you found: at $t = 0$ the variance is 0. Other choices of the variance do not: the paper also allows noise of size $\sqrt{\beta_t}$. At $t = 0$ that is 0.006 with our 1,000 steps, too faint to see, but 0.09 with 20: a grain on every picture. Such code must leave it out.
 
-**Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero, and a tiny error in the network's answer becomes a huge one in the guess. Clipping stops that error before it spreads. (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
+**Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero. What that does to an error in the network's answer, you will predict in a moment. Clipping stops it before it spreads. (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
 
 **Predict before you run.** At the noisiest step, let the predicted noise be wrong by just one hundredth. How wrong is the guess: by 0.01, by 1, or by more than 100?
 """

@@ -73,7 +73,7 @@ A batch holds captions of different lengths, but a tensor is rectangular. So sho
 
 > `True` means: **look at this word.**
 
-The mask must act *before* the softmax, on the scores: a word with a hugely negative score (-1e9, say) gets a share of 0, and the others still sum to 1. If you *only* zero shares after the softmax, less than one whole look is left. (Why not minus infinity? A row that is minus infinity throughout becomes NaN.)
+The mask must act *before* the softmax, on the scores: a word with a hugely negative score (as negative as its dtype allows) gets a share of 0, and the others still sum to 1. If you *only* zero shares after the softmax, less than one whole look is left. (Why not minus infinity? A row that is minus infinity throughout becomes NaN.)
 
 One case is left: a row whose words are *all* masked. There is nothing to share out, and a careless softmax answers NaN. We define: **no words, no answer. Weights and output are 0.** For guidance, a mask of nothing but False takes the place of lesson 5's null class.
 
@@ -398,12 +398,12 @@ assert torch.allclose(layer(x, context, mask), layer(x, changed, mask), atol=1e-
 )
 mirrored = layer(x.transpose(2, 3), context).transpose(2, 3)  # height and width exchanged
 assert torch.allclose(mirrored, out, atol=1e-5), (
-    "a picture mirrored at its diagonal should give the mirrored result"
+    "a picture mirrored across its diagonal should give the mirrored result"
 )
 
 # %% [markdown]
 r"""
-That last check is worth a thought. Mirror the picture at its diagonal, and the result is mirrored: the transformer does not know where a pixel is. The convolutions around the transformer know the pixel's neighbours.
+That last check is worth a thought. Mirror the picture across its diagonal, and the result is mirrored: the transformer does not know where a pixel is. The convolutions around the transformer know the pixel's neighbours.
 
 ## 8. The UNet gets words
 
@@ -499,7 +499,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-Hardly. Your curve falls as the network learns to see the noise. In one run the loss was 0.19 after 50 steps and 0.027 after 400, or 0.029 with all words masked; with the course's weights, 0.0105 and 0.0123. So words help, at every noise step $t$ that we measured, and by the largest share where nearly all is noise. But you see that only if both are asked about the same batches: from one batch of 48 scenes to the next the loss changes by more (standard deviation 0.0044, 24 batches). One curve cannot tell. So ask for pictures. Here are yours (25 steps of lesson 4's DDIM with $\eta = 1$, guidance scale 3):
+Hardly. Your curve falls as the network learns to see the noise. In one run the loss was 0.19 after 50 steps and 0.027 after 400, or 0.029 with all words masked; with the course's weights, 0.0105 and 0.0123. So words help, at every noise step $t$ that we measured, and by the largest share where nearly all is noise. But you see that only if you ask with words and without about the same batches: from one batch of 48 scenes to the next the loss changes by more (standard deviation 0.0044, 24 batches). One curve cannot tell. So ask for pictures. Here are yours (25 steps of lesson 4's DDIM with $\eta = 1$, guidance scale 3):
 """
 
 # %%
@@ -570,7 +570,7 @@ show_attention.map_strip(film, 0, moments=pick(smoke=3, cpu=7, gpu=7))
 r"""
 Yellow: from here the word is looked at most. Grey: about half as much. Dark blue: hardly at all. Each word has a scale of its own: the number beside it is the largest share of a look that it ever gets.
 
-The maps are coarse. The picture has 32×32 pixels, folded as in lesson 3 it has 16×16, and one stage down 8×8. This network has attention only there and in the middle of the UNet.
+The maps are coarse. The picture has 32×32 pixels; folded as in lesson 3, it has 16×16, and one stage down 8×8. This network has attention only there and in the middle of the UNet.
 
 When the course was made:
 
@@ -681,7 +681,7 @@ When the course was made:
 
 ![Three rows of six pictures from the same noise. With the right mask each shows what its caption asks for, but for a broken two. With the mask inverted all six show dark red strokes in coloured noise, some like a digit, none asked for. Without words each shows some object in some colour.](figures/mask.png)
 
-No words at all is something the network knows from training. It has never looked at padding before. Its vectors mean nothing, and guidance makes the nonsense three times as loud. As padding is always the same word, it is nearly the same nonsense for all six.
+No words at all is something the network knows from training. At padding it has never looked before: the padding's vectors mean nothing to it, and guidance makes the nonsense three times as loud. As padding is always the same word, it is nearly the same nonsense for all six.
 
 ## 10. Does it do as it is told? The lesson's own table
 
@@ -697,7 +697,7 @@ r"""
 
 Compare downwards: held-out pairs and held-out phrasings do about as well as seen ones. So the network composes, and it copes with phrasings it never saw. (Not with every phrasing: go back and try *seven* alone.)
 
-And with the ceiling: the aim is reached. What is missing is drawing, not listening: the failures are digits, twos most of all, which the judge reads as another digit or as none.
+The aim is reached. And compare with the ceiling. What is missing is drawing, not listening: the failures are digits, twos most of all, which the judge reads as another digit or as none.
 
 ## 11. What was left out, and where these lines live in real systems
 

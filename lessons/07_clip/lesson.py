@@ -128,7 +128,7 @@ Keep the pieces of every *different* word, with the number of times that the wor
 
 Stop after `num_merges`, or when every word is one piece and no pair is left.
 
-**Predict before you run.** We take 4,000 captions like those of the second row above; half of them go on with *on a brown background*, or another one. Which pair will be joined first?
+**Predict before you run.** We take 4,000 captions like those of the second row above; half of them end in *on a brown background*, or one of another colour. Which pair will be joined first?
 """
 
 # %%
@@ -660,7 +660,7 @@ A harder test is **retrieval**: among 512 captions, find the very one that belon
 
 ### A map of the common space
 
-Vectors with 64 numbers cannot be drawn. But they can be looked at from one side, as one looks at a crowd from above: the map shows the two directions in which the words differ most. A small picture lies where its vector is. A word lies at its dot, and a line leads to its name. (All pictures lie far from all words, since the loss only asks which caption is the *nearest*. For this map both crowds were moved until their middles lay at 0.)
+Vectors with 64 numbers cannot be drawn. But they can be looked at from one side, as one looks at a crowd from above: the map shows the two directions in which the words differ most. A small picture lies where its vector is. A word lies at its dot, and a line leads to its name. (Pictures and words do not have the same middle, since the loss only asks which caption is the *nearest*. For this map both crowds were moved until their middles lay at 0.)
 
 **Predict before you run.** Where will *crimson* be? And *lemon*?
 """

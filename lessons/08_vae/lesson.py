@@ -82,7 +82,7 @@ $$\text{PSNR} = 10\cdot\log_{10}\frac{2^2}{\text{mean}\,(x_0 - \hat x_0)^2}$$
 
 Larger is better; with 6 dB more, pixels are off by half as much. Below 25 dB everybody sees the damage; from about 30 dB one has to look for it.
 
-From here on the pictures have 32×32 pixels (in the GPU tier 64×64). Remember the 4×4 means. They keep 3 · 8 · 8 = 192 numbers of a picture. Our *learned* autoencoder will keep 4 · 8 · 8 = 256, and has to beat them by far.
+These pictures have 32×32 pixels, not 64×64 as in the count above, and so have the later ones (in the GPU tier, where you train, 64×64). Remember the 4×4 means. At 32×32 they keep 3 · 8 · 8 = 192 numbers of a picture. Our *learned* autoencoder will keep 4 · 8 · 8 = 256, and has to beat them by far.
 
 ## 2. The encoder: a UNet's way down
 

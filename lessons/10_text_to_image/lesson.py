@@ -133,7 +133,7 @@ And your prediction? For data of variance 1 the variance at t = 0.5 is ½: ¼ fr
 
 *How does x_t move when t grows?* That is the slope dx_t/dt of the line above, the same for every t: a walker on a straight line has one direction, all the way.
 
-**That slope is what the network is taught.** It sees x_t and t, and answers with the direction. (It might as well name the noise, or x_0: section 4 shows that each follows from the other.)
+**That slope is what the network is taught.** It sees x_t and t, and answers with the direction. (In between it might as well name the noise, or x_0: section 4 shows how the three hang together. But in pure noise, where the walk starts, naming the noise says nothing about the direction.)
 """
 
 # %%
