@@ -24,19 +24,6 @@ def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
 """,
     ),
     dict(
-        exercise="rescale_zero_terminal_snr",
-        name="hides_the_function",
-        says="Give your result another name",
-        code="""
-def rescale_zero_terminal_snr(betas):
-    alphas_cumprod = alphas_cumprod(betas)
-    root = alphas_cumprod.sqrt()
-    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-    alpha_bar = root**2
-    return 1 - torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
-""",
-    ),
-    dict(
         exercise="linear_betas",
         name="a_list",
         says="torch.tensor(...)",
@@ -674,6 +661,19 @@ def rescale_zero_terminal_snr(betas):
     root = (1 - betas).cumprod(0).sqrt()
     first, last = root[0], root[-1]
     alpha_bar = (root - last * first / (first - last)) ** 2
+    return 1 - torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
+""",
+    ),
+    dict(
+        exercise="rescale_zero_terminal_snr",
+        name="hides_the_function",
+        says="Give your result another name",
+        code="""
+def rescale_zero_terminal_snr(betas):
+    alphas_cumprod = alphas_cumprod(betas)
+    root = alphas_cumprod.sqrt()
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    alpha_bar = root**2
     return 1 - torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
 """,
     ),
