@@ -82,8 +82,7 @@ def extract(notebook: bytes, lesson: Lesson) -> Submission:
     providers = providers_of(cells, chosen)
     changers = changers_of(cells, chosen, providers)
     pieces = _pieces(cells, reachable(providers, changers, list(chosen)))
-    uses, lost = {}, _lost_with(cells, broken)
-    lost |= {name: lost.get(name, set()) | {_head(name)} for name in missing}
+    uses, lost = {}, _lost_with(cells, broken) | {name: {_head(name)} for name in missing}
     for exercise in lesson.exercises:
         head = _head(exercise.name)
         found = reachable(providers, changers, [head] if head in chosen else [])

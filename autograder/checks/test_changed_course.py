@@ -175,6 +175,7 @@ def test_ids_of_an_earlier_list_of_students_are_in_no_table(course):
         for name in ("bob", "old"):
             gradebook.update_or_create_student(name)
     assert [row["student"] for row in table.rows(course, [LESSON])] == ["ann", "bob", "old"]
+    assert [row["student"] for row in table.rows(course, [LESSON], "b*")] == ["bob"]
     (course.folder / "students.csv").write_text("name,id\nBob,bob\n")
     assert [row["student"] for row in table.rows(course, [LESSON])] == ["ann", "bob"]
     (course.folder / "students.csv").write_text("no such table")

@@ -1,7 +1,6 @@
 """The instructor's commands: `python -m autograder.course make FOLDER 1 2 3`, and so on."""
 
 import contextlib
-import fnmatch
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -135,8 +134,7 @@ def autograde(
         course = _course(folder)
         fill = cluster.filler(course.folder, option) if slurm else parallel.fill
         failed = course.autograde(lesson, student, fill)
-        rows = table.rows(course, [course.lesson(lesson)])
-        rows = [r for r in rows if fnmatch.fnmatchcase(r["student"].removeprefix("'"), student)]
+        rows = table.rows(course, [course.lesson(lesson)], student)
         for row in rows:
             print(table.line(row))
         for row in rows:

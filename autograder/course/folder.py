@@ -13,7 +13,6 @@ Everything is nbgrader's own: the same folder works with its commands and its fo
 import datetime
 import logging
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -32,19 +31,18 @@ from autograder.course.bundle import write_bundle
 from autograder.course.collect import CollectError, Collection, collect, use
 from autograder.course.config import FILE, configuration
 from autograder.course.database import expect_server
-from autograder.course.source import SourceError, expect_gradable, write_source
+from autograder.course.source import (
+    CELLS_CHANGED,
+    SourceError,
+    expect_gradable,
+    put_back,
+    write_source,
+)
 from autograder.course.ungraded import reasons, ungraded
 from autograder.course.who import Roster, RosterError
 from autograder.lesson import Lesson, get_lesson
 
 STUDENTS = "students.csv"
-CELLS_CHANGED = (
-    "release failed: graded cells were added to {0} or taken out of it, and the gradebook has "
-    "submissions of it, which nbgrader would not know how to count. The earlier release stays. To "
-    "begin that lesson's gradebook anew (its due date, points given by hand and comments are lost, "
-    "what was handed in is not): nbgrader db assignment remove {0} --force, in the course folder; "
-    "then release, with --due, and autograde."
-)
 
 
 class CourseError(Exception):
@@ -123,23 +121,17 @@ class Course:
     def release(self, lesson: int) -> str:
         """Make the student notebook: release/./<lesson>. If that fails, the old one stays."""
         chosen = self.lesson(lesson)
+        directory = self.api.coursedir
         try:
-            expect_gradable(chosen, self.folder / self.api.coursedir.source_directory)
+            expect_gradable(chosen, self.folder / directory.source_directory)
+            with put_back(self.folder / directory.release_directory / chosen.slug):
+                return self._step("release", self.api.generate_assignment, chosen.slug)
         except SourceError as error:
             raise CourseError(f"release failed: {error}") from None
-        made = self.folder / self.api.coursedir.release_directory / chosen.slug
-        with tempfile.TemporaryDirectory() as aside:
-            kept = Path(aside, chosen.slug)
-            if made.is_dir():
-                shutil.copytree(made, kept)
-            try:
-                return self._step("release", self.api.generate_assignment, chosen.slug)
-            except CourseError as error:
-                if kept.is_dir() and not made.exists():
-                    shutil.copytree(kept, made)
-                if "Cannot add or remove cells" in str(error):
-                    raise CourseError(CELLS_CHANGED.format(chosen.slug)) from None
+        except CourseError as error:
+            if "Cannot add or remove cells" not in str(error):
                 raise
+            raise CourseError(f"release failed: {CELLS_CHANGED.format(chosen.slug)}") from None
 
     def bundle(self, lesson: int, to: Path | str) -> Path:
         """Write what the class gets for a released lesson: a folder, or a zip by its name."""

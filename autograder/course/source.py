@@ -1,7 +1,10 @@
-"""A lesson's source in a course: what nbgrader makes the released notebook of."""
+"""A lesson's source in a course, what nbgrader makes the released notebook of, and its release."""
 
+import contextlib
 import datetime
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -12,6 +15,13 @@ from autograder.course.rebuild import exercise_of
 from autograder.lesson import Lesson
 
 REPLACED = "replaced"  # the folder of a course that keeps source notebooks of before
+CELLS_CHANGED = (
+    "graded cells were added to {0} or taken out of it, and the gradebook has submissions of it, "
+    "which nbgrader would not know how to count. The earlier release stays. To begin that lesson's "
+    "gradebook anew (its due date, points given by hand and comments are lost, what was handed in "
+    "is not): nbgrader db assignment remove {0} --force, in the course folder; then release, with "
+    "--due, and autograde."
+)
 _LEFT_OUT = {".ipynb_checkpoints", "__pycache__"}
 
 
@@ -70,3 +80,18 @@ def expect_gradable(lesson: Lesson, source: Path) -> None:
                 f"{lesson.number}, and only their hidden tests are run here. Make it a question "
                 "that you grade by hand (nbgrader: Manually graded answer)."
             )
+
+
+@contextlib.contextmanager
+def put_back(folder: Path) -> Iterator[None]:
+    """Put a folder back that is gone after an error: a release first takes the old one away."""
+    with tempfile.TemporaryDirectory() as aside:
+        copy = Path(aside, folder.name)
+        if folder.is_dir():
+            shutil.copytree(folder, copy)
+        try:
+            yield
+        except BaseException:
+            if copy.is_dir() and not folder.exists():
+                shutil.copytree(copy, folder)
+            raise

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from nbgrader.api import Gradebook, MissingEntry, Student
@@ -25,8 +26,12 @@ def came_in(course: Course, lessons: Sequence[Lesson] = LESSONS) -> dict[Lesson,
     return {each: any(root.glob(f"*/{each.slug}/*")) for each in released}
 
 
-def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, str]]:
+def rows(
+    course: Course, lessons: Sequence[Lesson] = LESSONS, who: str = "*"
+) -> list[dict[str, str]]:
     """One row a student and collected lesson, those included who handed in nothing.
+
+    `who` is an id, or a pattern of ids.
 
     `points` is what counts, penalties taken off; nothing where nothing was graded or the grader
     failed. `late` is the hours after the due date, rounded up, or `yes` where only the learning
@@ -35,9 +40,10 @@ def rows(course: Course, lessons: Sequence[Lesson] = LESSONS) -> list[dict[str, 
     found, there = [], came_in(course, lessons)
     with course.gradebook() as gradebook:
         known = {each.name: each for each in gradebook.assignments}
+        students = [s for s in expected(course, gradebook) if fnmatchcase(s.id, who)]
         for lesson in (each for each, any_came in there.items() if any_came):
             flags, collected = course.flagged(lesson.number), counting_rows(course.folder, lesson)
-            for student in expected(course, gradebook):
+            for student in students:
                 handed = collected.get(student.id, {})
                 marked, note = handed.get("late") == "yes", handed.get("note", "")
                 row = {"student": student.id, "lesson": lesson.slug, "flag": ""}

@@ -263,8 +263,8 @@ def plan_mistakes(have: dict[str, tuple], sizes: dict) -> str:
     resized = {int(name.split(".")[1]) for name in have if ".resize." in name}
     if first is not None and first[0] == widths[0] != widths[-1]:
         return "The channels are not turned round: the decoder starts with the coarsest level's."
-    turned = (have.get("up.0.blocks.0.conv1.weight") or (0,))[0] != widths[0]
-    if levels and not turned and widths[0] != widths[-1]:
+    level = have.get("up.0.blocks.0.conv1.weight")
+    if level is not None and level[0] == widths[0] != widths[-1]:
         return "The levels are not turned round: the first one should be the coarsest."
     if levels and len(levels) != len(widths):
         return f"There are {len(levels)} levels for {len(widths)} block_channels: one each."

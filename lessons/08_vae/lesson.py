@@ -513,7 +513,7 @@ show_vae.channel_strip(pictures[:4], z[:4], back[:4])
 r"""
 Hardly. One channel shows how bright the background is, and *where* something is can be seen in some; *what* it is, now and then. Still they are *pictures*: what is on the left in the scene is on the left in the latents. So a UNet or a transformer can work on them. But do not look for a channel of red things or of edges: the network chose some mixture, and another training would choose another.
 
-### A little beside
+### A little off
 
 Let us miss on purpose, by noise of several sizes, and decode.
 
@@ -523,11 +523,11 @@ Let us miss on purpose, by noise of several sizes, and decode.
 # %%
 noise, rows = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(1)), {}
 for miss in (0.0, 0.1, 0.3, 1.0):
-    rows[f"{miss} beside"] = vae.decode(posterior.mean + miss * noise)
-    decibels = psnr(pictures, rows[f"{miss} beside"].clamp(-1, 1)).mean()
-    print(f"{miss} beside: {decibels:.1f} dB")
+    rows[f"{miss} off"] = vae.decode(posterior.mean + miss * noise)
+    decibels = psnr(pictures, rows[f"{miss} off"].clamp(-1, 1)).mean()
+    print(f"{miss} off: {decibels:.1f} dB")
 print(f"σ of the clouds themselves, on average: {posterior.std.mean():.2f}")
-show.film_strip(rows, alt="Six scenes, decoded from 0, 0.1, 0.3 and 1 beside their latents.")
+show.film_strip(rows, alt="Six scenes, decoded from 0, 0.1, 0.3 and 1 off their latents.")
 
 # %% [markdown]
 r"""

@@ -139,6 +139,22 @@ def test_earlier_merges_go_first():
     assert pieces == [START, "a", "bcd</w>", END]
 
 
+def test_once_through_all_merges_does_the_same():
+    """As lesson 7 says; for merges that were learnt, not for any list of pairs."""
+    rng = random.Random(0)
+    for _ in range(200):
+        letters = "abc"[: rng.randint(1, 3)]
+        words = ["".join(rng.choices(letters, k=rng.randint(1, 9))) for _ in range(12)]
+        merges = train_bpe([" ".join(words)], rng.randint(1, 25))
+        learnt = Tokenizer(merges)
+        for _ in range(20):
+            word = "".join(rng.choices(letters, k=rng.randint(1, 14)))
+            pieces = start_pieces(word)
+            for pair in merges:
+                pieces = merge_pair(pieces, pair)
+            assert [learnt.pieces[n] for n in learnt.encode(word)[1:-1]] == list(pieces)
+
+
 def test_rows_are_integers_with_an_end(tokenizer):
     rows = tokenizer(["a red", TEXTS[0]], 6)
     assert rows.dtype == torch.int64 and rows.shape == (2, 6)
