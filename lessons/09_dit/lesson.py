@@ -417,8 +417,8 @@ from t2i.engine.train_config import TrainConfig
 from t2i.folded_unet import noise_loss
 from t2i.guidance import drop_condition, sample_guided
 from t2i.runs.class_recipes import Told
-from t2i.runs.dit_recipes import FirstGuess
 from t2i.runs.dit_studies import gate_sizes
+from t2i.runs.joint_denoiser import FirstGuess
 from t2i.samplers import spaced_timesteps
 from t2i.training import train
 

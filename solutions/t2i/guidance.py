@@ -53,14 +53,12 @@ def drop_condition(
 ) -> Tensor:
     """Take the condition away from some samples, so that the model learns to do without.
 
-    Each sample loses its whole condition with probability cond_drop_prob, or keeps all of it.
-
     Args:
         condition: (B, ...) labels (B,), words (B, L, D), or anything with one entry a sample;
             not changed.
         null: what stands in the place of a dropped condition: a number, or condition's shape
             without B.
-        cond_drop_prob: in [0, 1]; 0 keeps every condition.
+        cond_drop_prob: in [0, 1], how likely a sample loses its whole condition; 0: none does.
         generator: source of the random choice, for repeatable training.
 
     Returns:
@@ -215,12 +213,8 @@ def sample_guided(
     x = x_T
     for step, step_prev in pairs(timesteps, alphas_cumprod):
         t, t_prev = (torch.full((len(x),), s, device=x.device) for s in (step, step_prev))
-        prediction = guided_prediction(
-            model, x, t, condition, null, guidance_scale, guidance_rescale
-        )
-        noise_pred = convert_prediction(
-            prediction, x, t, alphas_cumprod, prediction_type, "epsilon"
-        )
+        guided = guided_prediction(model, x, t, condition, null, guidance_scale, guidance_rescale)
+        noise_pred = convert_prediction(guided, x, t, alphas_cumprod, prediction_type, "epsilon")
         x = ddim_step(x, noise_pred, t, t_prev, alphas_cumprod, clip_sample=clip_sample)
         if on_step is not None:
             on_step(step, x, noise_pred)
@@ -239,9 +233,8 @@ def _scale_like(x_t: Tensor, guidance_scale: float | Tensor) -> Tensor:
     """guidance_scale in a shape that multiplies x_t."""
     scale = torch.as_tensor(guidance_scale, dtype=x_t.dtype, device=x_t.device)
     if scale.shape not in {(), (len(x_t),)} or not scale.isfinite().all():
-        raise ValueError(
-            f"guidance_scale must be a finite number or ({len(x_t)},) of them, got {guidance_scale}"
-        )
+        wanted = f"a finite number or ({len(x_t)},) of them"
+        raise ValueError(f"guidance_scale must be {wanted}, got {guidance_scale}")
     return scale.reshape(-1, *[1] * (x_t.ndim - 1))
 
 
@@ -251,8 +244,6 @@ def _null_like(condition: Tensor, null: int | Tensor) -> Tensor:
         return condition.new_full((), null)
     null = null.to(condition)
     if null.ndim and null.shape != condition.shape[1:]:
-        raise ValueError(
-            f"null {tuple(null.shape)} must be a number or fit one sample's condition: "
-            f"{tuple(condition.shape[1:])}"
-        )
+        fit = f"a number or fit one sample's condition: {tuple(condition.shape[1:])}"
+        raise ValueError(f"null {tuple(null.shape)} must be {fit}")
     return null

@@ -10,16 +10,9 @@ from torch import nn
 from t2i.dit import DiT
 from t2i.judging.scene_judge import View
 from t2i.runs import dit_runs
-from t2i.runs.dit_recipes import (
-    KINDS,
-    SIZES,
-    FirstGuess,
-    JointDenoiser,
-    dit_contest,
-    flops_of_step,
-    load_joint,
-)
+from t2i.runs.dit_recipes import KINDS, SIZES, dit_contest, flops_of_step, load_joint
 from t2i.runs.dit_studies import attention_distances, distances, gate_sizes, look_on, patch_weights
+from t2i.runs.joint_denoiser import FirstGuess, JointDenoiser
 from t2i.runs.relation_studies import count_relations, draw_scenes, relation_prompts
 from t2i.world.caption_reading import VOCABULARY, encode, parse
 from t2i.world.scenes import SceneBatches

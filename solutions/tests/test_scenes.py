@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from t2i import data
+from t2i.engine.batches import uniforms
 from t2i.world import scene_ink, scenes
 from t2i.world.caption_reading import parse
 from t2i.world.captions import BACKGROUNDS, COLOURS, KINDS
@@ -14,7 +15,7 @@ from t2i.world.scene_heldout import HELDOUT_PAIRS, HELDOUT_TRIPLES, heldout
 from t2i.world.scene_ink import DIGIT_PARTS, digit_bank
 from t2i.world.scene_news import what_is_new
 from t2i.world.scene_sheet import show_scenes
-from t2i.world.scene_specs import SPLITS, draw_specs, uniforms
+from t2i.world.scene_specs import SPLITS, draw_specs
 from t2i.world.scenes import PALETTE, SceneBatches, paint
 
 MANY = 50_000

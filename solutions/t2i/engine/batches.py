@@ -1,4 +1,7 @@
-"""Batches: endless, shuffled anew in each epoch, and able to go on where they stood."""
+"""Batches: endless, shuffled anew in each epoch, and able to go on where they stood.
+
+And the random numbers of the trainings: made from (seed, number), not taken from a stream.
+"""
 
 import contextlib
 import hashlib
@@ -6,6 +9,7 @@ from collections.abc import Callable, Iterator
 from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,6 +95,31 @@ def stream_seed(*parts: int | str) -> int:
         raise ValueError(f"a seed is made of whole numbers and texts, got {parts}") from None
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def uniforms(key: int, indices: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Random numbers by hashing: (B, count) in [0, 1), from (key, index, place) alone.
+
+    Args:
+        key: which family of numbers.
+        indices: (B,) whole numbers.
+        first: place of the first of `count` numbers.
+
+    Source: Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"
+        (the mixing function, in Stafford's variant 13).
+    """
+    steps = np.uint64(0x9E3779B97F4A7C15)
+    with np.errstate(over="ignore"):
+        rows = _mix(indices.astype(np.uint64) * steps + np.uint64(key))
+        places = (np.arange(first, first + count, dtype=np.uint64) + np.uint64(1)) * steps
+        mixed = _mix(_mix(rows[:, None] + places[None, :]) ^ rows[:, None])
+    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
 
 
 @contextlib.contextmanager

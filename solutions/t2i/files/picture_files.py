@@ -32,6 +32,23 @@ def to_tensor(pictures: Sequence[Image.Image]) -> Tensor:
     return to_images(levels.permute(0, 3, 1, 2))
 
 
+def picture_pixels(image: Image.Image, multiple: int) -> Tensor:
+    """A picture as (1, 3, H, W) in [-1, 1], its sides rounded down to a multiple of `multiple`.
+
+    Raises:
+        ValueError: it is no picture, or smaller than that.
+    """
+    if not isinstance(image, Image.Image):
+        raise ValueError(f"image must be a picture, PIL.Image.open(file), got {image!r}")
+    width, height = (side // multiple * multiple for side in image.size)
+    if not width or not height:
+        raise ValueError(
+            f"image must be at least {multiple} pixels high and wide, "
+            f"got {image.height} × {image.width}"
+        )
+    return to_tensor([image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)])
+
+
 def read_picture(path: str | Path, size: int) -> tuple[Tensor, list[str]]:
     """One picture, and what had to be done to it.
 

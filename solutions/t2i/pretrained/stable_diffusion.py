@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 
 from t2i.bpe import Tokenizer
 from t2i.clip import TextTransformer
 from t2i.dpm_solver import sample_dpmpp_2m
 from t2i.files.folders import read_json
+from t2i.files.picture_files import picture_pixels
 from t2i.guidance import guided_prediction
 from t2i.latents import LatentSpace
 from t2i.pretrained.sd_files import (
@@ -151,7 +151,8 @@ class StableDiffusion:
             z_T = self.noise(len(prompts), size or self.size, generator)
         else:
             timesteps = start_of(timesteps, strength)
-            z_0 = self.encode_image(self.pixels(image), generator).expand(len(prompts), -1, -1, -1)
+            x_0 = picture_pixels(image, self.multiple)
+            z_0 = self.encode_image(x_0, generator).expand(len(prompts), -1, -1, -1)
             noise = torch.randn(z_0.shape, generator=generator).to(z_0.device)
             t = torch.full((len(z_0),), int(timesteps[0]), device=z_0.device)
             z_T = add_noise(z_0, noise, t, self.schedule.alphas_cumprod)
@@ -247,16 +248,3 @@ class StableDiffusion:
         shape = (len(x_0), self.channels, x_0.shape[2] // f, x_0.shape[3] // f)
         noise = torch.randn(shape, generator=generator)
         return self.space.encode(x_0.to(weight), noise.to(weight)).float()
-
-    def pixels(self, image: Image.Image) -> Tensor:
-        """A picture as (1, 3, H, W) in [-1, 1], its sides rounded down to what the network can."""
-        if not isinstance(image, Image.Image):
-            raise ValueError(f"image must be a picture, PIL.Image.open(file), got {image!r}")
-        width, height = (side // self.multiple * self.multiple for side in image.size)
-        if not width or not height:
-            raise ValueError(
-                f"image must be at least {self.multiple} pixels high and wide, "
-                f"got {image.size[1]} × {image.size[0]}"
-            )
-        image = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
-        return pil_to_tensor(image)[None].float() / 127.5 - 1

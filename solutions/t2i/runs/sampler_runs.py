@@ -225,9 +225,8 @@ def load_denoiser() -> tuple[FoldedUNet, str]:
 
 def main() -> None:
     """Measure every sampler at every number of steps with the committed network of lesson 3."""
-    parser = argparse.ArgumentParser(
-        prog="python -m t2i.runs.sampler_runs", description=main.__doc__
-    )
+    name = "python -m t2i.runs.sampler_runs"
+    parser = argparse.ArgumentParser(prog=name, description=main.__doc__)
     parser.add_argument("what", nargs="?", choices=("chart", "headline"), default="chart")
     parser.add_argument("--count", type=int, help="samples a cell: 1000, for the headline 4000")
     parser.add_argument("--seeds", type=int, help="repetitions with other noise: 2, or 3")

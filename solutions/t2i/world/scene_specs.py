@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from t2i.engine.batches import stream_seed
+from t2i.engine.batches import stream_seed, uniforms
 from t2i.world.captions import (
     BACKGROUNDS,
     COLOURS,
@@ -228,28 +228,3 @@ def _combinations(key: int, numbers: np.ndarray, count: np.ndarray, split: str):
         rows = [values[open_rows] for values in (kind, colour, direction, count)]
         open_rows = open_rows[~suits(*rows, split)]
     return kind, colour, direction
-
-
-def uniforms(key: int, indices: np.ndarray, first: int, count: int) -> np.ndarray:
-    """Random numbers by hashing: (B, count) in [0, 1), from (key, index, place) alone.
-
-    Args:
-        key: which family of numbers.
-        indices: (B,) whole numbers.
-        first: place of the first of `count` numbers.
-
-    Source: Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"
-        (the mixing function, in Stafford's variant 13).
-    """
-    steps = np.uint64(0x9E3779B97F4A7C15)
-    with np.errstate(over="ignore"):
-        rows = _mix(indices.astype(np.uint64) * steps + np.uint64(key))
-        places = (np.arange(first, first + count, dtype=np.uint64) + np.uint64(1)) * steps
-        mixed = _mix(_mix(rows[:, None] + places[None, :]) ^ rows[:, None])
-    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

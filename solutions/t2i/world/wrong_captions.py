@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.clip import MAX_SCALE, check_features
-from t2i.engine.batches import stream_seed
+from t2i.engine.batches import stream_seed, uniforms
 from t2i.world.captions import KINDS
 from t2i.world.scene_heldout import suits
-from t2i.world.scene_specs import Specs, uniforms
+from t2i.world.scene_specs import Specs
 
 
 def swapped_captions(specs: Specs) -> tuple[np.ndarray, list[str]]:
