@@ -56,10 +56,11 @@ setup: ## set up the environment and do nothing else
 ## To draw with the models, and to train one on your own pictures
 
 # "$$prompt" and not "$(prompt)": the shell would read quotes, backquotes and dollars in a prompt.
-sample: ## draw what you type: prompt="a seven" out=7.png [seed=0] [film=1] [model=DIR]
+sample: ## draw what you type: prompt="a seven" out=7.png [seed=0] [film=1] [image=6.png]
 	@test -n "$${prompt+given}" && test -n "$(out)" || \
 		{ echo "What, and where to? For example: make sample prompt=\"a red seven\" out=seven.png" >&2; exit 2; }
 	@$(RUN) -m t2i.apps.sample "$$prompt" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film) \
+		$(if $(image),--image "$(image)") $(if $(strength),--strength "$(strength)") \
 		$(if $(model),--model "$(model)")
 
 demo: ## open a page that draws what you type, step by step [model=DIR] [port=7860]

@@ -81,6 +81,8 @@ def test_linear_betas_values(student, rng):
             "The schedule runs backwards: t = 0 is the least noisy step.": line.flip(0),
             "There is one value too many: T steps need T betas.":
                 torch.linspace(start, end, steps + 1),
+            "The last value is missing: torch.arange leaves out its end, as range does, and "
+            "beta_end belongs to the schedule.": line[:-1],
         },
         otherwise="They should rise from beta_start to beta_end by the same amount at each step "
         "(Ho et al. 2020, section 4).",
@@ -578,6 +580,9 @@ def rescale_mistakes(betas: Tensor) -> dict[str, Tensor]:
         "You return the alphas; beta is 1 - alpha.": 1 - back(right),
         "There is one beta too few: the first alpha is ᾱ_0 itself, put it in front of the ratios.":
             back(right)[1:],
+        "The first value is ᾱ_0; the first beta is 1 - ᾱ_0. (Its alpha is ᾱ_0: put that in front "
+        "of the ratios, then take 1 minus all of them.)":
+            torch.cat([right[:1], back(right)[1:]]),
         "The betas are scaled until the last is 1; it is √ᾱ that has to be shifted and scaled.":
             betas / betas[-1],
         "You return 1 - ᾱ, the noise gathered since the beginning; beta is the noise of one step: "

@@ -25,6 +25,27 @@ def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
     ),
     dict(
         exercise="linear_betas",
+        name="arange_leaves_out_the_end",
+        says="torch.arange leaves out its end",
+        code="""
+def linear_betas(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02):
+    stride = (beta_end - beta_start) / (num_train_timesteps - 1)
+    return torch.arange(beta_start, beta_end - stride / 2, stride)
+""",
+    ),
+    dict(
+        exercise="rescale_zero_terminal_snr",
+        name="first_beta_is_alpha_bar_0",
+        says="the first beta is 1 - ᾱ_0",
+        code="""
+def rescale_zero_terminal_snr(betas):
+    root = (1 - betas).cumprod(0).sqrt()
+    squared = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+    return torch.cat([squared[:1], 1 - squared[1:] / squared[:-1]])
+""",
+    ),
+    dict(
+        exercise="linear_betas",
         name="a_list",
         says="torch.tensor(...)",
         code="""

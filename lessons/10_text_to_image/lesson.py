@@ -739,6 +739,43 @@ show_text_to_image.gallery(pictures, [swap or "(nothing)" for swap in swaps], 3,
 r"""
 In the first four pictures the grey background and the two places stay: noise and prompt together decide them. A colour follows its word, and so does a digit. Compare *above* with *below*: if they are alike, the model has not understood that word. *A red seven* alone gets the whole picture, and another background. And where nothing is asked for, the model paints something that looks nearly like a thing.
 
+### The same seven, only green
+
+The green seven above is another seven. Can we have *this* one in green? Yes: begin with the picture, not with pure noise. `flow_point` covers it with noise a part of the way (the *strength*), and from there `sample_euler` walks on, told the new prompt. `redraw` does just that.
+
+**Predict before you run.** The prompts want another colour, another digit, another shape. Which of the three needs most strength?
+"""
+
+# %%
+from t2i.apps.edit import redraw
+
+picture, columns = pictures[0], {"before": [pictures[0]] * 3}
+wishes = ["a green seven above a blue star", "a red three above a blue star"]
+wishes += ["a red seven above a blue circle"]
+for strength in (0.2, 0.4, 0.6, 0.8, 1.0):
+    columns[f"strength {strength}"] = redraw(pipe, picture, wishes, strength, None, steps, seed=1)
+show_text_to_image.sweep(columns, wishes)
+
+# %% [markdown]
+r"""
+A colour is the easiest: no ink has to move. At 0.4 the seven is green, and its handwriting is the old one. For another shape the noise must first hide the old one: at 0.2 the star is only frayed, and seven and three need more still. From 0.8 on little of the old picture is left. (On 100 scenes: [more.md](more.md).)
+
+Or keep *a part* of the picture, and draw the rest from pure noise. This is called *inpainting*. For what stays we know the right direction, section 1's noise − x_0: there `redraw` takes it in place of the network's answer. Here the lower half stays.
+
+**Predict before you run.** The last prompt cannot be had with this lower half. What will the upper half show?
+"""
+
+# %%
+lower = (torch.arange(pipe.size) >= pipe.size // 2)[:, None].expand(pipe.size, pipe.size)
+wishes = ["a yellow four above a blue star", "a green heart above a blue star"]
+wishes += ["a pink eight above a blue star", "a red seven below a blue star"]
+kept = redraw(pipe, picture, wishes, 1.0, lower, steps, seed=1)
+show_text_to_image.gallery([picture, *kept], ["before", *wishes], 5)
+
+# %% [markdown]
+r"""
+The new half fits the old one, as the network sees both in every step: the background goes on. The last prompt wants a star above, and gets one. Now there are two, and no seven: below there was no room for it.
+
 ### Who looks where
 
 `PromptFilm` looks on while your class draws. At each step it notes what the picture *would be* if the road went straight on from here, and how much the patches look at each word, averaged over all blocks and heads. Move the slider from noise to picture.
@@ -841,14 +878,7 @@ It composes. Unseen relations (98.7 %) lie between *seen two* (99.5 %) and *seen
 
 </details>
 
-<details><summary>How to read all the numbers (the table below)</summary>
-
-- *Satisfied*: everything together, all things, all colours, and whatever the prompt says about the relation, the size, the place and the background.
-- *Colour*, *object*: the colours (the kinds of thing) that the picture shows are those asked for, whichever thing has which. Most pictures that fail at *satisfied* fail at *object*: a digit that is not recognised.
-- *Relation* and *background* count only the prompts that tell one. A *relation* is right only where all colours are there. With two things, a model that hears *side by side*, but not which thing is where, would get 50 %, and one that hears nothing of it a quarter (lesson 9). Ours is far above that: it does read *left of* and *above*.
-- *Shuffled*, *rendered*, *vae*: luck and the two ceilings, as above. (The sentences below the table are explained in [more.md](more.md).)
-
-</details>
+(What the columns of the table below count: [more.md](more.md).)
 """
 
 # %%
@@ -950,7 +980,7 @@ Training takes longest by far: *encoding once is cheap, training is expensive*. 
 - **Shift.** With more pixels, the same t hides less: neighbouring pixels show nearly the same colour, so the noise averages out. Large pictures are drawn (and trained) with a shift of 3.
 - **Negative prompts** are another text in the place of the empty one.
 - **Fewer steps by training.** *Reflow* (Liu) trains again on pairs of noise and the picture that it led to: then the lines hardly cross. *Distilled* models, trained to do many of another's steps at once, draw in one to four.
-- **What is built on such models**: inpainting, LoRA, ControlNet, distillation. A line on each, with its paper, is in [Notation](../../NOTATION.md).
+- **What is built on such models**: LoRA, ControlNet, distillation, inpainting by networks trained for it. A line on each, with its paper, is in [Notation](../../NOTATION.md).
 - **The side roads.** How soon the model got good, whether it copies, what other judges say: [more about the measurements](more.md).
 
 | yours | in Hugging Face's *diffusers* |

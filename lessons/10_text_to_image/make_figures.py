@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from t2i import show
+from t2i.apps.edit import redraw
 from t2i.drawing import show_measured, show_roads, show_text_to_image, show_tiers
 from t2i.drawing.figure_files import draw_figures
 from t2i.drawing.prompt_film import PromptFilm
@@ -119,6 +120,18 @@ def gallery() -> show.Picture:
     return show_text_to_image.gallery(load_text_to_image()(prompts), prompts)
 
 
+def changed() -> show.Picture:
+    """One picture, told three other prompts, begun at five strengths: seed 1, all that came."""
+    pipe = load_text_to_image()
+    (before,) = pipe(PROMPT, seed=1)
+    wishes = ["a green seven above a blue star", "a red three above a blue star"]
+    wishes += ["a red seven above a blue circle"]
+    columns = {"before": [before] * len(wishes)}
+    for strength in (0.2, 0.4, 0.6, 0.8, 1.0):
+        columns[f"strength {strength}"] = redraw(pipe, before, wishes, strength, seed=1)
+    return show_text_to_image.sweep(columns, wishes)
+
+
 def heldout(count: int = 32) -> show.Picture:
     """The first prompts of the held-out pairs, none left out, and which the judge calls right."""
     specs = asked_for("many", count)["heldout_pairs"]
@@ -165,5 +178,5 @@ def film() -> bytes:
 
 
 if __name__ == "__main__":
-    measured = (training, race, satisfied, gallery, heldout, failures, emoji, film)
+    measured = (training, race, satisfied, gallery, changed, heldout, failures, emoji, film)
     draw_figures(FIGURES, system, roads, slider, *measured)

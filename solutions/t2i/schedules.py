@@ -18,7 +18,7 @@ def linear_betas(
     beta_t goes in equal strides from beta_start at t = 0 to beta_end at t = T - 1.
 
     Args:
-        num_train_timesteps: T, the number of steps, at least 1 (which is beta_start then).
+        num_train_timesteps: T, the number of steps.
         beta_start: noise variance added at the first step, in (0, 1).
         beta_end: noise variance added at the last step, in (0, 1).
 

@@ -1,5 +1,7 @@
 """The metrics: that each can tell good from bad, and equals an outside computation."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -132,6 +134,10 @@ def test_report_tells_digits_copies_and_noise_apart(test_digits, capsys):
     assert report(mnist("train")[0][:100]).nearest == 0
     with pytest.raises(ValueError, match="100 to 5000"):
         report(torch.zeros(5, 1, 28, 28))
+    bad = torch.zeros(100, 1, 28, 28)
+    bad[99, 0, 27, 27] = math.nan
+    with pytest.raises(ValueError, match="images must be numbers, they contain NaN"):
+        report(bad)
 
 
 def test_features_are_the_classifiers_last_hidden_layer():

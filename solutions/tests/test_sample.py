@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -55,6 +56,16 @@ def test_a_png_is_written_and_the_same_seed_writes_it_again(run, tmp_path, capsy
     assert sorted(path.name for path in first.parent.iterdir()) == ["a.png", "b.png", "c.png"]
 
 
+def test_it_can_begin_with_a_picture(run, tmp_path):
+    begin, cat = Image.new("RGB", (90, 90), (30, 200, 90)), tmp_path / "cat.gif"
+    begin.save(cat)
+    for name, strength in (("a", 0.25), ("b", 0.9), ("c", 0.9)):
+        out = tmp_path / f"{name}.png"
+        run(PROMPT, "--out", out, "--steps", 8, "--image", cat, "--strength", strength)
+    a, b, c = (torch.from_numpy(np.array(Image.open(tmp_path / f"{n}.png"))).float() for n in "abc")
+    assert torch.equal(b, c) and not torch.equal(a, b)
+
+
 def test_a_film_shows_every_step_and_stands_still_at_the_end(run, tmp_path):
     run(PROMPT, "--out", tmp_path / "a.PNG", "--steps", 3, "--film", "--guidance", 1)
     with Image.open(tmp_path / "a.gif") as film:
@@ -78,6 +89,8 @@ def test_a_film_shows_every_step_and_stands_still_at_the_end(run, tmp_path):
         (["a star", "--out", "/dev/null/a.png"], 1, "/dev/null"),
         (["a star", "--out", "a.jpg"], 2, "--out must be a PNG file"),
         (["a star", "--guidance", "nan"], 2, "--guidance must be a number"),
+        (["a star", "--image", "cat.png"], 1, "cat.png cannot be read as a picture: "),
+        (["a star", "--strength", "0"], 2, "--strength must lie above 0"),
         (["a star", "--steps", "few"], 2, "invalid int value"),
         ([], 2, "required: prompt"),
     ],

@@ -129,6 +129,11 @@ def test_token_rows_are_the_tokenizers_own_and_fit_into_int16():
     for length in (2, 6, 32):
         found = torch.from_numpy(token_rows(texts, tokenizer, length))
         assert torch.equal(found.long(), tokenizer(texts, length))
+    known = {}
+    for _ in range(2):  # the second time every word is known
+        found = torch.from_numpy(token_rows(texts, tokenizer, 32, known))
+        assert torch.equal(found.long(), tokenizer(texts, 32))
+    assert sorted(known) == sorted({word for text in texts for word in text.split()})
     assert len(tokenizer) <= torch.iinfo(found.dtype).max
 
 
