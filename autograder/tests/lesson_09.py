@@ -445,6 +445,7 @@ def block_forward(student, parts: Parts, x: Tensor, c: Tensor, wrong: str = "") 
         "shift last": ["scale1", "gate1", "shift1", "scale2", "gate2", "shift2"],
         "backwards": ["gate1", "scale1", "shift1", "gate2", "scale2", "shift2"],
         "by kind": ["shift1", "shift2", "scale1", "scale2", "gate1", "gate2"],
+        "gates last": ["shift1", "scale1", "shift2", "scale2", "gate1", "gate2"],
         "by kind, scales first": ["scale1", "scale2", "shift1", "shift2", "gate1", "gate2"],
         "halves exchanged": names[3:] + names[:3],
     }.get(wrong, names)
@@ -515,6 +516,7 @@ BLOCK_MISTAKES = {
     "shift last": f"{WISHES} Yours have the shift last.",
     "backwards": f"{WISHES} Yours have gate and shift exchanged.",
     "by kind": f"{WISHES} Yours are sorted by kind.",
+    "gates last": f"{WISHES} Yours have both gates at the end; each stands behind its scale.",
     "by kind, scales first": f"{WISHES} Yours are sorted by kind, and the scales come first.",
     "halves exchanged": f"{WISHES} The first three are attn's, the last three mlp's; yours are "
     "exchanged.",

@@ -661,6 +661,17 @@ def forward(self, x, c):
     dict(
         exercise="DiTBlock",
         name="gates_last",
+        says="Yours have both gates at the end",
+        code="""
+def forward(self, x, c):
+    shift1, scale1, shift2, scale2, gate1, gate2 = self.modulation(c).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="sorted_by_kind",
         says="shift1, scale1, gate1, shift2, scale2, gate2.*sorted by kind",
         code="""
 def forward(self, x, c):

@@ -63,7 +63,7 @@ Nothing is computed, the numbers are only *moved*. A plain `reshape` gives the r
 
 **Predict before you run.** A picture of 32×32 pixels with 3 channels, patches of 4×4: how many patches, and how long is each vector? And with patches of 2×2, how many times as many looks at each other?
 
-(`patchify` must not cut pixels off in silence; `reshape` and einops raise an error by themselves. In this lesson nothing else under *Raises* is graded.)
+(`patchify` must not cut pixels off in silence; `reshape` and einops raise an error by themselves, and you need not call the reference's `check_patches`. In this lesson nothing else under *Raises* is graded.)
 """
 
 # %%
@@ -190,7 +190,7 @@ show_dit.similarity_map(table, 8, 8, [(0, 0), (3, 5), (7, 4)])
 
 # %% [markdown]
 r"""
-All places are rather alike: the colour bar ends at 0.71. Neighbours side by side are most alike, 0.98, and places in the same row or column stay above 0.85. So the table shows which places are near; beyond about four places, all are equally far away.
+All places are rather alike: the colour bar ends at 0.71. Neighbours side by side are most alike, 0.98, and places in the same row or column stay above 0.85. So the table shows which places are near; beyond about four places along a row or a column, all are equally far away.
 """
 
 # %% [markdown]
@@ -242,19 +242,19 @@ r"""
 
 ## 5. The block that begins by doing nothing
 
-A DiT block is lesson 6's transformer block without the words: the patches look at each other, then each thinks for itself. The condition `c` (time plus class, one vector a picture) steers both halves, each with three wishes: shift, scale and a **gate** (not the one inside lesson 6's GEGLU). A gate is `(B, D)`, like shift and scale; `modulate` adds the axis for the patches to those two, and you add it to the gate.
+A DiT block is lesson 6's transformer block without the words: the patches look at each other, then each thinks for itself. The condition `c` (time plus class, one vector a picture) steers both halves, each with three wishes: shift, scale and a **gate** (not the one inside lesson 6's GEGLU). A gate is `(B, D)`, like shift and scale; `modulate` gives those two the axis for the patches; the gate gets it from you.
 
 ![A column of boxes from x, (B, N, D), down: norm1, modulate, attention, gate1, plus x; norm2, modulate, mlp, gate2, plus x. From the side the condition c, (B, D), through SiLU and a linear layer that is zero at first, gives (B, 6 · D): shifts, scales, gates.](figures/block.png)
 
 $$\begin{aligned}\text{shift}_1, \text{scale}_1, \text{gate}_1, \text{shift}_2, \text{scale}_2, \text{gate}_2 &= \text{modulation}(c)\\ x &\leftarrow x + \text{gate}_1\cdot\text{attn}(\text{modulate}(\text{norm1}(x), \text{shift}_1, \text{scale}_1))\\ x &\leftarrow x + \text{gate}_2\cdot\text{mlp}(\text{modulate}(\text{norm2}(x), \text{shift}_2, \text{scale}_2))\end{aligned}$$
 
-`modulation` is a SiLU and one linear layer, from D to 6·D channels. And now the trick that gives it its name, adaLN-**Zero**: *this linear layer starts with all weights and biases at 0.* Then all six wishes are 0 at first, and a gate of 0 adds nothing. **A new block hands x on as it is**, and so does any pile of them.
+`modulation` is a SiLU and one linear layer from D to 6·D channels, in an `nn.Sequential`. And now the trick that gives it its name, adaLN-**Zero**: *this linear layer starts with all weights and biases at 0.* Then all six wishes are 0 at first, and a gate of 0 adds nothing. **A new block hands x on as it is**, and so does any pile of them.
 
 Why is that good? The way from the first layer to the last is free at the start, and each block opens its gates as far as it has something useful to add.
 
 A classic way to spoil it: build the blocks with their zeros, and then run *one tidy initialisation over all linear layers*. The zeros are gone, and nothing crashes. Section 6 measures what that costs.
 
-The parts are given. In your block they must be called `norm1`, `attn`, `norm2`, `mlp` and `modulation`, since saved weights are found by these names:
+The parts are given. In your block they must be called `norm1`, `attn`, `norm2`, `mlp` and `modulation`, since saved weights are found by these names. (`norm_eps` is for norm2 alone, as in diffusers.)
 """
 
 # %%
@@ -281,9 +281,9 @@ x, c = torch.randn(2, 5, 8), torch.randn(2, 8)
 assert block(x, c).shape == x.shape, "as many patches as before, with as many channels"
 assert torch.equal(block(x, c), x), "a new block should change nothing: its wishes are all 0"
 nn.init.normal_(block.modulation[1].weight)  # as if it had learnt something
-before = x.clone()
-assert not torch.equal(block(x, c), x), "with other wishes it should change x"
-assert torch.equal(x, before), "but not in place: x belongs to the caller"
+before, out = x.clone(), block(x, c)
+assert torch.equal(x, before), "x belongs to the caller: don't change it in place"
+assert not torch.equal(out, x), "with other wishes something else should come out"
 assert not torch.equal(block(x, c)[0], block(x, c.flip(0))[0]), "another condition, another result"
 
 # %% [markdown]
@@ -460,7 +460,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-**What you saw.** Without the zeros the loss begins several times higher, since random layers spoil the first guess, and dozens of steps go into coming down. Where the two curves meet, the run without zeros has not caught up: they part again, and it ends higher, in the CPU tier more than 1.5 times as high. (Seconds cannot tell what is left of the gap after days. In the paper's figure 5 the zeros are ahead to the end.)
+**What you saw.** Without the zeros the loss begins several times higher, since random layers spoil the first guess, and dozens of steps go into coming down. If the two curves touch for a while, the run without zeros has not caught up: they part again, and it ends higher, in the CPU tier more than 1.5 times as high. (Seconds cannot tell what is left of the gap after days. In the paper's figure 5 the zeros are ahead to the end.)
 
 ### Train it, and watch the gates
 
@@ -473,7 +473,7 @@ Now the digits in full size, with lesson 5's guidance and sampler. While it trai
 sizes = pick(smoke=(32, 2, 2), cpu=(64, 4, 4), gpu=(384, 12, 6))  # dim, depth, heads
 steps = pick(smoke=12, cpu=1000, gpu=2000)
 batches = Batches(images, labels, batch_size=pick(smoke=16, cpu=64, gpu=256))
-# muon_rate: Muon, lesson 3's optimiser, moves the matrices; on_gpu: how a GPU is driven
+# muon_rate: Muon, an optimiser for matrices, moves those; on_gpu matters on a GPU alone
 config = TrainConfig(steps=steps, learning_rate=3e-3, muon_rate=0.02, on_gpu="recorded")
 torch.manual_seed(0)
 dit = DiT(1, None, 28, 4, *sizes, num_classes=10)
@@ -578,7 +578,7 @@ mask = torch.tensor([[True, True, False], [True] * 3])
 changed = context.clone()
 changed[0, 2] = 7.0  # a word that nobody may look at
 assert torch.allclose(block(x, context, c, mask)[0], block(x, changed, c, mask)[0], atol=1e-5), (
-    "a masked word must not matter to the patches"
+    "a masked word must not matter to the patches (are the patches first wherever you join?)"
 )
 assert JointAttentionBlock(8, 2, context_pre_only=True)(x, context, c)[1] is None, "no words after"
 
@@ -610,7 +610,7 @@ print(f"largest difference to diffusers: {difference:.1e} (below 1e-5 if yours i
 r"""
 ### A transformer that reads captions
 
-A pile of your blocks, with patches in front and the final layer behind, is Stable Diffusion 3's transformer in small. It takes the place of lesson 6's UNet.
+A pile of your blocks, with patches in front and the final layer behind, is Stable Diffusion 3's transformer in small. You know most of these lines from `DiT`; new is whatever has to do with `context`. It takes the place of lesson 6's UNet.
 """
 
 # %%
@@ -643,7 +643,7 @@ Do not expect beauty after twenty minutes of training. Backgrounds and colours c
 
 ### Who looks at whom
 
-In lesson 6 the table of weights was places × words. Now it is tokens × tokens, with four fields. The network gets section 2's scene under noise, with its caption. We watch its middle block, averaged over all heads.
+In lesson 6 the table of weights was places × words. Now it is tokens × tokens, with four fields. The network gets section 2's scene under noise, with its caption. We watch the third of its four blocks (block 2), averaged over all heads.
 
 **Predict before you run.** Where in the table is the self-attention of lesson 2? Where is lesson 6? And what is the field at the lower left?
 """
@@ -663,7 +663,7 @@ r"""
 
 </details>
 
-**What you saw.** Each row is one look, and sums to 1. Upper left, patches look at patches: lesson 2. (The bright line is not the diagonal, but one beside it: when the course was made, 56 of the 64 patches looked most at the patch to their right.) Upper right, patches look at words: lesson 6. Lower right, words read each other. Lower left, words look at patches: that is new.
+**What you saw.** Each row is one look, and sums to 1. Upper left, patches look at patches: lesson 2. (The bright line is not the diagonal, but one beside it: when the course was made, 55 of the 56 patches that have a right-hand neighbour looked most at it. One head of this block does that; the other blocks have no such line.) Upper right, patches look at words: lesson 6. Lower right, words read each other. Lower left, words look at patches: that is new.
 
 In the upper row of the second picture (its two rows have scales of their own) only the colours find their things: *red* lights up on the two, *purple* on the three. *Two* and *3* do not: their rings stand on the background. So in this picture, this block's looks follow colour. In the lower row *red* and *purple* look at their things again, and *left* looks between both. But even *two* looks towards the three.
 """
@@ -711,7 +711,7 @@ A line is one training. The further down, the better; the further left, the chea
 
 ### How far do they look?
 
-For each layer in which the picture looks at itself: at what distance, on average, is what a patch looks at? A dot is a head, a bar the mean of its layer. The dotted line: looking at everything alike.
+For each layer in which the picture looks at itself: at what distance, on average, is what a patch looks at? (Averaged over scenes under little, middling and much noise, t = 100, 400 and 700.) A dot is a head, a bar the mean of its layer. The dotted line: looking at everything alike.
 
 **Predict before you run.** In the DiT, which blocks look near, which look far? And the UNet's attention, which has convolutions to do the near work?
 """
@@ -727,7 +727,7 @@ r"""
 
 </details>
 
-**What you saw.** In the DiT's block 0 three heads of four look some 7.5 pixels away, less than half as far as the dotted line. They have learnt by themselves what a convolution is built for. Block 2 has one more near head, at 9 pixels. All others, and all of the UNet's, look some 14 pixels far or more: they hardly choose by distance. No head looks much farther than the line. (The chart leaves out the UNet's convolutions, which do its near work.)
+**What you saw.** In the DiT's block 0 three heads of four look some 7.5 pixels away, less than half as far as the dotted line. They have learnt by themselves what a convolution is built for. Block 2 has one more near head, at 9 pixels: the one that draws section 7's bright line. All others, and all of the UNet's, look some 14 pixels far or more: they hardly choose by distance. No head looks much farther than the line. (The chart leaves out the UNet's convolutions, which do its near work.)
 
 ### Left of, above
 

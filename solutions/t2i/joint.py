@@ -42,6 +42,7 @@ class Stream(nn.Module):
 
     def offer(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """Tokens (B, N, dim) -> query, key, value (B, heads, N, d), and the wishes for `take`."""
+        # rest: gate1, shift2, scale2, gate2; nothing where the stream ends
         shift, scale, *rest = self.modulation(c).split(x.shape[-1], dim=-1)
         h = modulate(self.norm1(x), shift, scale)
         layers = (self.to_q, self.to_k, self.to_v)

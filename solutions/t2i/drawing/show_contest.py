@@ -36,7 +36,7 @@ def step_table(contest: Contest, size: str = SIZES[0]) -> Markdown:
     head = (
         "network",
         "weights",
-        "operations a step",
+        f"operations a step ({contest.batch_size} scenes)",
         "a weight works at … places",
         "seconds a step",
     )

@@ -121,7 +121,7 @@ def joint_table(tables: Sequence[Tensor], caption: str) -> Picture | Markdown:
     edges = [*range(patches), *(patches + wide * i for i in range(len(words) + 1))]
     norm = PowerNorm(0.5, vmin=0, vmax=float(weights.max()))  # so that small shares can be seen
     seen = axes.pcolormesh(edges, edges, weights.numpy(), cmap=HEAT, norm=norm)
-    label = "share of a look (small ones are spread out)"
+    label = "share of a look (its square root is drawn)"
     figure.colorbar(seen, ax=axes, label=label, shrink=0.8)
     axes.invert_yaxis()
     for draw in (axes.axhline, axes.axvline):
