@@ -663,7 +663,7 @@ r"""
 
 </details>
 
-**What you saw.** Each row is one look, and sums to 1. Upper left, patches look at patches: lesson 2. (The bright line is not the diagonal, but one beside it: when the course was made, 55 of the 56 patches that have a right-hand neighbour looked most at it. One head of this block does that; the other blocks have no such line.) Upper right, patches look at words: lesson 6. Lower right, words read each other. Lower left, words look at patches: that is new.
+**What you saw.** Each row is one look, and sums to 1. Upper left, patches look at patches: lesson 2. (The bright line is not the diagonal, but one beside it: when the course was made, of all patches, 55 of the 56 that have a right-hand neighbour looked most at that one. One head of this block does that; the other blocks have no such line.) Upper right, patches look at words: lesson 6. Lower right, words read each other. Lower left, words look at patches: that is new.
 
 In the upper row of the second picture (its two rows have scales of their own) only the colours find their things: *red* lights up on the two, *purple* on the three. *Two* and *3* do not: their rings stand on the background. So in this picture, this block's looks follow colour. In the lower row *red* and *purple* look at their things again, and *left* looks between both. But even *two* looks towards the three.
 """
