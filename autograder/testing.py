@@ -143,6 +143,8 @@ def _symptom(actual: Tensor, expected: Tensor) -> str:
         factor = ratio.mean().item()
         if factor < 0 and abs(abs(factor) - 1) < 0.01:
             return "the sign is wrong"
+        if abs(abs(factor) - 1) < 1e-4:
+            return "close to the right values, but not equal" if len(actual) > 1 else "close"
         everywhere = "everywhere " if len(actual) > 1 else ""
         digits = 4 if 0.95 < abs(factor) < 1.05 else 2
         size = f"{abs(factor):.0f}" if abs(factor) >= 10 else f"{abs(factor):.{digits}g}"
@@ -153,7 +155,8 @@ def _symptom(actual: Tensor, expected: Tensor) -> str:
 def _capital(text: str) -> str:
     """As a sentence begins; a name from the code (`x_t`, `snr()`) stays what it is."""
     word = text.split(" ")[0]
-    return text if "_" in word or "(" in word else text[:1].upper() + text[1:]
+    named = "_" in word or "(" in word or not word.isascii()  # ᾱ
+    return text if named else text[:1].upper() + text[1:]
 
 
 def _is_or_are(what: str) -> str:

@@ -90,6 +90,12 @@ def test_what_fails_because_of_another_exercise_says_so(tiny, worker, make_noteb
             "failed",
             "ValueError.*line 2 of the cell of snr.*too steep",
         ),
+        (
+            "    raise Steep('too steep')\nclass Slope(ValueError):\n    pass\n"
+            "class Steep(Slope):\n    pass",
+            "failed",
+            "ValueError.*line 2 of the cell of snr.*too steep",  # whoever wants one has one
+        ),
         ("    return undefined_name", "failed", "undefined_name.*imports"),
         (
             "    return Net()\nclass Net(torch.nn.Module):\n    def __init__(self):\n"

@@ -32,6 +32,7 @@ def test_the_right_answer_passes_in_any_floating_dtype():
         (RIGHT * torch.nan, "NaN"),
         (-RIGHT, "sign is wrong"),
         (RIGHT * 3, "3 times the right value"),
+        (RIGHT * 1.00005, "close to the right values, but not equal"),
         (torch.tensor([1.0, 2.0, 5.0]), "33% of the values differ"),
     ],
 )
@@ -57,6 +58,11 @@ def test_one_number_with_a_known_cause_is_not_called_a_multiple_of_the_right_one
 
     assert told(4.0) == "The loss is not right. Squared."
     assert "3 times the right value" in told(6.0)
+
+
+def test_a_symbol_stays_as_it_is_written():
+    with pytest.raises(Teaching, match="^ᾱ of a schedule is not right"):
+        expect_close(-RIGHT, RIGHT, "ᾱ of a schedule")
 
 
 def test_a_cause_that_cannot_be_computed_is_passed_over():
