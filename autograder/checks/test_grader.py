@@ -94,7 +94,7 @@ def test_what_fails_because_of_another_exercise_says_so(tiny, worker, make_noteb
             "    raise Steep('too steep')\nclass Slope(ValueError):\n    pass\n"
             "class Steep(Slope):\n    pass",
             "failed",
-            "ValueError.*line 2 of the cell of snr.*too steep",  # whoever wants one has one
+            "ValueError.*line 2 of the cell of Steep.*too steep",  # who wants one has one
         ),
         ("    return undefined_name", "failed", "undefined_name.*imports"),
         (
