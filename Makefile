@@ -56,7 +56,7 @@ setup: ## set up the environment and do nothing else
 ## To draw with the models, and to train one on your own pictures
 
 # "$$prompt" and not "$(prompt)": the shell would read quotes, backquotes and dollars in a prompt.
-sample: ## draw what you type: prompt="a seven" out=7.png [seed=0] [film=1] [image=6.png]
+sample: ## draw what you type: prompt="a seven" out=7.png [film=1] [image=6.png]
 	@test -n "$${prompt+given}" && test -n "$(out)" || \
 		{ echo "What, and where to? For example: make sample prompt=\"a red seven\" out=seven.png" >&2; exit 2; }
 	@$(RUN) -m t2i.apps.sample "$$prompt" --out "$(out)" --seed "$(or $(seed),0)" $(if $(film),--film) \
