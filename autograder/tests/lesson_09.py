@@ -23,10 +23,12 @@ from autograder.testing_modules import (
     IN_PLACE,
     OTHER_PIECES,
     PIECE_STOPS,
+    UNLEARNT,
     Parts,
     ask,
     check_with_ours,
     every_parameter_learns,
+    expect_gradients,
     normal,
     unchanged,
 )
@@ -72,10 +74,12 @@ def cut(x: Tensor, p: int, inside: str = "pqc", patches: str = "hw") -> Tensor:
 
 
 CUT_HINTS = {
+    "Shape mismatch": "A size is written down that these pictures do not have: channels, height, "
+    "width and patch_size all come with the arguments.",
     "Error while processing rearrange": "einops wants to know the side of a patch twice, as p and "
     "as q, and each axis must stand on both sides of the arrow.",
-    "is invalid for input of size": "Height and width differ: there are H / p rows and W / p "
-    "columns of patches.",
+    "is invalid for input of size": "Sizes come from x.shape, the channels too: height and width "
+    "differ, there are H / p rows and W / p columns of patches.",
     "view size is not compatible": "view needs the values in order in memory: use reshape.",
     "": "Split height into (h p) and width into (w q), then put the axes in order.",
 }
@@ -130,9 +134,9 @@ def test_patchify_whole_patches_only(student, rng):
                 raise
             continue
         fail(
-            "A side of 6 pixels does not fall into whole patches of 4, and your code cuts it "
-            "without complaint: pixels are lost. Use reshape or rearrange with the exact sizes, or "
-            "raise a ValueError."
+            "A side of 6 pixels does not fall into whole patches of 4, and your code takes it "
+            "without complaint: pixels are lost, or added by filling up. Use reshape or rearrange "
+            "with the exact sizes, or raise a ValueError."
         )
 
 
@@ -151,7 +155,8 @@ JOIN_HINTS = {
     "Error while processing rearrange": "einops cannot know how many rows of patches there are "
     "(h, which is height // patch_size), nor the side of a patch, p and q.",
     "is invalid for input of size": "There are height // patch_size rows of patches and width // "
-    "patch_size columns: height and width count pixels, and they differ.",
+    "patch_size columns: height and width count pixels, and they differ. The channels are what is "
+    "left: patches.shape[-1] // patch_size**2.",
     "view size is not compatible": "view needs the values in order in memory: use reshape.",
     "": "Give rows and columns of patches an axis each, and those inside a patch; then put them "
     "in order.",
@@ -241,6 +246,12 @@ def test_unpatchify_keeps_its_dtype_and_its_input(student, rng):
     expected = joined(patches, 2, 4, 6)
     expect_close(picture, expected, "the picture", otherwise=advice, check_dtype=True)
     unchanged(student, lambda held: student.unpatchify(held, 2, 4, 6), patches, "patches")
+
+
+@exercise("unpatchify")
+def test_unpatchify_lets_gradients_through(student, rng):
+    values = {"patches": normal(rng, 2, 6, 12), "patch_size": 2, "height": 4, "width": 6}
+    expect_gradients(student, "unpatchify", values, {"patches": torch.ones(2, 6, 12)})
 
 
 @pictured("unpatchify")
@@ -414,6 +425,17 @@ def test_modulate_leaves_its_arguments(student, rng):
     unchanged(student, lambda held: student.modulate(x, shift, held), scale, "scale")
 
 
+@exercise("modulate")
+def test_modulate_lets_gradients_through(student, rng):
+    x, shift, scale = normal(rng, 2, 3, 4), normal(rng, 2, 4), normal(rng, 2, 4)
+    expected = {
+        "x": (1 + scale)[:, None].expand_as(x),
+        "shift": torch.full((2, 4), 3.0),
+        "scale": x.sum(1),
+    }
+    expect_gradients(student, "modulate", {"x": x, "shift": shift, "scale": scale}, expected)
+
+
 # --- DiTBlock -------------------------------------------------------------------------------------
 
 
@@ -449,7 +471,7 @@ def block_forward(student, parts: Parts, x: Tensor, c: Tensor, wrong: str = "") 
         "by kind, scales first": ["scale1", "scale2", "shift1", "shift2", "gate1", "gate2"],
         "halves exchanged": names[3:] + names[:3],
     }.get(wrong, names)
-    said = parts("modulation", c).chunk(6, dim=-1)
+    said = parts("modulation", F.silu(c) if wrong == "silu twice" else c).chunk(6, dim=-1)
     wish = dict(zip(order, said, strict=True))
     if wrong == "first wishes twice":
         wish |= {"shift2": wish["shift1"], "scale2": wish["scale1"], "gate2": wish["gate1"]}
@@ -520,6 +542,8 @@ BLOCK_MISTAKES = {
     "by kind, scales first": f"{WISHES} Yours are sorted by kind, and the scales come first.",
     "halves exchanged": f"{WISHES} The first three are attn's, the last three mlp's; yours are "
     "exchanged.",
+    "silu twice": "c goes through a SiLU once more in forward: modulation has one, so it gets c as "
+    "it is.",
     "first wishes twice": "mlp got attn's wishes; it has its own, shift2, scale2 and gate2.",
 }
 BLOCK_HINTS = {
@@ -569,6 +593,13 @@ def test_a_new_block_does_nothing(student, rng):
             f"The {what} of the linear layer in modulation should begin at 0 (adaLN-Zero): then "
             "all wishes are 0, the gates are shut, and a new block hands x on as it is. "
             "zero_linear makes such a layer.",
+        )
+    for name in ("attn.to_out.weight", "mlp.2.weight"):
+        expect(
+            name not in state or state[name].any(),
+            f"{name} begins at 0, and so does the gate that multiplies it: then neither ever gets "
+            "a gradient, and this half never learns. Only the linear layer in modulation begins "
+            "at 0.",
         )
     expect_close(
         ask(lambda: block(x, c), BLOCK_HINTS),
@@ -635,6 +666,12 @@ def test_block(student, rng):
             "+ gate2 · mlp(modulate(norm2(x), shift2, scale2)).",
             **CLOSE,
         )
+    block.train()
+    expect(
+        matches(block(x, c), right(), **CLOSE),
+        "In training the block answers something else than in eval: there is no dropout in it.",
+    )
+    block.eval()
     unchanged(student, lambda held: block(held, c), x, "x")
     unchanged(student, lambda held: block(x, held), c, "c")
 
@@ -677,7 +714,14 @@ class Given(nn.Module):
 @exercise("DiTBlock")
 def test_block_same_as_diffusers(student, rng):
     """With our modulate where the learner's is wrong: its mistakes are told elsewhere."""
-    theirs = DiTTransformer2DModel(2, 4, 3, num_layers=1, sample_size=4, num_embeds_ada_norm=5)
+    for heads in (2, 4):
+        block_same_as_diffusers(student, rng, heads)
+
+
+def block_same_as_diffusers(student, rng, heads: int) -> None:
+    theirs = DiTTransformer2DModel(
+        heads, 8 // heads, 3, num_layers=1, sample_size=4, num_embeds_ada_norm=5
+    )
     theirs = shuffle_weights(theirs, rng)
     state = dit_state_dict(theirs.state_dict())
     state = {
@@ -685,7 +729,7 @@ def test_block_same_as_diffusers(student, rng):
         for name, value in state.items()
         if name.startswith("blocks.0.")
     }
-    block = new_block(student, rng, 8, 2, norm_eps=1e-5)
+    block = new_block(student, rng, 8, heads, norm_eps=1e-5)
     block.load_state(state)
     x, c = normal(rng, 3, 5, 8), normal(rng, 3, 8)
     own = ask(lambda: student.modulate(x, c, c), {"": PIECE_STOPS})
@@ -693,16 +737,34 @@ def test_block_same_as_diffusers(student, rng):
     if not own_is_right:
         student.lend("modulate", reference.modulate)
     inner = theirs.transformer_blocks[0]
-    inner.norm1.emb = Given(c)
+    leaves = [x.clone().requires_grad_(), c.clone().requires_grad_()]
+    inner.norm1.emb = Given(leaves[1])
+    expected = inner(leaves[0], timestep=None, class_labels=None)
     expect_close(
         block(x, c),
-        inner(x, timestep=None, class_labels=None).detach(),
-        "the answer of the block with the weights of diffusers' BasicTransformerBlock",
-        otherwise="Every part is right by itself, so it is the wiring of the block.",
+        expected.detach(),
+        f"the answer of a block of {heads} heads with the weights of diffusers' "
+        "BasicTransformerBlock",
+        otherwise="Every part is right by itself, so it is the wiring of the block, or num_heads "
+        "does not reach attn.",
         **CLOSE,
     )
     if own_is_right:
-        every_parameter_learns(ask(lambda: block.grad(x, c), IN_PLACE), "the block")
+        found = ask(lambda: block.grad(x, c), IN_PLACE)
+        every_parameter_learns(found, "the block")
+        gradients_come_back(found, leaves, [expected], ("x", "c"))
+
+
+def gradients_come_back(found: dict, leaves: list, outputs: list, names: tuple) -> None:
+    """The gradients that `Handle.grad` brought, beside those of right outputs for the leaves."""
+    weights = [torch.linspace(-1, 1, part.numel()) for part in outputs]
+    sum((p.flatten() * w).sum() for p, w in zip(outputs, weights, strict=True)).backward()
+    for mine, leaf, name in zip(found["inputs"], leaves, names, strict=True):
+        expect(
+            isinstance(mine, Tensor) and matches(mine, leaf.grad, rtol=1e-3, atol=1e-4),
+            f"The answer is right, but not all of the gradient comes back to {name}: what stands "
+            f"before the block would not learn. {UNLEARNT}",
+        )
 
 
 # --- DiT.forward ----------------------------------------------------------------------------------
@@ -776,6 +838,8 @@ DIT_HINTS = {  # the pieces have run before: an error is about what forward give
     "NoneType": "patchify, unpatchify or a block gave None: is a return missing there?",
     "mat1 and mat2": "The order is: patchify, then patch_in; the blocks; then final; then "
     "unpatchify with the picture's height and width.",
+    "a (2) must match the size of tensor b (3)": "x_t and the prediction may have different "
+    "numbers of channels: the DiT answers with its prediction alone, x_t is not added.",
     "must match the size": "positions is (N, dim): it is added after patch_in, to the patches.",
     "attr": "Look up the names in __init__: patch_size, patch_in, positions, time_mlp, labels, "
     "blocks, final.",
@@ -814,6 +878,13 @@ def check_dit(student, rng, size: tuple[int, int], depth: int, batch: int) -> No
         "block with x and c; final with x and c; unpatchify.",
         **CLOSE,
     )
+    dit.train()
+    expect(
+        all(matches(dit(x_t, t, label), expected, **CLOSE) for _ in range(8)),
+        "In training the DiT answers something else than in eval: no dropout, and labels are "
+        "taken away by the loss (drop_condition), not by forward.",
+    )
+    dit.eval()
     unchanged(student, lambda held: dit(held, t, label), x_t, "x_t")
 
 
@@ -862,7 +933,8 @@ def test_dit_same_as_diffusers(student, rng):
         otherwise="Every piece is right by itself, so it is the wiring of DiT.forward.",
         **CLOSE,
     )
-    every_parameter_learns(ask(lambda: dit.grad(x_t, t, label), IN_PLACE), "the DiT")
+    hints = {"does not require grad": f"The answer has no gradient at all. {UNLEARNT}", **IN_PLACE}
+    every_parameter_learns(ask(lambda: dit.grad(x_t, t, label), hints), "the DiT")
 
 
 def _same_with_our_pieces(student, dit: Handle, ours: reference.DiT, rng) -> None:
@@ -939,7 +1011,19 @@ def joint_forward(parts: Parts, x, context, c, mask, ends: bool, wrong: str = ""
         kind = torch.arange(n + length) < n
         apart = kind[:, None] | ~kind[None, :]
         seen_by = apart if seen_by is None else seen_by & apart
-    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=seen_by)
+    d = query.shape[-1]
+    scale = {"no scale": 1.0, "scale of dim": x.shape[-1] ** -0.5}.get(wrong, d**-0.5)
+    if seen_by is not None and wrong == "mask added":
+        seen_by = seen_by.to(query.dtype)
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=seen_by, scale=scale)
+    scores = query @ key.mT * d**-0.5
+    if seen_by is not None and wrong == "mask times scores":
+        seen = (scores * seen_by).softmax(-1) @ value
+    if seen_by is not None and wrong == "mask times weights":
+        seen = (scores.softmax(-1) * seen_by) @ value
+    if wrong == "softmax over askers":
+        scores = scores if seen_by is None else scores.masked_fill(~seen_by, float("-inf"))
+        seen = scores.softmax(-2) @ value
     if wrong in ("words first", "split as if words first"):
         seen_w, seen_x = seen.split([length, n], dim=2)
     else:
@@ -957,6 +1041,8 @@ def joint_forward(parts: Parts, x, context, c, mask, ends: bool, wrong: str = ""
     said = words.call("take", context, seen_w, rest_w)
     if wrong == "words unchanged":
         said = context
+    if mask is not None and wrong == "masked words kept":
+        said = torch.where(mask[..., None], said, context)
     return out, said
 
 
@@ -980,6 +1066,18 @@ JOINT_MISTAKES = {
     "is one attention over all tokens.",
     "cross only": "The words do not look at the patches: their queries belong into the one "
     "attention over all tokens, too.",
+    "no scale": "The scores are not divided by √d; F.scaled_dot_product_attention does it.",
+    "scale of dim": "The scores are divided by the root of dim; d is what one head has, "
+    "query.shape[-1].",
+    "mask added": "The mask was made numbers, so it is added to the scores; it stays bool.",
+    "mask times scores": "Masked scores become 0, which is a score like any other; they must be "
+    "−∞ before the softmax. attn_mask=… does it.",
+    "mask times weights": "The mask comes after the softmax, so the weights no longer sum to 1; "
+    "it belongs before it. attn_mask=… does it.",
+    "softmax over askers": "The softmax runs over those who look; it runs over those looked at, "
+    "the last axis.",
+    "masked words kept": "Masked words come back unchanged; the mask says who may be looked at, "
+    "not who looks.",
     "values the other way": "The values are joined words first; queries, keys and values all have "
     "the patches first.",
     "words without c": "The words' stream gets no condition: words.offer(context, c).",
@@ -1080,6 +1178,7 @@ def test_joint_block_with_a_mask(student, rng):
 @exercise("JointAttentionBlock")
 def test_joint_block_where_the_words_end(student, rng):
     check_joint(student, rng, ((8, 2), (2, 3, 3)), ends=True)
+    check_joint(student, rng, ((8, 2), (3, 2, 4)), masked=True, ends=True, qk_norm=True)
 
 
 @exercise("JointAttentionBlock")
@@ -1097,7 +1196,9 @@ def test_joint_block_same_as_diffusers(student, rng):
     own = ask(lambda: student.modulate(x, c, c), {"": PIECE_STOPS})
     if not matches(own, reference.modulate(x, c, c), **CLOSE):
         student.lend("modulate", reference.modulate)
-    expected_words, expected = (value.detach() for value in theirs(x, context, c))
+    leaves = [value.clone().requires_grad_() for value in (x, context, c)]
+    both = theirs(*leaves)[::-1]  # the words come first there
+    expected, expected_words = (value.detach() for value in both)
     out, words = pair_of(block(x, context, c))
     for actual, value, name in ((out, expected, "patches"), (words, expected_words, "words")):
         expect_close(
@@ -1107,3 +1208,8 @@ def test_joint_block_same_as_diffusers(student, rng):
             otherwise="Both streams are right by themselves, so it is the wiring of the block.",
             **CLOSE,
         )
+    if matches(own, reference.modulate(x, c, c), **CLOSE):
+        hints = {"does not require grad": f"There is no gradient at all. {UNLEARNT}", **IN_PLACE}
+        found = ask(lambda: block.grad(x, context, c), hints)
+        every_parameter_learns(found, "the block")
+        gradients_come_back(found, leaves, list(both), ("x", "context", "c"))

@@ -113,7 +113,8 @@ def check_point(student, x_0: Tensor, noise: Tensor, t: Tensor, where: str) -> N
         point(x_0, noise, t),
         f"the point {where}",
         causes=causes_of(POINT_MISTAKES, lambda way: point(x_0, noise, t, way)),
-        otherwise="x_t = (1 − t) · x_0 + t · noise.",
+        otherwise="x_t = (1 − t) · x_0 + t · noise, in the dtype of x_0.",
+        check_dtype=True,
     )
 
 
@@ -195,6 +196,7 @@ def test_target_is_the_slope_of_the_line(student, rng):
                 SLOPE_MISTAKES, lambda way, x_0=x_0, noise=noise: slope(x_0, noise, way)
             ),
             otherwise="It is the derivative of (1 − t) · x_0 + t · noise with respect to t.",
+            check_dtype=True,
             **CLOSE,
         )
 
@@ -230,6 +232,17 @@ class Guess:
             )
         self.calls.append((x_t, t))
         return self.answer(x_t, t)
+
+
+def unnamed(function: Callable, call: str = "model(x_t, t)") -> Callable:
+    """The function; whoever calls it with its arguments by name reads how it is called."""
+
+    def called(*given, **names):
+        if names:
+            fail(f"It is called as {call}, without names: its own may be others.")
+        return function(*given)
+
+    return called
 
 
 def column(t: Tensor, like: Tensor) -> Tensor:
@@ -348,11 +361,11 @@ def test_loss_of_models_that_are_understood(student, rng):
 
         def run(held, values=values, place=place):
             student.rectified_flow_loss(
-                lambda *_: right, *values[:place], held, *values[place + 1 :]
+                unnamed(lambda *_: right), *values[:place], held, *values[place + 1 :]
             )
 
         unchanged(student, run, values[place], name)
-    loss = student.rectified_flow_loss(model, x_0.bfloat16(), t, noise.bfloat16())
+    loss = student.rectified_flow_loss(model, x_0.bfloat16(), t.bfloat16(), noise.bfloat16())
     expect(isinstance(loss, Tensor) and loss.isfinite().all(), "The loss in bfloat16 is no number.")
 
 
@@ -367,23 +380,25 @@ def test_the_loss_teaches_the_model(student, rng):
         usable = False
     if not usable:
         return  # the mistake is in one of them, and has an exercise of its own
-    held = student.hold(x_0)
+    weight, bias = normal(rng, 3, 3), normal(rng, 3)
+    held = student.hold(weight)
     held.call("requires_grad_")
-    model = student.new_torch("HuberLoss", reduction="none")  # any layer of torch that takes both
-    loss = ask(lambda: student.new("rectified_flow_loss", model, held, t, noise), LOSS_HINTS)
+    layer = student.new_torch("Linear", 3, 3)
+    layer.call("register_forward_pre_hook", lambda _, given: given[:1])  # it reads x_t alone
+    layer.call("load_state_dict", {"weight": weight, "bias": bias})
+    layer.call("__delattr__", "weight")
+    layer.call("__setattr__", "weight", held)
+    loss = ask(lambda: student.new("rectified_flow_loss", layer, x_0, t, noise), LOSS_HINTS)
     cut = (
-        "The loss does not teach the model anything: the way back through it is cut, by no_grad(), "
-        "detach() or .data. Only drawing goes without gradients; training needs them."
+        "The loss does not teach the model anything: the way back through the model's answer is "
+        "cut, by no_grad(), detach() or .data. (x_t and the target may be made without gradients.)"
     )
     ask(lambda: loss.call("backward"), {"": cut})
-    found, right = held.get("grad"), []
-    for target in (slope(x_0, noise), None):  # the target's own slope may be left out
-        leaf = x_0.clone().requires_grad_()
-        said = F.huber_loss(point(leaf, noise, t), t.expand(3, 3), reduction="none")
-        wanted = slope(leaf, noise) if target is None else target
-        (wanted - said).square().mean().backward()
-        right.append(leaf.grad)
-    expect(isinstance(found, Tensor) and any(matches(found, each, **CLOSE) for each in right), cut)
+    leaf = weight.clone().requires_grad_()
+    said = F.linear(point(x_0, noise, t), leaf, bias)
+    (slope(x_0, noise) - said).square().mean().backward()
+    found = held.get("grad")
+    expect(isinstance(found, Tensor) and matches(found, leaf.grad, **CLOSE), cut)
 
 
 # --- logit_normal_times ---------------------------------------------------------------------------
@@ -588,7 +603,9 @@ def check_walk(student, x_1: Tensor, times: Tensor, expected: Tensor, what: str)
         expected,
         what,
         causes=causes_of(WALK_MISTAKES, lambda way: walk(best, x_1, times, way)),
-        otherwise="x ← x + (t_next − t) · model(x, t) for each pair of neighbouring times.",
+        otherwise="x ← x + (t_next − t) · model(x, t) for each pair of neighbouring times, in the "
+        "dtype of x_1.",
+        check_dtype=True,
         **CLOSE,
     )
     expect(
@@ -619,9 +636,10 @@ def test_walk_same_as_diffusers(student, rng):
 @exercise("sample_euler")
 def test_walk_reports_each_step(student, rng):
     model, seen = Guess(best), []
+    on_step = unnamed(lambda *given: seen.append(given), "on_step(t_next, x, direction)")
     x_1 = normal(rng, 3, 2, 2)
     end = ask(
-        lambda: student.sample_euler(model, x_1, UNEVEN, lambda *given: seen.append(given)),
+        lambda: student.sample_euler(model, x_1, UNEVEN, on_step),
         {"NoneType": "on_step may be None: call it only if it is not.", **WALK_HINTS},
     )
     expect(
@@ -680,7 +698,8 @@ def test_walk_converges_with_order_1(student, rng):
 def test_walk_leaves_its_arguments(student, rng):
     x_1 = normal(rng, 3, 2)
     steady = torch.ones_like(x_1)
-    unchanged(student, lambda h: student.sample_euler(lambda *_: steady, h, UNEVEN), x_1, "x_1")
+    still = unnamed(lambda *_: steady)
+    unchanged(student, lambda held: student.sample_euler(still, held, UNEVEN), x_1, "x_1")
     unchanged(student, lambda h: student.sample_euler(best, x_1, h), UNEVEN, "times")
 
 
@@ -916,7 +935,7 @@ def check_reading(student, rng, texts: Sequence[str], what: str) -> None:
 
 @exercise("encode_prompt")
 def test_prompts_of_several_lengths(student, rng):
-    texts = [TEXTS[1], "a star", "", "one lower seven"]
+    texts = [TEXTS[1], "a star", "", "stars, lowest"]
     check_reading(
         student,
         rng,
@@ -1068,6 +1087,7 @@ class Studio:
                 "difference alone": scale * (cond - uncond),
                 "scaled cond": scale * cond,
                 "scale 3": uncond + 3.0 * (cond - uncond),
+                "scale 5": uncond + 5.0 * (cond - uncond),
                 "minus": uncond - scale * (cond - uncond),
             }
             return ways.get(wrong, uncond + scale * (cond - uncond))
@@ -1089,6 +1109,7 @@ GUIDANCE_MISTAKES = {
     "scaled cond": "The prompt's answer is multiplied by the scale; it is "
     "uncond + s · (cond − uncond).",
     "scale 3": "guidance_scale is not used: it is always 3.",
+    "scale 5": "guidance_scale is not used: it is always 5.",
     "minus": "The difference is taken away; it is added.",
 }
 CALL_HINTS = {
@@ -1171,7 +1192,17 @@ def other_ends(
     def end(steps: int = steps, shift: float = studio.shift) -> Tensor:
         return walk(mixed(wanted), noise, euler_times(steps, shift))
 
-    return {
+    wrong_scale = {}
+    if studio.unscaled:
+        sentence = (
+            "The latents go to the autoencoder at the wrong scale: decode with self.space.decode, "
+            "which divides by the scaling factor."
+        )
+        wrong_scale = {
+            sentence: lambda: end() * studio.factor,
+            sentence + " ": lambda: end() * studio.factor**2,
+        }
+    return wrong_scale | {
         "self.shift is not used: euler_times takes it as its second argument.": lambda: end(
             shift=1.0
         ),
@@ -1190,13 +1221,9 @@ def other_ends(
 def latents_of(studio: Studio) -> Tensor:
     """All latents that the learner's code decoded, or a sentence on what it did with them."""
     expect(studio.asked, "The transformer is never asked, so nothing can be drawn.")
-    if studio.unscaled:
-        fail(
-            "The latents go to the autoencoder at the wrong scale: decode with self.space.decode, "
-            "which divides by the scaling factor."
-        )
-    expect(studio.decoded, "The latents are never decoded: self.space.decode(z_0).")
-    return torch.cat(studio.decoded)
+    found = [*studio.decoded, *(z * studio.factor for z in studio.unscaled)]
+    expect(found, "The latents are never decoded: self.space.decode(z_0).")
+    return torch.cat(found)
 
 
 def check_start(asked: list, noise: Tensor, usual: Tensor) -> None:

@@ -25,6 +25,287 @@ def _joint(name, says, old, new):
 
 
 WRONG = [
+    dict(
+        exercise="unpatchify",
+        name="no_gradient",
+        says="no gradient|No gradient",
+        code="""
+@torch.no_grad()
+def unpatchify(patches, patch_size, height, width):
+    p = patch_size
+    return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=height // p, p=p, q=p)
+""",
+    ),
+    dict(
+        exercise="modulate",
+        name="detached_wishes",
+        says="No gradient reaches",
+        code="""
+def modulate(x, shift, scale):
+    return x * (1 + scale.detach()[:, None]) + shift.detach()[:, None]
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="two_heads_always",
+        says="num_heads does not reach attn",
+        code="""
+def __init__(self, dim, num_heads, norm_eps=1e-6):
+    super().__init__()
+    self.norm1 = plain_norm(dim)
+    self.attn = SelfAttention(dim, 2)
+    self.norm2 = plain_norm(dim, norm_eps)
+    self.mlp = mlp(dim)
+    self.modulation = nn.Sequential(nn.SiLU(), zero_linear(dim, 6 * dim))
+
+def forward(self, x, c):
+    shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="mlp_ends_with_zeros_too",
+        says="neither ever gets a gradient",
+        code="""
+def __init__(self, dim, num_heads, norm_eps=1e-6):
+    super().__init__()
+    self.norm1 = plain_norm(dim)
+    self.attn = SelfAttention(dim, num_heads)
+    self.norm2 = plain_norm(dim, norm_eps)
+    self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU("tanh"), zero_linear(4 * dim, dim))
+    self.modulation = nn.Sequential(nn.SiLU(), zero_linear(dim, 6 * dim))
+
+def forward(self, x, c):
+    shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="dropout_in_forward",
+        says="In training the block answers",
+        code="""
+def __init__(self, dim, num_heads, norm_eps=1e-6):
+    super().__init__()
+    self.norm1 = plain_norm(dim)
+    self.attn = SelfAttention(dim, num_heads)
+    self.norm2 = plain_norm(dim, norm_eps)
+    self.mlp = mlp(dim)
+    self.modulation = nn.Sequential(nn.SiLU(), zero_linear(dim, 6 * dim))
+
+def forward(self, x, c):
+    shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, scale1))
+    return x + gate2[:, None] * F.dropout(self.mlp(modulate(self.norm2(x), shift2, scale2)), 0.1, self.training)
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="silu_twice",
+        says="once more in forward",
+        code="""
+def __init__(self, dim, num_heads, norm_eps=1e-6):
+    super().__init__()
+    self.norm1 = plain_norm(dim)
+    self.attn = SelfAttention(dim, num_heads)
+    self.norm2 = plain_norm(dim, norm_eps)
+    self.mlp = mlp(dim)
+    self.modulation = nn.Sequential(nn.SiLU(), zero_linear(dim, 6 * dim))
+
+def forward(self, x, c):
+    shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(c)).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="x_detached_in_attention",
+        says="not all of the gradient comes back to x",
+        code="""
+def __init__(self, dim, num_heads, norm_eps=1e-6):
+    super().__init__()
+    self.norm1 = plain_norm(dim)
+    self.attn = SelfAttention(dim, num_heads)
+    self.norm2 = plain_norm(dim, norm_eps)
+    self.mlp = mlp(dim)
+    self.modulation = nn.Sequential(nn.SiLU(), zero_linear(dim, 6 * dim))
+
+def forward(self, x, c):
+    shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm1(x.detach()), shift1, scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+""",
+    ),
+    dict(
+        exercise="DiT.forward",
+        name="label_dropped_in_training",
+        says="In training the DiT answers",
+        code="""
+def forward(self, x_t, t, label):
+    if self.training:
+        label = torch.where(torch.rand(len(label)) < 0.1, self.null, label)
+    height, width = x_t.shape[2:]
+    c = self.time_mlp(time_clocks(t).to(x_t.dtype)) + self.labels(label)
+    x = self.patch_in(patchify(x_t, self.patch_size)) + self.positions
+    for block in self.blocks:
+        x = block(x, c)
+    x = self.final(x, c)
+    return unpatchify(x, self.patch_size, height, width)
+""",
+    ),
+    dict(
+        exercise="DiT.forward",
+        name="no_grad",
+        says="no gradient at all",
+        code="""
+@torch.no_grad()
+def forward(self, x_t, t, label):
+    height, width = x_t.shape[2:]
+    c = self.time_mlp(time_clocks(t).to(x_t.dtype)) + self.labels(label)
+    x = self.patch_in(patchify(x_t, self.patch_size)) + self.positions
+    for block in self.blocks:
+        x = block(x, c)
+    x = self.final(x, c)
+    return unpatchify(x, self.patch_size, height, width)
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
+        name="no_grad",
+        says="no gradient at all",
+        code="""
+def __init__(self, dim, num_heads, context_pre_only=False, qk_norm=False):
+    super().__init__()
+    self.context_pre_only = context_pre_only
+    self.patches = Stream(dim, num_heads, qk_norm=qk_norm)
+    self.words = Stream(dim, num_heads, ends=context_pre_only, qk_norm=qk_norm)
+
+@torch.no_grad()
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_x = self.patches.offer(x, c)
+    qw, kw, vw, rest_w = self.words.offer(context, c)
+    query, key, value = torch.cat([qx, qw], 2), torch.cat([kx, kw], 2), torch.cat([vx, vw], 2)
+    mask = joint_mask(context_mask, n)
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    seen_x, seen_w = seen.split([n, length], dim=2)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
+        name="context_detached",
+        says="comes back to context",
+        code="""
+def __init__(self, dim, num_heads, context_pre_only=False, qk_norm=False):
+    super().__init__()
+    self.context_pre_only = context_pre_only
+    self.patches = Stream(dim, num_heads, qk_norm=qk_norm)
+    self.words = Stream(dim, num_heads, ends=context_pre_only, qk_norm=qk_norm)
+
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_x = self.patches.offer(x, c)
+    qw, kw, vw, rest_w = self.words.offer(context.detach(), c)
+    query, key, value = torch.cat([qx, qw], 2), torch.cat([kx, kw], 2), torch.cat([vx, vw], 2)
+    mask = joint_mask(context_mask, n)
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    seen_x, seen_w = seen.split([n, length], dim=2)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
+        name="mask_only_if_words_go_on",
+        says="mask",
+        code="""
+def __init__(self, dim, num_heads, context_pre_only=False, qk_norm=False):
+    super().__init__()
+    self.context_pre_only = context_pre_only
+    self.patches = Stream(dim, num_heads, qk_norm=qk_norm)
+    self.words = Stream(dim, num_heads, ends=context_pre_only, qk_norm=qk_norm)
+
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_x = self.patches.offer(x, c)
+    qw, kw, vw, rest_w = self.words.offer(context, c)
+    query, key, value = torch.cat([qx, qw], 2), torch.cat([kx, kw], 2), torch.cat([vx, vw], 2)
+    mask = None if self.context_pre_only else joint_mask(context_mask, n)
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    seen_x, seen_w = seen.split([n, length], dim=2)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
+        name="no_scale_by_hand",
+        says="not divided by",
+        code="""
+def __init__(self, dim, num_heads, context_pre_only=False, qk_norm=False):
+    super().__init__()
+    self.context_pre_only = context_pre_only
+    self.patches = Stream(dim, num_heads, qk_norm=qk_norm)
+    self.words = Stream(dim, num_heads, ends=context_pre_only, qk_norm=qk_norm)
+
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_x = self.patches.offer(x, c)
+    qw, kw, vw, rest_w = self.words.offer(context, c)
+    query, key, value = torch.cat([qx, qw], 2), torch.cat([kx, kw], 2), torch.cat([vx, vw], 2)
+    mask = joint_mask(context_mask, n)
+    seen = query @ key.mT
+    if mask is not None:
+        seen = seen.masked_fill(~mask, float('-inf'))
+    seen = seen.softmax(-1) @ value
+    seen_x, seen_w = seen.split([n, length], dim=2)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+""",
+    ),
+    dict(
+        exercise="JointAttentionBlock",
+        name="masked_with_zero",
+        says="Masked scores become 0",
+        code="""
+def __init__(self, dim, num_heads, context_pre_only=False, qk_norm=False):
+    super().__init__()
+    self.context_pre_only = context_pre_only
+    self.patches = Stream(dim, num_heads, qk_norm=qk_norm)
+    self.words = Stream(dim, num_heads, ends=context_pre_only, qk_norm=qk_norm)
+
+def forward(self, x, context, c, context_mask=None):
+    n, length = x.shape[1], context.shape[1]
+    qx, kx, vx, rest_x = self.patches.offer(x, c)
+    qw, kw, vw, rest_w = self.words.offer(context, c)
+    query, key, value = torch.cat([qx, qw], 2), torch.cat([kx, kw], 2), torch.cat([vx, vw], 2)
+    mask = joint_mask(context_mask, n)
+    seen = query @ key.mT / query.shape[-1] ** 0.5
+    if mask is not None:
+        seen = seen * mask
+    seen = seen.softmax(-1) @ value
+    seen_x, seen_w = seen.split([n, length], dim=2)
+    x = self.patches.take(x, seen_x, rest_x)
+    return x, None if self.context_pre_only else self.words.take(context, seen_w, rest_w)
+""",
+    ),
+    dict(
+        exercise="patchify",
+        name="padded_in_silence",
+        says="added by filling up",
+        code="""
+def patchify(x, patch_size):
+    p = patch_size
+    x = F.pad(x, (0, -x.shape[3] % p, 0, -x.shape[2] % p))
+    return rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=p, q=p)
+""",
+    ),
     # --- patchify ---
     dict(
         exercise="patchify",

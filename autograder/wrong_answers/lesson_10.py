@@ -6,6 +6,109 @@ answer scores 100. `code` takes the place of the reference; methods replace thos
 
 WRONG = [
     dict(
+        exercise="flow_point",
+        name="float64_comes_out",
+        says="float64",
+        code="""
+def flow_point(x_0, noise, t):
+    t = t.double().reshape(-1, *[1] * (x_0.ndim - 1))
+    return (1 - t) * x_0 + t * noise
+""",
+    ),
+    dict(
+        exercise="flow_target",
+        name="float64",
+        says="float64",
+        code="""
+def flow_target(x_0, noise):
+    return noise.double() - x_0.double()
+""",
+    ),
+    dict(
+        exercise="sample_euler",
+        name="float64_comes_out",
+        says="float64",
+        code="""
+def sample_euler(model, x_1, times, on_step=None):
+    x = x_1.double()
+    for t, t_next in zip(times[:-1].tolist(), times[1:].tolist()):
+        direction = model(x, torch.full((len(x),), t, device=x.device))
+        x = x + (t_next - t) * direction
+        if on_step is not None:
+            on_step(t_next, x, direction)
+    return x
+""",
+    ),
+    dict(
+        exercise="encode_prompt",
+        name="mask_by_words_there",
+        says="mask|words",
+        code="""
+def encode_prompt(tokenizer, text, prompts):
+    device = text.positions.device
+    tokens = tokenizer(prompts, len(text.positions)).to(device)
+    context, pooled = text(tokens)
+    words = torch.tensor([len(prompt.split()) + 2 for prompt in prompts], device=device)
+    mask = torch.arange(tokens.shape[1], device=device)[None] < words[:, None]
+    return Prompt(context, mask, pooled)
+""",
+    ),
+    dict(
+        exercise="sample_euler",
+        name="model_keywords",
+        says="without names",
+        code="""
+def sample_euler(model, x_1, times, on_step=None):
+    x = x_1
+    for t, t_next in zip(times[:-1].tolist(), times[1:].tolist()):
+        direction = model(x_t=x, t=torch.full((len(x),), t, device=x.device))
+        x = x + (t_next - t) * direction
+        if on_step is not None:
+            on_step(t_next, x, direction)
+    return x
+""",
+    ),
+    dict(
+        exercise="TextToImage.__call__",
+        name="vae_decode_unscaled",
+        says="wrong scale",
+        code="""
+def __call__(self, prompt, num_inference_steps=25, guidance_scale=5.0, seed=0, num_images=1, on_step=None):
+    prompts = repeat_prompts(prompt, num_images)
+    wanted = encode_prompt(self.tokenizer, self.text, prompts)
+    nothing = encode_prompt(self.tokenizer, self.text, [""] * len(prompts))
+    def direction(z_t, t):
+        cond = self.transformer(z_t, t, *wanted)
+        if guidance_scale == 1:
+            return cond
+        uncond = self.transformer(z_t, t, *nothing)
+        return uncond + guidance_scale * (cond - uncond)
+    z_0 = sample_euler(direction, self.noise(len(prompts), seed), euler_times(num_inference_steps, self.shift), on_step)
+    return to_pil(self.space.vae.decode(z_0 * self.space.scaling_factor))
+""",
+    ),
+    dict(
+        exercise="TextToImage.__call__",
+        name="global_prompt_scale",
+        says="always 5",
+        code="""
+def __call__(self, prompt, num_inference_steps=25, guidance_scale=5.0, seed=0, num_images=1, on_step=None):
+    prompts = repeat_prompts(prompt, num_images)
+    wanted = encode_prompt(self.tokenizer, self.text, prompts)
+    nothing = encode_prompt(self.tokenizer, self.text, [""] * len(prompts))
+    def direction(z_t, t):
+        cond = self.transformer(z_t, t, *wanted)
+        if guidance_scale == 1:
+            return cond
+        uncond = self.transformer(z_t, t, *nothing)
+        return uncond + 5.0 * (cond - uncond)
+    noise = self.noise(len(prompts), seed)
+    times = euler_times(num_inference_steps, self.shift)
+    z_0 = sample_euler(direction, noise, times, on_step)
+    return to_pil(self.space.decode(z_0))
+""",
+    ),
+    dict(
         exercise="sample_euler",
         name="asks_about_the_start",
         says="always asked about x_1",
@@ -1946,6 +2049,44 @@ def __call__(self, prompt, num_inference_steps=25, guidance_scale=3.0, seed=0, n
 ]
 
 RIGHT = [
+    dict(
+        exercise="rectified_flow_loss",
+        name="point_and_target_without_gradients",
+        code="""
+def rectified_flow_loss(model, x_0, t, noise):
+    with torch.no_grad():
+        x_t = flow_point(x_0, noise, t)
+        target = flow_target(x_0, noise)
+    return F.mse_loss(model(x_t, t), target)
+""",
+    ),
+    dict(
+        exercise="flow_point",
+        name="lerp_plain",
+        code="""
+def flow_point(x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    return torch.lerp(x_0, noise, t.view(t.shape + (1,) * (x_0.dim() - 1)))
+""",
+    ),
+    dict(
+        exercise="TextToImage.__call__",
+        name="diffusers_idiom_vae_decode",
+        code="""
+def __call__(self, prompt, num_inference_steps=25, guidance_scale=5.0, seed=0, num_images=1, on_step=None):
+
+    prompts = repeat_prompts(prompt, num_images)
+    wanted = encode_prompt(self.tokenizer, self.text, prompts)
+    nothing = encode_prompt(self.tokenizer, self.text, [""] * len(prompts))
+    def direction(z_t, t):
+        cond = self.transformer(z_t, t, *wanted)
+        if guidance_scale == 1:
+            return cond
+        uncond = self.transformer(z_t, t, *nothing)
+        return uncond + guidance_scale * (cond - uncond)
+    z_0 = sample_euler(direction, self.noise(len(prompts), seed), euler_times(num_inference_steps, self.shift), on_step)
+    return to_pil(self.space.vae.decode(z_0 / self.space.scaling_factor))
+""",
+    ),
     # --- flow_point ---
     dict(
         exercise="flow_point",
