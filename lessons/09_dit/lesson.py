@@ -63,7 +63,7 @@ Nothing is computed, the numbers are only *moved*. A plain `reshape` gives the r
 
 **Predict before you run.** A picture of 32×32 pixels with 3 channels, patches of 4×4: how many patches, and how long is each vector? And with patches of 2×2, how many times as many looks at each other?
 
-(`patchify` must not cut pixels off in silence; `reshape` and einops raise an error by themselves, and you need not call the reference's `check_patches`. In this lesson nothing else under *Raises* is graded.)
+(`patchify` must neither cut pixels off nor add any in silence; `reshape` and einops raise an error by themselves, and you need not call the reference's `check_patches`. In this lesson nothing else under *Raises* is graded.)
 """
 
 # %%
@@ -248,7 +248,7 @@ A DiT block is lesson 6's transformer block without the words: the patches look 
 
 $$\begin{aligned}\text{shift}_1, \text{scale}_1, \text{gate}_1, \text{shift}_2, \text{scale}_2, \text{gate}_2 &= \text{modulation}(c)\\ x &\leftarrow x + \text{gate}_1\cdot\text{attn}(\text{modulate}(\text{norm1}(x), \text{shift}_1, \text{scale}_1))\\ x &\leftarrow x + \text{gate}_2\cdot\text{mlp}(\text{modulate}(\text{norm2}(x), \text{shift}_2, \text{scale}_2))\end{aligned}$$
 
-`modulation` is a SiLU and one linear layer from D to 6·D channels, in an `nn.Sequential`. And now the trick that gives it its name, adaLN-**Zero**: *this linear layer starts with all weights and biases at 0.* Then all six wishes are 0 at first, and a gate of 0 adds nothing. **A new block hands x on as it is**, and so does any pile of them.
+`modulation` is a SiLU and one linear layer from D to 6·D channels, in an `nn.Sequential`, which numbers them 0 and 1. And now the trick that gives it its name, adaLN-**Zero**: *this linear layer starts with all weights and biases at 0.* Then all six wishes are 0 at first, and a gate of 0 adds nothing. **A new block hands x on as it is**, and so does any pile of them.
 
 Why is that good? The way from the first layer to the last is free at the start, and each block opens its gates as far as it has something useful to add.
 
