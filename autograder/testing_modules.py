@@ -199,6 +199,26 @@ def check_with_ours(handle: Handle, ours: nn.Module, names: list[str], *args: Te
         )
 
 
+def expect_input_gradients(gradients: dict, ours: nn.Module, args: tuple, names: tuple) -> None:
+    """Compare the inputs' gradients that `Handle.grad` brought with those of a right module."""
+    leaves = [a.detach().clone().requires_grad_() if a.is_floating_point() else a for a in args]
+    out = ours(*leaves)
+    (out.flatten() * torch.linspace(-1, 1, out.numel(), dtype=out.dtype)).sum().backward()
+    for found, leaf, name in zip(gradients["inputs"], leaves, names, strict=True):
+        if leaf.grad is None:
+            continue
+        expect(isinstance(found, Tensor), f"No gradient reaches {name}. {UNLEARNT}")
+        expect_close(
+            found,
+            leaf.grad,
+            f"the gradient for {name}",
+            otherwise=f"The result itself is right, but part of the way back is cut, so earlier "
+            f"layers would learn wrongly. {UNLEARNT}",
+            rtol=1e-3,
+            atol=1e-4,
+        )
+
+
 def every_parameter_learns(gradients: dict, what: str) -> None:
     for name, gradient in gradients["params"].items():
         if gradient is None or not gradient.abs().sum() > 0:

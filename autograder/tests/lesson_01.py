@@ -12,8 +12,18 @@ from torch import Tensor
 from autograder.picture import Curve, drawable, pictured
 from autograder.remote import RemoteError
 from autograder.testing import exercise, expect, expect_close, fail
+from autograder.testing_modules import ask
 
 FLOAT32 = "The docstring asks for float32; NumPy and Python count in float64 unless told otherwise."
+DEFAULTS = "Leave the defaults of the signature as they are."
+SHADOWED = (
+    "Inside this function `alphas_cumprod` is its argument, the tensor of all ᾱ, and not your "
+    "function of that name: use it as it is."
+)
+HALVED = (
+    "`** 1/2` takes the power 1 and then halves, since powers come before division: write "
+    "`** 0.5` or `.sqrt()`."
+)
 
 
 def randint(rng: torch.Generator, low: int, high: int) -> int:
@@ -40,6 +50,17 @@ def usual() -> Tensor:
 
 
 USUAL = "for the linear schedule with 1,000 steps"
+
+
+def advice_on_defaults(actual: object, values: str) -> str:
+    """What to say where a schedule with its default arguments differs.
+
+    Args:
+        actual: what the learner's function returned.
+        values: advice where the dtype is right, so that the values must be wrong.
+    """
+    right_dtype = getattr(actual, "dtype", torch.float32) == torch.float32
+    return values if right_dtype else FLOAT32
 
 
 def expect_untouched(far, before: Tensor, name: str) -> None:
@@ -91,11 +112,12 @@ def test_linear_betas_values(student, rng):
 
 @exercise("linear_betas")
 def test_linear_betas_defaults(student):
+    actual = student.linear_betas()
     expect_close(
-        student.linear_betas(),
+        actual,
         DDPMScheduler().betas,
         "linear_betas() with its default arguments",
-        otherwise=f"{FLOAT32} And leave the defaults of the signature as they are.",
+        otherwise=advice_on_defaults(actual, DEFAULTS),
         rtol=1e-4,
         atol=1e-7,
         check_dtype=True,
@@ -127,6 +149,11 @@ def cosine_mistakes(steps: int, s: float, max_beta: float) -> dict[str, Tensor]:
     u = torch.arange(steps + 1, dtype=torch.float64) / steps
     loose = torch.cos(u + s / (1 + s) * math.pi / 2) ** 2
     undivided = cosine_signal(steps, s, angle=(1 + s) * math.pi / 2)
+    below = torch.cos((u + s) / 1 + s * math.pi / 2) ** 2
+    below_too = torch.cos(((u + s) / 1 + s) * math.pi / 2) ** 2
+    inside = torch.cos(((u + s) / (1 + s) * math.pi / 2) ** 2)
+    counted = torch.cos((u * steps + s) / (1 + s) * math.pi / 2) ** 2
+    thousandths = torch.cos((u * steps / 1000 + s) / (1 + s) * math.pi / 2) ** 2
     return {
         "The square is missing: f is cos², not cos.":
             (1 - no_square[1:] / no_square[:-1]).clamp(max=max_beta),
@@ -161,6 +188,18 @@ def cosine_mistakes(steps: int, s: float, max_beta: float) -> dict[str, Tensor]:
         "π/2.": (1 - loose[1:] / loose[:-1]).clamp(max=max_beta),
         "There is a beta more than steps: leave out what does not compare two neighbours.":
             torch.cat([torch.zeros(1), (1 - ratio).clamp(max=max_beta)]),
+        "Brackets are missing below the line: `(u + s) / 1 + s` divides by 1 and then adds s. It "
+        "is (u + s) / (1 + s).": (1 - below[1:] / below[:-1]).clamp(max=max_beta),
+        "Brackets are missing below the line: `(u + s) / 1 + s` divides by 1 and then adds s. It "
+        "is (u + s) / (1 + s). ": (1 - below_too[1:] / below_too[:-1]).clamp(max=max_beta),
+        "You square the angle; f is the square of the cosine, torch.cos(…) ** 2.":
+            (1 - inside[1:] / inside[:-1]).clamp(max=max_beta),
+        "u counts whole steps; divide it by T (num_train_timesteps), so that it ends at 1.":
+            (1 - counted[1:] / counted[:-1]).clamp(max=max_beta),
+        "You divide by 1000, whatever T is: u must end at 1, so divide by num_train_timesteps.":
+            (1 - thousandths[1:] / thousandths[:-1]).clamp(max=max_beta),
+        "The limit works from below: the first argument of clamp is the lower limit. An upper one "
+        "is clamp(max=max_beta), or torch.minimum.": (1 - ratio).clamp(min=max_beta),
         "The ratio is upside down: it is the later f over the earlier one.":
             (1 - f[:-1] / f[1:]).clamp(max=max_beta),
         "You return ratio - 1; a beta is 1 minus the ratio, the later f over the earlier one.":
@@ -172,11 +211,20 @@ def cosine_mistakes(steps: int, s: float, max_beta: float) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
+COSINE_HINTS = {
+    "Boolean value of Tensor": "Python's min compares two numbers, not each number of a tensor: "
+    "use .clamp(max=max_beta).",
+    "converted to": "What takes one number (math.cos, float) got a whole tensor; torch.cos takes "
+    "all of u at once.",
+    "": "",
+}
+
+
 @exercise("cosine_betas")
 def test_cosine_betas_values(student, rng):
     steps = randint(rng, 20, 60)
     expect_close(
-        student.cosine_betas(steps),
+        ask(lambda: student.cosine_betas(steps), COSINE_HINTS),
         DDPMScheduler(steps, beta_schedule="squaredcos_cap_v2").betas,
         "the cosine betas",
         causes=cosine_mistakes(steps, 0.008, 0.999),
@@ -193,17 +241,23 @@ def test_cosine_betas_arguments(student, rng):
     s, max_beta = uniform(rng, 0.03, 0.1), uniform(rng, 0.2, 0.5)
     f, usual = cosine_signal(steps, s), cosine_signal(steps)
     betas = 1 - f[1:] / f[:-1]
+    replaced = betas.clone()
+    replaced[-1] = max_beta
+    student.cosine_betas(steps)  # nothing of this call may be kept for the next
     expect_close(
         student.cosine_betas(steps, s=s, max_beta=max_beta),
         betas.clamp(max=max_beta).float(),
         "the cosine betas of another s and another max_beta",
         causes={
-            "You always use s = 0.008: s is an argument.":
+            "Here s is not 0.008, but you use 0.008: s is an argument. Is it written into the "
+            "formula, or is f kept from an earlier call?":
                 (1 - usual[1:] / usual[:-1]).clamp(max=max_beta),
             "You limit the betas by a number of your own: max_beta is an argument.":
                 betas.clamp(max=0.999),
             "You limit the betas by a number of your own: max_beta is an argument. ":
                 betas.clamp(max=0.9999),
+            "Only the last beta is limited: each one that is larger than max_beta is cut to it.":
+                replaced,
             "You shrink the whole schedule until it fits below max_beta; only the betas that are "
             "too large are cut.": betas * (max_beta / betas.max()),
         },
@@ -217,8 +271,13 @@ def test_cosine_betas_arguments(student, rng):
 def test_cosine_betas_defaults(student):
     f = cosine_signal(1000)
     betas = 1 - f[1:] / f[:-1]
+    actual = student.cosine_betas()
+    exact = (
+        "With many steps the last betas divide tiny numbers: compute in float64 with math.pi, and "
+        f"only then .float(). {DEFAULTS}"
+    )
     expect_close(
-        student.cosine_betas(),
+        actual,
         DDPMScheduler(beta_schedule="squaredcos_cap_v2").betas,
         "cosine_betas() with its default arguments",
         causes={
@@ -229,7 +288,7 @@ def test_cosine_betas_defaults(student):
             "The smallest betas are cut off from below; there is only an upper limit.  ":
                 betas.clamp(1e-3, 0.999),
         },
-        otherwise=f"{FLOAT32} And leave the defaults of the signature as they are.",
+        otherwise=advice_on_defaults(actual, exact),
         rtol=3e-4,
         atol=1e-6,
         check_dtype=True,
@@ -279,7 +338,8 @@ def test_alphas_cumprod_values(student, rng):
                 1 - right,
         },
         otherwise="ᾱ_t is the product of 1 - beta over the steps 0 to t (Ho et al. 2020, "
-        "equation 4).",
+        "equation 4). The result has the dtype of betas.",
+        check_dtype=True,
     )  # fmt: skip
 
 
@@ -293,6 +353,22 @@ def test_alphas_cumprod_closed_form(student, rng):
         "ᾱ of a schedule in float64",
         otherwise="The docstring promises a result like betas: the same length and the same dtype.",
         check_dtype=True,
+    )
+
+
+@exercise("alphas_cumprod")
+def test_alphas_cumprod_of_a_thousand_steps(student):
+    hints = {
+        "recursion": "A function that calls itself once a step stops after about a thousand "
+        "calls, and the course's schedules have 1,000 steps: use a loop, or cumprod.",
+        "": "",
+    }
+    betas = DDPMScheduler().betas
+    expect_close(
+        ask(lambda: student.alphas_cumprod(betas), hints),
+        usual(),
+        f"ᾱ {USUAL}",
+        otherwise="With few steps your values are right; does each product go on to the next?",
     )
 
 
@@ -334,6 +410,13 @@ def call_add_noise(student, *args) -> Tensor:
             )
         if "Half" in text or "scalar" in text:
             fail(f"{text} Each sample has its own t: index with the whole tensor.")
+        if "must be one step a sample" in text:
+            fail(
+                f"{text} That cell is given; what you hand to gather does not fit. First come all "
+                "values, then the steps, then the pictures: gather(alphas_cumprod, t, like=x_0)."
+            )
+        if "not callable" in text and "alphas_cumprod(" in text:
+            fail(f"{text} {SHADOWED}")
         raise
 
 
@@ -349,6 +432,7 @@ def add_noise_mistakes(x_0: Tensor, noise: Tensor, t: Tensor, ac: Tensor) -> dic
             mix(a, lambda a: a),
         "The square root on the noise is missing: 1 - ᾱ is a share of variance, √(1 - ᾱ) "
         "multiplies the noise.": mix(a, rest=lambda a: 1 - a),
+        HALVED: mix(a, lambda a: a / 2, lambda a: (1 - a) / 2),
         "The noise is multiplied by 1 - √ᾱ, it should be √(1 - ᾱ): first subtract, then take the "
         "root.": mix(a, rest=lambda a: 1 - a.sqrt()),
         "Picture and noise have changed places: √ᾱ belongs to x_0.":
@@ -412,6 +496,23 @@ def test_add_noise_as_wide_as_the_batch(student, rng):
         "the noisy images of a batch as large as an image is wide",
         causes=add_noise_mistakes(x_0, noise, t, reference.alphas_cumprod),
         otherwise=MIX,
+    )
+
+
+@exercise("add_noise")
+def test_add_noise_of_one_picture(student, rng):
+    betas, x_0, noise, t = noisy_inputs(rng, (1, 1, 4, 6))
+    reference = scheduler(betas)
+    hint = "squeeze() takes a batch of one away; index with [:, None, None, None], or use gather."
+    expect_close(
+        ask(
+            lambda: call_add_noise(student, x_0, noise, t, reference.alphas_cumprod),
+            {"": f"That was a batch of one picture. {hint}"},
+        ),
+        reference.add_noise(x_0, noise, t),
+        "the noisy image of a batch of one",
+        causes=add_noise_mistakes(x_0, noise, t, reference.alphas_cumprod),
+        otherwise=f"{MIX} {hint}",
     )
 
 
@@ -490,7 +591,7 @@ def test_snr_values(student, rng):
     ac = scheduler(rising_betas(rng)).alphas_cumprod
     ratio = (ac.double().sqrt() / (1 - ac.double()).sqrt()) ** 2
     expect_close(
-        student.snr(ac),
+        ask(lambda: student.snr(ac), {"alphas_cumprod(": SHADOWED, "": ""}),
         ratio.float(),
         "the signal-to-noise ratio",
         causes={
@@ -516,9 +617,11 @@ def test_snr_values(student, rng):
             "You treat alphas_cumprod as betas: what arrives is ᾱ already.":
                 (1 - ac).cumprod(0) / (1 - (1 - ac).cumprod(0)),
         },
-        otherwise="SNR_t = ᾱ_t / (1 - ᾱ_t): the picture's variance over the noise's.",
+        otherwise="SNR_t = ᾱ_t / (1 - ᾱ_t): the picture's variance over the noise's. It has the "
+        "dtype of alphas_cumprod.",
         rtol=1e-3,
         atol=1e-6,
+        check_dtype=True,
     )  # fmt: skip
 
 
@@ -526,6 +629,7 @@ def test_snr_values(student, rng):
 def test_snr_special_values(student, rng):
     ac = torch.rand(randint(rng, 3, 9), generator=rng, dtype=torch.float64) * 0.9
     ac[0], ac[-1] = 0.5, 0.0
+    ac = ac.sort(descending=True).values
     expect_close(
         student.snr(ac),
         ac / (1 - ac),
@@ -534,6 +638,26 @@ def test_snr_special_values(student, rng):
         "left, and it keeps the dtype of alphas_cumprod.",
         check_dtype=True,
     )
+
+
+@exercise("snr")
+def test_snr_of_nearly_clean_pictures(student):
+    ac = torch.tensor([0.9998, 0.998, 0.98], dtype=torch.float64)
+    expect_close(
+        student.snr(ac),
+        torch.tensor([4999.0, 499.0, 49.0], dtype=torch.float64),
+        "the signal-to-noise ratio where the picture is nearly clean",
+        otherwise="There it is in the thousands, and nothing limits it: no clamp.",
+        rtol=1e-4,
+    )
+
+
+@exercise("snr")
+def test_snr_leaves_its_input_alone(student, rng):
+    ac = scheduler(rising_betas(rng)).alphas_cumprod
+    far = student.hold(ac)
+    student.snr(far)
+    expect_untouched(far, ac, "alphas_cumprod")
 
 
 @pictured("snr")
@@ -573,6 +697,12 @@ def rescale_mistakes(betas: Tensor) -> dict[str, Tensor]:
             torch.cat([torch.zeros_like(betas[:1]), back(right)[1:]]),
         "You shift and scale ᾱ itself; it is its square root, √ᾱ, that is shifted and scaled.":
             back((ab - ab[-1]) * ab[0] / (ab[0] - ab[-1])),
+        HALVED: back(((ab - ab[-1]) / 2 * ab[0] / (ab[0] - ab[-1])) ** 2),
+        "You divide by 1 - last, as if √ᾱ began with 1; it begins with first, so the scale is "
+        "first / (first - last).": back(((root - last) / (1 - last)) ** 2),
+        "Brackets are missing below the line: `first / first - last` divides first and then "
+        "subtracts. The scale is first / (first - last).":
+             back(((root - last) * first / first - last) ** 2),
         "The square is missing on the way back from √ᾱ to ᾱ.": back(right.sqrt()),
         "You return ᾱ; one more step turns it back into betas.": right,
         "You return √ᾱ; two more steps turn it back into betas: square it, then compare "

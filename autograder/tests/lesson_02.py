@@ -5,6 +5,7 @@ learner's other blocks, so its wiring is judged by calling those same blocks fro
 in the right order: a mistake in ResBlock costs the points of ResBlock and no others.
 """
 
+import math
 import re
 from collections.abc import Callable
 
@@ -19,21 +20,30 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from autograder.remote import Handle, RemoteError
-from autograder.testing import exercise, expect, expect_close, fail, matches
+from autograder.testing import Teaching, exercise, expect, expect_close, fail, matches
 from autograder.testing_modules import (
+    UNLEARNT,
     Parts,
     ask,
     check_with_ours,
     every_parameter_learns,
+    expect_input_gradients,
     load,
     normal,
+    runs,
     shuffle_weights,
     shuffled,
+    unchanged,
 )
 from t2i import unet, unet_blocks
 from t2i.pretrained import convert
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+CUT_OFF = {"does not require grad": f"The result has no gradient at all. {UNLEARNT}"}
+IN_PLACE = (
+    "A tensor was changed in place (with +=, or a method that ends in _) though its caller or the "
+    "gradients still need it: write x = x + … instead."
+)
 
 
 # --- timestep_embedding ---------------------------------------------------------------------------
@@ -92,6 +102,12 @@ def embedding_mistakes(t: Tensor, dim: int, max_period: float = 1e4) -> dict[str
         "The exponent -2i/dim is rounded down to a whole number: divide with /, not with //.": (
             lambda: both(torch.where(i > 0, 1 / max_period, 1.0))
         ),
+        "log10 is not the logarithm that belongs to exp: use math.log.": lambda: both(
+            torch.exp(-math.log10(max_period) * i / half)
+        ),
+        "The factor 2 stands there twice: -2i/dim is the same as -i/(dim/2).": lambda: both(
+            max_period ** (-2 * i / half)
+        ),
         "The frequencies themselves are missing: all steps get the frequencies, "
         "not t times them.": lambda: both(right, torch.ones_like(t)),
     }
@@ -102,6 +118,9 @@ def check_embedding(student, t: Tensor, dim: int, max_period: float, advice: str
         "dtype": "Turn t into float before you multiply (t.float()).",
         "must match the size": "Every step needs its own row: multiply a column (B, 1) by a row "
         "(1, dim/2). `t[:, None]` makes the column.",
+        "must be Tensor": "torch.log and torch.exp take tensors; for a single number there are "
+        "math.log and math.exp.",
+        "raise ValueError": "Yet this dim is even: only an odd one is refused.",
         "": "t is (B,), the result (B, dim).",
     }
     actual = ask(lambda: student.timestep_embedding(t, dim, max_period), hints)
@@ -132,17 +151,23 @@ def test_embedding_of_other_steps(student, rng):
     advice = "This t has fractions, and max_period is not 10,000: both must enter the formula."
     check_embedding(student, t, 12, 500.0 + 100 * torch.rand((), generator=rng).item(), advice)
     check_embedding(student, t[:1], 12, 1e4, "It went wrong with a batch of one.")
+    fractions = torch.tensor([0.25, 7.5, 300.0])
+    unchanged(student, lambda held: student.timestep_embedding(held, 12), fractions, "t")
 
 
 @exercise("timestep_embedding")
 def test_embedding_refuses_an_odd_length(student, rng):
+    student.timestep_embedding(torch.arange(3), 8)  # what is not written yet stops here
     try:
         student.timestep_embedding(torch.arange(3), 7)
     except RemoteError as error:
-        if error.type_name in ("ValueError", "NotImplementedError"):
+        if error.type_name == "ValueError":
             return
         fail(f"An odd dim should raise a ValueError with a sentence; yours: {error}")
-    fail("An odd dim cannot be split into cosines and sines: the docstring promises a ValueError.")
+    fail(
+        "An odd dim cannot be split into cosines and sines: the docstring promises a ValueError. "
+        "Raise it, `raise ValueError(…)`: to return or print it does not stop the caller."
+    )
 
 
 # --- ResBlock.forward -----------------------------------------------------------------------------
@@ -159,12 +184,21 @@ def resblock(s: dict[str, Tensor], x: Tensor, emb: Tensor, groups: int, wrong: s
     def act(h: Tensor, name: str) -> Tensor:
         if wrong == "relu everywhere" or (wrong == "relu" and name != "emb"):
             return F.relu(h)
+        if wrong in ("gelu", "sigmoid"):
+            return F.gelu(h) if wrong == "gelu" else torch.sigmoid(h)
         return h if wrong == "no silu " + name else F.silu(h)
 
     def conv(h: Tensor, name: str, padding: int = 1) -> Tensor:
         return F.conv2d(h, s[f"{name}.weight"], s[f"{name}.bias"], padding=padding)
 
-    time = F.linear(act(emb, "emb"), s["time_proj.weight"], s["time_proj.bias"])[:, :, None, None]
+    if wrong in ("norm1 twice", "conv1 twice"):
+        name = wrong.split()[0]
+        s = s | {name.replace("1", "2") + end: s[name + end] for end in (".weight", ".bias")}
+    late = wrong == "silu after time"
+    time = F.linear(emb if late else act(emb, "emb"), s["time_proj.weight"], s["time_proj.bias"])[
+        :, :, None, None
+    ]
+    time = F.silu(time) if late else time
     time = 0 * time if wrong == "no time" else time[:1] if wrong == "time of one" else time
     h = norm(x, "norm1")
     if wrong == "conv first":
@@ -208,6 +242,11 @@ RESBLOCK_MISTAKES = {
     "no norm2": "norm2 is not used: conv2 reads silu(norm2(h)).",
     "relu": "The activation is ReLU where the text has SiLU.",
     "relu everywhere": "The activation is ReLU; the text has SiLU.",
+    "gelu": "The activation is GELU; the text has SiLU.",
+    "sigmoid": "The activation is the bare sigmoid; silu(x) is x·sigmoid(x): F.silu.",
+    "norm1 twice": "norm1 is used twice: the second normalisation is norm2.",
+    "conv1 twice": "conv1 is used twice: the second convolution is conv2.",
+    "silu after time": "SiLU comes after time_proj, and belongs before it: time_proj(silu(emb)).",
     "silu first twice": "The activations come before the normalisations: it is silu(norm(x)), not "
     "norm(silu(x)).",
     "conv first": "The order is turned round: normalise, activate, then convolve (not conv first).",
@@ -229,7 +268,7 @@ RESBLOCK_MISTAKES = {
     "what conv2 made.",
     "skip silu": "There is an activation after the sum; the sum is returned as it is.",
 }
-RESBLOCK_HINTS = {
+RESBLOCK_HINTS = CUT_OFF | {
     "Given groups=1, weight of size": "A convolution got another number of channels than it was "
     "built for. Does skip get the x that came in, or have you overwritten x?",
     "non-singleton dimension 1": "At a sum the channels differ. The time must be (B, C, 1, 1), one "
@@ -291,12 +330,24 @@ def test_block_that_changes_the_channels(student, rng):
 
 
 @exercise("ResBlock.forward")
+def test_block_leaves_its_inputs_alone(student, rng):
+    block = student.new("ResBlock", 4, 4, emb_channels=6, norm_groups=2)
+    x, emb = normal(rng, 2, 4, 5, 3), normal(rng, 2, 6)
+    name = "x, which is also skip(x) where the channels stay the same,"
+    unchanged(student, lambda held: ask(lambda: block(held, emb), RESBLOCK_HINTS), x, name)
+    unchanged(student, lambda held: ask(lambda: block(x, held), RESBLOCK_HINTS), emb, "emb")
+
+
+@exercise("ResBlock.forward")
 def test_block_drops_values_in_training_only(student, rng):
-    block = student.new("ResBlock", 4, 4, emb_channels=6, norm_groups=2, dropout=0.5)
-    reference = shuffle_weights(unet_blocks.ResBlock(4, 4, 6, norm_groups=2), rng)
-    x, emb = normal(rng, 3, 4, 9, 8), normal(rng, 3, 6)
-    expected = reference(x, emb).detach()
-    load(block, reference.state_dict())
+    p = 0.3
+    block = student.new("ResBlock", 4, 4, emb_channels=6, norm_groups=2, dropout=p)
+    ours = shuffle_weights(unet_blocks.ResBlock(4, 4, 6, norm_groups=2), rng)
+    nn.init.dirac_(ours.conv2.weight)
+    nn.init.constant_(ours.conv2.bias, 0.5)  # so that out - x - 0.5 is what goes into conv2
+    x, emb = normal(rng, 8, 4, 9, 8), normal(rng, 8, 6)
+    expected = ours(x, emb).detach()
+    load(block, ours.state_dict())
     block.eval()
     expect(matches(block(x, emb), expected, **CLOSE), DROPS)
     block.train()
@@ -305,23 +356,49 @@ def test_block_drops_values_in_training_only(student, rng):
         not matches(trained, expected, **CLOSE),
         "In training nothing is dropped: self.dropout belongs before conv2.",
     )
-    untouched = ((trained - x).abs() < 1e-7).float().mean()
     expect(
-        untouched < 0.2,
+        ((trained - x).abs() < 1e-7).float().mean() < 0.2,
         "There is a dropout after conv2; the only one belongs before it: conv2(dropout(…)).",
     )
-    lost = (trained.abs() < 1e-7).float().mean()
-    expect(lost < 0.2, "Dropout falls on the sum and erases the skip; it belongs before conv2.")
-    silent = {name: torch.zeros_like(p) for name, p in reference.state_dict().items()}
-    silent["conv2.weight"][range(4), range(4), 1, 1] = 1.0
-    silent["norm2.weight"] += 1.0
-    silent["norm2.bias"] += 1.0
-    block.load_state(silent | {"conv1.bias": torch.tensor([1.0, 2.0, 3.0, 4.0])})
-    dropped = ((block(x, emb) - x).abs() < 1e-6).float().mean()
     expect(
-        0.3 < dropped < 0.7,
-        "Dropout stands in another place than the equation has it: the values that go into conv2 "
-        "are dropped, after norm2 and SiLU.",
+        (trained.abs() < 1e-7).float().mean() < 0.2,
+        "Dropout falls on the sum and erases the skip; it belongs before conv2.",
+    )
+    h = ours.conv1(F.silu(ours.norm1(x))) + ours.time_proj(F.silu(emb))[:, :, None, None]
+    check_dropped(trained - x - 0.5, ours.norm2(h).detach(), p)
+
+
+def check_dropped(read: Tensor, normed: Tensor, p: float) -> None:
+    """Look at what conv2 read in training, beside norm2's answer: is it dropout(silu(normed))?"""
+    whole = F.silu(normed)
+    gone, large = read.abs() < 1e-5, whole.abs() > 0.1  # small ones say little
+    kept = large & ~gone
+    before = matches(read[kept], F.silu(normed / (1 - p))[kept], rtol=1e-3, atol=1e-4)
+    expect(
+        not before or not gone.any(),
+        "Dropout stands before the second SiLU, and belongs after it: dropout(silu(norm2(h))).",
+    )
+    share, factor = gone[large].float().mean(), read[kept] / whole[kept]
+    alike = len(factor) > 0 and (factor - factor.median()).abs().max() < 1e-2
+    expect(
+        share > 0.02 and alike,
+        "Dropout stands in another place than the equation has it, or in a second one: only the "
+        "values that go into conv2 are dropped, after norm2 and SiLU.",
+    )
+    channels = gone.flatten(2).float().mean(-1)
+    expect(
+        0 < channels.min() and channels.max() < 1,
+        "Whole channels are dropped (dropout2d), or none of their values; here each value is "
+        "dropped or kept by itself: self.dropout.",
+    )
+    expect(
+        abs(share - p) < 0.1,
+        "The right values are dropped, but too many or too few: the block's own rate is missing. "
+        "Use self.dropout, or F.dropout with p=self.dropout.p.",
+    )
+    expect(
+        abs(factor.median() - 1 / (1 - p)) < 0.02,
+        "The values that are kept must be divided by 1 - p, as self.dropout does it.",
     )
 
 
@@ -332,7 +409,9 @@ def test_block_can_learn(student, rng):
     block.call("double")
     load(block, reference.state_dict())
     x, emb = normal(rng, 3, 6, 5, 4, dtype=torch.float64), normal(rng, 3, 8, dtype=torch.float64)
-    every_parameter_learns(ask(lambda: block.grad(x, emb), RESBLOCK_HINTS), "the block")
+    gradients = ask(lambda: block.grad(x, emb), RESBLOCK_HINTS)
+    every_parameter_learns(gradients, "the block")
+    expect_input_gradients(gradients, reference, (x, emb), ("x", "emb"))
 
 
 # --- SelfAttention2d.forward ----------------------------------------------------------------------
@@ -341,6 +420,7 @@ def test_block_can_learn(student, rng):
 def attention(s: dict[str, Tensor], x: Tensor, heads: int, groups: int, wrong: str = "") -> Tensor:
     """The layer from its weights; `wrong` makes one well-known mistake."""
     b, c, height, width = x.shape
+    heads = 2 if wrong == "two heads" else heads
     normed = F.group_norm(x, groups, s["norm.weight"], s["norm.bias"])
     source = x if wrong == "no norm" else normed
     pixels = source.flatten(2).transpose(1, 2)
@@ -360,13 +440,23 @@ def attention(s: dict[str, Tensor], x: Tensor, heads: int, groups: int, wrong: s
 
     q, k, v = to("to_q"), to("to_k"), to("to_v")
     q, k = (k, q) if wrong == "q and k" else (q, k)
-    size = {"no scale": 1.0, "scale by C": c, "scale by d": d**2, "one head": c}.get(wrong, d)
+    k = q if wrong == "k from q" else k
+    v = k if wrong == "v from k" else v
+    if wrong == "v unnormed":
+        pixels = x.flatten(2).transpose(1, 2)
+        v = to("to_v")
+    if wrong == "between heads":
+        q, k, v = (each.transpose(1, 2) for each in (q, k, v))
+    sizes = {"no scale": 1.0, "scale by C": c, "scale by d": d**2, "one head": c}
+    sizes |= {"scale by heads": heads, "scale halved": (2 * d) ** 2}
+    size = sizes.get(wrong, d)
     scores = q @ k.transpose(-1, -2) / size**0.5
     weights = scores.softmax(-2 if wrong == "softmax axis" else -1)
     weights = scores.softmax(1) if wrong == "softmax heads" else weights
     weights = scores if wrong == "no softmax" else weights
     weights = weights.transpose(-1, -2) if wrong == "transposed" else weights
     looked = weights @ v
+    looked = looked.transpose(1, 2) if wrong == "between heads" else looked
     merged = looked.transpose(1, 2).reshape(b, -1, c)
     if wrong == "merge by reshape":
         merged = looked.reshape(b, -1, c)
@@ -393,7 +483,17 @@ ATTENTION_MISTAKES = {
     "no scale": "The scale is missing: the scores are divided by √d before the softmax.",
     "scale by C": "The scale is √C with all the channels C; it must be √d, with the d = C / heads "
     "channels of one head.",
-    "scale by d": "The scores are divided by d, not by its square root √d.",
+    "scale by heads": "The scale is √heads; it must be √d, with the d = C / heads channels of one "
+    "head.",
+    "scale by d": "The scores are divided by d, not by its square root √d. "
+    "(F.scaled_dot_product_attention divides by √d itself.)",
+    "scale halved": "`d**1/2` is d / 2, since powers come before division: write d**0.5.",
+    "k from q": "The keys are made by to_q; they come from to_k.",
+    "v from k": "The values are the keys; they come from to_v.",
+    "v unnormed": "The values are read from x; like q and k they are read from norm(x).",
+    "between heads": "The heads of one pixel attend to each other: the axis of pixels must stand "
+    "next to the last one, (B, heads, N, d).",
+    "two heads": "There are always two heads: heads=self.num_heads.",
     "softmax axis": "The softmax runs over the wrong axis: each asking pixel's weights over all "
     "answering pixels (the last axis of q·kᵀ) sum to 1.",
     "softmax heads": "The softmax runs over the wrong axis: over the heads instead of over the "
@@ -425,7 +525,9 @@ ATTENTION_MISTAKES = {
     "height and width": "Height and width are exchanged on the way back: it only works for square "
     "pictures.",
 }
-ATTENTION_HINTS = {
+ATTENTION_HINTS = CUT_OFF | {
+    "leaf Variable": IN_PLACE,
+    "inplace": IN_PLACE,
     "contiguous": "view needs the values in order in memory: use reshape or rearrange.",
     "": "Check the shapes: pixels are (B, N, C) with N = H·W, heads are (B, heads, N, d). For the "
     "scores only the last two axes of k change places: k.transpose(-1, -2).",
@@ -468,23 +570,31 @@ def check_attention(student, rng, channels, heads, groups, shape, dtype=torch.fl
 
 
 @exercise("SelfAttention2d.forward")
-def test_attention_with_one_head(student, rng):
-    check_attention(student, rng, 8, 1, 2, (3, 4, 3))
-
-
-@exercise("SelfAttention2d.forward")
 def test_attention_with_several_heads(student, rng):
     check_attention(student, rng, 12, 3, 4, (3, 3, 5))
     check_attention(student, rng, 8, 4, 2, (1, 2, 5), torch.float64)
 
 
 @exercise("SelfAttention2d.forward")
+def test_attention_with_one_head(student, rng):
+    check_attention(student, rng, 8, 1, 2, (3, 4, 3))
+
+
+@exercise("SelfAttention2d.forward")
 def test_attention_can_learn(student, rng):
     reference = shuffle_weights(unet_blocks.SelfAttention2d(6, 2, norm_groups=2), rng)
     layer = load(student.new("SelfAttention2d", 6, 2, norm_groups=2), reference.state_dict())
-    gradients = ask(lambda: layer.grad(normal(rng, 2, 6, 3, 4)), ATTENTION_HINTS)
+    x = normal(rng, 2, 6, 3, 4)
+    unchanged(student, lambda held: ask(lambda: layer(held), ATTENTION_HINTS), x, "x")
+    gradients = ask(lambda: layer.grad(x), ATTENTION_HINTS)
+    expect(
+        matches(gradients["output"], reference(x).detach(), **CLOSE),
+        "While it trains, the layer answers otherwise than in eval mode. Nothing in it may depend "
+        "on that: there is no dropout here.",
+    )
     gradients["params"].pop("to_k.bias", None)  # the same for all answers: softmax ignores it
     every_parameter_learns(gradients, "the attention")
+    expect_input_gradients(gradients, reference, (x,), ("x",))
 
 
 # --- Downsample and Upsample ----------------------------------------------------------------------
@@ -502,7 +612,8 @@ def check_resize(student, rng, name: str, theirs: nn.Module, mistakes: dict, adv
     """
     shuffle_weights(theirs, rng)
     state = {f"conv.{key}": theirs.state_dict()[f"conv.{key}"] for key in ("weight", "bias")}
-    layer = load(student.new(name, 5), state, ONE_CONV)
+    other = "another kind of layer, another kernel size or another number of channels"
+    layer = load(student.new(name, 5), state, ONE_CONV, other)
     for shape, dtype in (
         ((3, 5, 8, 6), torch.float32),
         ((1, 5, 7, 4), torch.float32),
@@ -524,7 +635,11 @@ def check_resize(student, rng, name: str, theirs: nn.Module, mistakes: dict, adv
             otherwise=advice,
             **CLOSE,
         )
-    every_parameter_learns(layer.grad(normal(rng, 2, 5, 4, 6, dtype=torch.float64)), name)
+    x = normal(rng, 2, 5, 4, 6, dtype=torch.float64)
+    unchanged(student, layer, x, "x")
+    gradients = ask(lambda: layer.grad(x), CUT_OFF | {"": ""})
+    every_parameter_learns(gradients, name)
+    expect_input_gradients(gradients, theirs, (x,), ("x",))
 
 
 @exercise("Downsample")
@@ -645,7 +760,9 @@ CHANNELS = (
     "h and exactly one skip (the last one kept first), concatenated along the channels (dim=1). "
     "The first that is kept is what conv_in gives, not x_t."
 )
-UNET_HINTS = {
+UNET_HINTS = CUT_OFF | {
+    "leaf Variable": IN_PLACE,
+    "inplace operation": IN_PLACE,
     "pop from empty list": "More skips are taken than were kept. Keep one after conv_in, one after "
     "every block on the way down, and one after every resize on the way down.",
     "pop index out of range": "More skips are taken than were kept. Keep one after conv_in, one "
@@ -673,6 +790,23 @@ UNET_HINTS = {
 }
 
 
+def run_unet(call: Callable, hints: dict[str, str] = UNET_HINTS):
+    """Run a call into the learner's UNet; where it raises, add what is known about the error."""
+
+    def once():
+        try:
+            return call()
+        except RemoteError as error:
+            if "not implemented for" in str(error):  # as torch says it of whole numbers
+                fail(
+                    f"{error} A block reads whole numbers. Its second argument is emb, the time "
+                    "vector that comes out of time_mlp, not t."
+                )
+            raise
+
+    return ask(once, hints)
+
+
 class UNetParts(Parts):
     """The learner's own layers of a UNet, and the way through them."""
 
@@ -685,6 +819,7 @@ class UNetParts(Parts):
         levels = len(self.config["block_channels"])
         steps = torch.zeros_like(t) if wrong == "no time" else t
         steps = t[:1].expand_as(t) if wrong == "time of one" else steps
+        steps = t / 1000 if wrong == "time scaled" else t + 1 if wrong == "time later" else steps
         emb = self.student.timestep_embedding(steps, self.config["block_channels"][0])
         emb = self("time_mlp", emb.to(x.dtype))
         emb = F.silu(emb) if wrong == "silu emb" else emb
@@ -705,7 +840,8 @@ class UNetParts(Parts):
             h = h if wrong == "half mid" else self("mid.blocks.1", h, emb)
         for up, level in enumerate(reversed(range(levels))):
             for i in range(self.config["layers_per_block"] + 1):
-                skip = skips.pop(0 if wrong == "first in" else -1)
+                skip = skips[-1] if wrong == "peek" else None
+                skip = skips.pop(0 if wrong == "first in" else -1) if skip is None else skip
                 skip = torch.zeros_like(skip) if wrong == "no skips" else skip
                 both = [skip, h] if wrong == "skip first" else [h, skip]
                 both = [h, h] if wrong == "h twice" else both
@@ -739,6 +875,8 @@ UNET_MISTAKES = {
     "(saved weights expect that order).",
     "first in": "The skips are consumed in the wrong order: the last one kept is the first to be "
     "used, so that sizes and details match.",
+    "peek": "Every block gets the same skip: `skips[-1]` leaves it on the stack, `skips.pop()` "
+    "takes it off.",
     "no skips": "The skips carry nothing.",
     "h twice": "h is concatenated with itself: the second half must be a skip from the way down.",
     "no silu": "The SiLU before conv_out is missing: conv_out(silu(norm_out(h))).",
@@ -750,6 +888,8 @@ UNET_MISTAKES = {
     "no up attention": "The attentions of the way up are never called.",
     "no time": "The time is not used: every t gives the same answer.",
     "time of one": "Every picture got the time of the first one: embed the whole (B,) tensor t.",
+    "time scaled": "t is divided by 1000 first; timestep_embedding takes t as it is.",
+    "time later": "1 is added to t; timestep_embedding takes t as it is, counted from 0.",
     "silu emb": "There is a SiLU on the time vector after time_mlp: each ResBlock does that "
     "already.",
     "no mid": "The middle stage is left out.",
@@ -793,14 +933,32 @@ def new_unet(student, rng, config: dict, dtype: torch.dtype = torch.float32) -> 
     return net
 
 
+def blocks_keep_their_inputs(student, net: Handle, rng, config: dict, dtype=torch.float32) -> bool:
+    """Whether the learner's layers leave alone what they are given: else they spoil the skips."""
+    first, last = config["block_channels"][0], config["block_channels"][-1]
+    x, emb = normal(rng, 2, last, 4, 4, dtype=dtype), normal(rng, 2, 4 * first, dtype=dtype)
+    calls = {"mid.blocks.0": (x, emb), "mid.attentions.0": (x,)}
+    if len(config["block_channels"]) > 1:
+        calls["down.0.resize"] = (normal(rng, 2, first, 4, 4, dtype=dtype),)
+    for name, args in calls.items():
+        layer, held = net.call("get_submodule", name), [student.hold(each) for each in args]
+        ran = runs(lambda layer=layer, held=held: layer(*held))
+        kept = (torch.equal(far.call("clone"), a) for far, a in zip(held, args, strict=True))
+        if ran and not all(kept):
+            return False
+    return True
+
+
 def check_wiring(student, rng, config: dict, shape: tuple, dtype=torch.float32) -> None:
     net = new_unet(student, rng, config, dtype)
+    if not blocks_keep_their_inputs(student, net, rng, config, dtype):
+        return _same_with_our_blocks(student, rng, config)
     parts = UNetParts(student, net, config)
     x = normal(rng, shape[0], config["in_channels"], *shape[1:], dtype=dtype)
     t = torch.randperm(1000, generator=rng)[: shape[0]]
     expected = ask(lambda: parts.forward(x, t), {"": BLOCK_STOPS})
     expect_close(
-        ask(lambda: net(x, t), UNET_HINTS),
+        run_unet(lambda: net(x, t)),
         expected,
         "the answer of the UNet (compared with your own blocks called in the right order)",
         causes={
@@ -825,13 +983,32 @@ def test_wiring_at_two_resolutions(student, rng):
 
 
 @exercise("UNet.forward")
+def test_wiring_at_three_resolutions(student, rng):
+    three = dict(TWO_LEVELS, block_channels=(4, 4, 8), attention_levels=(False, True, False))
+    check_wiring(student, rng, three, (2, 8, 4))
+
+
+@exercise("UNet.forward")
 def test_cond_is_added_to_the_time(student, rng):
     net = new_unet(student, rng, TWO_LEVELS)
+    if not blocks_keep_their_inputs(student, net, rng, TWO_LEVELS):
+        return
     parts = UNetParts(student, net, TWO_LEVELS)
     x, t, cond = normal(rng, 3, 1, 4, 6), torch.tensor([2, 400, 998]), normal(rng, 3, 16)
-    hints = {"positional argument": "The signature has a third argument: cond=None."}
+    hints = {
+        "positional argument": "The signature has a third argument: cond=None.",
+        "mat1 and mat2 shapes": "cond is added to what time_mlp gives, which is as long as cond: "
+        "not concatenated, and not sent through time_mlp.",
+    }
+    hints |= {word: hint for word, hint in UNET_HINTS.items() if word not in hints}
+    for each in (cond, -cond):
+        check_cond(net, parts, (x, t, each), hints)
+
+
+def check_cond(net: Handle, parts: UNetParts, args: tuple, hints: dict[str, str]) -> None:
+    x, t, cond = args
     expect_close(
-        ask(lambda: net(x, t, cond), hints | UNET_HINTS),
+        run_unet(lambda: net(x, t, cond), hints),
         ask(lambda: parts.forward(x, t, cond=cond), {"": BLOCK_STOPS}),
         "the answer of the UNet when cond is given",
         causes={
@@ -848,10 +1025,20 @@ def test_cond_is_added_to_the_time(student, rng):
 
 
 @exercise("UNet.forward")
+def test_unet_leaves_its_inputs_alone(student, rng):
+    net = new_unet(student, rng, TWO_LEVELS)
+    x, t, cond = normal(rng, 2, 1, 4, 4), torch.tensor([11, 605]), normal(rng, 2, 16)
+    unchanged(student, lambda held: run_unet(lambda: net(held, t, cond)), x, "x_t")
+    unchanged(student, lambda held: run_unet(lambda: net(x, t, held)), cond, "cond")
+
+
+@exercise("UNet.forward")
 def test_the_time_reaches_every_block(student, rng):
     net = new_unet(student, rng, TWO_LEVELS)
+    if not blocks_keep_their_inputs(student, net, rng, TWO_LEVELS):
+        return
     x, t = normal(rng, 2, 1, 4, 4), torch.tensor([11, 605])
-    gradients = ask(lambda: net.grad(x, t), UNET_HINTS)
+    gradients = run_unet(lambda: net.grad(x, t))
     gradients["params"] = {
         name: gradient for name, gradient in gradients["params"].items() if "to_k.bias" not in name
     }
@@ -863,7 +1050,8 @@ def test_same_as_diffusers(student, rng):
     """With blocks of ours where the learner's are wrong: their mistakes are told elsewhere."""
     config = dict(TWO_LEVELS, attention_levels=(False, True), layers_per_block=2)
     net = new_unet(student, rng, config)
-    if not _blocks_are_right(student, net, shuffle_weights(unet.UNet(**config), rng), rng):
+    right = _blocks_are_right(student, net, shuffle_weights(unet.UNet(**config), rng), rng)
+    if not right or not blocks_keep_their_inputs(student, net, rng, config):
         return _same_with_our_blocks(student, rng, config)
     theirs = UNet2DModel(
         in_channels=1,
@@ -888,6 +1076,18 @@ def test_same_as_diffusers(student, rng):
     )
 
 
+@exercise("UNet.forward")
+def test_every_input_gets_its_gradient(student, rng):
+    """Where the learner's blocks pass gradients on; else their own exercises say so."""
+    config = dict(TWO_LEVELS, attention_levels=(False, True), layers_per_block=2)
+    net, ours = new_unet(student, rng, config), shuffle_weights(unet.UNet(**config), rng)
+    if not _blocks_are_right(student, net, ours, rng) or not _blocks_pass_gradients(net, ours, rng):
+        return
+    args = normal(rng, 2, 1, 8, 4), torch.tensor([7, 420]), normal(rng, 2, 16)
+    gradients = run_unet(lambda: net.grad(*args))
+    expect_input_gradients(gradients, ours, args, ("x_t", "t", "cond"))
+
+
 def _same_with_our_blocks(student, rng, config: dict) -> None:
     student.lend("timestep_embedding", unet_blocks.timestep_embedding)
     net, ours = new_unet(student, rng, config), shuffle_weights(unet.UNet(**config), rng)
@@ -896,7 +1096,7 @@ def _same_with_our_blocks(student, rng, config: dict) -> None:
     )
     names = [name for name, _ in ours.named_modules() if layers.fullmatch(name)]
     t = torch.randperm(1000, generator=rng)[:3]
-    check_with_ours(net, ours, names, normal(rng, 3, 1, 8, 6), t)
+    check_with_ours(net, ours, names, normal(rng, 3, config["in_channels"], 8, 4), t)
 
 
 def _blocks_are_right(student, net: Handle, reference: unet.UNet, rng) -> bool:
@@ -904,15 +1104,30 @@ def _blocks_are_right(student, net: Handle, reference: unet.UNet, rng) -> bool:
     if {k: v.shape for k, v in net.state().items()} != {k: v.shape for k, v in state.items()}:
         return False
     net.load_state(state)
-    calls = {
+    t = torch.tensor([3, 500])
+    right = matches(student.timestep_embedding(t, 8), embedding(t, 8), rtol=0, atol=1e-3)
+    for name, args in _block_calls(rng).items():
+        actual = net.call("get_submodule", name)(*args)
+        right = right and matches(actual, reference.get_submodule(name)(*args).detach(), **CLOSE)
+    return right
+
+
+def _blocks_pass_gradients(net: Handle, reference: unet.UNet, rng) -> bool:
+    for name, args in _block_calls(rng).items():
+        layer, ours = net.call("get_submodule", name), reference.get_submodule(name)
+        try:
+            expect_input_gradients(layer.grad(*args), ours, args, ("x", "emb")[: len(args)])
+        except (RemoteError, Teaching):
+            return False
+    return True
+
+
+def _block_calls(rng) -> dict[str, tuple]:
+    """One layer of each kind in a UNet with the channels 4 and 8, and what to call it with."""
+    return {
         "down.1.blocks.0": (normal(rng, 2, 4, 4, 6), normal(rng, 2, 16)),
+        "mid.blocks.0": (normal(rng, 2, 8, 4, 6), normal(rng, 2, 16)),
         "down.1.attentions.0": (normal(rng, 2, 8, 4, 6),),
         "down.0.resize": (normal(rng, 2, 4, 4, 6),),
         "up.0.resize": (normal(rng, 2, 8, 4, 6),),
     }
-    t = torch.tensor([3, 500])
-    right = matches(student.timestep_embedding(t, 8), embedding(t, 8), rtol=0, atol=1e-3)
-    for name, args in calls.items():
-        actual = net.call("get_submodule", name)(*args)
-        right = right and matches(actual, reference.get_submodule(name)(*args).detach(), **CLOSE)
-    return right

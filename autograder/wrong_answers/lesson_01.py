@@ -856,6 +856,265 @@ def rescale_zero_terminal_snr(betas):
     return betas
 """,
     ),
+    dict(
+        exercise="linear_betas",
+        name="another_default",
+        says="defaults of the signature",
+        code="""
+def linear_betas(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.2):
+    return torch.linspace(beta_start, beta_end, num_train_timesteps)
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="limit_from_below",
+        says="works from below",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
+    f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max_beta).float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="only_the_last_is_limited",
+        says="Only the last beta is limited",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
+    f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+    betas = 1 - f[1:] / f[:-1]
+    betas[-1] = max_beta
+    return betas.float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="brackets_lost_below_the_line",
+        says="missing below the line",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
+    f = torch.cos((u + s) / 1 + s * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta).float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="squares_the_angle",
+        says="square the angle",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
+    f = torch.cos(((u + s) / (1 + s) * math.pi / 2) ** 2)
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta).float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="whole_steps",
+        says="counts whole steps",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.arange(num_train_timesteps + 1, dtype=torch.float64)
+    f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta).float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="always_a_thousand",
+        says="divide by 1000",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.arange(num_train_timesteps + 1, dtype=torch.float64) / 1000
+    f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta).float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="minimum_of_python",
+        says="Python's min",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
+    f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+    return min(1 - f[1:] / f[:-1], max_beta).float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="cosine_of_one_number",
+        says="torch.cos takes",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
+    f = math.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta).float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="keeps_the_first_f",
+        says="kept from an earlier call",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    global _f
+    u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
+    f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+    _f = globals().get("_f", f)
+    return (1 - _f[1:] / _f[:-1]).clamp(max=max_beta).float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="pi_rounded",
+        says="float64 with math.pi",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
+    f = torch.cos((u + s) / (1 + s) * 3.1416 / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta).float()
+""",
+    ),
+    dict(
+        exercise="alphas_cumprod",
+        name="always_float64",
+        says="dtype of betas",
+        code="""
+def alphas_cumprod(betas):
+    return torch.cumprod(1 - betas.double(), dim=0)
+""",
+    ),
+    dict(
+        exercise="alphas_cumprod",
+        name="calls_itself_once_a_step",
+        says="calls itself",
+        code="""
+def alphas_cumprod(betas):
+    if len(betas) == 1:
+        return 1 - betas
+    before = alphas_cumprod(betas[:-1])
+    return torch.cat([before, before[-1:] * (1 - betas[-1:])])
+""",
+    ),
+    dict(
+        exercise="add_noise",
+        name="squeezed",
+        says="batch of one",
+        code="""
+def add_noise(x_0, noise, t, alphas_cumprod):
+    a = alphas_cumprod[t].squeeze()[:, None, None, None]
+    return a.sqrt() * x_0 + (1 - a).sqrt() * noise
+""",
+    ),
+    dict(
+        exercise="add_noise",
+        name="halves_instead_of_rooting",
+        says="then halves",
+        code="""
+def add_noise(x_0, noise, t, alphas_cumprod):
+    a = gather(alphas_cumprod, t, x_0)
+    return a ** 1/2 * x_0 + (1 - a) ** 1/2 * noise
+""",
+    ),
+    dict(
+        exercise="add_noise",
+        name="gather_like_something_else",
+        says=r"like=x_0\)",
+        code="""
+def add_noise(x_0, noise, t, alphas_cumprod):
+    a = gather(alphas_cumprod, t, like=alphas_cumprod)
+    return a.sqrt() * x_0 + (1 - a).sqrt() * noise
+""",
+    ),
+    dict(
+        exercise="add_noise",
+        name="calls_its_argument",
+        says="is its argument",
+        code="""
+def add_noise(x_0, noise, t, alphas_cumprod):
+    a = gather(alphas_cumprod(linear_betas()), t, x_0)
+    return a.sqrt() * x_0 + (1 - a).sqrt() * noise
+""",
+    ),
+    dict(
+        exercise="snr",
+        name="changes_its_input",
+        says="in place",
+        code="""
+def snr(alphas_cumprod):
+    alphas_cumprod /= 1 - alphas_cumprod
+    return alphas_cumprod
+""",
+    ),
+    dict(
+        exercise="snr",
+        name="always_float64",
+        says="dtype of alphas_cumprod",
+        code="""
+def snr(alphas_cumprod):
+    a = alphas_cumprod.double()
+    return a / (1 - a)
+""",
+    ),
+    dict(
+        exercise="snr",
+        name="limited",
+        says="no clamp",
+        code="""
+def snr(alphas_cumprod):
+    return (alphas_cumprod / (1 - alphas_cumprod)).clamp(max=1000)
+""",
+    ),
+    dict(
+        exercise="snr",
+        name="calls_its_argument",
+        says="is its argument",
+        code="""
+def snr(alphas_cumprod):
+    a = alphas_cumprod(linear_betas(1000))
+    return a / (1 - a)
+""",
+    ),
+    dict(
+        exercise="rescale_zero_terminal_snr",
+        name="halves_instead_of_rooting",
+        says="then halves",
+        code="""
+def rescale_zero_terminal_snr(betas):
+    root = alphas_cumprod(betas) ** 1/2
+    first, last = root[0], root[-1]
+    bar = ((root - last) * first / (first - last)) ** 2
+    return 1 - torch.cat([bar[:1], bar[1:] / bar[:-1]])
+""",
+    ),
+    dict(
+        exercise="rescale_zero_terminal_snr",
+        name="stretched_from_one",
+        says="as if √ᾱ began with 1",
+        code="""
+def rescale_zero_terminal_snr(betas):
+    root = alphas_cumprod(betas).sqrt()
+    first, last = root[0], root[-1]
+    bar = ((root - last) / (1 - last)) ** 2
+    return 1 - torch.cat([bar[:1], bar[1:] / bar[:-1]])
+""",
+    ),
+    dict(
+        exercise="rescale_zero_terminal_snr",
+        name="brackets_lost_below_the_line",
+        says="missing below the line",
+        code="""
+def rescale_zero_terminal_snr(betas):
+    root = alphas_cumprod(betas).sqrt()
+    first, last = root[0], root[-1]
+    bar = ((root - last) * first / first - last) ** 2
+    return 1 - torch.cat([bar[:1], bar[1:] / bar[:-1]])
+""",
+    ),
 ]
 
 RIGHT = [
@@ -889,9 +1148,11 @@ def linear_betas(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02):
 def between(a, b, share):
     return a + (b - a) * share
 
-def linear_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02, device="cpu") -> Tensor:
-    share = torch.arange(T, dtype=torch.float32, device=device).div(T - 1)
-    return between(start, end, share)
+def linear_betas(
+    num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02, device="cpu"
+) -> Tensor:
+    share = torch.arange(num_train_timesteps, dtype=torch.float32, device=device)
+    return between(beta_start, beta_end, share.div(num_train_timesteps - 1))
 """,
     ),
     # cosine_betas
@@ -1051,6 +1312,16 @@ def snr(alphas_cumprod):
         code="""
 def snr(alphas_cumprod: Tensor) -> Tensor:
     return torch.exp(torch.logit(alphas_cumprod))
+""",
+    ),
+    dict(
+        exercise="snr",
+        name="wants_a_falling_share",
+        code="""
+def snr(alphas_cumprod):
+    if (alphas_cumprod.diff() > 0).any():
+        raise ValueError("the picture's share must fall")
+    return alphas_cumprod / (1 - alphas_cumprod)
 """,
     ),
     # rescale_zero_terminal_snr

@@ -37,6 +37,22 @@ def forward(self, x):
     looked = rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n d -> b n (heads d)")
     return x + rearrange(self.proj(looked), "b (h w) c -> b c h w", h=height, w=width)
 """
+RESBLOCK = """
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = h + self.time_proj(F.silu(emb))[:, :, None, None]
+    h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+    return self.skip(x) + h
+"""
+EMBEDDING = """
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise ValueError("dim must be even")
+    half = dim // 2
+    speeds = torch.exp(-math.log(max_period) * torch.arange(half) / half)
+    angles = t.float()[:, None] * speeds
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+"""
 
 
 def _changed(usual, exercise, name, says, *places):
@@ -53,6 +69,14 @@ def _unet(name, says, *places):
 
 def _attention(name, says, *places):
     return _changed(ATTENTION, "SelfAttention2d.forward", name, says, *places)
+
+
+def _resblock(name, says, *places):
+    return _changed(RESBLOCK, "ResBlock.forward", name, says, *places)
+
+
+def _embedding(name, says, *places):
+    return _changed(EMBEDDING, "timestep_embedding", name, says, *places)
 
 
 WRONG = [
@@ -1288,6 +1312,337 @@ def forward(self, x_t, t):
     return self.conv_out(F.silu(self.norm_out(h)))
 """,
     ),
+    _embedding(
+        "returns_the_error",
+        "Raise it",
+        (
+            '        raise ValueError("dim must be even")',
+            '        return ValueError("dim must be even")',
+        ),
+    ),
+    _embedding(
+        "another_error_for_an_odd_length",
+        "should raise a ValueError",
+        (
+            '        raise ValueError("dim must be even")',
+            '        raise NotImplementedError("an odd dim")',
+        ),
+    ),
+    _embedding(
+        "refuses_even_lengths",
+        "this dim is even",
+        ("if dim % 2:", "if dim % 2 == 0:"),
+    ),
+    _embedding(
+        "log_of_a_number",
+        "math.log and math.exp",
+        ("-math.log(", "-torch.log("),
+    ),
+    _embedding(
+        "log10",
+        "log10 is not",
+        ("math.log(", "math.log10("),
+    ),
+    _embedding(
+        "factor_two_twice",
+        "stands there twice",
+        ("* torch.arange(half)", "* 2 * torch.arange(half)"),
+    ),
+    _embedding(
+        "changes_t",
+        "changes t in place",
+        (
+            "    angles = t.float()[:, None] * speeds",
+            "    angles = t.float().unsqueeze_(1) * speeds",
+        ),
+    ),
+    _resblock(
+        "adds_to_the_skip_in_place",
+        "changes x",
+        ("    return self.skip(x) + h", "    out = self.skip(x)\n    out += h\n    return out"),
+    ),
+    _resblock(
+        "activates_emb_in_place",
+        "changes emb",
+        ("F.silu(emb)", "F.silu(emb, inplace=True)"),
+    ),
+    _resblock(
+        "dropout_of_one_half",
+        "own rate",
+        (
+            "self.dropout(F.silu(self.norm2(h)))",
+            "F.dropout(F.silu(self.norm2(h)), training=self.training)",
+        ),
+    ),
+    _resblock(
+        "dropout_before_silu",
+        "before the second SiLU",
+        ("self.dropout(F.silu(self.norm2(h)))", "F.silu(self.dropout(self.norm2(h)))"),
+    ),
+    _resblock(
+        "dropout_twice",
+        "in a second one",
+        ("F.silu(self.norm1(x))", "self.dropout(F.silu(self.norm1(x)))"),
+    ),
+    _resblock(
+        "dropout_of_channels",
+        "Whole channels",
+        (
+            "self.dropout(F.silu(self.norm2(h)))",
+            "F.dropout2d(F.silu(self.norm2(h)), self.dropout.p, self.training)",
+        ),
+    ),
+    _resblock(
+        "dropout_without_making_up",
+        "divided by 1 - p",
+        (
+            "    h = self.conv2(self.dropout(F.silu(self.norm2(h))))",
+            "    h = F.silu(self.norm2(h))\n    h = h * (torch.rand_like(h) > self.dropout.p) if self.training else h\n    h = self.conv2(h)",
+        ),
+    ),
+    _resblock(
+        "no_gradient_at_all",
+        "no gradient at all",
+        ("    return self.skip(x) + h", "    return (self.skip(x) + h).detach()"),
+    ),
+    _resblock(
+        "emb_is_detached",
+        "No gradient reaches emb",
+        ("F.silu(emb)", "F.silu(emb.detach())"),
+    ),
+    _resblock(
+        "skip_is_detached",
+        "gradient for x",
+        ("self.skip(x)", "self.skip(x.clone().detach())"),
+    ),
+    _resblock(
+        "norm1_twice",
+        "norm1 is used twice",
+        ("self.norm2", "self.norm1"),
+    ),
+    _resblock(
+        "conv1_twice",
+        "conv1 is used twice",
+        ("self.conv2", "self.conv1"),
+    ),
+    _resblock(
+        "gelu",
+        "GELU",
+        ("F.silu(self.norm1(x))", "F.gelu(self.norm1(x))"),
+        ("F.silu(emb)", "F.gelu(emb)"),
+        ("F.silu(self.norm2(h))", "F.gelu(self.norm2(h))"),
+    ),
+    _resblock(
+        "sigmoid",
+        "bare sigmoid",
+        ("F.silu(self.norm1(x))", "torch.sigmoid(self.norm1(x))"),
+        ("F.silu(emb)", "torch.sigmoid(emb)"),
+        ("F.silu(self.norm2(h))", "torch.sigmoid(self.norm2(h))"),
+    ),
+    _resblock(
+        "silu_after_time_proj",
+        "SiLU comes after time_proj",
+        ("self.time_proj(F.silu(emb))", "F.silu(self.time_proj(emb))"),
+    ),
+    _attention(
+        "changes_x",
+        "changes x in place",
+        ("    return x + rearrange", "    x += rearrange"),
+        ("h=height, w=width)", "h=height, w=width)\n    return x"),
+    ),
+    _attention(
+        "scale_by_heads",
+        "scale is √heads",
+        (
+            "F.scaled_dot_product_attention(q, k, v)",
+            "(q @ k.mT / self.num_heads**0.5).softmax(-1) @ v",
+        ),
+    ),
+    _attention(
+        "scaled_twice",
+        "divides by √d itself",
+        (
+            "F.scaled_dot_product_attention(q, k, v)",
+            "F.scaled_dot_product_attention(q / q.shape[-1] ** 0.5, k, v)",
+        ),
+    ),
+    _attention(
+        "halves_instead_of_rooting",
+        "is d / 2",
+        (
+            "F.scaled_dot_product_attention(q, k, v)",
+            "(q @ k.mT / q.shape[-1] ** 1/2).softmax(-1) @ v",
+        ),
+    ),
+    _attention(
+        "keys_from_to_q",
+        "made by to_q",
+        ("(self.to_q, self.to_k, self.to_v)", "(self.to_q, self.to_q, self.to_v)"),
+    ),
+    _attention(
+        "values_from_to_k",
+        "values are the keys",
+        ("(self.to_q, self.to_k, self.to_v)", "(self.to_q, self.to_k, self.to_k)"),
+    ),
+    _attention(
+        "values_without_norm",
+        "values are read from x",
+        (
+            "    looked = rearrange(F.scaled_dot_product_attention(q, k, v)",
+            '    rows = self.to_v(rearrange(x, "b c h w -> b (h w) c"))\n    v = rearrange(rows, "b n (heads d) -> b heads n d", heads=self.num_heads)\n    looked = rearrange(F.scaled_dot_product_attention(q, k, v)',
+        ),
+    ),
+    _attention(
+        "between_heads",
+        "heads of one pixel",
+        ('-> b heads n d", heads', '-> b n heads d", heads'),
+        ("b heads n d -> b n (heads d)", "b n heads d -> b n (heads d)"),
+    ),
+    _attention(
+        "always_two_heads",
+        "always two heads",
+        ("heads=self.num_heads", "heads=2"),
+    ),
+    _attention(
+        "input_is_detached",
+        "gradient for x",
+        ("self.norm(x)", "self.norm(x.detach())"),
+    ),
+    _attention(
+        "drops_in_training",
+        "While it trains",
+        ('(q, k, v), "b', '(q, k, v, dropout_p=0.1 * self.training), "b'),
+    ),
+    _unet(
+        "skips_are_detached",
+        "gradient for x_t",
+        (
+            "            h = attention(block(h, emb))\n            skips.append(h)",
+            "            h = attention(block(h, emb))\n            skips.append(h.detach())",
+        ),
+    ),
+    _unet(
+        "cond_is_detached",
+        "No gradient reaches cond",
+        ("else emb + cond", "else emb + cond.detach()"),
+    ),
+    _unet(
+        "no_gradient_at_all",
+        "no gradient at all",
+        (
+            "return self.conv_out(F.silu(self.norm_out(h)))",
+            "return self.conv_out(F.silu(self.norm_out(h))).detach()",
+        ),
+    ),
+    _unet(
+        "resizes_once",
+        "different size",
+        ("    for stage in self.down:", "    for i, stage in enumerate(self.down):"),
+        (
+            "            skips.append(h)\n        if stage.resize is not None",
+            "            skips.append(h)\n        if i == 0 and stage.resize is not None",
+        ),
+    ),
+    _unet(
+        "looks_at_the_skip",
+        "Every block gets the same skip",
+        ("skips.pop()", "skips[-1]"),
+    ),
+    _unet(
+        "cond_is_concatenated",
+        "not concatenated",
+        ("else emb + cond", "else torch.cat([emb, cond], dim=1)"),
+    ),
+    _unet(
+        "cond_is_forgotten_at_times",
+        "cond",
+        ("emb if cond is None", "emb if cond is None or cond.sum() < 0"),
+    ),
+    _unet(
+        "block_reads_t",
+        "second argument is emb",
+        (
+            "            h = attention(block(h, emb))\n            skips",
+            "            h = attention(block(h, t))\n            skips",
+        ),
+    ),
+    _unet(
+        "thousandths_of_t",
+        "divided by 1000",
+        ("timestep_embedding(t,", "timestep_embedding(t / 1000,"),
+    ),
+    _unet(
+        "t_from_one",
+        "1 is added to t",
+        ("timestep_embedding(t,", "timestep_embedding(t + 1,"),
+    ),
+    _unet(
+        "changes_cond",
+        "changes cond",
+        (
+            "    emb = emb if cond is None else emb + cond",
+            "    if cond is not None:\n        emb = cond.add_(emb)",
+        ),
+    ),
+    dict(
+        exercise="Downsample",
+        name="input_is_detached",
+        says="No gradient reaches x",
+        code="""
+class Downsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        return self.conv(x.detach())
+""",
+    ),
+    dict(
+        exercise="Downsample",
+        name="channels_hard_coded",
+        says="another number of channels",
+        code="""
+class Downsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        return self.conv(x)
+""",
+    ),
+    dict(
+        exercise="Upsample",
+        name="no_gradient_at_all",
+        says="no gradient at all",
+        code="""
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        with torch.no_grad():
+            return self.conv(F.interpolate(x, scale_factor=2))
+""",
+    ),
+    dict(
+        exercise="Upsample",
+        name="repeats_without_gradient",
+        says="No gradient reaches x",
+        code="""
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = F.interpolate(x, scale_factor=2)
+        return self.conv(x)
+""",
+    ),
 ]
 
 RIGHT = [
@@ -1333,6 +1688,21 @@ def timestep_embedding(t, dim, max_period=10_000.0, dtype=torch.float32):
         out[:, i] = torch.cos(t * w)
         out[:, half + i] = torch.sin(t * w)
     return out
+""",
+    ),
+    dict(
+        exercise="timestep_embedding",
+        name="sine_as_a_late_cosine",
+        code="""
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise ValueError("dim must be even")
+    half = dim // 2
+    speeds = torch.exp(-math.log(max_period) * torch.arange(half) / half)
+    angles = t.double()[:, None] * torch.cat([speeds, speeds]).double()
+    late = torch.zeros(dim, dtype=torch.float64)
+    late[half:] = math.pi / 2
+    return torch.cos(angles - late).float()
 """,
     ),
     # --- ResBlock.forward ---

@@ -137,7 +137,7 @@ assert emb.shape == (3, 8), (
     f"three steps and dim = 8 make a (3, 8) table; yours is {tuple(emb.shape)}"
 )
 assert emb.dtype == torch.float32, f"float32, please, even for whole steps; yours is {emb.dtype}"
-assert torch.equal(emb[0], torch.tensor([1.0] * 4 + [0.0] * 4)), (
+assert torch.allclose(emb[0], torch.tensor([1.0] * 4 + [0.0] * 4)), (
     f"at t = 0 each cosine is 1 and each sine 0: {emb[0]}"
 )
 assert abs(emb[1, 0] - math.cos(1)) < 1e-4, (

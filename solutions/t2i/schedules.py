@@ -91,7 +91,7 @@ def add_noise(x_0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> 
         alphas_cumprod: (T,) ᾱ, the picture's share of the variance at each step.
 
     Returns:
-        x_t: (B, C, H, W) in x_0's dtype; half precision becomes float32.
+        x_t: (B, C, H, W) in x_0's dtype; half precision may become float32.
 
     Raises:
         ValueError: noise has another shape than x_0, or t lies outside the schedule.
@@ -113,7 +113,8 @@ def snr(alphas_cumprod: Tensor) -> Tensor:
         alphas_cumprod: (T,) ᾱ, the picture's share of the variance at each step, in [0, 1).
 
     Returns:
-        (T,) non-negative ratio of variances (no unit); 1 where both are equally strong.
+        (T,) like alphas_cumprod: the ratio of variances (no unit, at least 0), 1 where both are
+            equally strong.
 
     Source: Kingma et al. 2021, arXiv:2107.00630, equation 2.
     """
