@@ -1,5 +1,6 @@
 """What hidden tests are written with: the exercise marker, and comparisons that teach."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
@@ -162,5 +163,5 @@ def _capital(text: str) -> str:
 def _is_or_are(what: str) -> str:
     if what.startswith("what "):  # what decode gives is one thing
         return "is"
-    subject = what.split(" of ")[0].split(" at ")[0].split(" in ")[0]
+    subject = re.split(" of | at | in | with | when ", what)[0]
     return "are" if subject.rstrip().endswith("s") and not subject.endswith("ss") else "is"

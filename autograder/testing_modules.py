@@ -57,7 +57,8 @@ def ask(call: Callable, hints: dict[str, str]):
         return call()
     except RemoteError as error:
         text = str(error)
-        if error.type_name == "NotImplementedError" and "Module [" not in text:
+        torchs = "Module [" in text or "not implemented for" in text
+        if error.type_name == "NotImplementedError" and not torchs:
             raise  # not written yet
         found = [hint for word, hint in hints.items() if word in text]
         fail(f"{text} {found[0] if found else ''}")

@@ -761,6 +761,8 @@ CHANNELS = (
     "The first that is kept is what conv_in gives, not x_t."
 )
 UNET_HINTS = CUT_OFF | {
+    "not implemented for": "A block reads whole numbers. Its second argument is emb, the time "
+    "vector that comes out of time_mlp, not t.",
     "leaf Variable": IN_PLACE,
     "inplace operation": IN_PLACE,
     "pop from empty list": "More skips are taken than were kept. Keep one after conv_in, one after "
@@ -788,23 +790,6 @@ UNET_HINTS = CUT_OFF | {
     "by a resize: ask `is not None` first.",
     "": OTHER_BLOCKS,
 }
-
-
-def run_unet(call: Callable, hints: dict[str, str] = UNET_HINTS):
-    """Run a call into the learner's UNet; where it raises, add what is known about the error."""
-
-    def once():
-        try:
-            return call()
-        except RemoteError as error:
-            if "not implemented for" in str(error):  # as torch says it of whole numbers
-                fail(
-                    f"{error} A block reads whole numbers. Its second argument is emb, the time "
-                    "vector that comes out of time_mlp, not t."
-                )
-            raise
-
-    return ask(once, hints)
 
 
 class UNetParts(Parts):
@@ -958,7 +943,7 @@ def check_wiring(student, rng, config: dict, shape: tuple, dtype=torch.float32) 
     t = torch.randperm(1000, generator=rng)[: shape[0]]
     expected = ask(lambda: parts.forward(x, t), {"": BLOCK_STOPS})
     expect_close(
-        run_unet(lambda: net(x, t)),
+        ask(lambda: net(x, t), UNET_HINTS),
         expected,
         "the answer of the UNet (compared with your own blocks called in the right order)",
         causes={
@@ -1008,7 +993,7 @@ def test_cond_is_added_to_the_time(student, rng):
 def check_cond(net: Handle, parts: UNetParts, args: tuple, hints: dict[str, str]) -> None:
     x, t, cond = args
     expect_close(
-        run_unet(lambda: net(x, t, cond), hints),
+        ask(lambda: net(x, t, cond), hints),
         ask(lambda: parts.forward(x, t, cond=cond), {"": BLOCK_STOPS}),
         "the answer of the UNet when cond is given",
         causes={
@@ -1028,8 +1013,8 @@ def check_cond(net: Handle, parts: UNetParts, args: tuple, hints: dict[str, str]
 def test_unet_leaves_its_inputs_alone(student, rng):
     net = new_unet(student, rng, TWO_LEVELS)
     x, t, cond = normal(rng, 2, 1, 4, 4), torch.tensor([11, 605]), normal(rng, 2, 16)
-    unchanged(student, lambda held: run_unet(lambda: net(held, t, cond)), x, "x_t")
-    unchanged(student, lambda held: run_unet(lambda: net(x, t, held)), cond, "cond")
+    unchanged(student, lambda held: ask(lambda: net(held, t, cond), UNET_HINTS), x, "x_t")
+    unchanged(student, lambda held: ask(lambda: net(x, t, held), UNET_HINTS), cond, "cond")
 
 
 @exercise("UNet.forward")
@@ -1038,7 +1023,7 @@ def test_the_time_reaches_every_block(student, rng):
     if not blocks_keep_their_inputs(student, net, rng, TWO_LEVELS):
         return
     x, t = normal(rng, 2, 1, 4, 4), torch.tensor([11, 605])
-    gradients = run_unet(lambda: net.grad(x, t))
+    gradients = ask(lambda: net.grad(x, t), UNET_HINTS)
     gradients["params"] = {
         name: gradient for name, gradient in gradients["params"].items() if "to_k.bias" not in name
     }
@@ -1084,7 +1069,7 @@ def test_every_input_gets_its_gradient(student, rng):
     if not _blocks_are_right(student, net, ours, rng) or not _blocks_pass_gradients(net, ours, rng):
         return
     args = normal(rng, 2, 1, 8, 4), torch.tensor([7, 420]), normal(rng, 2, 16)
-    gradients = run_unet(lambda: net.grad(*args))
+    gradients = ask(lambda: net.grad(*args), UNET_HINTS)
     expect_input_gradients(gradients, ours, args, ("x_t", "t", "cond"))
 
 

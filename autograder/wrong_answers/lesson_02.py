@@ -1646,6 +1646,22 @@ class Upsample(nn.Module):
 ]
 
 RIGHT = [
+    dict(
+        exercise="timestep_embedding",
+        name="own_error_class",
+        code="""
+class OddDim(ValueError):
+    pass
+
+
+def timestep_embedding(t, dim, max_period=10_000.0):
+    if dim % 2:
+        raise OddDim(f"dim must be even, got {dim}")
+    speeds = max_period ** (-torch.arange(dim // 2) / (dim // 2))
+    angles = torch.outer(t.float(), speeds)
+    return torch.hstack([angles.cos(), angles.sin()])
+""",
+    ),
     # --- timestep_embedding ---
     dict(
         exercise="timestep_embedding",

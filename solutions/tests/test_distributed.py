@@ -113,6 +113,7 @@ def test_two_processes_train_as_one_does_and_survive_a_kill(alone, tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
+@pytest.mark.thorough
 def test_four_processes_train_as_one_does_and_end_what_one_began(alone, tmp_path):
     shutil.copy(alone / "half.safetensors", tmp_path)
     printed = torchrun(4, tmp_path)
