@@ -1,4 +1,10 @@
-"""The reference scores 100, the blank 0, wrong answers are caught, right variants are not."""
+"""The reference scores 100, the blank 0, wrong answers are caught, right variants are not.
+
+`make test` takes the first wrong answers of each exercise, `make test-all` and `make catalogue` take
+all of them.
+"""
+
+from collections import Counter
 
 import pytest
 
@@ -7,11 +13,23 @@ from autograder.lesson import LESSONS, Lesson, get_lesson
 from autograder.process import Worker
 
 WRITTEN = [lesson for lesson in LESSONS if lesson.exists]
-ENTRIES = [
-    pytest.param(lesson.number, together, id=f"{lesson.number}-{label(together)}")
-    for lesson in WRITTEN
-    for together in rounds(entries(lesson))
-]
+FIRST = 12  # wrong answers of an exercise
+
+
+def listed(lesson: Lesson) -> list:
+    """All rounds of a lesson; what goes beyond the first of an exercise is for `--all`."""
+    found, count = [], Counter()
+    for together in rounds(entries(lesson)):
+        entry = together[0]
+        count[entry.exercise] += not entry.right
+        late = not entry.right and count[entry.exercise] > FIRST
+        marks = [pytest.mark.thorough] if late else []
+        name = f"{lesson.number}-{label(together)}"
+        found.append(pytest.param(lesson.number, together, id=name, marks=marks))
+    return found
+
+
+ENTRIES = [each for lesson in WRITTEN for each in listed(lesson)]
 
 
 @pytest.fixture(scope="session")
