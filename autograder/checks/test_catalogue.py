@@ -1,7 +1,7 @@
 """The reference scores 100, the blank 0, wrong answers are caught, right variants are not.
 
-`make test` takes the first wrong answers of each exercise, `make test-all` and `make catalogue` take
-all of them.
+`make test` takes the first wrong answers of each exercise, `make test-all` and `make catalogue`
+take all of them.
 """
 
 from collections import Counter
