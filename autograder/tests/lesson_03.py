@@ -11,6 +11,16 @@ from torch import Tensor
 
 from autograder.remote import RemoteError
 from autograder.testing import exercise, expect, expect_close, expect_steps, fail
+from autograder.testing_modules import UNLEARNT
+from autograder.testing_samplers import (
+    expect_fresh_noise,
+    expect_tidy,
+    expect_untouched,
+    forward_may_be_called,
+    in_order,
+    likeness,
+    small_model,
+)
 
 SHAPES = ((5, 2, 3, 4), (3, 1, 5, 2))  # odd batches, pictures that are not square
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4}
@@ -71,9 +81,12 @@ def ask(function, *arguments, **options):
         text = str(error)
         if "must match" in text or "broadcast" in text:
             fail(
-                f"{text} ᾱ_t must have shape (B, 1, 1, 1), to reach all pixels of its own sample: "
-                "gather(alphas_cumprod, t, like=x_t) does that."
+                f"{text} What is made from t (ᾱ_t, or a mask) must have shape (B, 1, 1, 1), to "
+                "reach all pixels of its own sample: gather(alphas_cumprod, t, like=x_t) gives ᾱ_t "
+                "that shape, .reshape(-1, 1, 1, 1) anything else."
             )
+        if "same number of dimensions" in text and "previous" in text:
+            fail(f"{text} previous takes the whole schedule, (T,): gather from what it returns.")
         if "t must lie in" in text and "-1" in text:
             fail(f"{text} For the step before, gather from previous(alphas_cumprod), at t itself.")
         raise
@@ -91,8 +104,8 @@ def test_model_sees_noisy_picture(student, rng):
     for s in settings(rng):
         seen = []
 
-        def model(*arguments, s=s, seen=seen):
-            seen.append(arguments)
+        def model(*arguments, s=s, seen=seen, **named):
+            seen.append(in_order(arguments, named))
             return s.prediction
 
         for _ in range(2):
@@ -106,7 +119,7 @@ def test_model_sees_noisy_picture(student, rng):
         expect(
             isinstance(t, Tensor) and t.shape == s.t.shape and torch.equal(t.to(s.t), s.t),
             "The model must get the steps t just as they came, one whole number a sample: "
-            "not drawn anew, not scaled, not shifted.",
+            "not drawn anew, not scaled, not shifted, not reshaped.",
         )
         expect(
             isinstance(x_t, Tensor) and isinstance(again, Tensor) and torch.equal(x_t, again),
@@ -147,11 +160,16 @@ def test_model_sees_noisy_picture(student, rng):
         )
 
 
+def answering(prediction):
+    """A model that says the same whatever it is shown."""
+    return lambda *_, **__: prediction
+
+
 @exercise("ddpm_loss")
 def test_loss(student, rng):
     for s in settings(rng):
         x_t = s.a.sqrt() * s.x_0 + (1 - s.a).sqrt() * s.noise
-        loss = ask(student.ddpm_loss, lambda x, t, s=s: s.prediction, s.x_0, s.t, s.noise, s.ac)
+        loss = ask(student.ddpm_loss, answering(s.prediction), s.x_0, s.t, s.noise, s.ac)
         expect(loss is not None, "ddpm_loss returns None: is the `return` missing?")
         error = (s.prediction - s.noise) ** 2
         expect(
@@ -191,6 +209,32 @@ def test_loss(student, rng):
             otherwise="It should be the mean, over everything, of (noise - prediction)².",
             **s.tolerance,
         )
+
+
+@exercise("ddpm_loss")
+def test_loss_trains_the_model(student, rng):
+    s = Setting(rng, dtype=torch.float32)
+    model = small_model(student, s.x_0.shape[1])
+    with forward_may_be_called():
+        loss = student.new("ddpm_loss", model, s.x_0, s.t, s.noise, s.ac)
+        expect(
+            not loss.get("is_leaf"),  # made from nothing that has gradients, so it hands none on
+            f"The number is right, but the loss is cut off from the model's weights. {UNLEARNT}",
+        )
+
+
+@exercise("ddpm_loss")
+def test_loss_leaves_its_arguments_alone(student, rng):
+    s = Setting(rng)
+    model = answering(s.prediction)
+    expect_untouched(
+        lambda *given: student.ddpm_loss(model, *given),
+        student,
+        x_0=s.x_0,
+        t=s.t,
+        noise=s.noise,
+        alphas_cumprod=s.ac,
+    )
 
 
 # --- predict_x_0
@@ -253,16 +297,30 @@ def test_undoes_add_noise(student, rng):
     betas = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2").betas
     ac = torch.cumprod(1 - betas.double(), 0)
     s = Setting(rng, (5, 1, 3, 2))
-    t = torch.tensor([0, 1, 2, 500, 998])[torch.randperm(5, generator=rng)]
+    t = torch.tensor([0, 1, 2, 500, 999])[torch.randperm(5, generator=rng)]
     a = ac[t].reshape(-1, 1, 1, 1)
     x_t = a.sqrt() * s.x_0 + (1 - a).sqrt() * s.noise
     expect_close(
         ask(student.predict_x_0, x_t, s.noise, t, ac),
         s.x_0,
         "the clean picture, predicted from the true noise at the first and last steps of 1000",
-        otherwise="Given the true noise, it must give back x_0 exactly, at every t from 0 on.",
+        otherwise="Given the true noise, it must give back x_0 exactly, at every t from 0 on: is "
+        "a divisor kept from getting small (clamp, or + 1e-8), or a number of steps written in?",
         rtol=1e-2,
         atol=2e-2,
+    )
+
+
+@exercise("predict_x_0")
+def test_predict_x_0_leaves_its_arguments_alone(student, rng):
+    s = Setting(rng)
+    expect_untouched(
+        student.predict_x_0,
+        student,
+        x_t=s.x_t,
+        noise_pred=s.prediction,
+        t=s.t,
+        alphas_cumprod=s.ac,
     )
 
 
@@ -275,6 +333,9 @@ def posterior(student, s):
         isinstance(answer, (tuple, list)) and len(answer) == 2,
         "posterior_mean_variance must return two things: mean, variance.",
     )
+    shapes = [getattr(part, "shape", None) for part in answer]
+    if shapes == [s.a.shape, s.x_t.shape]:
+        fail("The mean comes first, then the variance; yours are the other way round.")
     return answer
 
 
@@ -375,7 +436,7 @@ def test_posterior_variance(student, rng):
 
 @exercise("posterior_mean_variance")
 def test_posterior_at_first_step(student, rng):
-    s = Setting(rng, t=torch.tensor([0, 6, 0, 13, 1]))
+    s = Setting(rng, t=torch.tensor([0, 6, 0, 14, 1]))
     mean, variance = posterior(student, s)
     for value, name in ((mean, "mean"), (variance, "variance")):
         expect(
@@ -404,6 +465,18 @@ def test_posterior_at_first_step(student, rng):
         atol=1e-7,
     )
     expect_close(
+        variance,
+        s.variance,
+        "the posterior's variance in a batch in which some samples are at t = 0",
+        causes={
+            "One sample at t = 0 has switched off the variance of the whole batch: every sample "
+            "has its own t.": torch.zeros_like(s.variance),
+        },
+        otherwise="It is right at t = 0. At the other steps, the last one T - 1 included, it is "
+        "equation 7 as it stands: every sample of a batch has its own t.",
+        **s.tolerance,
+    )
+    expect_close(
         mean,
         Scheduler(s.ac, prediction_type="sample").each(s.x_0, s.x_t, s.t, None)[0],
         "the posterior's mean in a batch in which some samples are at t = 0",
@@ -411,6 +484,12 @@ def test_posterior_at_first_step(student, rng):
         "their own t.",
         **s.tolerance,
     )
+
+
+CONSTANT = (
+    "It is right for short schedules but not for 1000 steps: is a number of steps, a beta or a "
+    "limit written into the code as a constant?"
+)
 
 
 @exercise("posterior_mean_variance")
@@ -428,10 +507,47 @@ def test_posterior_of_long_schedule(student, rng):
         mean,
         exact,
         "the posterior's mean in the cosine schedule of 1000 steps",
-        otherwise="It is right for short schedules but not for 1000 steps: is a number of steps, "
-        "a beta or an index written into the code as a constant?",
+        otherwise=CONSTANT,
         rtol=2e-2,
         atol=3e-2,
+    )
+    exact = Scheduler(s.ac.double())
+    expect_close(
+        variance,
+        torch.stack([exact._get_variance(int(t)) for t in s.t]).reshape(-1, 1, 1, 1).float(),
+        "the posterior's variance in the cosine schedule of 1000 steps",
+        otherwise=CONSTANT,
+        rtol=2e-2,
+        atol=1e-6,
+    )
+
+
+@exercise("posterior_mean_variance")
+def test_posterior_remembers_nothing(student, rng):
+    for s in (Setting(rng), Setting(rng)):  # two schedules of one length
+        mean, variance = posterior(student, s)
+        right = Scheduler(s.ac, prediction_type="sample").each(s.x_0, s.x_t, s.t, None)[0]
+        for value, expected, name in ((mean, right, "mean"), (variance, s.variance, "variance")):
+            expect_close(
+                value,
+                expected,
+                f"the posterior's {name} in a second schedule of the same length",
+                otherwise="Something is remembered from the schedule of an earlier call: work it "
+                "out anew from alphas_cumprod.",
+                **s.tolerance,
+            )
+
+
+@exercise("posterior_mean_variance")
+def test_posterior_leaves_its_arguments_alone(student, rng):
+    s = Setting(rng)
+    expect_untouched(
+        student.posterior_mean_variance,
+        student,
+        x_0=s.x_0,
+        x_t=s.x_t,
+        t=s.t,
+        alphas_cumprod=s.ac,
     )
 
 
@@ -566,6 +682,20 @@ def test_no_noise_at_last_step(student, rng):
     )
 
 
+@exercise("ddpm_step")
+def test_step_leaves_its_arguments_alone(student, rng):
+    s = Setting(rng)
+    expect_untouched(
+        student.ddpm_step,
+        student,
+        x_t=s.x_t,
+        noise_pred=s.prediction,
+        t=s.t,
+        noise=s.noise,
+        alphas_cumprod=s.ac,
+    )
+
+
 # --- sample_ddpm
 
 
@@ -575,7 +705,8 @@ class Gaussian:
     def __init__(self, ac, m=0.0, s=1.0):
         self.ac, self.m, self.s, self.xs, self.ts = ac, m, s, [], []
 
-    def __call__(self, *arguments):
+    def __call__(self, *arguments, **named):
+        arguments = in_order(arguments, named)
         x, t = arguments if len(arguments) == 2 else (arguments[0], torch.zeros(1))
         self.xs.append(x)
         self.ts.append(t)
@@ -613,10 +744,17 @@ def check_steps(model, batch):
         fail(
             "The loop runs upwards. Sampling starts in pure noise, at the largest t, and goes down."
         )
+    if steps and max(steps) > total:
+        fail(
+            f"The model is asked at t = {max(steps)}, in a schedule of {total} steps: is a number "
+            "of steps written into the code? len(alphas_cumprod) is the right one."
+        )
     if steps and max(steps) >= total:
         fail("The loop starts at T. Steps count from 0, so the noisiest of T steps is T - 1.")
     if steps and min(steps) < 0:
         fail("The loop goes below t = 0, which is the last step.")
+    if len(steps) == 1 < total:
+        fail("The model is asked only once: does `return` stand inside the loop?")
     if steps == list(range(total - 1, 0, -1)):
         fail("The loop stops before t = 0: the last, finest step is missing.")
     if steps == list(range(total - 2, -1, -1)):
@@ -659,9 +797,11 @@ def test_asks_at_every_step(student, rng):
         )
 
 
-def likeness(a, b):
-    """The correlation of two pictures' pixels: 1 the same, 0 unrelated."""
-    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
+def noises_exchanged(a, x, x_prev, noise_pred):
+    """Whether the last step took fresh noise for the predicted one."""
+    z = (x - a.sqrt() * x_prev) / (1 - a).sqrt()  # what was taken off
+    standard = abs(float(z.std()) - 1) < 0.12 and abs(float(z.mean())) < 0.12
+    return standard and abs(likeness(z, noise_pred)) < 0.1
 
 
 @exercise("sample_ddpm")
@@ -669,25 +809,27 @@ def test_walks_by_ddpm_step(student, rng):
     shape = (5, 2, 15, 16)
     x_T = torch.randn(shape, generator=rng)
     model = Gaussian(linear(12, 3.0), m=0.4, s=0.3)
-    seen = []
-    result = sample(
-        student, model, x_T, 3, clip_sample=False, on_step=lambda *call: seen.append(call)
-    )
+    result = sample(student, model, x_T, 3, clip_sample=False)
     scheduler = Scheduler(model.ac)
     walk = [*model.xs[1:], result]
-    fresh, before = [], x_T
+    fresh, predicted, before = [], [], x_T
     for x, x_prev, t in zip(model.xs, walk, model.ts, strict=True):
-        mean = scheduler.each(Gaussian(model.ac, 0.4, 0.3)(x, t), x, t, None)[0]
+        predicted.append(Gaussian(model.ac, 0.4, 0.3)(x, t))
+        mean = scheduler.each(predicted[-1], x, t, None)[0]
         if int(t[0]) == 0:
+            if noises_exchanged(model.ac[0], x, x_prev, predicted[-1]):
+                fail(
+                    "noise_pred and the fresh noise have changed places in the call of ddpm_step: "
+                    "it is ddpm_step(x_t, noise_pred, t, noise, …)."
+                )
             expect_close(
                 x_prev,
                 mean,
                 "the result of the last step",
                 causes={
                     "The loop returns the pictures before the last step.": x,
-                    "It clips although clip_sample is False: hand clip_sample on to ddpm_step.": (
-                        mean.clamp(-1, 1)
-                    ),
+                    "It is clipped although clip_sample is False: hand clip_sample on to "
+                    "ddpm_step, and clip nothing yourself.": mean.clamp(-1, 1),
                 },
                 otherwise="The last step adds no noise, and its result is what is returned. "
                 f"{PARENTS} And ddpm_step?",
@@ -700,22 +842,14 @@ def test_walks_by_ddpm_step(student, rng):
             "The model is shown the same picture at every step: carry each step's result on.",
         )
         fresh.append((x_prev - mean) / scheduler._get_variance(int(t[0])).sqrt())
-    for z, (_, _, noise_pred) in zip(fresh, seen, strict=False):
-        expect(
-            not torch.allclose(z, noise_pred, atol=1e-2),
-            "The noise that the model predicted is added again at each step. ddpm_step wants fresh "
-            "noise from torch.randn, which has nothing to do with the picture.",
-        )
-        expect(
-            likeness(z, before) < 0.3,
-            "The same noise is added at several steps (or x_T itself is). Draw fresh noise at "
-            "every step, inside the loop.",
-        )
+    for z, noise_pred, t in zip(fresh, predicted, model.ts, strict=False):
+        last = "the last step, at t = 0,"
+        expect_fresh_noise(z, int(t[0]), noise_pred, before, "ddpm_step", last)
         before = z
     every = torch.stack(fresh)
     size = float(every.std())
     if abs(size - 1) > 0.06 or abs(float(every.mean())) > 0.06:
-        kind = "none" if size < 0.02 else "too much" if size > 1 else "too little"
+        kind = "too much" if size > 1 else "too little"
         fail(
             f"The fresh noise of a step is wrong: {kind}. It should be standard Gaussian "
             f"(torch.randn), scaled inside ddpm_step and nowhere else. {PARENTS}"
@@ -754,11 +888,22 @@ def test_generator(student, rng):
         "Two generators with different seeds gave the same pictures: the noise must come from "
         "`generator`, without a seed of its own.",
     )
-    free = student.sample_ddpm(Gaussian(ac), x_T, ac)
+    free, more = (student.sample_ddpm(Gaussian(ac), x_T, ac) for _ in range(2))
     expect(
         isinstance(free, Tensor) and not torch.allclose(free, once),
         "Without a generator the pictures should differ from run to run.",
     )
+    expect(
+        not torch.equal(free, more),
+        "Two calls without a generator gave the same pictures. A torch.Generator that you make "
+        "always begins with the same seed: hand on None, and torch.randn draws anew each time.",
+    )
+
+
+@exercise("sample_ddpm")
+def test_sampling_keeps_to_itself(student, rng):
+    x_T = torch.randn(3, 1, 4, 5, generator=rng)
+    expect_tidy(student, "sample_ddpm", x_T=x_T, alphas_cumprod=linear(6, 2.0))
 
 
 @exercise("sample_ddpm")
@@ -929,3 +1074,26 @@ def test_stays_apart(student, rng):
         "The slow copy now shares its memory with the model: what trains the one changes the "
         "other. Copy the values; do not assign the tensors.",
     )
+
+
+@exercise("ema_update")
+def test_layers_within_layers(student, rng):
+    modules, inner = pair(student, rng, "Linear", 3, 2), pair(student, rng, "BatchNorm2d", 3)
+    for module, within in zip(modules, inner, strict=True):
+        module.call("add_module", "inner", within)
+    old, new = modules[0].state(), modules[1].state()
+    update(student, *modules, 0.8)
+    after = modules[0].state()
+    for name in ("weight", "inner.weight", "inner.running_mean"):
+        expect_close(
+            after[name],
+            new[name] if "running" in name else 0.8 * old[name] + 0.2 * new[name],
+            f"in a slow copy that holds a layer within a layer, the tensor {name}",
+            causes={
+                "It has not moved: parameters() and buffers() of the whole model hold those of "
+                "all layers within it too, whatever their names.": old[name],
+            },
+            otherwise="All layers move alike, however deep they lie and whatever they are called.",
+            rtol=1e-5,
+            atol=1e-6,
+        )

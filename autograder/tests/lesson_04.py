@@ -15,6 +15,13 @@ from torch import Tensor
 from autograder.picture import Curve, drawable, pictured
 from autograder.remote import RemoteError
 from autograder.testing import exercise, expect, expect_close, expect_steps, fail
+from autograder.testing_samplers import (
+    expect_fresh_noise,
+    expect_tidy,
+    expect_untouched,
+    in_order,
+    likeness,
+)
 
 SHAPES = ((5, 2, 3, 4), (4, 1, 5, 2), (3, 2))  # odd batches, not square, points in the plane
 TYPES = ("epsilon", "sample", "v_prediction")
@@ -53,7 +60,7 @@ def settings(rng, **options):
 def ask(function, *arguments, **options):
     """Call the learner's function; to an error that t makes, add what usually helps."""
     try:
-        return function(*arguments, **options)
+        answer = function(*arguments, **options)
     except RemoteError as error:
         text = str(error)
         if "must match" in text or "broadcast" in text:
@@ -64,6 +71,14 @@ def ask(function, *arguments, **options):
         if "t must lie in" in text and "-1" in text:
             fail(f"{text} Step -1 is the clean end, ᾱ = 1: alpha_bar_at knows it, gather does not.")
         raise
+    shape = arguments[0].shape  # of the pictures
+    if isinstance(answer, Tensor) and answer.ndim > len(shape):
+        fail(
+            f"For pictures of shape {tuple(shape)} the result has shape {tuple(answer.shape)}. "
+            "Pictures may have any shape (B, …), so ᾱ needs as many dimensions as x_t: gather and "
+            "alpha_bar_at see to that, .view(-1, 1, 1, 1) does not."
+        )
+    return answer
 
 
 # --- convert_prediction
@@ -136,6 +151,22 @@ def conversion_causes(s, source, target):
     return causes
 
 
+FORMULAS = {
+    ("epsilon", "sample"): "x_0 = (x_t - √(1 - ᾱ_t) · noise) / √ᾱ_t",
+    ("sample", "epsilon"): "noise = (x_t - √ᾱ_t · x_0) / √(1 - ᾱ_t)",
+    ("v_prediction", "sample"): "x_0 = √ᾱ_t · x_t - √(1 - ᾱ_t) · v",
+    ("v_prediction", "epsilon"): "noise = √(1 - ᾱ_t) · x_t + √ᾱ_t · v",
+}
+
+
+def conversion_advice(source, target):
+    """The formula for one conversion; v is made of both, of which one is given."""
+    if target != "v_prediction":
+        return f"It is {FORMULAS[source, target]}."
+    other = FORMULAS[source, "sample" if source == "epsilon" else "epsilon"]
+    return f"It is v = √ᾱ_t · noise - √(1 - ᾱ_t) · x_0, with {other}."
+
+
 def check_conversion(student, rng, pairs):
     for s in settings(rng):
         scheduler = DDIMScheduler(num_train_timesteps=len(s.ac))
@@ -150,7 +181,7 @@ def check_conversion(student, rng, pairs):
                 expected,
                 f"a prediction of type {source!r} said as {target!r}",
                 causes=conversion_causes(s, source, target),
-                otherwise="Get both x_0 and the noise first, then hand out what `target` asks for.",
+                otherwise=conversion_advice(source, target),
                 **s.tolerance,
             )
 
@@ -197,6 +228,21 @@ def test_v_at_the_noisiest_step(student, rng):
         otherwise="From v, x_0 = √ᾱ_t · x_t - √(1 - ᾱ_t) · v holds at every step. Do not go by way "
         "of a division by √ᾱ_t, which is 0 here.",
     )
+
+
+@exercise("convert_prediction")
+def test_conversion_leaves_its_arguments_alone(student, rng):
+    s = Setting(rng)
+    for source in TYPES:
+        for target in TYPES:
+            expect_untouched(
+                lambda *given, names=(source, target): student.convert_prediction(*given, *names),
+                student,
+                prediction=s.prediction,
+                x_t=s.x,
+                t=s.t,
+                alphas_cumprod=s.ac,
+            )
 
 
 # --- spaced_timesteps
@@ -277,6 +323,8 @@ def check_spacing(student, rng, spacing):
         causes = {text: value for text, value in spacing_causes(total, steps).items()}
         rising = next(text for text, value in causes.items() if value is None)
         causes[rising] = expected.flip(0)
+        if total != 1000 and (fixed := theirs(1000, steps, spacing)) is not None:
+            causes["1000 is written into the code where num_train_timesteps belongs."] = fixed
         causes = {
             text: value.long()
             for text, value in causes.items()
@@ -337,7 +385,7 @@ def test_ends_and_default(student, rng):
     expect_close(
         student.spaced_timesteps(total, steps),
         theirs(total, steps, "trailing"),
-        "the timesteps when no spacing is given",
+        "with no spacing given, the timesteps",
         causes={text: v for text, v in spacing_causes(total, steps).items() if v is not None},
         otherwise="Not given, spacing is 'trailing', as the signature says.",
     )
@@ -362,7 +410,7 @@ def test_unknown_spacing(student, rng):
         student.spaced_timesteps(100, 5, "evenly")
     except RemoteError as error:
         expect(
-            "ValueError" in str(error),
+            error.type_name == "ValueError",
             f"An unknown spacing should raise a ValueError that says so. {error}",
         )
         return
@@ -509,7 +557,14 @@ def check_ddim(student, s, eta, what, clip=False, causes=None, omit=()):
     expected = Ddim(s.ac, clip).each(s.x, s.prediction, s.t, s.t_prev, eta, s.noise)
     options = {"eta": eta, "noise": s.noise, "clip_sample": clip}
     options = {name: value for name, value in options.items() if name not in omit}
-    actual = ask(student.ddim_step, s.x, s.prediction, s.t, s.t_prev, s.ac, **options)
+    given = s.x, s.prediction, s.t, s.t_prev, s.ac
+    actual = ask(student.ddim_step, *given, **options)
+    if isinstance(actual, Tensor) and eta and actual.shape == expected.shape:
+        expect(
+            torch.equal(actual, torch.as_tensor(ask(student.ddim_step, *given, **options))),
+            "Two calls with the same arguments give two different results: ddim_step draws noise "
+            "of its own. The fresh noise comes in as the argument `noise`; use that.",
+        )
     expect_close(
         actual,
         expected,
@@ -554,6 +609,8 @@ def test_clean_end(student, rng):
             ),
             "One sample at the clean end has switched off the noise of the whole batch: every "
             "sample has its own steps.": mix(s, 0.0),
+            "One sample goes to the clean end, and the whole batch was sent there: every sample "
+            "has its own t_prev.": mix(s, eta, p=torch.ones_like(s.a)),
         }
         last = mix(s, eta)
         for scale in (eta, 1.0):
@@ -611,6 +668,33 @@ def test_clipping(student, rng):
         True,
         {"Not given, clip_sample is True, as the signature says.": mix(s, 0.0)},
         omit=("clip_sample",),
+    )
+
+
+AS_THE_END = "Step 0 was taken for the clean end, which is step -1: ᾱ_0 is below 1."
+
+
+@exercise("ddim_step")
+def test_lands_at_0(student, rng):
+    s = Setting(rng)
+    s.t_prev = torch.zeros_like(s.t)
+    s.a_prev = s.at(s.t_prev)
+    causes = {AS_THE_END: mix(s, 0.6, p=torch.ones_like(s.a_prev))} | ddim_causes(s, 0.6)
+    check_ddim(student, s, 0.6, "the result of a step that lands at t_prev = 0", causes=causes)
+
+
+@exercise("ddim_step")
+def test_ddim_step_leaves_its_arguments_alone(student, rng):
+    s = Setting(rng)
+    expect_untouched(
+        lambda *given: student.ddim_step(*given[:5], eta=0.6, noise=given[5]),
+        student,
+        x_t=s.x,
+        noise_pred=s.prediction,
+        t=s.t,
+        t_prev=s.t_prev,
+        alphas_cumprod=s.ac,
+        noise=s.noise,
     )
 
 
@@ -726,6 +810,14 @@ def solver_causes(s, factor):
             solve(s, -right)
         ),
         "e^(-h) - 1 and 1 - e^(-h) have been mixed up, or h and -h.": solve(s, -right, h=-h),
+        "The aim is clipped to [-1, 1]. Clipping is the loop's job, which can switch it off.": (
+            solve(s, right.clamp(-1, 1))
+        ),
+        "Every sample was treated with the first sample's h; each has its own steps.": solve(
+            s, right, h=h[:1]
+        ),
+        "The roots in the first term are not right: √(1 - ᾱ_prev)/√(1 - ᾱ_t) has one above and "
+        "one below.": solve(s, right, keep=(1 - p).sqrt() / (1 - a)),
         "It lands at t - 1, one step down; the step must land at t_prev.": landed(
             s, s.t - 1, factor
         ),
@@ -746,6 +838,12 @@ def landed(s, t_prev, factor):
     )
 
 
+SOLVER = (
+    "It is √(1 - ᾱ_prev)/√(1 - ᾱ_t) · x_t + √ᾱ_prev · (1 - e^(-h)) · aim, with h = λ_prev - λ_t "
+    "and λ = log(√ᾱ/√(1 - ᾱ)), the natural logarithm (half_log_snr)."
+)
+
+
 @exercise("dpmpp_2m_step")
 def test_first_step(student, rng):
     for s in settings(rng):
@@ -754,8 +852,7 @@ def test_first_step(student, rng):
             Dpm().each(s, memory=False),
             "the result of a first step, which has no guess before it,",
             causes=solver_causes(s, 0.0),
-            otherwise="Without a guess before it, aim at x_0_pred itself; that is DDIM with "
-            "eta = 0.",
+            otherwise=f"{SOLVER} Without a guess before it, the aim is x_0_pred itself.",
             **s.tolerance,
         )
 
@@ -777,6 +874,8 @@ def test_second_order(student, rng):
                 h_last / (2 * h)
             ),
             "The ½ is missing: aim at the middle of the step, h/(2·h_last).": aimed(h / h_last),
+            "h / 2 * h_last divides by 2 only and multiplies by h_last: mind the brackets, "
+            "h / (2 * h_last).": aimed(h / 2 * h_last),
             "There is a 2 too much, or the ½ is squared: the factor is h/(2·h_last).": aimed(
                 h / (4 * h_last)
             ),
@@ -822,6 +921,43 @@ def test_second_order(student, rng):
 
 
 @exercise("dpmpp_2m_step")
+def test_solver_lands_at_0(student, rng):
+    s = Setting(rng)
+    s.t_prev = torch.zeros_like(s.t)
+    s.a_prev = s.at(s.t_prev)
+    given = s.x, s.prediction, s.t, s.t_prev, s.ac
+    for memory in (False, True):
+        expect_close(
+            ask(student.dpmpp_2m_step, *given, *((s.before, s.t_last) if memory else ())),
+            Dpm().each(s, memory=memory),
+            "the result of a step that lands at t_prev = 0",
+            causes={
+                AS_THE_END: s.prediction,
+                "This is the first-order step. Only a step to -1 has no middle; one to step 0 "
+                "aims at where the guess is heading, like all others.": Dpm().each(s, False),
+            },
+            otherwise="Only step -1 is the clean end; step 0 is a step like all others.",
+            **s.tolerance,
+        )
+
+
+@exercise("dpmpp_2m_step")
+def test_solver_leaves_its_arguments_alone(student, rng):
+    s = Setting(rng)
+    expect_untouched(
+        student.dpmpp_2m_step,
+        student,
+        x_t=s.x,
+        x_0_pred=s.prediction,
+        t=s.t,
+        t_prev=s.t_prev,
+        alphas_cumprod=s.ac,
+        x_0_pred_last=s.before,
+        t_last=s.t_last,
+    )
+
+
+@exercise("dpmpp_2m_step")
 def test_step_to_the_clean_end(student, rng):
     s = Setting(rng, last=True)
     end = (s.t_prev == -1).reshape(-1, 1, 1, 1)
@@ -852,7 +988,8 @@ class Gaussian:
     def __init__(self, ac, m=0.0, s=1.0, kind="epsilon"):
         self.ac, self.m, self.s, self.kind, self.xs, self.ts, self.said = ac, m, s, kind, [], [], []
 
-    def __call__(self, *arguments):
+    def __call__(self, *arguments, **named):
+        arguments = in_order(arguments, named)
         x, t = arguments if len(arguments) == 2 else (arguments[0], torch.zeros(1))
         self.xs.append(x)
         self.ts.append(t)
@@ -879,6 +1016,8 @@ def check_steps(model, few, batch):
     steps, wanted = [int(t[0]) for t in model.ts], few.tolist()
     if steps == wanted:
         return
+    if len(steps) == 1 < len(wanted) and steps[0] == wanted[0]:
+        fail("The model is asked only once: does `return` stand inside the loop?")
     if steps and steps == wanted[::-1][: len(steps)]:
         fail("The loop runs upwards; walk through `timesteps` as they stand, from noise to clean.")
     if steps == wanted[:-1]:
@@ -963,7 +1102,7 @@ def test_ddim_walk(student, rng):
             student.sample_ddim, model, x_T, few, 3, clip_sample=clip, prediction_type=kind
         )
 
-        def step(i, x, t, t_prev, model=model, kind=kind, clip=clip):
+        def step(i, x, t, t_prev, model=model, kind=kind, clip=clip, result=result):
             a, said = model.ac[t[0]], model.said[i]
             signal, sigma = a.sqrt(), (1 - a).sqrt()
             noise_pred = converted(x, said, kind, "epsilon", signal, sigma)
@@ -972,15 +1111,41 @@ def test_ddim_walk(student, rng):
             def wrongly(noise_pred=noise_pred, t_prev=t_prev, clip=clip):
                 return Ddim(model.ac, clip).each(x, noise_pred, t, t_prev, 0.0, torch.zeros_like(x))
 
+            def translated(source, target, at=a):
+                return wrongly(converted(x, said, source, target, at.sqrt(), (1 - at).sqrt()))
+
+            def noisy(after=[*model.xs[1:], result][i]):
+                """The learner's own result, if it is this one with fresh noise."""
+                s = placed(x, noise_pred, t, t_prev, model.ac)
+                size = ((1 - s.a_prev) / (1 - s.a) * (1 - s.a / s.a_prev)).sqrt()
+                z = (after - mix(s, 1.0)) / size
+                fresh = abs(float(z.std()) - 1) < 0.25 and abs(likeness(z, noise_pred)) < 0.3
+                return after if fresh else expected
+
+            final = not clip and int(t_prev[0]) < 0
+            or_at_the_end = ", or what the loop returns is clipped" if final else ""
             return expected, {
                 "prediction_type is not heeded: translate what the model says to noise "
                 "(convert_prediction).": lambda: wrongly(said),
+                "The wrong thing is asked for: ddim_step wants the noise (convert_prediction to "
+                "'epsilon'), not the clean picture.": lambda: translated(kind, "sample"),
+                "`source` and `target` have changed places in the call of convert_prediction: "
+                "from prediction_type, to 'epsilon'.": lambda: translated("epsilon", kind),
+                "convert_prediction is asked with t_prev; the model spoke about x at t.": (
+                    lambda: translated(kind, "epsilon", model.ac[t_prev[0].clamp(min=0)])
+                ),
+                "Fresh noise is added although eta is 0: hand eta on as it is.": noisy,
                 "The step lands at t - 1. It must land at the next of the timesteps, the final one "
                 "at -1.": lambda: wrongly(t_prev=t - 1),
                 "The final step lands at step 0; it must go to the clean end, -1.": (
                     lambda: wrongly(t_prev=t_prev.clamp(min=0))
                 ),
-                "clip_sample is not handed on to ddim_step.": lambda: wrongly(clip=not clip),
+                f"clip_sample is not handed on to ddim_step{or_at_the_end}.": (
+                    lambda: wrongly(clip=not clip)
+                ),
+                "The result is clipped, though clip_sample is False.": (
+                    lambda: expected.clamp(-1, 1)
+                ),
             }
 
         follow(model, few, result, step, "ddim_step")
@@ -1013,12 +1178,8 @@ def test_ddim_fresh_noise(student, rng):
         if torch.allclose(x_prev, mix(s, 0.0), atol=1e-6):
             fail("eta has no effect in the loop: draw fresh noise and hand on eta and noise.")
         z = (x_prev - middle) / sigma
-        likeness = float(torch.corrcoef(torch.stack([z.flatten(), before.flatten()]))[0, 1])
-        expect(
-            likeness < 0.3,
-            "The same noise is added at several steps (or x_T itself is). Draw fresh noise at "
-            "every step, inside the loop.",
-        )
+        last = "the final step, to -1,"
+        expect_fresh_noise(z, int(few[i]), model.said[i], before, "ddim_step", last)
         fresh.append(z)
         before = z
     every = torch.stack(fresh)
@@ -1053,14 +1214,58 @@ def test_ddim_generator(student, rng):
         torch.equal(run(0.0, 1), run(0.0, 2)),
         "With eta = 0 nothing is left to chance: the same x_T must give the same pictures.",
     )
+    free = [student.sample_ddim(Gaussian(ac), x_T, ac, few, eta=0.8) for _ in range(2)]
+    expect(
+        not torch.equal(*free),
+        "Two calls without a generator gave the same pictures. A torch.Generator that you make "
+        "always begins with the same seed: hand on None, and torch.randn draws anew each time.",
+    )
+
+
+@exercise("sample_ddim")
+def test_ddim_surroundings(student, rng):
+    check_surroundings(student, "sample_ddim", rng)
+
+
+def check_surroundings(student, name, rng):
+    """One step, points in the plane, the default of clip_sample, and what must stay as it was."""
+    sampler, ac, few = getattr(student, name), linear(10), torch.tensor([9, 5, 2])
+    for shape in ((3, 1, 4, 5), (3, 2)):
+        x_T = torch.randn(shape, generator=rng, dtype=torch.float64)
+        model, one = Gaussian(ac), few[:1]
+        try:
+            result = walked(sampler, model, x_T, one, 3, clip_sample=False)
+        except RemoteError as error:
+            fail(
+                f"{error} Here `timesteps` holds a single step, and x_T has shape {shape}: any "
+                "number of steps and any shape (B, …) will do."
+            )
+        a = ac[9]
+        expect_close(
+            result,
+            converted(x_T, model.said[0], "epsilon", "sample", a.sqrt(), (1 - a).sqrt()),
+            "the result of a walk of a single step",
+            causes={"The step is not taken: what comes back is x_T.": x_T},
+            otherwise="It goes from there to the clean end at once: the guess of the clean picture "
+            "is what is left.",
+        )
+    x_T = torch.randn(3, 1, 4, 5, generator=rng)
+    clipped = sampler(Gaussian(ac, 3.0, 0.1), x_T, ac, few)
+    expect(
+        isinstance(clipped, Tensor) and float(clipped.max()) < 1.001,
+        "Not given, clip_sample is True, as the signature says.",
+    )
+    expect_tidy(student, name, x_T=x_T, alphas_cumprod=ac.float(), timesteps=few)
 
 
 def check_on_step(student, function, rng, says):
     few, ac = torch.tensor([9, 5, 2, 0]), linear(10)
     x_T = torch.randn(3, 1, 4, 5, generator=rng, dtype=torch.float64)
-    calls, model = [], Gaussian(ac)
+    kind = "v_prediction"  # so that what the model says is neither of the two
+    calls, model = [], Gaussian(ac, 0.4, 0.3, kind)
+    options = {"clip_sample": False, "prediction_type": kind}
     result = walked(
-        function, model, x_T, few, 3, clip_sample=False, on_step=lambda *call: calls.append(call)
+        function, model, x_T, few, 3, **options, on_step=lambda *call: calls.append(call)
     )
     third = "noise_pred" if says == "epsilon" else "x_0_pred"
     expect(
@@ -1078,7 +1283,12 @@ def check_on_step(student, function, rng, says):
             f"on_step must get the pictures after the step (x_prev), then {third}.",
         )
         a = ac[few[i]]
-        right = converted(model.xs[i], model.said[i], "epsilon", says, a.sqrt(), (1 - a).sqrt())
+        right = converted(model.xs[i], model.said[i], kind, says, a.sqrt(), (1 - a).sqrt())
+        expect(
+            not (isinstance(said, Tensor) and torch.equal(said, model.said[i])),
+            f"on_step gets what the model said as it came; its third argument is {third}, after "
+            "convert_prediction.",
+        )
         expect(
             isinstance(said, Tensor) and torch.allclose(said, right, atol=1e-5),
             f"on_step's third argument is {third}, of this step.",
@@ -1160,6 +1370,21 @@ def test_dpm_walk(student, rng):
                     )
                 return Dpm().each(s, memory=i > 0).clamp(-1, 1)
 
+            def in_0_1():
+                """The guesses are clipped to [0, 1] where they should be to [-1, 1]."""
+                if not clip:
+                    return with_guess(0, before)
+                s = placed(x, free.clamp(0, 1), t, t_prev, model.ac, before=free, t_last=t + 1)
+                if i:
+                    s.before, s.a_last = guesses[i - 1][1].clamp(0, 1), s.at(few[i - 1].expand(3))
+                return Dpm().each(s, memory=i > 0)
+
+            def translated_late():
+                b = model.ac[t_prev[0].clamp(min=0)]
+                guess = converted(x, said, kind, "sample", b.sqrt(), (1 - b).sqrt())
+                s = placed(x, guess, t, t_prev, model.ac, before=guess, t_last=t + 1)
+                return Dpm().each(s, memory=False)
+
             before = guesses[i - 1][0] if i else None
             causes = {
                 "This is the first-order step: hand on the guess of the step before and the step "
@@ -1177,6 +1402,19 @@ def test_dpm_walk(student, rng):
                     ),
                     memory=i > 0,
                 ),
+                "The guess is clipped to [0, 1]; black is -1.": in_0_1,
+                "convert_prediction is asked with t_prev; the model spoke about x at t.": (
+                    translated_late
+                ),
+                "What is remembered is x. Remember the guess of the clean picture.": (
+                    lambda: with_guess(0, model.xs[i - 1] if i else before)
+                ),
+                "What is remembered is what the model said. Remember the guess of the clean "
+                "picture, after convert_prediction.": (
+                    lambda: with_guess(0, model.said[i - 1] if i else before)
+                ),
+                "What is remembered is x after the step. Remember the guess of the clean "
+                "picture.": lambda: with_guess(0, x if i else before),
                 "x is clipped. Without clipping your walk is right; with clip_sample=True it is "
                 "the guess that must be clipped, not x, before it is used and remembered.": clips_x,
                 "clip_sample is not heeded: clip the guess, and only if asked.": (
@@ -1212,6 +1450,18 @@ def check_memory_of_t(walk):
             "t_last is where the step before landed (its t_prev). Remember the t at which the "
             "guess was made, where that step began."
         )
+
+
+@exercise("sample_dpmpp_2m")
+def test_dpm_surroundings(student, rng):
+    check_surroundings(student, "sample_dpmpp_2m", rng)
+    ac, few = linear(10), torch.tensor([9, 5, 2])
+    x_T = torch.randn(3, 1, 4, 5, generator=rng)
+    free = student.sample_dpmpp_2m(Gaussian(ac, 3.0, 0.1), x_T, ac, few, False)
+    expect(
+        isinstance(free, Tensor) and float(free.mean()) > 1.5,
+        "The fifth argument is clip_sample, as the signature says: this sampler has no eta.",
+    )
 
 
 @exercise("sample_dpmpp_2m")

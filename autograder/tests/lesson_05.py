@@ -14,7 +14,8 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from autograder.picture import Curve, drawable, pictured
 from autograder.remote import Handle, RemoteError
 from autograder.testing import exercise, expect, expect_close, expect_steps, fail, matches
-from autograder.testing_modules import ask
+from autograder.testing_modules import ask, unchanged
+from autograder.wire import Foreign
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 STEPS = 60
@@ -34,6 +35,12 @@ def test_every_label_has_its_vector(student, rng):
     try:
         rows = table(torch.arange(classes + 1))
     except RemoteError as error:
+        sizes = [value.shape for value in table.state().values()]
+        if "index out of range" in str(error) and (classes + 1, dim) in sizes:
+            fail(
+                f"{error} The table has enough rows, num_classes + 1, but was asked for a row "
+                "beyond them: use the label as it is, classes are numbered from 0."
+            )
         if "index out of range" in str(error):
             fail(
                 f"{error} The labels go up to num_classes, the null class: the table needs one "
@@ -54,11 +61,6 @@ def test_every_label_has_its_vector(student, rng):
         "the vectors of some labels",
         otherwise="The same label must always get the same vector, wherever it stands in the "
         "batch: look its row up.",
-    )
-    expect(
-        bool(rows.abs().sum(dim=1).min() > 0),
-        "One class has a vector of zeros. Each class, the null class too, starts as an ordinary "
-        "row (padding_idx freezes a row at zero).",
     )
     same = torch.cdist(rows.double(), rows.double()) < 1e-6
     expect(
@@ -85,7 +87,13 @@ def test_every_row_learns(student, rng):
         "it an nn.Embedding or nn.Parameter, an attribute of self.",
     )
     for label, name in ((0, "class 0"), (classes - 1, "the last class"), (classes, "null")):
-        found = table.grad(torch.full((3,), label))["params"]
+        found = ask(
+            lambda at=label: table.grad(torch.full((3,), at)),
+            {
+                "does not require grad": "The vectors have no gradient, so the table would never "
+                "learn: no .detach(), .data, torch.no_grad() or requires_grad = False."
+            },
+        )["params"]
         learns = any(g is not None and bool(g.abs().sum() > 0) for g in found.values())
         name = "the null class" if name == "null" else name
         expect(
@@ -93,6 +101,29 @@ def test_every_row_learns(student, rng):
             f"The vector of {name} gets no gradient, so it is never trained. It must be an "
             "ordinary row of the table: no padding_idx, no detach, no fixed zeros.",
         )
+
+
+@exercise("LabelEmbedding")
+def test_as_many_rows_as_classes(student, rng):
+    classes, dim = number(rng, 300, 400), 2
+    table = student.new("LabelEmbedding", classes, dim)
+    beyond = (
+        f"Here there are {classes} classes. The table needs a row for each of num_classes classes "
+        "and one for null, however many they are: no 10 or 11 of your own."
+    )
+    ask(lambda: table(torch.tensor([classes - 1, classes])), {"index out of range": beyond})
+    learnt = sum(value.numel() for value in table.state().values())
+    expect(
+        learnt >= (classes + 1) * dim,
+        f"Your module has {learnt} learnt numbers for {classes} classes and dim {dim}; a row of "
+        "its own for each class and for null takes (num_classes + 1) · dim. A label is a name, no "
+        "quantity: do not compute with it.",
+    )
+    one = table(torch.tensor([classes]))
+    expect(
+        isinstance(one, Tensor) and one.shape == (1, dim),
+        "For a batch of one label the shape should be (1, dim): no squeeze().",
+    )
 
 
 # --- ClassUNet.forward
@@ -163,9 +194,13 @@ def test_denoiser_hears_label(student, rng):
 
 
 def as_tensor(result: object, what: str) -> Tensor:
+    if result is None:
+        fail(f"drop_condition must return {what}. Is a return statement missing?")
+    kind = result.type_name if isinstance(result, Foreign) else type(result).__name__
+    kind = "other object" if isinstance(result, Handle) else kind
     expect(
         isinstance(result, Tensor),
-        f"drop_condition must return {what} as a tensor. Is a return statement missing?",
+        f"drop_condition must return {what} and nothing else, one tensor; yours: {kind}.",
     )
     return result
 
@@ -234,6 +269,12 @@ def test_share_of_labels(student, rng):
         "neither 0 (a digit like others) nor -1.",
     )
     share = changed.double().mean().item()
+    high = as_tensor(student.drop_condition(label, classes, 0.9), "the labels") != label
+    expect(
+        abs(high.double().mean().item() - share) > 0.04,
+        "The same share is dropped whatever cond_drop_prob is: the argument has no effect. Compare "
+        "the random numbers with cond_drop_prob, not with a number of your own.",
+    )
     expect(
         abs(share - (1 - p)) > 0.05 or abs(share - p) < 0.05,
         "The share that was dropped is 1 - cond_drop_prob: kept and dropped have changed places. "
@@ -291,6 +332,36 @@ def test_callers_labels_stay(student, rng):
         "caller may need the labels again: in place, they'd be lost bit by bit.",
     )
     expect(not isinstance(got, Handle), "The result must be a new tensor, not the caller's own.")
+    words, null = torch.randn(40, 3, 4, generator=rng), torch.zeros(3, 4)
+    held = student.hold(words)
+    got = student.drop_condition(held, null, 0.5)
+    expect(
+        torch.equal(held.call("clone"), words),
+        "The caller's own sentences were changed. Make a new tensor (torch.where does).",
+    )
+    got = as_tensor(got, "the conditions")
+    expect(
+        got.dtype == words.dtype,
+        f"Sentences must stay {words.dtype}, yours became {got.dtype}: the model computes in it.",
+    )
+
+
+@exercise("drop_condition")
+def test_other_conditions(student, rng):
+    """Anything with one entry a sample; and a number for null."""
+    for shape, what in (((90, 3, 4), "sentences (B, L, D) with a number for null"),
+                        ((90, 5), "conditions (B, D) with a number for null")):  # fmt: skip
+        given = 1 + torch.rand(shape, generator=rng)
+        hint = {"": f"Here it was given {what}; null may be a number, whatever the shape."}
+        got = as_tensor(ask(lambda g=given: student.drop_condition(g, 0, 0.5), hint), "conditions")
+        expect(
+            got.shape == given.shape, f"The shape changes for {what}: yours is {tuple(got.shape)}."
+        )
+        own, gone = (got == given).flatten(1).all(1), (got == 0).flatten(1).all(1)
+        expect(
+            bool((own | gone).all() and own.any() and gone.any()),
+            f"It goes wrong for {what}: each sample keeps all of its own, or all becomes null.",
+        )
 
 
 @exercise("drop_condition")
@@ -304,6 +375,16 @@ def test_generator(student, rng):
         again,
         first,
         "the labels dropped with the same generator",
+        otherwise="The same seed must make the same choice: hand `generator` to torch.rand.",
+    )
+    words, null = torch.randn(200, 2, 2, generator=rng), torch.zeros(2, 2)
+    first_words, again_words = (
+        student.drop_condition(words, null, 0.5, student.generator(seed)) for _ in range(2)
+    )
+    expect_close(
+        again_words,
+        first_words,
+        "the choice of sentences with the same generator",
         otherwise="The same seed must make the same choice: hand `generator` to torch.rand.",
     )
     expect(
@@ -363,6 +444,11 @@ class World:
             "The model must be called as model(x_t, t, condition), with three tensors.",
         )
         x_t, t, label = arguments
+        expect(
+            x_t.ndim == self.x_t.ndim,
+            f"The model was shown x_t with {x_t.ndim} dimensions; it has {self.x_t.ndim}. Double "
+            "it with torch.cat([x_t, x_t]), which fits pictures and points alike.",
+        )
         expect(
             t.shape == (len(x_t),) and label.shape == (len(x_t),),
             "Pictures, steps and conditions must have the same length when the model is called: "
@@ -540,11 +626,13 @@ def test_one_call(student, rng):
 def test_field_of_sharpened_density(student, rng):
     for index in range(3):
         world = World(rng, batch=5)
-        scale = (0.0, 2.0, 7.5)[index] + float(torch.rand((), generator=rng))
+        scale = (2.0, 7.5, 0.0)[index] + float(torch.rand((), generator=rng))
         got = call(
             student.guided_prediction,
             world.model, world.x_t, world.t, world.label, world.classes, scale,
         )  # fmt: skip
+        if scale < 1 and isinstance(got, Tensor) and matches(got, world.answers()[1], **CLOSE):
+            fail(BELOW_ONE)
         expect_close(
             got,
             world.sharpened(scale),
@@ -560,6 +648,32 @@ def test_scale_of_each_sample(student, rng):
     scales = torch.tensor([0.0, 1.0, 2.0, 6.0]) + torch.rand(4, generator=rng)
     check_scales(student, World(rng, batch=4), scales)
     check_scales(student, World(rng, batch=4), torch.where(scales < 1, 1.0, scales))
+
+
+@exercise("guided_prediction")
+def test_scale_zero_and_ones(student, rng):
+    world = World(rng, batch=3)
+    given = (world.model, world.x_t, world.t, world.label, world.classes)
+    uncond, cond = world.answers()
+    expect_close(
+        call(student.guided_prediction, *given, 0.0),
+        uncond,
+        "the guided prediction at scale 0",
+        causes={
+            "It is cond, as if guidance were off. Only the scale 1 is off; 0 ignores the "
+            "condition. (`if not scale` and `if scale` take 0 for nothing.)": cond,
+        },
+        otherwise="At scale 0 the condition is ignored: it is uncond.",
+        **CLOSE,
+    )
+    ones = call(student.guided_prediction, *given, torch.ones(3))
+    expect_close(ones, cond, "the prediction where every sample has the scale 1", **CLOSE)
+
+
+BELOW_ONE = (
+    "Below scale 1 your answer is cond. Only at exactly 1 guidance is off; between 0 and 1 it lies "
+    "between uncond and cond, and at 0 it is uncond. (diffusers' scale > 1 is another rule.)"
+)
 
 
 def check_scales(student, world: World, scales: Tensor) -> None:
@@ -621,7 +735,9 @@ def test_sentences_as_conditions(student, rng):
         got,
         uncond + scale * (cond - uncond),
         "the guided prediction for sentences (B, L, D)",
-        otherwise="The null has the shape of one sample's condition: expand it to the batch.",
+        otherwise="The null has the shape of one sample's condition: expand it to the batch. The "
+        "result keeps x_t's dtype: give the scale dtype=x_t.dtype.",
+        check_dtype=True,
         rtol=1e-4,
         atol=1e-4,
     )
@@ -675,6 +791,16 @@ def test_rescale_is_used(student, rng):
             "It was rescaled at full strength, whatever guidance_rescale says.": (
                 rescale_noise_cfg(guided, cond, 1.0)
             ),
+            "It was rescaled with the default strength 0.7: hand guidance_rescale on, third.": (
+                rescale_noise_cfg(guided, cond, 0.7)
+            ),
+            "It was rescaled to the contrast of cond - uncond. Was cond changed in place?": (
+                rescale_noise_cfg(guided, cond - uncond, strength)
+            ),
+            "uncond was rescaled before the guidance; the guided prediction should be.": (
+                rescale_noise_cfg(uncond, cond, strength)
+                + 5.0 * (cond - rescale_noise_cfg(uncond, cond, strength))
+            ),
             "It was rescaled to the contrast of uncond; cond's is wanted.": (
                 rescale_noise_cfg(guided, uncond, strength)
             ),
@@ -682,8 +808,7 @@ def test_rescale_is_used(student, rng):
                 rescale_noise_cfg(cond, guided, strength)
             ),
         },
-        otherwise="After the guidance: rescale_guidance(guided, cond, guidance_rescale). Is your "
-        "rescale_guidance graded as passed?",
+        otherwise="After the guidance: rescale_guidance(guided, cond, guidance_rescale).",
         **CLOSE,
     )
 
@@ -739,8 +864,11 @@ def rescale_causes(guided: Tensor, cond: Tensor, phi: float) -> dict:
         ),
         "cond was rescaled; the guided prediction should be.": phi * cond / factor
         + (1 - phi) * guided,
-        "guidance_rescale has no effect: it is rescaled at full strength.": guided * factor,
+        "It is rescaled at full strength: guidance_rescale has no effect, or guided was changed in "
+        "place before the mixture.": guided * factor,
         "Nothing was rescaled.": guided,
+        "Only samples with more contrast than cond were rescaled. The formula also strengthens "
+        "those with less: no clamp, no minimum.": mixed(guided * factor.clamp(max=1)),
         "The result is only the factor's share: the unscaled part (1 - guidance_rescale) · guided "
         "is missing.": phi * guided * factor,
     }
@@ -765,6 +893,7 @@ def rescale_causes(guided: Tensor, cond: Tensor, phi: float) -> dict:
 def test_rescale_equals_diffusers(student, rng):
     for shape, dtype in (((3, 2, 5, 4), torch.float64), ((5, 3, 2, 3), torch.float32)):
         sizes = (1 + 4 * torch.rand(shape[0], 1, 1, 1, generator=rng)).to(dtype)
+        sizes[0] = 0.4  # a sample that has less contrast than cond
         guided = sizes * torch.randn(shape, generator=rng).to(dtype) + 0.7
         cond = torch.randn(shape, generator=rng).to(dtype) - 0.3
         phi = 0.55 + 0.35 * float(torch.rand((), generator=rng))
@@ -795,6 +924,19 @@ def test_ends_and_other_shapes(student, rng):
             rtol=1e-4,
             atol=1e-5,
         )
+
+
+@exercise("rescale_guidance")
+def test_rescale_leaves_its_arguments(student, rng):
+    guided, cond = 3 * torch.randn(3, 6, generator=rng), torch.randn(3, 6, generator=rng)
+    unchanged(student, lambda held: student.rescale_guidance(held, cond, 0.6), guided, "guided")
+    unchanged(student, lambda held: student.rescale_guidance(guided, held, 0.6), cond, "cond")
+    got = student.rescale_guidance(guided, cond, 0.6)
+    expect(
+        isinstance(got, Tensor) and got.dtype == guided.dtype,
+        f"The result should keep guided's dtype, {guided.dtype}: if you compute more exactly "
+        "inside, lead back at the end, .to(guided.dtype).",
+    )
 
 
 @pictured("rescale_guidance")
@@ -833,12 +975,16 @@ class Sampler:
         for step in self.timesteps[: slip.get("stop")]:
             t = torch.full_like(world.label, step + slip.get("shift", 0))
             null = slip.get("null", world.null)
+            if slip.get("zero") and step == self.timesteps[-1]:
+                scheduler.final_alpha_cumprod = world.ac[0]
+            now, x = x, world.x_t if slip.get("asks about x_T") else x
             uncond, cond = world.predict(x, t, null), world.predict(x, t, world.label)
             if slip.get("late"):
                 uncond, cond = self.reclipped(x, t, uncond), self.reclipped(x, t, cond)
             guided = uncond + scale * (cond - uncond)
             if rescale:
                 guided = rescale_noise_cfg(guided, cond, rescale)
+            x = world.x_t if slip.get("steps from x_T") else now
             x = scheduler.step(guided, step, x, use_clipped_model_output=True).prev_sample
         return x
 
@@ -874,13 +1020,19 @@ def sampler_causes(sampler: Sampler, scale: float, rescale: float) -> dict:
         "The last step is missing: from the last timestep it goes to the clean end, t = -1.": (
             lambda: sampler.run(scale, rescale, stop=-1)
         ),
+        "The last step goes to step 0; it goes to -1, the clean end, as pairs(...) says.": (
+            lambda: sampler.run(scale, rescale, zero=True)
+        ),
+        "The model is shown x_T at every step; show it the x of the step before.": (
+            lambda: sampler.run(scale, rescale, **{"asks about x_T": True})
+        ),
+        "Every ddim_step begins at x_T; it goes on from the x of the step before.": (
+            lambda: sampler.run(scale, rescale, **{"steps from x_T": True})
+        ),
         "The model is asked one step too early or too late: at each step it gets t itself.": (
             lambda: sampler.run(scale, rescale, shift=-1)
         ),
     }
-
-
-PARENTS = "It stands on your guided_prediction and rescale_guidance: are both graded as passed?"
 
 
 @exercise("sample_guided")
@@ -971,7 +1123,7 @@ def test_equals_diffusers(student, rng):
             "the samples",
             causes=sampler_causes(sampler, scale, rescale),
             otherwise="Each step: guided_prediction at t, then ddim_step from t to the next "
-            f"timestep (eta 0). {PARENTS}",
+            "timestep (eta 0).",
             rtol=1e-4,
             atol=1e-5,
         )
@@ -1045,7 +1197,7 @@ def test_closed_form(student, rng):
         wanted + size * (world.x_t - last.sqrt() * wanted),
         "the samples from Gaussian data, where the goal of guidance is known exactly,",
         otherwise="Guided samples should lie around m + s·(μ - m), as widely spread as the data. "
-        f"Is fresh noise added (eta must be 0)? {PARENTS}",
+        "Is fresh noise added (eta must be 0)?",
         rtol=0,
         atol=0.08,
     )
@@ -1060,4 +1212,60 @@ def test_scale_one_and_gradients(student, rng):
         sum(len(x) for x, _, _ in world.calls) == 3 * len(world.x_t),
         "At scale 1 the model should see each sample once a step, not twice: guided_prediction "
         "takes care of it.",
+    )
+
+
+@exercise("sample_guided")
+def test_no_gradients_and_x_T_stays(student, rng):
+    world = World(rng)
+    sampler = Sampler(world, 3, clip=False)
+    steps = torch.tensor(sampler.timesteps)
+    rest = (world.label, world.classes, world.ac, steps)
+    unchanged(
+        student,
+        lambda x_T: student.sample_guided(world.model, x_T, *rest, 2.0, clip_sample=False),
+        world.x_t,
+        "x_T",
+    )
+    held = student.hold(world.x_t)
+    held.call("requires_grad_")
+    result = student.new("sample_guided", world.model, held, *rest, 2.0, clip_sample=False)
+    expect(
+        result.get("requires_grad") is False,
+        "Gradients are kept through all the steps, which costs memory and is never used: the line "
+        "@torch.no_grad() belongs above the def.",
+    )
+    scales = 1 + 3 * torch.rand(len(world.x_t), generator=rng)
+    expect_close(
+        sampled(student, world, sampler, scales, clip_sample=False),
+        sampler.run(scales.double().reshape(-1, 1, 1, 1)),
+        "the samples with a scale for each sample",
+        otherwise="guidance_scale may be a tensor (B,): hand it on as it is.",
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+@exercise("sample_guided")
+def test_defaults_and_dtype(student, rng):
+    world = World(rng)
+    world.centres = 3 * world.centres  # so that clipping shows
+    sampler = Sampler(world, 3, clip=True)
+    expect_close(
+        sampled(student, world, sampler),
+        sampler.run(3.0),
+        "the samples of the defaults alone",
+        otherwise="The line of the def stays as it was given: guidance_scale=3.0, "
+        "guidance_rescale=0.0, clip_sample=True.",
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    x_T, steps = world.x_t.float(), torch.tensor(sampler.timesteps)
+    got = student.sample_guided(
+        lambda x_t, t, label: 0.1 * x_t, x_T, world.label, world.classes, world.ac.float(), steps
+    )
+    expect(
+        isinstance(got, Tensor) and got.dtype == x_T.dtype,
+        "From noise in float32 should come samples in float32, as the model computes in it: start "
+        "with x = x_T as it is.",
     )

@@ -28,6 +28,8 @@ from autograder.testing_modules import (
     ask,
     check_with_ours,
     every_parameter_learns,
+    expect_gradients,
+    expect_input_gradients,
     normal,
     runs,
     unchanged,
@@ -97,8 +99,10 @@ LOOKUP_MISTAKES = {
     "times": "The scores are multiplied by √d, and should be divided by it.",
     "softmax axis": "The softmax runs over the wrong axis: over the places. Each place has one "
     "look to share out among the words, so each row (the last axis) sums to 1.",
-    "softmax heads": "The softmax runs over the wrong axis: name the last one, dim=-1, the words.",
-    "softmax batch": "The softmax runs over the wrong axis: name the last one, dim=-1, the words.",
+    "softmax heads": "The softmax runs over the heads, the wrong axis: name the last one, dim=-1, "
+    "the words.",
+    "softmax batch": "The softmax runs over the batch, the wrong axis: name the last one, dim=-1, "
+    "the words.",
     "no softmax": "The softmax is missing: scores are not yet shares that sum to 1.",
     "sigmoid": "There is a sigmoid where the softmax belongs: the shares of a place must sum to 1.",
     "plain sum": "The scores are divided by their sum; the softmax takes their exponentials first.",
@@ -155,6 +159,12 @@ def check_lookup(student, q, k, v, mask=None, mistakes=None, advice="") -> None:
     table = lookup(q, k, v, mask)[1]
     if matches(output, table, **CLOSE) and not matches(expected, table, **CLOSE):
         fail("The two results come back in the wrong order: first the output, then the weights.")
+
+    if isinstance(weights, Tensor) and mask is not None and weights.ndim > table.ndim:
+        fail(
+            f"The table of weights has {weights.ndim} axes, the scores have {table.ndim}. The mask "
+            "broadcasts to the scores as it comes: give it no further axes here."
+        )
 
     def causes(part: int) -> dict:
         return {
@@ -213,8 +223,10 @@ def test_lookup_with_large_scores(student, rng):
     check_lookup(student, q, k, v, advice=advice)
     mask = some_words(rng, 2, 5)[:, None, :]
     advice = (
-        "With large scores a masked word still gets through: the score of a masked word must be "
-        "hopeless, like torch.finfo(scores.dtype).min, and not only somewhat negative."
+        "With large scores a masked word still takes its share of the look in the softmax: its "
+        "score must be hopeless before it, like torch.finfo(scores.dtype).min, and not only "
+        "somewhat negative. To set its weight to 0 after the softmax alone, or to stretch what is "
+        "left to 1, is too late."
     )
     check_lookup(student, q, k, v, mask, {}, advice)
 
@@ -251,6 +263,7 @@ def test_lookup_leaves_its_arguments(student, rng):
     call = student.scaled_dot_product_attention
     unchanged(student, lambda held: call(held, k, v, mask), q, "query")
     unchanged(student, lambda held: call(q, held, v, mask), k, "key")
+    unchanged(student, lambda held: call(q, k, held, mask), v, "value")
     unchanged(student, lambda held: call(q, k, v, held), mask, "the mask")
 
 
@@ -323,6 +336,13 @@ def test_split_heads_that_do_not_share_evenly(student, rng):
     )
 
 
+@exercise("split_heads")
+def test_split_heads_passes_gradients(student, rng):
+    x = normal(rng, 2, 3, 4)
+    given = {"x": x, "num_heads": 2}
+    expect_gradients(student, "split_heads", given, {"x": torch.ones_like(x)}, "Not through NumPy.")
+
+
 @exercise("merge_heads")
 def test_merge_heads(student, rng):
     for shape in ((3, 4, 5, 3), (2, 2, 6, 4), (1, 1, 4, 6)):
@@ -353,6 +373,14 @@ def test_merge_heads(student, rng):
             otherwise=advice,
             **CLOSE,
         )
+
+
+@exercise("merge_heads")
+def test_merge_heads_passes_gradients(student, rng):
+    x = normal(rng, 2, 2, 3, 4)
+    expect_gradients(
+        student, "merge_heads", {"x": x}, {"x": torch.ones_like(x)}, "Not through NumPy."
+    )
 
 
 # --- CrossAttention.forward -----------------------------------------------------------------------
@@ -386,6 +414,8 @@ def attend(s: dict, x: Tensor, context, mask, heads: int, wrong: str = "", tools
     mask = None if mask is None else mask[:, None, None, :]
     if wrong == "mask of the first":
         mask = mask[:1]
+    if wrong == "mask of any":
+        mask = mask.any(0, keepdim=True)
     if wrong == "mask by head" and mask is not None and len(mask) == heads:
         mask = mask[:, 0]  # (B, 1, L), which only then meets (B, heads, N, L) without an error
     if wrong == "heads early" and mask is not None:
@@ -410,6 +440,8 @@ ATTEND_MISTAKES = {
     "scores hopeless.",
     "mask of the first": "Every picture got the mask of the first one: context_mask has one row a "
     "picture.",
+    "mask of any": "Every picture got one common mask, with the words that any of them has: "
+    "context_mask has one row a picture.",
     "mask by head": "The mask lined up with the heads and not with the pictures: it needs two axes "
     "in the middle, (B, 1, 1, L).",
     "all from x": "The context is not used: key and value are read from x. They come from the "
@@ -450,7 +482,8 @@ ATTEND_HINTS = {
     "must match the size": "The mask is (B, L) and the scores are (B, heads, N, L): "
     "context_mask[:, None, None, :] fits.",
     "mat1 and mat2 shapes": "x has query_dim channels, the context context_dim: the query is made "
-    "from x, key and value from the context.",
+    "from x, key and value from the context. to_out comes last: it wants the merged heads, (B, N, "
+    "num_heads · head_dim).",
     "attr": "Look up the names in __init__: to_q, to_k, to_v, to_out, num_heads.",
     "expected scalar type": "Everything should stay in x's dtype.",
     "": "Query from x, key and value from the context; split, attend, merge, to_out.",
@@ -504,8 +537,15 @@ class Judge:
         args = (x,) if context is None else (x, context)
         args = args if mask is None else (x, context, mask)
         expected = self.expected(x, context, mask)
+        hints = ATTEND_HINTS
+        if mask is None:  # then the mask is not what fails to fit
+            fit = (
+                "Compare the shapes of query, key and value: each is split into self.num_heads "
+                "heads, (B, num_heads, …, head_dim)."
+            )
+            hints = hints | {"expanded size": fit, "must match the size": fit}
         try:
-            actual = ask(lambda: self.layer(*args), ATTEND_HINTS)
+            actual = ask(lambda: self.layer(*args), hints)
         except AssertionError:
             if not self.with_own_pieces(x, context, mask):
                 fail(PIECES_STOP)
@@ -547,6 +587,7 @@ def test_attention_looks_at_the_words(student, rng):
 def test_attention_minds_the_mask(student, rng):
     judge = Judge(student, rng, 6, 10, 3, 4)
     x, context, mask = normal(rng, 3, 4, 6), normal(rng, 3, 7, 10), some_words(rng, 3, 7)
+    mask[0, 2], mask[1, 2] = False, True  # no row has all the words that others have
     judge.check(x, context, mask, "the result with a mask")
     judge.check(
         *(normal(rng, 3, 3, 6), normal(rng, 3, 3, 10), some_words(rng, 3, 3)),
@@ -574,11 +615,39 @@ def test_attention_to_itself(student, rng):
     judge.check(normal(rng, 3, 5, 8, dtype=torch.float64), what=what)
 
 
+NO_PATH = {
+    "does not require grad": "The result has no gradient at all: no torch.no_grad(), .detach() or "
+    ".data on the way.",
+    "inplace operation": IN_PLACE["inplace operation"],
+}
+NO_PATH_ATTENTION = NO_PATH | {
+    "inplace operation": "A value that the gradients still need was changed in place, here or in "
+    "your own attention (with +=, or a method that ends in _): masked_fill, not masked_fill_.",
+}
+
+
 @exercise("CrossAttention.forward")
 def test_attention_learns_and_leaves_its_input(student, rng):
     judge = Judge(student, rng, 6, 10, 2, 3)
     x, context, mask = normal(rng, 2, 4, 6), normal(rng, 2, 5, 10), some_words(rng, 2, 5)
-    every_parameter_learns(judge.layer.grad(x, context), "the attention")
+    judge.check(x, context, mask, "the result of a first call")
+    judge.check(
+        *(x, normal(rng, 2, 5, 10), mask),
+        "the result of a second call, with other words,",
+        "Keys and values are made anew in each call: keep none of them in self.",
+    )
+    unchanged(student, lambda held: judge.layer(x, held, mask), context, "context")
+    every_parameter_learns(
+        ask(lambda: judge.layer.grad(x, context), NO_PATH_ATTENTION), "the attention"
+    )
+    found = ask(lambda: judge.layer.grad(x, context, mask), NO_PATH_ATTENTION)
+    every_parameter_learns(found, "the attention with a mask")
+
+    def right(x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        return attend(judge.state, x, context, mask, judge.heads)
+
+    if matches(found["output"], judge.expected(x, context, mask), **CLOSE):  # else a piece is wrong
+        expect_input_gradients(found, right, (x, context, mask), ("x", "context", "context_mask"))
     unchanged(student, lambda held: judge.layer(held, context, mask), x, "x")
     unchanged(student, lambda held: judge.layer(x, context, held), mask, "context_mask")
 
@@ -617,7 +686,13 @@ def test_geglu(student, rng):
             "chunk(2, dim=-1).": _alternating(theirs.proj(x).detach()),
         }
         expect_close(
-            ask(lambda x=x: layer(x), {"": "Cut the last axis in two with chunk(2, dim=-1)."}),
+            ask(
+                lambda x=x: layer(x),
+                {
+                    "inplace": "Make a new tensor, content * F.gelu(gate), instead of *= or mul_.",
+                    "": "Cut the last axis in two with chunk(2, dim=-1).",
+                },
+            ),
             theirs(x).detach(),
             "the output of GEGLU",
             causes=mistakes,
@@ -626,7 +701,10 @@ def test_geglu(student, rng):
             rtol=1e-5,
             atol=1e-5,
         )
-    every_parameter_learns(layer.grad(normal(rng, 3, 6)), "GEGLU")
+    x = normal(rng, 3, 6)
+    found = ask(lambda: layer.grad(x), NO_PATH)
+    every_parameter_learns(found, "GEGLU")
+    expect_input_gradients(found, theirs, (x,), ("x",))
 
 
 def _alternating(both: Tensor) -> Tensor:
@@ -652,6 +730,8 @@ def block_forward(parts: Parts, x: Tensor, context: Tensor, mask, wrong: str = "
             words = (context,) if wrong == "self looks at words" else ()
             words = (None, mask) if wrong == "mask for attn1" else words
             return parts(name, h, *words)
+        if wrong == "attn1 twice":
+            return parts("attn1", h, context) if mask is None else parts("attn1", h, context, mask)
         if wrong == "cross looks at itself":
             return parts(name, h)
         if mask is None or wrong == "mask lost":
@@ -663,25 +743,33 @@ def block_forward(parts: Parts, x: Tensor, context: Tensor, mask, wrong: str = "
         order = [order[1], order[0], order[2]]
     if wrong == "thinks first":
         order = [order[2], order[0], order[1]]
-    start = x
+    start = after_first = x
     for norm, layer in order:
         if wrong == f"no {layer}":
             continue
         read = {
             "norms mixed": {"norm2": "norm1", "norm1": "norm2"}.get(norm, norm),
             "norm1 always": "norm1",
+            "norm2 twice": {"norm3": "norm2"}.get(norm, norm),
         }.get(wrong)
         h = x if wrong in (f"no {norm}", "post norm") else parts(read or norm, x)
         source = h if wrong == "normed sum" else x
         source = start if wrong == "side by side" else source
         if wrong == "side by side":
             h = parts(norm, start)
+        if wrong == f"{layer} reads the start":
+            h = parts(norm, start)
+        if wrong == "ff reads after attn1" and layer == "ff":
+            h = parts(norm, after_first)
         found = parts("ff", h) if layer == "ff" else look(layer, h)
         if wrong == "side by side":
             x = x + found
         else:
             x = found if wrong == f"no sum {layer}" else source + found
         x = parts(norm, x) if wrong == "post norm" else x
+        if wrong == "last sum from the start" and layer == "ff":
+            x = start + found
+        after_first = x if layer == "attn1" else after_first
     if wrong == "start twice":
         return start + x
     return x
@@ -712,10 +800,23 @@ BLOCK_MISTAKES = {
     "cross looks at itself": "attn2 did not get the context, so it looks at the picture.",
     "mask lost": "The mask is not handed on to attn2.",
     "mask inverted": "The mask is inverted on its way to attn2: True means look at this word.",
+    "attn2 reads the start": "attn2 reads norm2 of the x of the beginning; it must read the x that "
+    "attn1 was added to.",
+    "ff reads the start": "ff reads norm3 of the x of the beginning; it must read the x that attn2 "
+    "was added to.",
+    "ff reads after attn1": "ff reads the x before attn2 was added; it must read the x after.",
+    "last sum from the start": "The last sum begins with the x of the beginning; it must begin "
+    "with the x that attn2 was added to.",
+    "norm2 twice": "norm2 stands in the third line too; it has norm3.",
+    "attn1 twice": "attn1 stands in the second line too; the words are looked at by attn2.",
     "start twice": "x is added once more at the end; each correction has added it already.",
 }
 
 
+HANDED_ON = (
+    "Your layers run when they are called in the right order with the right things. So if the line "
+    "is not in this exercise, that layer was handed something else from here: compare the shapes."
+)
 MASK_FOR_ATTN1 = (
     "attn1 got the mask of the words: it looks at the picture, and gets x alone, neither context "
     "nor context_mask."
@@ -733,7 +834,7 @@ def run_block(block: Handle, args: tuple, wrong: Callable[[], Tensor]) -> Tensor
     except RemoteError as error:
         if str(error) == found:
             fail(f"{found} {MASK_FOR_ATTN1}")
-    return ask(lambda: block(*args), {"": OTHER_PIECES})
+    return ask(lambda: block(*args), {"": HANDED_ON})
 
 
 def check_block(student, rng, dim, heads, context_dim, sizes, masked) -> None:
@@ -757,6 +858,7 @@ def check_block(student, rng, dim, heads, context_dim, sizes, masked) -> None:
         **CLOSE,
     )
     unchanged(student, lambda held: block(held, *args[1:]), x, "x")
+    unchanged(student, lambda held: block(x, held, *args[2:]), context, "context")
 
 
 @exercise("TransformerBlock.forward")
@@ -800,7 +902,25 @@ def test_block_same_as_diffusers(student, rng):
         otherwise="Every layer is right by itself, so it is the wiring of the block.",
         **CLOSE,
     )
-    every_parameter_learns(ask(lambda: block.grad(x, context), IN_PLACE), "the block")
+    found = ask(lambda: block.grad(x, context), IN_PLACE)
+    every_parameter_learns(found, "the block")
+    pieces = {"attn1": (x,), "attn2": (x, context), "ff": (x,)}
+    if all(passes_back(parts.layer(n), theirs.get_submodule(n), pieces[n]) for n in pieces):
+        expect_input_gradients(
+            found,
+            lambda x, words: theirs(x, encoder_hidden_states=words),
+            (x, context),
+            ("x", "context"),
+        )
+
+
+def passes_back(layer: Handle, right: torch.nn.Module, args: tuple) -> bool:
+    """Whether the gradients for a layer's inputs are right; where not, it has its own exercise."""
+    try:
+        expect_input_gradients(layer.grad(*args), right, args, ("x", "context")[: len(args)])
+    except (AssertionError, RemoteError):
+        return False
+    return True
 
 
 # --- SpatialTransformer.forward -------------------------------------------------------------------
@@ -879,7 +999,7 @@ PICTURE_HINTS = {
     "contiguous": "view needs the values in order in memory: use reshape or rearrange.",
     "must match the size": "Height and width differ. Perhaps they are exchanged on the way back; "
     "x.shape holds them in the order (B, C, H, W).",
-    "": OTHER_PIECES,
+    "": HANDED_ON,
 }
 
 
@@ -911,6 +1031,7 @@ def check_picture(student, rng, channels, heads, head_dim, depth, shape, masked,
         **CLOSE,
     )
     unchanged(student, lambda held: layer(held, *given[1:]), x, "x")
+    unchanged(student, lambda held: layer(x, held, *given[2:]), context, "context")
 
 
 @exercise("SpatialTransformer.forward")

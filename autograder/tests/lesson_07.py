@@ -29,6 +29,7 @@ from autograder.testing_modules import (
     IN_PLACE,
     OTHER_PIECES,
     PIECE_STOPS,
+    UNLEARNT,
     Parts,
     ask,
     check_with_ours,
@@ -46,6 +47,10 @@ from t2i.byte_words import split_words, start_pieces
 from t2i.pretrained.clip_names import from_transformers
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+GRADIENT_HINTS = {
+    "does not require grad": f"The result has no gradient at all. {UNLEARNT}",
+    **IN_PLACE,
+}
 _LOSSES = ("image_text_contrastive_loss", "clip_loss")  # newer and older releases
 their_loss = next(getattr(modeling_clip, name) for name in _LOSSES if hasattr(modeling_clip, name))
 shuffled = partial(testing_modules.shuffled, gain=1.2)
@@ -73,6 +78,7 @@ def draw_texts(rng: torch.Generator, count: int, letters: str = "abcdü") -> lis
 
 def learn(texts: list[str], num_merges: int, wrong: str = "") -> list[tuple[str, str]]:
     """train_bpe; `wrong` makes one well-known mistake."""
+    texts = ["".join(texts)] if wrong == "texts glued" else texts
     split = {"not cleaned": str.split, "lower case alone": lambda text: text.lower().split()}
     split = split.get(wrong, split_words)
     words = (set(split(text)) if wrong == "once a text" else split(text) for text in texts)
@@ -128,6 +134,8 @@ TRAIN_MISTAKES = {
     "not cleaned": "The words are not cleaned and cut as CLIP does it: use split_words(text) in "
     "place of text.split().",
     "letters": "Words are cut into letters; the smallest symbols are bytes: start_pieces(word).",
+    "texts glued": "The texts are glued together, and so the last word of one and the first of the "
+    "next become one word: split each text by itself.",
     "never joined": "The chosen pair is never joined in the words, so later merges cannot build "
     "on it: words = {word: merge_pair(pieces, best) …}.",
     "one too many": "One merge too many is learnt: num_merges of them, no more.",
@@ -177,7 +185,7 @@ def check_training(student, texts: list[str], num_merges: int) -> None:
     fail(
         f"The merges differ from number {same + 1} on. Count the pairs anew in each round, from "
         "the pieces of the moment, each word as often as it occurs; of equals take the first in "
-        "sorted order."
+        "sorted order; and join the chosen pair with merge_pair, everywhere in every word."
     )
 
 
@@ -205,14 +213,27 @@ def test_training_settles_ties_and_stops(student, rng):
 # --- Tokenizer.encode -----------------------------------------------------------------------------
 
 
+def longest_pieces(tokenizer: Tokenizer, symbols: tuple[str, ...]) -> list[str]:
+    """A word cut from the left, each time as long a piece as the vocabulary has."""
+    pieces, place = [], 0
+    while place < len(symbols):
+        ends = range(len(symbols), place, -1)
+        end = next(e for e in ends if "".join(symbols[place:e]) in tokenizer.vocabulary)
+        pieces.append("".join(symbols[place:end]))
+        place = end
+    return pieces
+
+
 def write(tokenizer: Tokenizer, text: str, length: int | None, wrong: str = "") -> list[int]:
     """Tokenizer.encode; `wrong` makes one well-known mistake."""
     known, numbers = tokenizer.ranks, []
     words = text.split() if wrong == "not cleaned" else split_words(text)
     for word in words:
         pieces = start_pieces(word)
+        if wrong == "longest piece":
+            pieces = longest_pieces(tokenizer, pieces)
         while found := [p for p in zip(pieces, pieces[1:], strict=False) if p in known]:
-            if wrong == "never merged":
+            if wrong in ("never merged", "longest piece"):
                 break
             pick = min(found, key=known.get)
             if wrong == "left to right":
@@ -257,6 +278,8 @@ ENCODE_MISTAKES = {
     "learnt first, the lowest rank.",
     "latest first": "The pair that was learnt last is joined first; it must be the lowest rank.",
     "longest first": "The longest pair is joined first; it must be the one that was learnt first.",
+    "longest piece": "From the left, the longest piece of the vocabulary is taken; the pieces are "
+    "made by joining, always the pair that was learnt first, the lowest rank.",
     "not cleaned": "The text is not cleaned and cut as CLIP does it: use split_words(text).",
     "no start": "The start's number is missing at the front.",
     "end cut off": "A text that is too long loses its end token; keep length - 2 pieces, so that "
@@ -296,27 +319,47 @@ def check_encoding(student, rng, texts: list[str], lengths: tuple) -> None:
     for length in lengths:
         fixed = {"padding": "max_length", "truncation": True, "max_length": length}
         every = theirs(texts, **(fixed if length else {})).input_ids
+        found = []
         for text, expected in zip(texts, every, strict=True):
             args = (text,) if length is None else (text, length)
             row = ask(lambda args=args: mine.call("encode", *args), ENCODE_HINTS)
-            _compare_row(row, expected, tokenizer, text, length)
+            found.append((text, _row(row), expected))
+        _compare_rows(found, tokenizer, length)
 
 
-def _compare_row(row, expected, tokenizer, text, length) -> None:
+def _row(row) -> list[int]:
     if isinstance(row, Tensor):
         row = row.tolist()
     if row is None:
         fail("Your code returned None where the numbers should be. Is a return missing?")
     if not isinstance(row, list | tuple) or any(type(n) is not int for n in row):
         fail("encode should return a list of whole numbers, one a piece.")
-    if list(row) == expected:
+    return list(row)
+
+
+def _compare_rows(found: list, tokenizer: Tokenizer, length: int | None) -> None:
+    """Name the mistake that explains every row, not one that agrees with the first by chance."""
+    wrong_rows = [each for each in found if each[1] != each[2]]
+    if not wrong_rows:
         return
     for wrong, sentence in ENCODE_MISTAKES.items():
-        if list(row) == write(tokenizer, text, length, wrong):
+        if all(row == write(tokenizer, text, length, wrong) for text, row, _ in found):
             fail(sentence)
+    text, row, expected = wrong_rows[0]
+    words = expected.index(tokenizer.end) + 1
+    just_fits = len(row) == length == len(write(tokenizer, text, None))
+    if length is not None and len(row) == length and row[:words] == expected[:words]:
+        fail("Behind the end the row is filled up with something else than the end's number.")
+    if just_fits and row == [tokenizer.start] + [tokenizer.end] * (len(row) - 1):
+        fail(
+            "A text that has exactly length - 2 pieces comes out empty. Is a slice like "
+            "numbers[:-0] taken? It is empty: numbers[: length - 2] is right for every text."
+        )
     if length is not None and len(row) != length:
         fail(f"A row of length {length} was asked for; yours has {len(row)} numbers.")
-    if sorted(row) == sorted(expected):
+    ends = (tokenizer.start, tokenizer.end)
+    moved = [number in ends for number in row] != [number in ends for number in expected]
+    if sorted(row) == sorted(expected) and moved:
         fail("The right numbers come out in the wrong order: start, pieces, end, filling.")
     fail(
         "The numbers differ from those of transformers' CLIPTokenizer. For each word: begin with "
@@ -326,8 +369,29 @@ def _compare_row(row, expected, tokenizer, text, length) -> None:
 
 
 @exercise("Tokenizer.encode")
+def test_encoding_keeps_nothing_between_calls(student, rng):
+    tokenizer, _ = _tokenizers(rng)
+    mine = student.new("Tokenizer", tokenizer.merges)
+    text = "low abcdab lower"
+    first, again = (ask(lambda: mine.call("encode", text), ENCODE_HINTS) for _ in range(2))
+    expect(
+        _row(first) == _row(again),
+        "The same text gives other numbers the second time: encode keeps something between calls "
+        "(a list in the signature or in the class, say). Begin each call with a new list.",
+    )
+    other = Tokenizer(tokenizer.merges[::-1][:20])
+    row = _row(student.new("Tokenizer", other.merges).call("encode", text))
+    if row != other.encode(text) and row[1:-1] == _row(first)[1:-1]:
+        fail(
+            "A second tokenizer with other merges gives the first one's numbers: what is kept must "
+            "belong to one tokenizer (self.…), not to the class."
+        )
+
+
+@exercise("Tokenizer.encode")
 def test_encoding_as_transformers(student, rng):
-    texts = ["lower", "low abcdab", *draw_texts(rng, 14)]
+    long = "".join("abcdü"[i] for i in torch.randint(5, (240,), generator=rng).tolist())
+    texts = ["lower", "low abcdab", long, *draw_texts(rng, 14)]
     check_encoding(student, rng, texts, (None,))
 
 
@@ -339,8 +403,8 @@ def test_encoding_of_every_kind_of_text(student, rng):
 
 @exercise("Tokenizer.encode")
 def test_encoding_in_rows_of_one_length(student, rng):
-    texts = ["", "low", "low abcdab lower newest ünd", *draw_texts(rng, 4)]
-    check_encoding(student, rng, texts, (2, 3, 6, 12))
+    texts = ["", "low", "low abcdab lower newest ünd", "a b c d", *draw_texts(rng, 4)]
+    check_encoding(student, rng, texts, (2, 3, 6, 12))  # six: a b c d just fits
 
 
 @exercise("Tokenizer.encode")
@@ -391,6 +455,27 @@ def test_quick_gelu(student, rng):
     unchanged(student, student.quick_gelu, normal(rng, 4, 3), "x")
 
 
+@exercise("quick_gelu")
+def test_quick_gelu_far_out(student, rng):
+    x = torch.tensor([-200.0, -60.0, 60.0, 200.0])
+    expect_close(
+        student.quick_gelu(x),
+        ACT2FN["quick_gelu"](x),
+        "quick_gelu far out",
+        otherwise="exp of a large number is infinite, and infinity / infinity is NaN: "
+        "torch.sigmoid knows how.",
+        atol=1e-6,
+    )
+
+
+@exercise("quick_gelu")
+def test_quick_gelu_carries_gradients(student, rng):
+    x = 2 * normal(rng, 5, 3)
+    leaf = x.clone().requires_grad_()
+    ACT2FN["quick_gelu"](leaf).sum().backward()
+    expect_gradients(student, "quick_gelu", {"x": x}, {"x": leaf.grad})
+
+
 # --- TextTransformer.forward and ImageEncoder.forward ---------------------------------------------
 
 
@@ -407,9 +492,35 @@ def new(student, rng, name: str, *args, **kwargs) -> tuple[Handle, dict[str, Ten
 
 
 def all_learn(gradients: dict, what: str) -> None:
-    """Every parameter but a key's bias, which a softmax cannot feel."""
-    felt = {k: v for k, v in gradients["params"].items() if not k.endswith("to_k.bias")}
+    """Every parameter but a key's bias, which a softmax cannot feel, and what quick_gelu teaches.
+
+    quick_gelu has an exercise of its own.
+    """
+    idle = ("to_k.bias", "norm2.weight", "norm2.bias", "fc1.weight", "fc1.bias")
+    felt = {k: v for k, v in gradients["params"].items() if not k.endswith(idle)}
     every_parameter_learns({"params": felt}, what)
+
+
+def learn_alike(student, rng, name: str, args: tuple, inputs: Tensor) -> None:
+    """Compare the gradients of an encoder without layers: all of hidden's and all of pooled's."""
+    module, state = new(student, rng, name, *args)
+    found = ask(lambda: module.grad(inputs), GRADIENT_HINTS)["params"]
+    ours = getattr(clip, name)(*args)
+    ours.load_state_dict(state)
+    total = sum(
+        (part.flatten() * torch.linspace(-1, 1, part.numel())).sum() for part in ours(inputs)
+    )
+    total.backward()
+    for weight, right in ours.named_parameters():
+        expect(isinstance(found[weight], Tensor), f"No gradient reaches {weight}.")
+        expect_close(
+            found[weight],
+            right.grad,
+            f"the gradient for {weight}",
+            otherwise="hidden and pooled may be right, but a gradient must reach the weights "
+            "through both: no detach(), .data or no_grad() round pooled, which alone is trained.",
+            **CLOSE,
+        )
 
 
 def their_layer(model: torch.nn.Module, x: Tensor) -> Tensor:
@@ -485,6 +596,8 @@ def read(parts: Parts, state: dict, config, tokens: Tensor, wrong: str = "") -> 
         pooled = (hidden * kept).sum(1) / kept.sum(1)
     if wrong == "same row":
         pooled = hidden[0, place]
+    if wrong == "one place":
+        pooled = hidden[:, place[0]]
     return (x if wrong == "hidden without norm" else hidden), pooled
 
 
@@ -518,7 +631,10 @@ POOLED_MISTAKES = {
     "end token.",
     "last end": "pooled is taken at the last end token; it is the first one that counts.",
     "first place": "pooled is the vector of place 0; that is the class place of pictures. Texts "
-    "are summed up by their first end token.",
+    "are summed up by their first end token. (Is another number looked for than self.end_token? "
+    "Where it is nowhere, argmax gives 0.)",
+    "one place": "All texts are read at the place where the first one ends; each row has an end of "
+    "its own: hidden[torch.arange(batch), end].",
     "largest token": "The end token is looked for as the largest number of the row; it need not be "
     "the largest: compare with self.end_token.",
     "before the end": "pooled is taken one place before the end token.",
@@ -529,6 +645,8 @@ POOLED_MISTAKES = {
     "hidden[torch.arange(batch), end].",
 }
 READ_HINTS = {
+    "scaled_dot_product_attention": "The mask does not fit: it is bool and (L, L), with the L of "
+    "these tokens (not max_length, not the batch), made anew in each call.",
     "must match the size": "Texts may be shorter than max_length: self.positions[:length].",
     "does not support bool": "argmax wants numbers: (tokens == self.end_token).int().argmax(dim=1) "
     "is the first end token of each row.",
@@ -579,6 +697,15 @@ def check_reader(student, rng, vocabulary, end, width, layers, heads, most, batc
         otherwise="It is the row of hidden at the first place where tokens == self.end_token.",
         **CLOSE,
     )
+    shorter = sentences(rng, batch, length - 2, end, vocabulary)
+    again = two_results(ask(lambda: reader(shorter), READ_HINTS), "hidden and pooled")
+    expect_close(
+        again[1],
+        read(parts, state, config, shorter)[1],
+        "pooled of shorter texts, read after longer ones",
+        otherwise="Nothing may be kept from one call to the next.",
+        **CLOSE,
+    )
     unchanged(student, reader, tokens, "tokens")
 
 
@@ -590,6 +717,11 @@ def test_reader_with_one_layer(student, rng):
 @exercise("TextTransformer.forward")
 def test_reader_with_short_texts_and_any_end_token(student, rng):
     check_reader(student, rng, 30, 11, 12, 2, 3, 11, 4, 7)
+
+
+@exercise("TextTransformer.forward")
+def test_reader_with_one_text(student, rng):
+    check_reader(student, rng, 15, 9, 8, 1, 2, 8, 1, 6)
 
 
 def compare_with(
@@ -649,7 +781,8 @@ def test_reader_same_as_transformers(student, rng):
 def test_reader_learns(student, rng):
     reader, _ = new(student, rng, "TextTransformer", 9, 8, 8, 1, 2, 5, 16)
     tokens = torch.tensor([[0, 1, 2, 8, 8], [3, 4, 5, 6, 8], [7, 8, 8, 8, 8]])
-    all_learn(ask(lambda: reader.grad(tokens), IN_PLACE), "the text encoder")
+    all_learn(ask(lambda: reader.grad(tokens), GRADIENT_HINTS), "the text encoder")
+    learn_alike(student, rng, "TextTransformer", (9, 8, 8, 0, 2, 5, 16), tokens)
 
 
 def view(parts: Parts, state: dict, layers: int, images: Tensor, wrong: str = "") -> tuple:
@@ -779,6 +912,11 @@ def test_viewer_with_two_layers(student, rng):
 
 
 @exercise("ImageEncoder.forward")
+def test_viewer_with_one_picture(student, rng):
+    check_viewer(student, rng, 4, 2, 8, 1, 2, 3, 1)
+
+
+@exercise("ImageEncoder.forward")
 def test_viewer_same_as_transformers(student, rng):
     config = CLIPVisionConfig(
         image_size=8,
@@ -799,7 +937,8 @@ def test_viewer_same_as_transformers(student, rng):
 def test_viewer_learns(student, rng):
     viewer, _ = new(student, rng, "ImageEncoder", 4, 2, 8, 1, 2, 16)
     images = normal(rng, 2, 3, 4, 4)
-    all_learn(ask(lambda: viewer.grad(images), IN_PLACE), "the image encoder")
+    all_learn(ask(lambda: viewer.grad(images), GRADIENT_HINTS), "the image encoder")
+    learn_alike(student, rng, "ImageEncoder", (4, 2, 8, 0, 2, 16), images)
 
 
 # --- contrastive_loss -----------------------------------------------------------------------------
@@ -819,8 +958,13 @@ def contrast(images: Tensor, texts: Tensor, scale: Tensor, wrong: str = "") -> T
         "divided": 1 / scale.exp(),
         "no limit": scale.exp(),
         "log of the limit": scale.exp().clamp(max=math.log(100)),
+        "lower limit": scale.exp().clamp(1, 100),
+        "scale ignored": torch.tensor(1 / 0.07),
+        "scale twice": factor**2,
+        "limit on the logits": scale.exp(),
     }.get(wrong, factor)
     logits = factor * images @ texts.T
+    logits = logits.clamp(max=100) if wrong == "limit on the logits" else logits
     if wrong == "softmax first":
         rows, columns = logits.softmax(1), logits.T.softmax(1)
     elif wrong == "softmax once":
@@ -829,6 +973,8 @@ def contrast(images: Tensor, texts: Tensor, scale: Tensor, wrong: str = "") -> T
         rows, columns = logits.softmax(1), logits.T
     elif wrong == "softmax of the columns":
         rows, columns = logits, logits.T.softmax(1)
+    elif wrong == "columns unscaled":
+        rows, columns = logits, (logits / factor).T
     else:
         rows, columns = logits, logits.T
     reduction = "sum" if wrong == "summed" else "mean"
@@ -851,6 +997,8 @@ def contrast(images: Tensor, texts: Tensor, scale: Tensor, wrong: str = "") -> T
 
 
 LOSS_MISTAKES = {
+    "lower limit": "The scale has a lower limit, too; only 100 is a limit: a negative logit_scale "
+    "is allowed.",
     "not normalised": "The vectors are not brought to length 1: only their directions count.",
     "texts only": "The pictures' vectors are not brought to length 1.",
     "images only": "The texts' vectors are not brought to length 1.",
@@ -865,6 +1013,10 @@ LOSS_MISTAKES = {
     "divided": "The cosines are divided by the scale, and should be multiplied by it.",
     "no limit": "The scale has no limit, or one on its logarithm: it is exp(logit_scale) itself "
     "that never exceeds 100.",
+    "scale ignored": "logit_scale is not used: 1/0.07 is only where it begins.",
+    "scale twice": "The scale is multiplied in twice.",
+    "limit on the logits": "The limit of 100 is on the logits; it is the scale that never exceeds "
+    "100.",
     "log of the limit": "The limit is log 100; it is exp(logit_scale) that never exceeds 100.",
     "one answer": "All rows have the same right answer; row i's is number i.",
     "rows only": "Only the rows are asked (which text belongs to this picture?). Ask the columns, "
@@ -873,6 +1025,7 @@ LOSS_MISTAKES = {
     "rows, too, and take the mean.",
     "not halved": "The two cross entropies are added; take their mean.",
     "summed": "The cross entropies are summed over the batch; take the mean.",
+    "columns unscaled": "The columns' table lacks the scale: it is logits.T.",
     "softmax first": "A softmax runs before the cross entropy, which has one inside already: it "
     "takes the logits.",
     "softmax once": "A softmax runs before the cross entropy, which has one inside already: it "
@@ -900,6 +1053,14 @@ def check_loss(student, images: Tensor, texts: Tensor, scale: float) -> None:
     factor = log_scale.exp().clamp(max=100)
     logits = factor * F.normalize(texts, dim=-1) @ F.normalize(images, dim=-1).T
     loss = ask(lambda: student.contrastive_loss(images, texts, log_scale), LOSS_HINTS)
+
+    def explained(wrong: str) -> Tensor:
+        """The number of this mistake, if it gives the learner's for other pairs, too."""
+        others = (images.flip(0), texts, log_scale)  # one number may agree by chance
+        again = torch.as_tensor(student.contrastive_loss(*others))
+        expect(matches(again, contrast(*others, wrong), rtol=1e-4, atol=1e-5), "Only by chance.")
+        return contrast(images, texts, log_scale, wrong)
+
     if isinstance(loss, Tensor) and not loss.isfinite().all():
         fail(
             "The contrastive loss is not finite. The logarithm of a softmax is: where a "
@@ -911,7 +1072,7 @@ def check_loss(student, images: Tensor, texts: Tensor, scale: float) -> None:
         their_loss(logits),
         "the contrastive loss",
         causes={
-            sentence: (lambda wrong=wrong: contrast(images, texts, log_scale, wrong))
+            sentence: (lambda wrong=wrong: explained(wrong))
             for wrong, sentence in LOSS_MISTAKES.items()
         },
         otherwise="Compare with: all vectors to length 1; logits = scale · images · textsᵀ; the "
@@ -933,6 +1094,7 @@ def test_loss_as_transformers(student, rng):
 def test_loss_of_one_pair_and_of_a_large_scale(student, rng):
     check_loss(student, normal(rng, 6, 4), normal(rng, 6, 4), 6.0)
     check_loss(student, normal(rng, 1, 4), normal(rng, 1, 4), 2.0)
+    check_loss(student, normal(rng, 4, 3), normal(rng, 4, 3), -0.8)
 
 
 @exercise("contrastive_loss")
@@ -945,13 +1107,21 @@ def test_loss_teaches_both_encoders_and_the_scale(student, rng):
     images, texts = (F.normalize(leaves[name], dim=-1) for name in list(leaves)[:2])
     their_loss(leaves["logit_scale"].exp() * texts @ images.T).backward()
     arguments = {name: leaf.detach() for name, leaf in leaves.items()}
+    loss = ask(lambda: student.contrastive_loss(*arguments.values()), LOSS_HINTS)
+    expect(not isinstance(loss, float), f"The loss is a plain number, no tensor. {UNLEARNT}")
     gradients = {name: leaf.grad for name, leaf in leaves.items()}
     expect_gradients(student, "contrastive_loss", arguments, gradients)
 
 
 @exercise("contrastive_loss")
+def test_loss_of_twins_at_the_limit(student, rng):
+    same = torch.eye(6)[:4] * (0.5 + torch.rand(4, 1, generator=rng))
+    check_loss(student, same, same, 6.0)
+
+
+@exercise("contrastive_loss")
 def test_loss_leaves_its_arguments(student, rng):
-    images, texts, scale = normal(rng, 3, 4), normal(rng, 3, 4), torch.tensor(1.0)
+    images, texts, scale = normal(rng, 3, 4), normal(rng, 3, 4), torch.tensor(6.0)  # over the limit
     unchanged(student, lambda held: student.contrastive_loss(held, texts, scale), images,
               "image_features")  # fmt: skip
     unchanged(student, lambda held: student.contrastive_loss(images, held, scale), texts,
@@ -971,9 +1141,13 @@ def recognise(images: Tensor, texts: Tensor, scale: Tensor, wrong: str = "") -> 
         "no exp": scale,
         "divided": 1 / scale.exp(),
         "no limit": scale.exp(),
+        "lower limit": scale.exp().clamp(1, 100),
+        "scale twice": factor**2,
     }.get(wrong, factor)
-    images = images if wrong == "pictures not normalised" else F.normalize(images, dim=-1)
-    each = texts if wrong in ("loud", "not normalised") else F.normalize(texts, dim=-1)
+    over = 0 if wrong == "pictures over the batch" else -1
+    images = images if wrong == "pictures not normalised" else F.normalize(images, dim=over)
+    over = 1 if wrong == "over the descriptions" else -1
+    each = texts if wrong in ("loud", "not normalised") else F.normalize(texts, dim=over)
     if wrong == "mean of probabilities":
         logits = factor * torch.einsum("bd,kpd->pbk", images, each)
         return logits.softmax(-1).mean(0)
@@ -999,7 +1173,14 @@ def recognise(images: Tensor, texts: Tensor, scale: Tensor, wrong: str = "") -> 
 
 
 ZERO_MISTAKES = {
+    "over the descriptions": "The descriptions are normalised over the wrong axis: F.normalize "
+    "takes dim=1 unless told, and that is P here. A vector is the last axis: dim=-1.",
+    "pictures over the batch": "The pictures' vectors are normalised over the wrong axis: each row "
+    "is a vector, dim=-1.",
+    "lower limit": "The scale has a lower limit, too; only 100 is a limit: a negative logit_scale "
+    "is allowed.",
     "no limit": "The scale has no limit: exp(logit_scale) never exceeds 100.",
+    "scale twice": "The scale is multiplied in twice.",
     "loud": "The descriptions are averaged as they are; each is brought to length 1 first, so that "
     "none speaks louder.",
     "not normalised": "The classes' vectors are never brought to length 1.",
@@ -1026,9 +1207,16 @@ ZERO_HINTS = {
 
 @exercise("zero_shot_probabilities")
 def test_recognition(student, rng):
-    for batch, count, ways, dim, scale in ((3, 5, 4, 6, 1.5), (4, 3, 1, 8, 2.5), (2, 3, 6, 5, 6.0)):
+    for batch, count, ways, dim, scale in (
+        (3, 5, 4, 6, 1.5),
+        (4, 3, 1, 8, 2.5),
+        (2, 3, 6, 5, 6.0),
+        (1, 4, 2, 6, 2.0),
+        (3, 4, 2, 5, -0.8),
+    ):
         images = normal(rng, batch, dim) * (0.5 + torch.rand(batch, 1, generator=rng))
-        texts = normal(rng, count, ways, dim) + 0.6
+        spread = 1.0 if scale < 5 else 0.15  # over the limit, alike: so that none is certain
+        texts = spread * normal(rng, count, ways, dim) + 0.6
         texts = texts * (0.2 + 3 * torch.rand(count, ways, 1, generator=rng))
         log_scale = torch.tensor(scale)
         answer = ask(
@@ -1059,8 +1247,25 @@ def test_recognition(student, rng):
 
 
 @exercise("zero_shot_probabilities")
+def test_recognition_of_what_fits_exactly(student, rng):
+    images, scale = torch.eye(6)[:3] * (0.5 + torch.rand(3, 1, generator=rng)), torch.tensor(6.0)
+    texts = images[:, None].repeat(1, 2, 1)
+    expect_close(
+        ask(lambda: student.zero_shot_probabilities(images, texts, scale), ZERO_HINTS),
+        recognise(images, texts, scale),
+        "the probabilities of pictures that fit exactly",
+        otherwise="exp(100) is too large for a float32, and infinity / infinity is NaN: softmax "
+        "takes the largest logit away first.",
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+@exercise("zero_shot_probabilities")
 def test_recognition_leaves_its_arguments(student, rng):
     images, texts, scale = normal(rng, 3, 4), normal(rng, 2, 3, 4), torch.tensor(math.log(9.0))
+    unchanged(student, lambda held: student.zero_shot_probabilities(images, texts, held), scale,
+              "logit_scale")  # fmt: skip
     unchanged(student, lambda held: student.zero_shot_probabilities(held, texts, scale), images,
               "image_features")  # fmt: skip
     unchanged(student, lambda held: student.zero_shot_probabilities(images, held, scale), texts,

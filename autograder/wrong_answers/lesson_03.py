@@ -983,6 +983,480 @@ def ema_update(ema_model, model, decay):
         setattr(ema_model, name, fast)
 """,
     ),
+    # --- what must stay as it was, and what must differ
+    dict(
+        exercise="ddpm_loss",
+        name="new_tensor_with_gradients_of_its_own",
+        says="cut off from the model",
+        code="""
+def ddpm_loss(model, x_0, t, noise, alphas_cumprod):
+    x_t = add_noise(x_0, noise, t, alphas_cumprod)
+    loss = F.mse_loss(model(x_t, t), noise)
+    return torch.tensor(loss.item(), requires_grad=True)
+""",
+    ),
+    dict(
+        exercise="ddpm_loss",
+        name="no_grad_around_the_model",
+        says="cut off from the model",
+        code="""
+def ddpm_loss(model, x_0, t, noise, alphas_cumprod):
+    x_t = add_noise(x_0, noise, t, alphas_cumprod)
+    with torch.no_grad():
+        noise_pred = model(x_t, t)
+    return F.mse_loss(noise_pred, noise)
+""",
+    ),
+    dict(
+        exercise="ddpm_loss",
+        name="mixes_in_place_into_x_0",
+        says="changes x_0 in place",
+        code="""
+def ddpm_loss(model, x_0, t, noise, alphas_cumprod):
+    a = gather(alphas_cumprod, t, like=x_0)
+    x_0 *= a.sqrt()
+    x_0 += (1 - a).sqrt() * noise
+    return F.mse_loss(model(x_0, t), noise)
+""",
+    ),
+    dict(
+        exercise="predict_x_0",
+        name="in_place_on_x_t",
+        says="changes x_t in place",
+        code="""
+def predict_x_0(x_t, noise_pred, t, alphas_cumprod):
+    a = gather(alphas_cumprod, t, like=x_t)
+    x_t -= (1 - a).sqrt() * noise_pred
+    x_t /= a.sqrt()
+    return x_t
+""",
+    ),
+    dict(
+        exercise="predict_x_0",
+        name="clamps_the_divisor",
+        says="divisor kept from getting small",
+        code="""
+def predict_x_0(x_t, noise_pred, t, alphas_cumprod):
+    a = gather(alphas_cumprod, t, like=x_t)
+    return (x_t - (1 - a).sqrt() * noise_pred) / a.sqrt().clamp(min=1e-3)
+""",
+    ),
+    dict(
+        exercise="posterior_mean_variance",
+        name="variance_off_for_the_batch_if_one_is_at_0",
+        says="variance of the whole batch",
+        code="""
+def posterior_mean_variance(x_0, x_t, t, alphas_cumprod):
+    alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
+    alpha_bar_prev = gather(previous(alphas_cumprod), t, like=x_t)
+    alpha_t = alpha_bar_t / alpha_bar_prev
+    beta_t = 1 - alpha_t
+    weight_0 = alpha_bar_prev.sqrt() * beta_t / (1 - alpha_bar_t)
+    weight_t = alpha_t.sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
+    mean = weight_0 * x_0 + weight_t * x_t
+    variance = beta_t * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
+    if (t == 0).any():
+        variance = torch.zeros_like(variance)
+    return mean, variance
+""",
+    ),
+    dict(
+        exercise="posterior_mean_variance",
+        name="beta_at_the_last_step",
+        says="last one T - 1 included",
+        code="""
+def posterior_mean_variance(x_0, x_t, t, alphas_cumprod):
+    alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
+    alpha_bar_prev = gather(previous(alphas_cumprod), t, like=x_t)
+    alpha_t = alpha_bar_t / alpha_bar_prev
+    beta_t = 1 - alpha_t
+    weight_0 = alpha_bar_prev.sqrt() * beta_t / (1 - alpha_bar_t)
+    weight_t = alpha_t.sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
+    mean = weight_0 * x_0 + weight_t * x_t
+    variance = beta_t * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
+    return mean, torch.where(t.reshape(-1, 1, 1, 1) == len(alphas_cumprod) - 1, beta_t, variance)
+""",
+    ),
+    dict(
+        exercise="posterior_mean_variance",
+        name="variance_of_1000_steps_clamped",
+        says="a limit written into the code",
+        code="""
+def posterior_mean_variance(x_0, x_t, t, alphas_cumprod):
+    alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
+    alpha_bar_prev = gather(previous(alphas_cumprod), t, like=x_t)
+    alpha_t = alpha_bar_t / alpha_bar_prev
+    beta_t = 1 - alpha_t
+    weight_0 = alpha_bar_prev.sqrt() * beta_t / (1 - alpha_bar_t)
+    weight_t = alpha_t.sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
+    mean = weight_0 * x_0 + weight_t * x_t
+    variance = beta_t * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
+    return mean, variance.clamp(max=0.25)
+""",
+    ),
+    dict(
+        exercise="posterior_mean_variance",
+        name="schedule_kept_between_calls",
+        says="remembered from the schedule",
+        code="""
+_tables = {}
+
+
+def posterior_mean_variance(x_0, x_t, t, alphas_cumprod):
+    T = len(alphas_cumprod)
+    if T not in _tables:
+        prev = previous(alphas_cumprod)
+        alpha = alphas_cumprod / prev
+        w0 = prev.sqrt() * (1 - alpha) / (1 - alphas_cumprod)
+        wt = alpha.sqrt() * (1 - prev) / (1 - alphas_cumprod)
+        _tables[T] = w0, wt, (1 - alpha) * (1 - prev) / (1 - alphas_cumprod)
+    w0, wt, v = (gather(table, t, like=x_t) for table in _tables[T])
+    return w0 * x_0 + wt * x_t, v
+""",
+    ),
+    dict(
+        exercise="posterior_mean_variance",
+        name="in_place_on_both_ends",
+        says="changes x_0 in place",
+        code="""
+def posterior_mean_variance(x_0, x_t, t, alphas_cumprod):
+    alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
+    alpha_bar_prev = gather(previous(alphas_cumprod), t, like=x_t)
+    alpha_t = alpha_bar_t / alpha_bar_prev
+    beta_t = 1 - alpha_t
+    weight_0 = alpha_bar_prev.sqrt() * beta_t / (1 - alpha_bar_t)
+    weight_t = alpha_t.sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
+    x_0 *= weight_0
+    x_t *= weight_t
+    mean = x_0 + x_t
+    variance = beta_t * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
+    return mean, variance
+""",
+    ),
+    dict(
+        exercise="posterior_mean_variance",
+        name="returned_the_wrong_way_round",
+        says="mean comes first",
+        code="""
+def posterior_mean_variance(x_0, x_t, t, alphas_cumprod):
+    alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
+    alpha_bar_prev = gather(previous(alphas_cumprod), t, like=x_t)
+    alpha_t = alpha_bar_t / alpha_bar_prev
+    beta_t = 1 - alpha_t
+    weight_0 = alpha_bar_prev.sqrt() * beta_t / (1 - alpha_bar_t)
+    weight_t = alpha_t.sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
+    mean = weight_0 * x_0 + weight_t * x_t
+    variance = beta_t * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
+    return variance, mean
+""",
+    ),
+    dict(
+        exercise="posterior_mean_variance",
+        name="previous_of_the_batch",
+        says="takes the whole schedule",
+        code="""
+def posterior_mean_variance(x_0, x_t, t, alphas_cumprod):
+    alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
+    alpha_bar_prev = previous(alpha_bar_t)
+    alpha_t = alpha_bar_t / alpha_bar_prev
+    beta_t = 1 - alpha_t
+    weight_0 = alpha_bar_prev.sqrt() * beta_t / (1 - alpha_bar_t)
+    weight_t = alpha_t.sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
+    mean = weight_0 * x_0 + weight_t * x_t
+    variance = beta_t * (1 - alpha_bar_prev) / (1 - alpha_bar_t)
+    return mean, variance
+""",
+    ),
+    dict(
+        exercise="ddpm_step",
+        name="noise_scaled_in_place",
+        says="changes noise in place",
+        code="""
+def ddpm_step(x_t, noise_pred, t, noise, alphas_cumprod, clip_sample=True):
+    x_0_pred = predict_x_0(x_t, noise_pred, t, alphas_cumprod)
+    if clip_sample:
+        x_0_pred = x_0_pred.clamp(-1, 1)
+    mean, variance = posterior_mean_variance(x_0_pred, x_t, t, alphas_cumprod)
+    return noise.mul_(variance.sqrt()).add_(mean)
+""",
+    ),
+    dict(
+        exercise="ddpm_step",
+        name="flat_nonzero_mask",
+        says="or a mask",
+        code="""
+def ddpm_step(x_t, noise_pred, t, noise, alphas_cumprod, clip_sample=True):
+    x_0_pred = predict_x_0(x_t, noise_pred, t, alphas_cumprod)
+    if clip_sample:
+        x_0_pred = x_0_pred.clamp(-1, 1)
+    mean, variance = posterior_mean_variance(x_0_pred, x_t, t, alphas_cumprod)
+    return mean + (t > 0) * variance.sqrt() * noise
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="as_in_algorithm_2_of_the_paper",
+        says="At t = 1 no fresh noise.*paper",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in reversed(range(len(alphas_cumprod))):
+        t = torch.full((len(x),), step, dtype=torch.int64)
+        noise_pred = model(x, t)
+        noise = torch.randn(x.shape, generator=generator) if step > 1 else torch.zeros_like(x)
+        x = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="noise_twice_as_strong_at_the_first_step",
+        says="too strong",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in reversed(range(len(alphas_cumprod))):
+        t = torch.full((len(x),), step, dtype=torch.int64)
+        noise_pred = model(x, t)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        if step == len(alphas_cumprod) - 1:
+            noise = 1.3 * noise
+        x = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="same_noise_for_every_sample",
+        says="All samples get the same",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in reversed(range(len(alphas_cumprod))):
+        t = torch.full((len(x),), step, dtype=torch.int64)
+        noise_pred = model(x, t)
+        noise = torch.randn(x.shape[1:], generator=generator, dtype=x.dtype).expand(x.shape)
+        x = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="one_noise_channel",
+        says="All channels get the same",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in reversed(range(len(alphas_cumprod))):
+        t = torch.full((len(x),), step, dtype=torch.int64)
+        noise_pred = model(x, t)
+        noise = torch.randn(len(x), 1, *x.shape[2:], generator=generator).expand(x.shape)
+        x = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="one_number_a_sample",
+        says="All pixels of a sample",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in reversed(range(len(alphas_cumprod))):
+        t = torch.full((len(x),), step, dtype=torch.int64)
+        noise_pred = model(x, t)
+        noise = torch.randn(len(x), 1, 1, 1, generator=generator, dtype=x.dtype).expand(x.shape)
+        x = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="unseeded_generator_of_its_own",
+        says="begins with the same seed",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    if generator is None:
+        generator = torch.Generator(device=x.device)
+    for step in reversed(range(len(alphas_cumprod))):
+        t = torch.full((len(x),), step, dtype=torch.int64)
+        noise_pred = model(x, t)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="x_T_overwritten",
+        says="changes x_T in place",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in reversed(range(len(alphas_cumprod))):
+        t = torch.full((len(x),), step, dtype=torch.int64)
+        noise_pred = model(x, t)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x[:] = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="no_no_grad",
+        says="hang on the model",
+        code="""
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in reversed(range(len(alphas_cumprod))):
+        t = torch.full((len(x),), step, dtype=torch.int64)
+        noise_pred = model(x, t)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="on_step_gets_fresh_noise",
+        says="third argument is the noise that the model",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in reversed(range(len(alphas_cumprod))):
+        t = torch.full((len(x),), step, dtype=torch.int64)
+        noise_pred = model(x, t)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="noises_exchanged",
+        says="have changed places",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in reversed(range(len(alphas_cumprod))):
+        t = torch.full((len(x),), step, dtype=torch.int64)
+        noise_pred = model(x, t)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = ddpm_step(x, noise, t, noise_pred, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="hard_coded_1000",
+        says="number of steps written into",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in reversed(range(1000)):
+        t = torch.full((len(x),), step, dtype=torch.int64)
+        noise_pred = model(x, t)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="clips_at_the_end",
+        says="clip nothing yourself",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in reversed(range(len(alphas_cumprod))):
+        t = torch.full((len(x),), step, dtype=torch.int64)
+        noise_pred = model(x, t)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x.clamp(-1, 1)
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="returns_early",
+        says="inside the loop",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in reversed(range(len(alphas_cumprod))):
+        t = torch.full((len(x),), step, dtype=torch.int64)
+        noise_pred = model(x, t)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+        return x
+""",
+    ),
+    dict(
+        exercise="ema_update",
+        name="only_the_top_module",
+        says="all layers within it",
+        code="""
+@torch.no_grad()
+def ema_update(ema_model, model, decay):
+    for name, slow in ema_model._parameters.items():
+        slow.lerp_(model._parameters[name], 1 - decay)
+    for name, slow in ema_model._buffers.items():
+        slow.copy_(model._buffers[name])
+""",
+    ),
+    dict(
+        exercise="ema_update",
+        name="weight_and_bias_by_name",
+        says="whatever their names",
+        code="""
+@torch.no_grad()
+def ema_update(ema_model, model, decay):
+    ema_model.weight.lerp_(model.weight, 1 - decay)
+    ema_model.bias.lerp_(model.bias, 1 - decay)
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        if hasattr(model, name):
+            getattr(ema_model, name).copy_(getattr(model, name))
+""",
+    ),
 ]
 
 RIGHT = [
@@ -1275,6 +1749,51 @@ def ema_update(ema_model, model, decay):
     buffers = dict(model.named_buffers())
     for name, b in ema_model.named_buffers():
         b.data = buffers[name].data.clone()
+""",
+    ),
+    # --- the model called in other ways
+    dict(
+        exercise="ddpm_loss",
+        name="model_by_keyword",
+        code="""
+def ddpm_loss(model, x_0, t, noise, alphas_cumprod):
+    error = model(t=t, x_t=add_noise(x_0, noise, t, alphas_cumprod))
+    error -= noise
+    return error.square().mean()
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="model_t_by_keyword",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in reversed(range(len(alphas_cumprod))):
+        t = torch.full((len(x),), step, dtype=torch.int64)
+        noise_pred = model(x, t=t)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+""",
+    ),
+    dict(
+        exercise="sample_ddpm",
+        name="model_forward",
+        code="""
+@torch.no_grad()
+def sample_ddpm(model, x_T, alphas_cumprod, generator=None, clip_sample=True, on_step=None):
+    x = x_T
+    for step in range(len(alphas_cumprod) - 1, -1, -1):
+        t = torch.full((len(x),), step)
+        noise_pred = model.forward(x, t)
+        noise = torch.randn(x.shape, generator=generator)
+        x = ddpm_step(x, noise_pred, t, noise, alphas_cumprod, clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
 """,
     ),
 ]

@@ -736,6 +736,178 @@ WRONG += [
     )),
 ]  # fmt: skip
 
+# --- what must stay as it was, and what must differ
+
+LIKE_X = "torch.randn(x.shape, generator=generator, dtype=x.dtype)"
+LANDING = "p = alpha_bar_at(alphas_cumprod, t_prev, like=x_t)"
+NOT_AT_0 = "(t_prev > 0).view(p.shape)"
+
+
+def _convert(name, says, *changes):
+    return _loop("convert_prediction", CONVERT, name, says, *changes)
+
+
+CONVERT = """
+def convert_prediction(prediction, x_t, t, alphas_cumprod, source, target):
+    a = gather(alphas_cumprod, t, like=x_t)
+    c, s = a.sqrt(), (1 - a).sqrt()
+    if source == "epsilon":
+        noise, x_0 = prediction, (x_t - s * prediction) / c
+    elif source == "sample":
+        x_0, noise = prediction, (x_t - c * prediction) / s
+    else:
+        x_0, noise = c * x_t - s * prediction, s * x_t + c * prediction
+    v = c * noise - s * x_0
+    return {"epsilon": noise, "sample": x_0, "v_prediction": v}[target]
+"""
+
+WRONG += [
+    _convert("x_t_in_place", "changes x_t in place", (
+        "prediction, (x_t - s * prediction) / c", "prediction, x_t.sub_(s * prediction).div_(c)"
+    )),
+    _convert("four_dimensions_only", "as many dimensions as x_t", (
+        "gather(alphas_cumprod, t, like=x_t)", "alphas_cumprod[t].view(-1, 1, 1, 1)"
+    )),
+    _convert("v_plus", "It is v = ", ("c * noise - s * x_0", "c * noise + s * x_0")),
+    _convert("s_is_1_minus_c", "It is x_0 = ", ("(1 - a).sqrt()", "1 - a.sqrt()")),
+    dict(
+        exercise="spaced_timesteps",
+        name="thousand_for_T",
+        says="1000 is written into",
+        code="""
+def spaced_timesteps(num_train_timesteps, num_inference_steps, spacing="trailing"):
+    T, N = 1000, num_inference_steps
+    i = torch.arange(N, dtype=torch.float64).flip(0)
+    if spacing == "leading":
+        return (i * (T // N)).long()
+    if spacing == "trailing":
+        return (((i + 1) * T / N).round() - 1).long()
+    if spacing == "linspace":
+        return (i * (T - 1) / max(N - 1, 1)).round().long()
+    raise ValueError(spacing)
+""",
+    ),
+    dict(
+        exercise="spaced_timesteps",
+        name="asserts_a_ValueError",
+        says="should raise a ValueError",
+        code="""
+def spaced_timesteps(num_train_timesteps, num_inference_steps, spacing="trailing"):
+    T, N = num_train_timesteps, num_inference_steps
+    i = torch.arange(N, dtype=torch.float64).flip(0)
+    if spacing == "leading":
+        return (i * (T // N)).long()
+    if spacing == "trailing":
+        return (((i + 1) * T / N).round() - 1).long()
+    assert spacing == "linspace", "ValueError: unknown spacing"
+    return (i * (T - 1) / max(N - 1, 1)).round().long()
+""",
+    ),
+    _ddim("step_0_as_the_end", "Step 0 was taken", LANDING,
+        f"{LANDING}\n    p = torch.where({NOT_AT_0}, p, 1.0)"),
+    _ddim("noise_in_place", "changes noise in place", "x_prev + sigma * noise",
+        "noise.mul_(sigma).add_(x_prev)"),
+    _ddim("noise_drawn_inside", "draws noise of its own", "sigma * noise",
+        "sigma * torch.randn_like(x_t)"),
+    _ddim("any_sample_is_final", "whole batch was sent there", "    sigma = eta",
+        "    if (t_prev == -1).any():\n        return x_0\n    sigma = eta"),
+    _dpm("step_0_as_the_end", "Step 0 was taken", (
+        LANDING, f"{LANDING}\n    p = torch.where({NOT_AT_0}, p, 1.0)"
+    )),
+    _dpm("first_order_to_0", "first-order step. Only a step to -1", (
+        "torch.where(h.isinf(), torch.zeros_like(factor), factor)",
+        "torch.where((t_prev > 0).view(h.shape), factor, 0.0)",
+    )),
+    _dpm("guess_in_place", "changes x_0_pred in place", (
+        "aim = x_0_pred + factor * (x_0_pred - x_0_pred_last)",
+        "aim = x_0_pred.add_(factor * (x_0_pred - x_0_pred_last))",
+    )),
+    _dpm("brackets_in_the_factor", "mind the brackets", ("h / (2 * h_last)", "h / 2 * h_last")),
+    _dpm("aim_clipped", "aim is clipped", ("    keep =", "    aim = aim.clamp(-1, 1)\n    keep =")),
+    _dpm("first_samples_h", "first sample's h", (
+        "    aim = x_0_pred\n", "    h = h[:1]\n    aim = x_0_pred\n"
+    )),
+    _dpm("another_logarithm", "natural logarithm", (
+        "half_log_snr(p) - half_log_snr(a)", "(half_log_snr(p) - half_log_snr(a)) / 2.302585"
+    )),
+    _sample_ddim("same_noise_for_every_sample", "All samples get the same", (
+        LIKE_X, LIKE_X.replace("x.shape", "x.shape[1:]") + ".expand(x.shape)"
+    )),
+    _sample_ddim("one_noise_channel", "All channels get the same", (
+        LIKE_X, "torch.randn(len(x), 1, *x.shape[2:], generator=generator).expand(x.shape)"
+    )),
+    _sample_ddim("no_noise_before_the_end", "At t = 8 no fresh noise", (
+        "        x = ddim_step", "        if step_prev == steps[-1]:\n"
+        "            noise = torch.zeros_like(noise)\n        x = ddim_step"
+    )),
+    _sample_ddim("predicted_noise_as_fresh", "predicted is added again", (LIKE_X, "noise_pred")),
+    _sample_ddim("unseeded_generator_of_its_own", "begins with the same seed", (
+        "    x = x_T\n", "    x = x_T\n    generator = generator or torch.Generator()\n"
+    )),
+    _sample_ddim("on_step_gets_the_raw_answer", "as it came", (
+        "on_step(step, x, noise_pred)", "on_step(step, x, prediction)"
+    )),
+    _sample_ddim("x_T_overwritten", "changes x_T in place", (
+        "x = ddim_step(", "x[:] = ddim_step("
+    )),
+    _sample_ddim("no_no_grad", "hang on the model", ("@torch.no_grad()\n", "")),
+    _sample_ddim("needs_two_steps", "holds a single step", (
+        "    steps = timesteps.tolist()\n",
+        "    steps = timesteps.tolist()\n    stride = steps[0] - steps[1]\n",
+    )),
+    _sample_ddim("pictures_only", r"any shape \(B, …\)", (
+        "    x = x_T\n", "    x = x_T\n    b, c, h, w = x.shape\n"
+    )),
+    _sample_ddim("clip_default_off", "clip_sample is True", (
+        "clip_sample=True", "clip_sample=False"
+    )),
+    _sample_ddim("asks_for_the_picture", "wrong thing is asked for", (
+        'prediction_type, "epsilon"', 'prediction_type, "sample"'
+    )),
+    _sample_ddim("source_and_target_exchanged", "changed places", (
+        'prediction_type, "epsilon"', '"epsilon", prediction_type'
+    )),
+    _sample_ddim("translated_with_t_prev", "asked with t_prev", (
+        "prediction, x, t, alphas_cumprod", "prediction, x, t_prev.clamp(min=0), alphas_cumprod"
+    )),
+    _sample_ddim("eta_1_always", "although eta is 0", (
+        "eta, noise, clip_sample)", "1.0, noise, clip_sample)"
+    )),
+    _sample_ddim("clips_at_the_end", "returns is clipped", (
+        "    return x\n", "    return x.clamp(-1, 1)\n"
+    )),
+    _sample_ddim("returns_in_the_loop", "inside the loop", (
+        "    return x\n", "        return x\n"
+    )),
+    _sample_dpm("x_T_overwritten", "changes x_T in place", (
+        "x = dpmpp_2m_step(", "x[:] = dpmpp_2m_step("
+    )),
+    _sample_dpm("no_no_grad", "hang on the model", ("@torch.no_grad()\n", "")),
+    _sample_dpm("needs_two_steps", "holds a single step", (
+        "    steps = timesteps.tolist()\n",
+        "    steps = timesteps.tolist()\n    stride = steps[0] - steps[1]\n",
+    )),
+    _sample_dpm("clip_default_off", "clip_sample is True", (
+        "clip_sample=True", "clip_sample=False"
+    )),
+    _sample_dpm("header_of_sample_ddim", "has no eta", (
+        "timesteps, clip_sample=True", "timesteps, eta=0.0, generator=None, clip_sample=True"
+    )),
+    _sample_dpm("remembers_x", "remembered is x", (
+        "x_0_pred_last, t_last = guess, t\n", "x_0_pred_last, t_last = x, t\n"
+    )),
+    _sample_dpm("remembers_the_prediction", "remembered is what the model said", (
+        "x_0_pred_last, t_last = guess, t\n", "x_0_pred_last, t_last = prediction, t\n"
+    )),
+    _sample_dpm("translated_with_t_prev", "asked with t_prev", (
+        "prediction, x, t, alphas_cumprod", "prediction, x, t_prev.clamp(min=0), alphas_cumprod"
+    )),
+    _sample_dpm("clips_to_0_1", r"clipped to \[0, 1\]", ("clamp(-1, 1)", "clamp(0, 1)")),
+    _sample_dpm("on_step_gets_the_raw_answer", "as it came", (
+        "on_step(step, x, guess)", "on_step(step, x, prediction)"
+    )),
+]  # fmt: skip
+
 RIGHT = [
     # --- convert_prediction
     dict(
@@ -1098,4 +1270,28 @@ def sample_dpmpp_2m(
     return x
 """,
     ),
+    dict(
+        exercise="spaced_timesteps",
+        name="own_error_class",
+        code="""
+class UnknownSpacing(ValueError):
+    pass
+
+
+def spaced_timesteps(num_train_timesteps, num_inference_steps, spacing="trailing"):
+    T, N = num_train_timesteps, num_inference_steps
+    i = torch.arange(N, dtype=torch.float64).flip(0)
+    if spacing == "leading":
+        return (i * (T // N)).long()
+    if spacing == "trailing":
+        return (((i + 1) * T / N).round() - 1).long()
+    if spacing == "linspace":
+        return (i * (T - 1) / max(N - 1, 1)).round().long()
+    raise UnknownSpacing(f"{spacing!r} is none of {SPACINGS}")
+""",
+    ),
+    # --- the model called in other ways
+    _sample_ddim("model_by_keyword", "", ("model(x, t)", "model(x, t=t)")),
+    _sample_ddim("model_forward", "", ("model(x, t)", "model.forward(x, t)")),
+    _sample_dpm("model_by_keyword", "", ("model(x, t)", "model(t=t, x_t=x)")),
 ]

@@ -22,6 +22,75 @@ def _guided(name, says, old, new):
     return dict(exercise="guided_prediction", name=name, says=says, code=GUIDED.replace(old, new))
 
 
+SAMPLED = """
+@torch.no_grad()
+def sample_guided(
+    model, x_T, condition, null, alphas_cumprod, timesteps, guidance_scale=3.0,
+    guidance_rescale=0.0, clip_sample=True, prediction_type="epsilon", on_step=None,
+):
+    x = x_T
+    for step, step_prev in pairs(timesteps, alphas_cumprod):
+        t, t_prev = torch.full((len(x),), step), torch.full((len(x),), step_prev)
+        answer = guided_prediction(model, x, t, condition, null, guidance_scale, guidance_rescale)
+        noise_pred = convert_prediction(answer, x, t, alphas_cumprod, prediction_type, "epsilon")
+        x = ddim_step(x, noise_pred, t, t_prev, alphas_cumprod, clip_sample=clip_sample)
+        if on_step is not None:
+            on_step(step, x, noise_pred)
+    return x
+"""
+
+
+def _sampled(name, says, old, new):
+    """The usual way of writing sample_guided with one place changed."""
+    assert SAMPLED.count(old) == 1, old
+    return dict(exercise="sample_guided", name=name, says=says, code=SAMPLED.replace(old, new))
+
+
+DROPPED = """
+def drop_condition(condition, null, cond_drop_prob, generator=None):
+    drop = torch.rand(len(condition), generator=generator) < cond_drop_prob
+    drop = drop.reshape(-1, *[1] * (condition.ndim - 1))
+    return torch.where(drop, torch.as_tensor(null, dtype=condition.dtype), condition)
+"""
+
+
+def _dropped(name, says, old, new):
+    """The usual way of writing drop_condition with one place changed."""
+    assert DROPPED.count(old) == 1, old
+    return dict(exercise="drop_condition", name=name, says=says, code=DROPPED.replace(old, new))
+
+
+RESCALED = """
+def rescale_guidance(guided, cond, guidance_rescale=0.7):
+    dims = tuple(range(1, guided.ndim))
+    factor = cond.std(dims, keepdim=True) / guided.std(dims, keepdim=True)
+    return guidance_rescale * guided * factor + (1 - guidance_rescale) * guided
+"""
+
+
+def _rescaled(name, says, old, new):
+    """The usual way of writing rescale_guidance with one place changed."""
+    assert RESCALED.count(old) == 1, old
+    return dict(exercise="rescale_guidance", name=name, says=says, code=RESCALED.replace(old, new))
+
+
+TABLE = """
+class LabelEmbedding(nn.Module):
+    def __init__(self, num_classes, dim):
+        super().__init__()
+        self.table = nn.Embedding(num_classes + 1, dim)
+
+    def forward(self, label):
+        return self.table(label)
+"""
+
+
+def _table(name, says, old, new):
+    """The usual way of writing LabelEmbedding with one place changed."""
+    assert TABLE.count(old) == 1, old
+    return dict(exercise="LabelEmbedding", name=name, says=says, code=TABLE.replace(old, new))
+
+
 WRONG = [
     _guided("off_if_any_scale_is_one", "switched off for the whole batch", ".all()", ".any()"),
     _guided("every_second_row", "every second row", "both.chunk(2)", "both[::2], both[1::2]"),
@@ -142,7 +211,7 @@ class LabelEmbedding(nn.Module):
     dict(
         exercise="LabelEmbedding",
         name="null_is_padding",
-        says="vector of zeros",
+        says="null class gets no gradient.*no padding_idx",
         code="""
 class LabelEmbedding(nn.Module):
     def __init__(self, num_classes, dim):
@@ -1120,7 +1189,150 @@ def sample_guided(model, x_T, condition, null, alphas_cumprod, timesteps, guidan
     ),
 ]
 
+WRONG += [
+    _table("labels_from_one", "numbered from 0", "(label)", "(label + 1)"),
+    _table("eleven_rows", "no 10 or 11", "num_classes + 1", "11"),
+    _table("batch_of_one_squeezed", r"no squeeze\(\)", "(label)\n", "(label).squeeze()\n"),
+    _table("rows_detached", "would never learn", "(label)\n", "(label).detach()\n"),
+    dict(
+        exercise="LabelEmbedding",
+        name="a_small_net_on_the_number",
+        says="learnt numbers.*no quantity",
+        code="""
+class LabelEmbedding(nn.Module):
+    def __init__(self, num_classes, dim):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(1, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, label):
+        return self.net(label.float()[:, None])
+""",
+    ),
+    _dropped("share_written_down", "argument has no effect", "cond_drop_prob\n", "0.1\n"),
+    _dropped("choice_comes_too", "yours: tuple", "condition)\n", "condition), drop\n"),
+    _dropped(
+        "sentences_become_doubles",
+        "Sentences must stay torch.float32",
+        "    return torch.where(drop, torch.as_tensor(null, dtype=condition.dtype), condition)",
+        "    chosen = torch.where(drop, torch.as_tensor(null, dtype=condition.dtype), condition)\n"
+        "    return chosen.double() if chosen.is_floating_point() else chosen",
+    ),
+    _dropped(
+        "sentences_in_place",
+        "caller's own sentences",
+        "    drop = drop.reshape",
+        "    if condition.ndim > 1:\n"
+        "        condition[drop] = torch.as_tensor(null, dtype=condition.dtype)\n"
+        "        return condition\n"
+        "    drop = drop.reshape",
+    ),
+    _dropped(
+        "generator_for_labels_only",
+        "sentences with the same generator.*hand `generator`",
+        "generator=generator)",
+        "generator=generator if condition.ndim == 1 else None)",
+    ),
+    _dropped(
+        "null_of_a_sentence_must_be_a_tensor",
+        "null may be a number",
+        "    return",
+        "    null = null.expand_as(condition) if condition.ndim > 1 else null\n    return",
+    ),
+    _dropped(
+        "sentences_and_labels_only",
+        r"conditions \(B, D\)",
+        "drop.reshape(-1, *[1] * (condition.ndim - 1))",
+        "drop if condition.ndim == 1 else drop[:, None, None]",
+    ),
+    _rescaled(
+        "only_shrinks", "no clamp", "    return", "    factor = factor.clamp(max=1)\n    return"
+    ),
+    _rescaled(
+        "guided_in_place",
+        "changes guided in place",
+        "    return guidance_rescale * guided * factor + (1 - guidance_rescale) * guided",
+        "    guided *= guidance_rescale * factor + 1 - guidance_rescale\n    return guided",
+    ),
+    _rescaled(
+        "in_place_before_the_mixture",
+        "guided was changed in place",
+        "guided * factor",
+        "guided.mul_(factor)",
+    ),
+    _rescaled(
+        "comes_back_double",
+        "keep guided's dtype",
+        "    return",
+        "    guided = guided.double()\n    return",
+    ),
+    _guided("off_below_one", "Below scale 1 your answer is cond", "scale == 1", "scale <= 1"),
+    _guided(
+        "off_at_zero_too",
+        "as if guidance were off",
+        "    if (scale == 1).all():",
+        "    if not scale.any() or (scale == 1).all():",
+    ),
+    _guided("computes_in_double", "keeps x_t's dtype", "dtype=x_t.dtype", "dtype=torch.float64"),
+    _guided(
+        "doubled_as_pictures",
+        r"fits pictures and points",
+        "torch.cat([x_t, x_t])",
+        "x_t.repeat(2, 1, 1, 1)",
+    ),
+    _guided("default_strength", "default strength", "cond, guidance_rescale)", "cond)"),
+    _guided(
+        "cond_changed_in_place",
+        "Was cond changed in place",
+        "guided = uncond + scale * (cond - uncond)",
+        "cond -= uncond\n    guided = uncond + scale * cond",
+    ),
+    _guided(
+        "uncond_rescaled",
+        "uncond was rescaled before",
+        "    guided = uncond + scale * (cond - uncond)\n"
+        "    return rescale_guidance(guided, cond, guidance_rescale) if guidance_rescale else guided",
+        "    if guidance_rescale:\n"
+        "        uncond = rescale_guidance(uncond, cond, guidance_rescale)\n"
+        "    return uncond + scale * (cond - uncond)",
+    ),
+    _sampled("gradients_kept", "belongs above the def", "@torch.no_grad()\n", ""),
+    _sampled(
+        "start_overwritten", "changes x_T in place", "        x = ddim", "        x[:] = ddim"
+    ),
+    _sampled("start_in_double", "start with x = x_T as it is", "x = x_T\n", "x = x_T.double()\n"),
+    _sampled("never_clips_by_default", "line of the def", "clip_sample=True", "clip_sample=False"),
+    _sampled("asks_about_the_start", "shown x_T at every step", "(model, x, t", "(model, x_T, t"),
+    _sampled("steps_from_the_start", "begins at x_T", "ddim_step(x, ", "ddim_step(x_T, "),
+    _sampled(
+        "ends_at_step_zero",
+        "last step goes to step 0",
+        "pairs(timesteps, alphas_cumprod)",
+        "zip(timesteps.tolist(), timesteps.tolist()[1:] + [0])",
+    ),
+    _sampled(
+        "one_scale_for_all",
+        "one element tensors|a Tensor with 3 elements",
+        "null, guidance_scale, ",
+        "null, float(guidance_scale), ",
+    ),
+]
+
 RIGHT = [
+    dict(
+        exercise="LabelEmbedding",
+        name="null_begins_at_zero_and_learns",
+        code="""
+class LabelEmbedding(nn.Module):
+    def __init__(self, num_classes, dim):
+        super().__init__()
+        self.table = nn.Embedding(num_classes + 1, dim)
+        with torch.no_grad():
+            self.table.weight[num_classes] = 0.0
+
+    def forward(self, label):
+        return self.table(label)
+""",
+    ),
     dict(
         exercise="LabelEmbedding",
         name="parameter",

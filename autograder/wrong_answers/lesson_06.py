@@ -4,6 +4,68 @@ Each wrong answer loses the points of its exercise, and the message matches `say
 answer scores 100. `code` takes the place of the reference; methods replace those of the class.
 """
 
+import functools
+
+ATTENDING = """
+def forward(self, x, context=None, context_mask=None):
+    context = x if context is None else context
+    query = split_heads(self.to_q(x), self.num_heads)
+    key = split_heads(self.to_k(context), self.num_heads)
+    value = split_heads(self.to_v(context), self.num_heads)
+    mask = None if context_mask is None else context_mask[:, None, None, :]
+    looked = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return self.to_out(merge_heads(looked))
+"""
+BLOCK = """
+def forward(self, x, context, context_mask=None):
+    first = x + self.attn1(self.norm1(x))
+    second = first + self.attn2(self.norm2(first), context, context_mask)
+    return second + self.ff(self.norm3(second))
+"""
+PICTURE = """
+def forward(self, x, context, context_mask=None):
+    height, width = x.shape[2:]
+    h = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
+    for block in self.blocks:
+        h = block(h, context, context_mask)
+    h = rearrange(h, "b (h w) c -> b c h w", h=height, w=width)
+    return x + self.proj_out(h)
+"""
+GATED = """
+class GEGLU(nn.Module):
+    def __init__(self, dim_in, dim_out):
+        super().__init__()
+        self.proj = nn.Linear(dim_in, 2 * dim_out)
+
+    def forward(self, x):
+        content, gate = self.proj(x).chunk(2, dim=-1)
+        return content * F.gelu(gate)
+"""
+LOOKUP = """
+def scaled_dot_product_attention(query, key, value, mask=None):
+    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(dim=-1)
+    if mask is not None:
+        weights = weights.masked_fill(~mask, 0)
+    return weights @ value, weights
+"""
+USUAL = {
+    "scaled_dot_product_attention": LOOKUP,
+    "CrossAttention.forward": ATTENDING,
+    "GEGLU": GATED,
+    "TransformerBlock.forward": BLOCK,
+    "SpatialTransformer.forward": PICTURE,
+}
+
+
+def _changed(exercise, name, says, old, new):
+    """The usual way of writing an exercise with one place changed."""
+    assert USUAL[exercise].count(old) == 1, old
+    return dict(exercise=exercise, name=name, says=says, code=USUAL[exercise].replace(old, new))
+
+
 WRONG = [
     # --- scaled_dot_product_attention ---
     dict(
@@ -1523,6 +1585,153 @@ def forward(self, x, context, context_mask=None):
     h = rearrange(h, "b (h w) c -> b c h w", h=height, w=width)
     return x + self.proj_out(h)
 """,
+    ),
+]
+
+_look, _attend, _gate, _block, _picture = (functools.partial(_changed, each) for each in USUAL)
+WRONG += [
+    _look(
+        "mask_with_another_axis",
+        "give it no further axes",
+        "    scores = query",
+        "    mask = None if mask is None else mask.unsqueeze(1)\n    scores = query",
+    ),
+    _look(
+        "values_of_masked_words_zeroed_in_place",
+        "changes value in place",
+        "    return",
+        "    if mask is not None and value.ndim == mask.ndim == 3 and mask.shape[1] == 1:\n"
+        "        value.masked_fill_(~mask.transpose(-1, -2), 0)\n"
+        "    return",
+    ),
+    dict(
+        exercise="scaled_dot_product_attention",
+        name="what_is_left_is_stretched",
+        says="stretch what is left|after the softmax only",
+        code="""
+def scaled_dot_product_attention(query, key, value, mask=None):
+    weights = (query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])).softmax(dim=-1)
+    if mask is not None:
+        weights = weights * mask
+        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-9)
+    return weights @ value, weights
+""",
+    ),
+    dict(
+        exercise="split_heads",
+        name="no_way_back",
+        says="no gradient at all",
+        code="""
+def split_heads(x, num_heads):
+    return rearrange(x.detach(), "b n (heads d) -> b heads n d", heads=num_heads)
+""",
+    ),
+    dict(
+        exercise="merge_heads",
+        name="no_way_back",
+        says="no gradient at all",
+        code="""
+def merge_heads(x):
+    return torch.from_numpy(x.detach().numpy().swapaxes(1, 2).copy()).flatten(2)
+""",
+    ),
+    dict(
+        exercise="CrossAttention.forward",
+        name="weights_zeroed_in_place",
+        says="here or in your own attention.*not masked_fill_",
+        code="""
+def forward(self, x, context=None, context_mask=None):
+    context = x if context is None else context
+    query = split_heads(self.to_q(x), self.num_heads)
+    key = split_heads(self.to_k(context), self.num_heads)
+    value = split_heads(self.to_v(context), self.num_heads)
+    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+    if context_mask is not None:
+        away = ~context_mask[:, None, None, :]
+        scores = scores.masked_fill(away, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(dim=-1)
+    if context_mask is not None:
+        weights.masked_fill_(away, 0)
+    return self.to_out(merge_heads(weights @ value))
+""",
+    ),
+    _attend(
+        "words_detached",
+        "No gradient reaches context",
+        "else context\n",
+        "else context.detach()\n",
+    ),
+    _attend(
+        "keys_kept_for_the_next_call",
+        "keep none of them in self",
+        "    value =",
+        "    old = getattr(self, 'old', None)\n"
+        "    key = self.old = key if old is None or old.shape != key.shape else old\n"
+        "    value =",
+    ),
+    _attend(
+        "words_zeroed_in_place",
+        "changes context in place",
+        "    query =",
+        "    if context_mask is not None:\n"
+        "        context.masked_fill_(~context_mask[..., None], 0)\n"
+        "    query =",
+    ),
+    _attend(
+        "one_mask_for_all",
+        "one common mask",
+        "context_mask[:, None, None, :]",
+        "context_mask.any(0)[None, None, None, :]",
+    ),
+    _attend(
+        "query_split_otherwise",
+        "shapes of query, key and value",
+        "(self.to_q(x), self.num_heads)",
+        "(self.to_q(x), 8)",
+    ),
+    _attend(
+        "to_out_before_the_merge",
+        "to_out comes last",
+        "self.to_out(merge_heads(looked))",
+        "merge_heads(self.to_out(looked))",
+    ),
+    _gate("gate_detached", "part of the way back is cut", "(gate)", "(gate.detach())"),
+    _gate(
+        "without_gradients",
+        "no gradient at all",
+        "    def forward",
+        "    @torch.no_grad()\n    def forward",
+    ),
+    _gate(
+        "content_in_place",
+        "instead of [*]=",
+        "return content * F.gelu(gate)",
+        "content *= F.gelu(gate)\n        return content",
+    ),
+    _block("words_read_the_start", "attn2 reads norm2", "norm2(first)", "norm2(x)"),
+    _block("ff_reads_the_start", "ff reads norm3", "norm3(second)", "norm3(x)"),
+    _block("ff_reads_too_early", "before attn2 was added", "norm3(second)", "norm3(first)"),
+    _block("sum_from_the_start", "last sum begins", "return second +", "return x +"),
+    _block("norm2_twice", "norm2 stands in the third", "norm3", "norm2"),
+    _block("attn1_twice", "attn1 stands in the second", "attn2", "attn1"),
+    _block("sum_detached", "part of the way back is cut", "first = x +", "first = x.detach() +"),
+    _block("half_of_ff", "was handed something else|layers run", "self.ff(", "self.ff[0]("),
+    _block(
+        "words_in_place",
+        "changes context in place",
+        "    first =",
+        "    if context_mask is not None:\n"
+        "        context.mul_(context_mask[..., None])\n"
+        "    first =",
+    ),
+    _picture(
+        "list_turned", "was handed something else", "b c h w -> b (h w) c", "b c h w -> b c (h w)"
+    ),
+    _picture(
+        "words_in_place",
+        "changes context in place",
+        "    height, width",
+        "    if context_mask is not None:\n        context[~context_mask] = 0\n    height, width",
     ),
 ]
 

@@ -1538,6 +1538,528 @@ def zero_shot_probabilities(image_features, text_features, logit_scale):
     return logits.softmax(dim=-1)
 """,
     ),
+    dict(
+        exercise="train_bpe",
+        name="texts_glued_together",
+        says="glued together",
+        code="""
+def train_bpe(texts, num_merges):
+    counts = Counter(split_words("".join(texts)))
+    words = {word: start_pieces(word) for word in counts}
+    merges = []
+    while len(merges) < num_merges:
+        pairs = Counter()
+        for word, pieces in words.items():
+            for pair in zip(pieces, pieces[1:]):
+                pairs[pair] += counts[word]
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        words = {word: merge_pair(pieces, best) for word, pieces in words.items()}
+        merges.append(best)
+    return merges
+""",
+    ),
+    dict(
+        exercise="train_bpe",
+        name="join_first_place_only",
+        says="everywhere in every word",
+        code="""
+def join_once(pieces, best):
+    for i in range(len(pieces) - 1):
+        if (pieces[i], pieces[i + 1]) == best:
+            return (*pieces[:i], pieces[i] + pieces[i + 1], *pieces[i + 2 :])
+    return pieces
+
+def train_bpe(texts, num_merges):
+    counts = Counter(word for text in texts for word in split_words(text))
+    words = {word: start_pieces(word) for word in counts}
+    merges = []
+    while len(merges) < num_merges:
+        pairs = Counter()
+        for word, pieces in words.items():
+            for pair in zip(pieces, pieces[1:]):
+                pairs[pair] += counts[word]
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        words = {word: join_once(pieces, best) for word, pieces in words.items()}
+        merges.append(best)
+    return merges
+""",
+    ),
+    dict(
+        exercise="Tokenizer.encode",
+        name="minus_zero_slice",
+        says="exactly length - 2 pieces",
+        code="""
+def encode(self, text, length=None):
+    numbers = []
+    for word in split_words(text):
+        pieces = start_pieces(word)
+        while known := [p for p in zip(pieces, pieces[1:]) if p in self.ranks]:
+            pieces = merge_pair(pieces, min(known, key=self.ranks.get))
+        numbers += [self.vocabulary[piece] for piece in pieces]
+    if length is None:
+        return [self.start, *numbers, self.end]
+    over = len(numbers) + 2 - length
+    if over >= 0:
+        numbers = numbers[:-over]
+    return ([self.start, *numbers, self.end] + [self.end] * length)[:length]
+""",
+    ),
+    dict(
+        exercise="Tokenizer.encode",
+        name="fills_one_too_few",
+        says="yours has 8 numbers",
+        code="""
+def encode(self, text, length=None):
+    numbers = []
+    for word in split_words(text):
+        pieces = start_pieces(word)
+        while known := [p for p in zip(pieces, pieces[1:]) if p in self.ranks]:
+            pieces = merge_pair(pieces, min(known, key=self.ranks.get))
+        numbers += [self.vocabulary[piece] for piece in pieces]
+    if length is None:
+        return [self.start, *numbers, self.end]
+    kept = numbers[: length - 2]
+    return [self.start, *kept] + [self.end] * (length - 2 - len(kept))
+""",
+    ),
+    dict(
+        exercise="Tokenizer.encode",
+        name="class_level_cache",
+        says="must belong to one tokenizer",
+        code="""
+class Tokenizer(NumberedPieces):
+    cache = {}
+
+    def encode(self, text, length=None):
+        numbers = []
+        for word in split_words(text):
+            if word not in self.cache:
+                pieces = start_pieces(word)
+                while known := [p for p in zip(pieces, pieces[1:]) if p in self.ranks]:
+                    pieces = merge_pair(pieces, min(known, key=self.ranks.get))
+                self.cache[word] = [self.vocabulary[piece] for piece in pieces]
+            numbers += self.cache[word]
+        if length is None:
+            return [self.start, *numbers, self.end]
+        kept = numbers[: length - 2]
+        return [self.start, *kept] + [self.end] * (length - 1 - len(kept))
+
+    def __call__(self, texts, length):
+        rows = [self.encode(text, length) for text in texts]
+        return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), length)
+""",
+    ),
+    dict(
+        exercise="Tokenizer.encode",
+        name="mutable_default",
+        says="keeps something between calls",
+        code="""
+def encode(self, text, length=None, numbers=[]):
+    for word in split_words(text):
+        pieces = start_pieces(word)
+        while known := [p for p in zip(pieces, pieces[1:]) if p in self.ranks]:
+            pieces = merge_pair(pieces, min(known, key=self.ranks.get))
+        numbers += [self.vocabulary[piece] for piece in pieces]
+    if length is None:
+        return [self.start, *numbers, self.end]
+    kept = numbers[: length - 2]
+    return [self.start, *kept] + [self.end] * (length - 1 - len(kept))
+""",
+    ),
+    dict(
+        exercise="Tokenizer.encode",
+        name="fills_with_minus_one",
+        says="Behind the end the row is filled",
+        code="""
+def encode(self, text, length=None):
+    numbers = []
+    for word in split_words(text):
+        pieces = start_pieces(word)
+        while known := [p for p in zip(pieces, pieces[1:]) if p in self.ranks]:
+            pieces = merge_pair(pieces, min(known, key=self.ranks.get))
+        numbers += [self.vocabulary[piece] for piece in pieces]
+    row = [self.start] + numbers + [self.end]
+    if length is None:
+        return row
+    row = row[:length - 1] + [self.end] if len(row) > length else row
+    return row + [-1] * (length - len(row))
+""",
+    ),
+    dict(
+        exercise="Tokenizer.encode",
+        name="greedy_longest_piece_in_vocabulary",
+        says="longest piece of the vocabulary is taken",
+        code="""
+def encode(self, text, length=None):
+    numbers = []
+    for word in split_words(text):
+        pieces = start_pieces(word)
+        symbols, pieces, i = pieces, [], 0
+        while i < len(symbols):
+            for j in range(len(symbols), i, -1):
+                piece = "".join(symbols[i:j])
+                if piece in self.vocabulary:
+                    break
+            pieces.append(piece)
+            i = j
+        numbers += [self.vocabulary[piece] for piece in pieces]
+    if length is None:
+        return [self.start, *numbers, self.end]
+    kept = numbers[: length - 2]
+    return [self.start, *kept] + [self.end] * (length - 1 - len(kept))
+""",
+    ),
+    dict(
+        exercise="Tokenizer.encode",
+        name="lower_rank_by_pair_order",
+        says="lowest rank everywhere in the word",
+        code="""
+def encode(self, text, length=None):
+    numbers = []
+    for word in split_words(text):
+        pieces = start_pieces(word)
+        while known := [p for p in zip(pieces, pieces[1:]) if p in self.ranks]:
+            pieces = merge_pair(pieces, min(known, key=lambda p: p))
+        numbers += [self.vocabulary[piece] for piece in pieces]
+    if length is None:
+        return [self.start, *numbers, self.end]
+    kept = numbers[: length - 2]
+    return [self.start, *kept] + [self.end] * (length - 1 - len(kept))
+""",
+    ),
+    dict(
+        exercise="quick_gelu",
+        name="gate_detached",
+        says="the gradient for x",
+        code="""
+def quick_gelu(x):
+    with torch.no_grad():
+        gate = torch.sigmoid(1.702 * x)
+    return x * gate
+""",
+    ),
+    dict(
+        exercise="quick_gelu",
+        name="no_grad",
+        says="no gradient at all",
+        code="""
+@torch.no_grad()
+def quick_gelu(x):
+    return x * torch.sigmoid(1.702 * x)
+""",
+    ),
+    dict(
+        exercise="quick_gelu",
+        name="exp_over_one_plus_exp",
+        says="infinity / infinity",
+        code="""
+def quick_gelu(x):
+    e = torch.exp(1.702 * x)
+    return x * e / (1 + e)
+""",
+    ),
+    dict(
+        exercise="TextTransformer.forward",
+        name="squeezed",
+        says="shape",
+        code="""
+def forward(self, tokens):
+    batch, length = tokens.shape
+    x = self.tokens(tokens) + self.positions[:length]
+    mask = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
+    for layer in self.layers:
+        x = layer(x, mask)
+    hidden = self.norm(x)
+    end = (tokens == self.end_token).int().argmax(dim=1)
+    return hidden, hidden.gather(1, end[:, None, None].expand(-1, 1, hidden.shape[-1])).squeeze()
+""",
+    ),
+    dict(
+        exercise="TextTransformer.forward",
+        name="pooled_without_gradient",
+        says="pooled, which alone is trained",
+        code="""
+def forward(self, tokens):
+    batch, length = tokens.shape
+    x = self.tokens(tokens) + self.positions[:length]
+    mask = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
+    for layer in self.layers:
+        x = layer(x, mask)
+    hidden = self.norm(x)
+    end = (tokens == self.end_token).int().argmax(dim=1)
+    with torch.no_grad():
+        pooled = hidden[torch.arange(batch), end]
+    return hidden, pooled
+""",
+    ),
+    dict(
+        exercise="TextTransformer.forward",
+        name="mask_kept_from_first_call",
+        says="made anew in each call",
+        code="""
+def forward(self, tokens):
+    batch, length = tokens.shape
+    x = self.tokens(tokens) + self.positions[:length]
+    if not hasattr(self, "_mask"):
+        self._mask = torch.ones(length, length, dtype=torch.bool).tril()
+    mask = self._mask
+    for layer in self.layers:
+        x = layer(x, mask)
+    hidden = self.norm(x)
+    end = (tokens == self.end_token).int().argmax(dim=1)
+    return hidden, hidden[torch.arange(batch, device=x.device), end]
+""",
+    ),
+    dict(
+        exercise="TextTransformer.forward",
+        name="mask_max_length",
+        says="not max_length",
+        code="""
+def forward(self, tokens):
+    batch, length = tokens.shape
+    x = self.tokens(tokens) + self.positions[:length]
+    mask = torch.ones(len(self.positions), len(self.positions), dtype=torch.bool).tril()
+    for layer in self.layers:
+        x = layer(x, mask)
+    hidden = self.norm(x)
+    end = (tokens == self.end_token).int().argmax(dim=1)
+    return hidden, hidden[torch.arange(batch, device=x.device), end]
+""",
+    ),
+    dict(
+        exercise="TextTransformer.forward",
+        name="no_grad",
+        says="no gradient at all",
+        code="""
+@torch.no_grad()
+def forward(self, tokens):
+    batch, length = tokens.shape
+    x = self.tokens(tokens) + self.positions[:length]
+    mask = torch.ones(length, length, dtype=torch.bool).tril()
+    for layer in self.layers:
+        x = layer(x, mask)
+    hidden = self.norm(x)
+    end = (tokens == self.end_token).int().argmax(dim=1)
+    return hidden, hidden[torch.arange(batch), end]
+""",
+    ),
+    dict(
+        exercise="TextTransformer.forward",
+        name="end_of_the_first_row_for_all",
+        says="at the place where the first one ends",
+        code="""
+def forward(self, tokens):
+    batch, length = tokens.shape
+    x = self.tokens(tokens) + self.positions[:length]
+    mask = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
+    for layer in self.layers:
+        x = layer(x, mask)
+    hidden = self.norm(x)
+    end = (tokens == self.end_token).int().argmax(dim=1)
+    return hidden, hidden[:, end[0]]
+""",
+    ),
+    dict(
+        exercise="TextTransformer.forward",
+        name="end_token_hard_coded_last_vocab",
+        says="another number looked for than self.end_token",
+        code="""
+def forward(self, tokens):
+    batch, length = tokens.shape
+    x = self.tokens(tokens) + self.positions[:length]
+    mask = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
+    for layer in self.layers:
+        x = layer(x, mask)
+    hidden = self.norm(x)
+    end = (tokens == self.tokens.num_embeddings - 1).int().argmax(dim=1)
+    return hidden, hidden[torch.arange(batch, device=x.device), end]
+""",
+    ),
+    dict(
+        exercise="ImageEncoder.forward",
+        name="squeezed",
+        says="shape",
+        code="""
+def forward(self, images):
+    patches = self.conv_in(images).flatten(2).transpose(1, 2)
+    first = self.class_vector.expand(len(images), 1, -1)
+    x = torch.cat([first, patches], dim=1) + self.positions
+    x = self.norm_in(x)
+    for layer in self.layers:
+        x = layer(x)
+    return x, self.norm_out(x[:, :1]).squeeze()
+""",
+    ),
+    dict(
+        exercise="ImageEncoder.forward",
+        name="pooled_cut_off",
+        says="pooled, which alone is trained",
+        code="""
+def forward(self, images):
+    patches = self.conv_in(images).flatten(2).transpose(1, 2)
+    first = self.class_vector.expand(len(images), 1, -1)
+    x = torch.cat([first, patches], dim=1) + self.positions
+    x = self.norm_in(x)
+    for layer in self.layers:
+        x = layer(x)
+    return x, self.norm_out(x[:, 0].detach())
+""",
+    ),
+    dict(
+        exercise="contrastive_loss",
+        name="scale_clamped_in_place",
+        says="changes logit_scale in place",
+        code="""
+def contrastive_loss(image_features, text_features, logit_scale):
+    images = F.normalize(image_features, dim=-1)
+    texts = F.normalize(text_features, dim=-1)
+    logit_scale.data.clamp_(max=math.log(100))
+    scale = logit_scale.exp()
+    logits = scale * images @ texts.T
+    right = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+""",
+    ),
+    dict(
+        exercise="contrastive_loss",
+        name="open_clip_limits",
+        says="has a lower limit, too",
+        code="""
+def contrastive_loss(image_features, text_features, logit_scale):
+    images = F.normalize(image_features, dim=-1)
+    texts = F.normalize(text_features, dim=-1)
+    scale = logit_scale.clamp(0, math.log(100)).exp()
+    logits = scale * images @ texts.T
+    right = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+""",
+    ),
+    dict(
+        exercise="contrastive_loss",
+        name="columns_unscaled",
+        says="columns' table lacks the scale",
+        code="""
+def contrastive_loss(image_features, text_features, logit_scale):
+    images = F.normalize(image_features, dim=-1)
+    texts = F.normalize(text_features, dim=-1)
+    scale = logit_scale.exp().clamp(max=100)
+    logits = scale * images @ texts.T
+    right = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, right) + F.cross_entropy(texts @ images.T, right)) / 2
+""",
+    ),
+    dict(
+        exercise="contrastive_loss",
+        name="logits_clamped",
+        says="limit of 100 is on the logits",
+        code="""
+def contrastive_loss(image_features, text_features, logit_scale):
+    images = F.normalize(image_features, dim=-1)
+    texts = F.normalize(text_features, dim=-1)
+    scale = logit_scale.exp()
+    logits = (scale * images @ texts.T).clamp(max=100)
+    right = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+""",
+    ),
+    dict(
+        exercise="contrastive_loss",
+        name="naive_logsumexp",
+        says="not finite",
+        code="""
+def contrastive_loss(image_features, text_features, logit_scale):
+    images = F.normalize(image_features, dim=-1)
+    texts = F.normalize(text_features, dim=-1)
+    scale = logit_scale.exp().clamp(max=100)
+    logits = scale * images @ texts.T
+    right = torch.arange(len(logits), device=logits.device)
+    return (logits.exp().sum(0).log() + logits.exp().sum(1).log() - 2 * logits.diag()).mean() / 2
+""",
+    ),
+    dict(
+        exercise="contrastive_loss",
+        name="python_number",
+        says="plain number, no tensor",
+        code="""
+def contrastive_loss(image_features, text_features, logit_scale):
+    images = F.normalize(image_features, dim=-1)
+    texts = F.normalize(text_features, dim=-1)
+    scale = logit_scale.exp().clamp(max=100)
+    logits = scale * images @ texts.T
+    right = torch.arange(len(logits), device=logits.device)
+    return ((F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2).item()
+""",
+    ),
+    dict(
+        exercise="zero_shot_probabilities",
+        name="naive_softmax",
+        says="infinity / infinity",
+        code="""
+def zero_shot_probabilities(image_features, text_features, logit_scale):
+    images = F.normalize(image_features, dim=-1)
+    classes = F.normalize(F.normalize(text_features, dim=-1).mean(dim=1), dim=-1)
+    scale = logit_scale.exp().clamp(max=100)
+    logits = scale * images @ classes.T
+    e = logits.exp()
+    return e / e.sum(-1, keepdim=True)
+""",
+    ),
+    dict(
+        exercise="zero_shot_probabilities",
+        name="squeezed",
+        says="should have shape",
+        code="""
+def zero_shot_probabilities(image_features, text_features, logit_scale):
+    images = F.normalize(image_features, dim=-1)
+    classes = F.normalize(F.normalize(text_features, dim=-1).mean(dim=1), dim=-1)
+    scale = logit_scale.exp().clamp(max=100)
+    logits = (scale * images @ classes.T).squeeze()
+    return logits.softmax(dim=-1)
+""",
+    ),
+    dict(
+        exercise="zero_shot_probabilities",
+        name="exp_in_place",
+        says="changes logit_scale in place",
+        code="""
+def zero_shot_probabilities(image_features, text_features, logit_scale):
+    images = F.normalize(image_features, dim=-1)
+    classes = F.normalize(F.normalize(text_features, dim=-1).mean(dim=1), dim=-1)
+    scale = logit_scale.exp_().clamp(max=100)
+    logits = scale * images @ classes.T
+    return logits.softmax(dim=-1)
+""",
+    ),
+    dict(
+        exercise="zero_shot_probabilities",
+        name="limits_one",
+        says="has a lower limit, too",
+        code="""
+def zero_shot_probabilities(image_features, text_features, logit_scale):
+    images = F.normalize(image_features, dim=-1)
+    classes = F.normalize(F.normalize(text_features, dim=-1).mean(dim=1), dim=-1)
+    scale = logit_scale.exp().clamp(1, 100)
+    logits = scale * images @ classes.T
+    return logits.softmax(dim=-1)
+""",
+    ),
+    dict(
+        exercise="zero_shot_probabilities",
+        name="default_dim_normalize",
+        says="takes dim=1 unless told",
+        code="""
+def zero_shot_probabilities(image_features, text_features, logit_scale):
+    images = F.normalize(image_features, dim=-1)
+    classes = F.normalize(F.normalize(text_features).mean(dim=1), dim=-1)
+    scale = logit_scale.exp().clamp(max=100)
+    logits = scale * images @ classes.T
+    return logits.softmax(dim=-1)
+""",
+    ),
 ]
 
 RIGHT = [
@@ -1879,6 +2401,67 @@ def zero_shot_probabilities(image_features, text_features, logit_scale):
     logits = logits * torch.clamp(torch.exp(logit_scale), max=MAX_SCALE)
     e = torch.exp(logits - logits.amax(dim=1, keepdim=True))
     return e / e.sum(dim=1, keepdim=True)
+""",
+    ),
+    dict(
+        exercise="Tokenizer.encode",
+        name="recursive_with_instance_cache",
+        code="""
+def _merge(self, pieces):
+    best, best_rank = None, len(self.ranks)
+    for pair in zip(pieces, pieces[1:]):
+        rank = self.ranks.get(pair, best_rank)
+        if rank < best_rank:
+            best, best_rank = pair, rank
+    return pieces if best is None else self._merge(merge_pair(pieces, best))
+
+def encode(self, text: str, length: int | None = None) -> list[int]:
+    if not isinstance(text, str):
+        raise ValueError("not a text")
+    if not hasattr(self, "_known"):
+        self._known = {}
+    out = [self.start]
+    for word in split_words(text):
+        if word not in self._known:
+            self._known[word] = [self.vocabulary[p] for p in self._merge(start_pieces(word))]
+        out += self._known[word]
+    if length is None:
+        return out + [self.end]
+    out = (out + [self.end] * length)[:length]
+    out[-1] = self.end
+    return out
+""",
+    ),
+    dict(
+        exercise="TextTransformer.forward",
+        name="cached_buffer_mask_and_loop",
+        code="""
+def forward(self, tokens):
+    L = tokens.shape[1]
+    if not hasattr(self, "mask") or len(self.mask) < L:
+        self.register_buffer("mask", torch.ones(len(self.positions), len(self.positions), dtype=torch.bool).tril().to(tokens.device), persistent=False)
+    x = self.tokens(tokens) + self.positions[:L][None]
+    for layer in self.layers:
+        x = layer(x=x, mask=self.mask[:L, :L])
+    x = self.norm(x)
+    pooled = x.new_empty(len(tokens), x.shape[-1])
+    for row in range(len(tokens)):
+        for place in range(L):
+            if int(tokens[row, place]) == self.end_token:
+                pooled[row] = x[row, place]
+                break
+    return x, pooled
+""",
+    ),
+    dict(
+        exercise="quick_gelu",
+        name="logsigmoid",
+        code="""
+def gate(z):
+    return F.logsigmoid(z).exp()
+
+def quick_gelu(x):
+    return torch.mul(x, gate(torch.mul(x, 1.702)))
 """,
     ),
 ]

@@ -1000,6 +1000,535 @@ class LatentSpace(nn.Module):
         return self.vae.decode(z_0 / self.scaling_factor)
 """,
     ),
+    dict(
+        exercise="PaddedDownsample",
+        name="kept_under_another_name",
+        says="tensor called conv.weight",
+        also_breaks=["PaddedDownsample"],  # itself alone: all others are graded, and must pass
+        code="""
+class PaddedDownsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.down = nn.Conv2d(channels, channels, 3, stride=2)
+    def forward(self, x):
+        return self.down(F.pad(x, (0, 1, 0, 1)))
+""",
+    ),
+    dict(
+        exercise="PaddedDownsample",
+        name="no_grad",
+        says="does not require grad",
+        also_breaks=["PaddedDownsample"],  # itself alone: all others are graded, and must pass
+        code="""
+class PaddedDownsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+    @torch.no_grad()
+    def forward(self, x):
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+""",
+    ),
+    dict(
+        exercise="Encoder.forward",
+        name="no_grad",
+        says="no gradient at all",
+        code="""
+@torch.no_grad()
+def forward(self, x_0):
+    h = self.conv_in(x_0)
+    for level in self.down:
+        h = level(h)
+    h = self.mid(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="Encoder.forward",
+        name="three_levels",
+        says="Go through conv_in",
+        code="""
+def forward(self, x_0):
+    h = self.conv_in(x_0)
+    for i in range(3):
+        h = self.down[i](h)
+    h = self.mid(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="Decoder.__init__",
+        name="sorted_widths",
+        says="channels in reverse",
+        code="""
+def __init__(self, out_channels=3, latent_channels=4, block_channels=(128, 256, 512, 512), layers_per_block=2, norm_groups=32):
+    super().__init__()
+
+    widths = sorted(block_channels, reverse=True)
+    channels = widths[0]
+    self.conv_in = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
+    self.mid = Middle(widths[0], norm_groups)
+    self.up = nn.ModuleList()
+    for level, width in enumerate(widths):
+        resize = Upsample(width) if level < len(widths) - 1 else None
+        self.up.append(Level(channels, width, layers_per_block + 1, resize, norm_groups))
+        channels = width
+    self.norm_out = nn.GroupNorm(norm_groups, channels, eps=EPS)
+    self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+""",
+    ),
+    dict(
+        exercise="Decoder.__init__",
+        name="reverse_in_place",
+        says="must not be reversed in place",
+        code="""
+def __init__(self, out_channels=3, latent_channels=4, block_channels=(128, 256, 512, 512), layers_per_block=2, norm_groups=32):
+    super().__init__()
+
+    widths = block_channels
+    if isinstance(widths, list):
+        widths.reverse()
+    else:
+        widths = widths[::-1]
+    channels = widths[0]
+    self.conv_in = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
+    self.mid = Middle(widths[0], norm_groups)
+    self.up = nn.ModuleList()
+    for level, width in enumerate(widths):
+        resize = Upsample(width) if level < len(widths) - 1 else None
+        self.up.append(Level(channels, width, layers_per_block + 1, resize, norm_groups))
+        channels = width
+    self.norm_out = nn.GroupNorm(norm_groups, channels, eps=EPS)
+    self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+""",
+    ),
+    dict(
+        exercise="Decoder.__init__",
+        name="three_out",
+        says="are arguments",
+        code="""
+def __init__(self, out_channels=3, latent_channels=4, block_channels=(128, 256, 512, 512), layers_per_block=2, norm_groups=32):
+    super().__init__()
+
+    widths = list(reversed(block_channels))
+    channels = widths[0]
+    self.conv_in = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
+    self.mid = Middle(widths[0], norm_groups)
+    self.up = nn.ModuleList()
+    for level, width in enumerate(widths):
+        resize = Upsample(width) if level < len(widths) - 1 else None
+        self.up.append(Level(channels, width, layers_per_block + 1, resize, norm_groups))
+        channels = width
+    self.norm_out = nn.GroupNorm(norm_groups, channels, eps=EPS)
+    self.conv_out = nn.Conv2d(channels, 3, 3, padding=1)
+""",
+    ),
+    dict(
+        exercise="Decoder.__init__",
+        name="padding_forgotten_in",
+        says="padding=1 missing",
+        code="""
+def __init__(self, out_channels=3, latent_channels=4, block_channels=(128, 256, 512, 512), layers_per_block=2, norm_groups=32):
+    super().__init__()
+
+    widths = list(reversed(block_channels))
+    channels = widths[0]
+    self.conv_in = nn.Conv2d(latent_channels, widths[0], 3)
+    self.mid = Middle(widths[0], norm_groups)
+    self.up = nn.ModuleList()
+    for level, width in enumerate(widths):
+        resize = Upsample(width) if level < len(widths) - 1 else None
+        self.up.append(Level(channels, width, layers_per_block + 1, resize, norm_groups))
+        channels = width
+    self.norm_out = nn.GroupNorm(norm_groups, channels, eps=EPS)
+    self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+""",
+    ),
+    dict(
+        exercise="Decoder.__init__",
+        name="downsample_left_in",
+        says="levels end with Upsample",
+        code="""
+def __init__(self, out_channels=3, latent_channels=4, block_channels=(128, 256, 512, 512), layers_per_block=2, norm_groups=32):
+    super().__init__()
+
+    widths = list(reversed(block_channels))
+    channels = widths[0]
+    self.conv_in = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
+    self.mid = Middle(widths[0], norm_groups)
+    self.up = nn.ModuleList()
+    for level, width in enumerate(widths):
+        resize = PaddedDownsample(width) if level < len(widths) - 1 else None
+        self.up.append(Level(channels, width, layers_per_block + 1, resize, norm_groups))
+        channels = width
+    self.norm_out = nn.GroupNorm(norm_groups, channels, eps=EPS)
+    self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+""",
+    ),
+    dict(
+        exercise="reparameterize",
+        name="clamped_logvar_ten",
+        says="the draw is not right",
+        code="""
+def reparameterize(mean, logvar, noise):
+    pass
+    return mean + torch.exp(0.5 * logvar.clamp(-10, 10)) * noise
+""",
+    ),
+    dict(
+        exercise="reparameterize",
+        name="no_return",
+        says="return statement missing",
+        code="""
+def reparameterize(mean, logvar, noise):
+    z = mean + torch.exp(0.5 * logvar) * noise
+""",
+    ),
+    dict(
+        exercise="reparameterize",
+        name="plain_sqrt_logvar",
+        says="may be negative: NaN",
+        code="""
+def reparameterize(mean, logvar, noise):
+    return mean + torch.sqrt(logvar) * noise
+""",
+    ),
+    dict(
+        exercise="reparameterize",
+        name="float64_result",
+        says="mean's dtype",
+        code="""
+def reparameterize(mean, logvar, noise):
+    pass
+    return (mean + torch.exp(0.5 * logvar) * noise).double()
+""",
+    ),
+    dict(
+        exercise="kl_divergence",
+        name="squeezed",
+        says="is there a squeeze",
+        code="""
+def kl_divergence(mean, logvar):
+    pass
+    terms = mean**2 + logvar.exp() - 1 - logvar
+    return (0.5 * terms.flatten(1).sum(dim=1)).squeeze()
+""",
+    ),
+    dict(
+        exercise="kl_divergence",
+        name="logvar_clamped",
+        says="neither clamped",
+        code="""
+def kl_divergence(mean, logvar):
+    logvar = logvar.clamp(-10, 10)
+    terms = mean**2 + logvar.exp() - 1 - logvar
+    return 0.5 * terms.flatten(1).sum(dim=1)
+""",
+    ),
+    dict(
+        exercise="kl_divergence",
+        name="raises",
+        says="Dimension out of range",
+        also_breaks=["kl_divergence"],  # itself alone: all others are graded, and must pass
+        code="""
+def kl_divergence(mean, logvar):
+    return 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 7))
+""",
+    ),
+    dict(
+        exercise="kl_divergence",
+        name="each",
+        says="sum over the latent values is missing",
+        also_breaks=["kl_divergence"],  # itself alone: all others are graded, and must pass
+        code="""
+def kl_divergence(mean, logvar):
+    return 0.5 * (mean**2 + logvar.exp() - 1 - logvar)
+""",
+    ),
+    dict(
+        exercise="vae_loss",
+        name="item",
+        says="plain number, no tensor",
+        code="""
+def vae_loss(x_0, reconstruction, mean, logvar, kl_weight=1e-6):
+    wrong = (x_0 - reconstruction).square().flatten(1).sum(dim=1)
+    kl = kl_divergence(mean, logvar)
+    return ((wrong + kl_weight * kl).mean() / x_0[0].numel()).item()
+""",
+    ),
+    dict(
+        exercise="vae_loss",
+        name="or_default",
+        says="taken for a weight that was not given",
+        code="""
+def vae_loss(x_0, reconstruction, mean, logvar, kl_weight=1e-6):
+    kl_weight = kl_weight or 1e-6
+    wrong = (x_0 - reconstruction).square().flatten(1).sum(dim=1)
+    kl = kl_divergence(mean, logvar)
+    return (wrong + kl_weight * kl).mean() / x_0[0].numel()
+""",
+    ),
+    dict(
+        exercise="latent_scaling_factor",
+        name="within_channels",
+        says="measured from its own mean",
+        code="""
+def latent_scaling_factor(latents):
+    centred = latents - latents.mean(dim=(0, *range(2, latents.ndim)), keepdim=True)
+    return 1 / centred.square().mean().sqrt()
+""",
+    ),
+    dict(
+        exercise="latent_scaling_factor",
+        name="within_channels_pooled_variance",
+        says="variances are averaged",
+        code="""
+def latent_scaling_factor(latents):
+    dims = (0, *range(2, latents.ndim))
+    return 1 / latents.var(dim=dims).mean().sqrt()
+""",
+    ),
+    dict(
+        exercise="latent_scaling_factor",
+        name="channels",
+        says="Each channel has a factor of its own",
+        code="""
+def latent_scaling_factor(latents):
+    return 1 / latents.std(dim=(0, 2, 3))
+""",
+    ),
+    dict(
+        exercise="latent_scaling_factor",
+        name="pictures_mean",
+        says="measured one by one",
+        code="""
+def latent_scaling_factor(latents):
+    return (1 / latents.flatten(1).std(dim=1)).mean()
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="divides_the_picture",
+        says="The picture is divided by the factor",
+        code="""
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.register_buffer("scaling_factor", torch.as_tensor(scaling_factor, dtype=torch.float32))
+
+    def encode(self, x_0, noise=None):
+        posterior = self.vae.encode(x_0)
+        z = posterior.mode() if noise is None else posterior.sample(noise)
+        return self.scaling_factor * z
+
+    def decode(self, z_0):
+        z = 1.0 * z_0
+        return self.vae.decode(z) / self.scaling_factor
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="learnt_parameter",
+        says="would be learnt",
+        code="""
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.scaling_factor = nn.Parameter(torch.as_tensor(scaling_factor, dtype=torch.float32))
+
+    def encode(self, x_0, noise=None):
+        posterior = self.vae.encode(x_0)
+        z = posterior.mode() if noise is None else posterior.sample(noise)
+        return self.scaling_factor * z
+
+    def decode(self, z_0):
+        return self.vae.decode(z_0 / self.scaling_factor)
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="not_persistent",
+        says="persistent=False",
+        code="""
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.register_buffer("scaling_factor", torch.as_tensor(scaling_factor, dtype=torch.float32), persistent=False)
+
+    def encode(self, x_0, noise=None):
+        posterior = self.vae.encode(x_0)
+        z = posterior.mode() if noise is None else posterior.sample(noise)
+        return self.scaling_factor * z
+
+    def decode(self, z_0):
+        return self.vae.decode(z_0 / self.scaling_factor)
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="noise_remembered",
+        says="noise of an earlier call",
+        code="""
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.register_buffer("scaling_factor", torch.as_tensor(scaling_factor, dtype=torch.float32))
+
+    def encode(self, x_0, noise=None):
+        posterior = self.vae.encode(x_0)
+        if noise is not None:
+            self.noise = noise
+        noise = getattr(self, 'noise', None)
+        z = posterior.mode() if noise is None else posterior.sample(noise)
+        return self.scaling_factor * z
+
+    def decode(self, z_0):
+        return self.vae.decode(z_0 / self.scaling_factor)
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="latents_cached",
+        says="ask it anew in each call",
+        code="""
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.register_buffer("scaling_factor", torch.as_tensor(scaling_factor, dtype=torch.float32))
+
+    def encode(self, x_0, noise=None):
+        if not hasattr(self, 'posterior'):
+            self.posterior = self.vae.encode(x_0)
+        z = self.posterior.mode() if noise is None else self.posterior.sample(noise)
+        return self.scaling_factor * z
+
+    def decode(self, z_0):
+        return self.vae.decode(z_0 / self.scaling_factor)
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="truth_of_noise",
+        says="noise is None",
+        code="""
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.register_buffer("scaling_factor", torch.as_tensor(scaling_factor, dtype=torch.float32))
+
+    def encode(self, x_0, noise=None):
+        posterior = self.vae.encode(x_0)
+        z = posterior.sample(noise) if noise else posterior.mode()
+        return self.scaling_factor * z
+
+    def decode(self, z_0):
+        return self.vae.decode(z_0 / self.scaling_factor)
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="encode_gives_the_posterior",
+        says="not the posterior",
+        code="""
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.register_buffer("scaling_factor", torch.as_tensor(scaling_factor, dtype=torch.float32))
+
+    def encode(self, x_0, noise=None):
+        return self.vae.encode(x_0)
+
+    def decode(self, z_0):
+        return self.vae.decode(z_0 / self.scaling_factor)
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="encode_no_return",
+        says="return statement missing",
+        code="""
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.register_buffer("scaling_factor", torch.as_tensor(scaling_factor, dtype=torch.float32))
+
+    def encode(self, x_0, noise=None):
+        posterior = self.vae.encode(x_0)
+        z = posterior.mode() if noise is None else posterior.sample(noise)
+        z = self.scaling_factor * z
+
+    def decode(self, z_0):
+        return self.vae.decode(z_0 / self.scaling_factor)
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="sample_without_argument",
+        says="needs the noise",
+        code="""
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.register_buffer("scaling_factor", torch.as_tensor(scaling_factor, dtype=torch.float32))
+
+    def encode(self, x_0, noise=None):
+        posterior = self.vae.encode(x_0)
+        z = posterior.mode() if noise is None else posterior.sample()
+        return self.scaling_factor * z
+
+    def decode(self, z_0):
+        return self.vae.decode(z_0 / self.scaling_factor)
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="mode_without_brackets",
+        says="Brackets are missing",
+        code="""
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.register_buffer("scaling_factor", torch.as_tensor(scaling_factor, dtype=torch.float32))
+
+    def encode(self, x_0, noise=None):
+        posterior = self.vae.encode(x_0)
+        z = posterior.mode if noise is None else posterior.sample(noise)
+        return self.scaling_factor * z
+
+    def decode(self, z_0):
+        return self.vae.decode(z_0 / self.scaling_factor)
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="clone_of_a_float",
+        says="may be a float",
+        code="""
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.register_buffer("scaling_factor", scaling_factor.clone())
+
+    def encode(self, x_0, noise=None):
+        posterior = self.vae.encode(x_0)
+        z = posterior.mode() if noise is None else posterior.sample(noise)
+        return self.scaling_factor * z
+
+    def decode(self, z_0):
+        return self.vae.decode(z_0 / self.scaling_factor)
+""",
+    ),
 ]
 
 RIGHT = [
@@ -1340,5 +1869,65 @@ class LatentSpace(nn.Module):
     def decode(self, z_0):
         return self.vae.decode(z_0 / self.scaling_factor)
 ''',
+    ),
+    dict(
+        exercise="latent_scaling_factor",
+        name="four_dims_named",
+        code="""
+def latent_scaling_factor(latents):
+    return 1 / latents.std(dim=(0, 1, 2, 3))
+""",
+    ),
+    dict(
+        exercise="latent_scaling_factor",
+        name="shape_unpacked",
+        code="""
+def latent_scaling_factor(latents):
+    b, c, h, w = latents.shape
+    n = b * c * h * w
+    centred = latents - latents.sum() / n
+    return (n / (centred * centred).sum()) ** 0.5
+""",
+    ),
+    dict(
+        exercise="LatentSpace",
+        name="deep_copy",
+        code="""
+import copy
+class LatentSpace(nn.Module):
+    def __init__(self, vae, scaling_factor):
+        super().__init__()
+        self.vae = copy.deepcopy(vae).eval().requires_grad_(False)
+        self.register_buffer("scaling_factor", torch.as_tensor(scaling_factor, dtype=torch.float32))
+
+    def encode(self, x_0, noise=None):
+        posterior = self.vae.encode(x_0)
+        z = posterior.mode() if noise is None else posterior.sample(noise)
+        return self.scaling_factor * z
+
+    def decode(self, z_0):
+        return self.vae.decode(z_0 / self.scaling_factor)
+""",
+    ),
+    dict(
+        exercise="reparameterize",
+        name="double_and_lerp",
+        code="""
+def reparameterize(mean: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
+    if not mean.shape == logvar.shape == noise.shape:
+        raise ValueError("three shapes")
+    std = logvar.double().div(2).exp()
+    return (mean.double() + std * noise.double()).to(mean.dtype)
+""",
+    ),
+    dict(
+        exercise="vae_loss",
+        name="own_kl_inside",
+        code="""
+def vae_loss(x_0, reconstruction, mean, logvar, kl_weight=1e-6):
+    kl = 0.5 * torch.sum(mean**2 + logvar.exp() - 1 - logvar)
+    wrong = torch.sum((reconstruction - x_0) ** 2)
+    return (wrong + kl_weight * kl) / x_0.numel()
+""",
     ),
 ]

@@ -328,6 +328,8 @@ $$x \leftarrow x + \text{part}(\text{norm}(x))$$
 
 You know the pattern from the ResBlock: nobody replaces x, everybody adds to it. The norms are *layer norms*: each place's channels are brought to mean 0 and variance 1. They stand before the layers (*pre-norm*).
 
+(Call the layers themselves, `self.attn2(…)`, and not their `.forward(…)`: section 9 looks on at these calls.)
+
 **Predict before you write.** Set the last layer of all three parts to zero. What does the block do then?
 """
 

@@ -139,12 +139,13 @@ def sample_ddpm(
         x_T: (B, C, H, W) standard Gaussian noise to start from, float32 or better: half
             precision cannot hold the schedule's ends (a model may compute in it by autocast).
         alphas_cumprod: (T,).
-        generator: source of the fresh noise of each step, for repeatable pictures.
+        generator: source of the fresh noise of each step, for repeatable pictures; with None
+            every call draws other noise.
         clip_sample: keep each guess of the clean picture within [-1, 1].
         on_step: called after each step as on_step(step, x_prev, noise_pred), with step as an int.
 
     Returns:
-        x_0: (B, C, H, W).
+        x_0: (B, C, H, W), made without gradients (hence the no_grad above).
 
     Source: Ho et al. 2020, arXiv:2006.11239, algorithm 2.
     """

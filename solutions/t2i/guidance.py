@@ -102,7 +102,7 @@ class ClassUNet(nn.Module):
 
 
 def rescale_guidance(guided: Tensor, cond: Tensor, guidance_rescale: float = 0.7) -> Tensor:
-    """Shrink a guided prediction to the contrast that the plain prediction has.
+    """Give a guided prediction the contrast that the plain prediction has.
 
     rescaled = guided · std(cond) / std(guided)
     result = guidance_rescale · rescaled + (1 - guidance_rescale) · guided
@@ -113,8 +113,8 @@ def rescale_guidance(guided: Tensor, cond: Tensor, guidance_rescale: float = 0.7
         guidance_rescale: in [0, 1]; 0 changes nothing, 1 takes the contrast of cond.
 
     Returns:
-        (B, ...); each sample is scaled by a number of its own, from its own standard deviations.
-        A sample of guided without any contrast stays as it is.
+        (B, ...) like guided, which is not changed; each sample is scaled by a number of its own,
+        from its own standard deviations. A sample of guided without any contrast stays as it is.
 
     Raises:
         ValueError: the shapes differ, or guidance_rescale lies outside [0, 1].

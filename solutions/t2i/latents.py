@@ -29,7 +29,7 @@ def reparameterize(mean: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
         noise: (B, ...) standard Gaussian.
 
     Returns:
-        z: (B, ...).
+        z: (B, ...), of mean's dtype.
 
     Raises:
         ValueError: the three shapes differ.

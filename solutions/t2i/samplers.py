@@ -176,12 +176,13 @@ def sample_ddim(
         timesteps: (N,) int64, strictly descending, as spaced_timesteps gives them; the last step
             goes from timesteps[-1] to the clean end.
         eta, clip_sample: see ddim_step.
-        generator: source of the fresh noise when eta is above 0, for repeatable pictures.
+        generator: source of the fresh noise when eta is above 0, for repeatable pictures; with
+            None every call draws other noise.
         prediction_type: what the model predicts: "epsilon", "sample" or "v_prediction".
         on_step: called after each step as on_step(step, x_prev, noise_pred), with step as an int.
 
     Returns:
-        x_0: (B, ...).
+        x_0: (B, ...), made without gradients (hence the no_grad above).
 
     Raises:
         ValueError: as ddim_step; timesteps outside the schedule or not descending.

@@ -68,7 +68,7 @@ class WordFilm:
         self._hooks.append(hook)
         for name, layer in self.model.named_modules():
             if name.endswith("attn2"):
-                self._hooks.append(layer.register_forward_pre_hook(self._look))
+                self._hooks.append(layer.register_forward_pre_hook(self._look, with_kwargs=True))
         return self
 
     def __exit__(self, *_) -> None:
@@ -88,9 +88,10 @@ class WordFilm:
         self._seen, self._x_t = [], inputs[0][-len(self.words) :]
 
     @torch.no_grad()
-    def _look(self, layer: nn.Module, inputs: tuple) -> None:
+    def _look(self, layer: nn.Module, inputs: tuple, named: dict) -> None:
         count = len(self.words)
-        x, context, mask = ((*inputs, None)[i] for i in range(3))
+        given = dict(zip(("x", "context", "context_mask"), inputs, strict=False)) | named
+        x, context, mask = given["x"], given["context"], given.get("context_mask")
         mask = None if mask is None else mask[-count:]
         weights = word_weights(layer, x[-count:], context[-count:], mask).mean(1)  # (B, N, L)
         side = round(weights.shape[1] ** 0.5)
