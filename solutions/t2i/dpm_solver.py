@@ -38,8 +38,7 @@ def dpmpp_2m_step(
     Args:
         x_t, x_0_pred: (B, ...) noisy pictures and the clean ones guessed from them.
         t, t_prev: (B,) int64 steps, from and to; t_prev in [-1, t), -1 is the clean end.
-        alphas_cumprod: (T,). The course's version also takes one that ends in 0; no test asks
-            for that.
+        alphas_cumprod: (T,); it may end in 0.
         x_0_pred_last: (B, ...) the guess made at the step before this one; None at the first.
         t_last: (B,) int64 the step at which it was made, above t; None at the first.
 
