@@ -13,7 +13,7 @@ from autograder.lesson import LESSONS, Lesson, get_lesson
 from autograder.process import Worker
 
 WRITTEN = [lesson for lesson in LESSONS if lesson.exists]
-FIRST = 12  # wrong answers of an exercise
+FIRST = 8  # wrong answers of an exercise
 
 
 def listed(lesson: Lesson) -> list:
