@@ -147,13 +147,14 @@ def test_a_trained_network_is_looked_at():
 @pytest.mark.skipif(mnist_folder() is None, reason="the lesson's scene is of MNIST's digits")
 def test_in_the_middle_block_patches_look_at_their_right_hand_neighbour():
     lesson = Path(__file__).parents[2] / "lessons/09_dit/lesson.py"
-    told = re.search(r"(\d+) of the 64 patches looked most", lesson.read_text(encoding="utf-8"))
+    told = re.search(r"of all patches, (\d+) of the 56", lesson.read_text(encoding="utf-8"))
     pictures, captions = scenes(range(200), world="many")
     rows = [row for row, caption in enumerate(captions) if "left of" in caption]
     row = min(rows, key=lambda row: len(captions[row]))
     tables = show_joint.looks(load_joint()[0], pictures[row], captions[row], step=400)
     middle = tables[len(tables) // 2][:64, :64]
-    right = (middle.argmax(dim=1) == torch.arange(64) + 1).sum().item()
+    neighbour = torch.arange(64) + 1
+    right = ((middle.argmax(dim=1) == neighbour) & (neighbour % 8 > 0)).sum().item()
     assert abs(right - int(told[1])) <= 1  # another processor may round a close call otherwise
 
 
