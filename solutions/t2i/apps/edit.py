@@ -81,23 +81,23 @@ def redraw(
 
 
 def later_times(times: Tensor, strength: float) -> Tensor:
-    """The stops of the last ⌊N · strength⌋ steps of a walk.
+    """The stops of the last steps of a walk; times is (N + 1,), as euler_times gives them."""
+    return times[-steps_taken(len(times) - 1, strength) - 1 :]
 
-    Args:
-        times: (N + 1,), as euler_times gives them.
-        strength: in (0, 1].
+
+def steps_taken(num_inference_steps: int, strength: float) -> int:
+    """⌊N · strength⌋ of N steps.
 
     Raises:
-        ValueError: strength outside, or not enough for one step.
+        ValueError: strength outside (0, 1], or not enough for one step.
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength must lie in (0, 1], got {strength}")
-    steps = int((len(times) - 1) * strength + 1e-6)  # 0.29 · 100 is 28.999…
+    steps = int(num_inference_steps * strength + 1e-6)  # 0.29 · 100 is 28.999…
     if not steps:
-        raise ValueError(
-            f"strength {strength} of {len(times) - 1} steps is less than one step: take more of one"
-        )
-    return times[-steps - 1 :]
+        told = f"strength {strength} of {num_inference_steps} steps"
+        raise ValueError(f"{told} is less than one step: take more of one")
+    return steps
 
 
 def _latents_kept(keep: Tensor | None, z_0: Tensor) -> Tensor:

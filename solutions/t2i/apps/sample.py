@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from t2i.apps.edit import redraw
+from t2i.apps.edit import redraw, steps_taken
 from t2i.drawing.prompt_film import PromptFilm
 from t2i.files.checkpoint import write_atomically
 from t2i.files.picture_files import read_picture, to_images
@@ -60,7 +60,9 @@ def draw(
     """The pictures, and the film if one is wanted."""
     film = PromptFilm(pipe, options.prompt, options.count) if options.film else None
     usual = (options.steps, options.guidance, options.seed, options.count)
-    steps = options.steps if options.image is None else int(options.steps * options.strength)
+    steps = options.steps
+    if options.image is not None:
+        steps = steps_taken(steps, options.strength)
     with tqdm(total=steps, unit="step", desc="drawing") as bar, film or bar:
 
         def on_step(*seen) -> None:
