@@ -135,10 +135,15 @@ def unchanged(student, call: Callable, value: Tensor, name: str) -> None:
     """Run `call` on a tensor that lives in the learner's process, and see that it stayed."""
     held = student.hold(value.clone())
     call(held)
+    still_is(held, value, name)
+
+
+def still_is(held: Handle, value: Tensor, name: str) -> None:
+    """See that a tensor in the learner's process is what it was."""
     expect(
         torch.equal(held.call("clone"), value),
-        f"Your code changes {name} in place (with +=, or a method that ends in _). It belongs to "
-        "the caller: make a new tensor instead.",
+        f"Your code changes {name} in place (with +=, {name}[:] = …, or a method that ends in _). "
+        "It belongs to the caller: make a new tensor instead.",
     )
 
 

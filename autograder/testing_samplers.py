@@ -8,6 +8,7 @@ from torch import Tensor
 
 from autograder.remote import Handle, RemoteError
 from autograder.testing import expect, fail
+from autograder.testing_modules import still_is
 
 
 def in_order(arguments: tuple, named: dict) -> tuple:
@@ -38,11 +39,7 @@ def expect_untouched(function: Callable, student, **arguments: object) -> None:
     held = {name: student.hold(value.clone()) for name, value in tensors.items()}
     function(*(arguments | held).values())
     for name, value in tensors.items():
-        expect(
-            torch.equal(held[name].call("clone"), value),
-            f"Your code changes {name} in place (with +=, {name}[:] = …, or a method that ends in "
-            "_). It belongs to the caller: make a new tensor instead.",
-        )
+        still_is(held[name], value, name)
 
 
 @contextlib.contextmanager
