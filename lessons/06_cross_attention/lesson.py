@@ -4,9 +4,9 @@ r"""
 
 ![An animation. On the left the network's guess of a picture, from the first step to the last: a spotted heart at first, a clean pink one at last. Beside it one map for each word of the caption shows in yellow where the picture looks at that word.](figures/film.gif)
 
-**On the left is the network's guess of the picture, from the first step, when the picture itself is still all noise, to the last. Beside it is one map for each word: yellow where the picture looks at that word most, dark blue where hardly at all.** (Each map has a scale of its own: the percentage says how much of its attention the yellowest place gives to the word.) In this lesson you write the part that does the looking, seven short pieces of code, and put it into the UNet of lesson 2. Then you write a sentence, and it paints.
+**On the left is the network's guess of the picture, from the first step, when the picture itself is still all noise, to the last. Beside it is one map for each word: yellow where the picture looks at that word most, dark blue where hardly at all.** (Each map has a scale of its own; section 9 explains the percentages.) In this lesson you write the part that does the looking, seven short pieces of code, and put it into the UNet of lesson 2. Then you write a sentence, and it paints.
 
-In lesson 5 you could ask for one of ten digits. Now you can ask for *a drawing of a heart that is pink*, and even for pairs of colour and object that training never showed. The same parts sit in Stable Diffusion: section 11 compares.
+In lesson 5 you could ask for one of ten digits. Now you can ask for *a drawing of a heart that is pink*, and even for pairs of colour and object that training never showed.
 
 Plan about two hours. Training takes two minutes here, as the course brings trained weights.
 """
@@ -51,7 +51,7 @@ A network cannot learn from a yes-or-no match: there is no slope to walk down. S
 
 $$\text{weights} = \text{softmax}\!\left(\frac{\text{query}\cdot\text{key}^{\top}}{\sqrt d}\right), \qquad \text{output} = \text{weights}\cdot\text{value}$$
 
-N places look at L words, so the weights are a table with N rows and L columns. Each *row* sums to 1: a place takes in so much of this word and so much of that one. ($d$ is the number of channels of a query.)
+N places look at L words, so the weights are a table with N rows and L columns. Each *row* sums to 1. ($d$ is the number of channels of a query.)
 
 **Predict before you run.** Three words have the keys (1, 0), (0, 1) and (-1, 0). The queries are (0, 0), (1, 0) and (8, 0). Sketch the three rows of weights.
 """
@@ -73,9 +73,9 @@ A batch holds captions of different lengths, but a tensor is rectangular. So sho
 
 > `True` means: **look at this word.**
 
-The mask must act *before* the softmax, on the scores: a word with a hugely negative score (as negative as its dtype allows) gets a share of 0, and the others still sum to 1. If you *only* zero shares after the softmax, less than one whole look is left. (Why not minus infinity? A row that is minus infinity throughout becomes NaN.)
+The mask must act *before* the softmax, on the scores: a word with a hugely negative score (as negative as its dtype allows, but not minus infinity) gets a share of 0, and the others still sum to 1. If you *only* zero shares after the softmax, less than one whole look is left.
 
-One case is left: a row whose words are *all* masked. There is nothing to share out, and a careless softmax answers NaN. We define: **no words, no answer. Weights and output are 0.** For guidance, a mask of nothing but False takes the place of lesson 5's null class.
+One case is left: a row whose words are *all* masked. There is nothing to share out, and where all scores are minus infinity, the softmax answers NaN. We define: **no words, no answer. Weights and output are 0.** For guidance, a mask of nothing but False takes the place of lesson 5's null class.
 
 (Below, the docstring names a `ValueError` for wrong input. No test asks for it.)
 """
@@ -113,8 +113,6 @@ show_attention.weight_bars(weights, words, ["all words", "“left” masked", "a
 
 # %% [markdown]
 r"""
-With *left* masked, the other two share out its part.
-
 ## 3. Why the square root
 
 Lesson 2 gave the reason: a dot product of two random vectors with $d$ channels is a sum of $d$ terms, so its spread grows like $\sqrt d$.
@@ -226,11 +224,11 @@ The three are split into heads, each head looks up, the answers are merged, and 
 
 ![Boxes. From x, the picture's places, an arrow through to_q gives the query. From the context, the words, arrows through to_k and to_v give key and value. All three enter attention, and through to_out the result has the shape of x.](figures/cross.png)
 
-`context` is `(B, L, context_dim)`, the words' vectors. Give no context, and x looks at itself: that is self-attention. The result always has x's shape.
+`context` is `(B, L, context_dim)`, the words' vectors. Give no context, and x looks at itself: that is self-attention.
 
-The mask comes as `(B, L)`, one row per picture, and must fit scores of shape `(B, heads, N, L)`: give it two more axes of size 1. (Nobody here gives a mask without a context.)
+The mask comes as `(B, L)`, one row per picture, and must fit scores of shape `(B, heads, N, L)`: give it two more axes of size 1.
 
-From here on you may use `F.scaled_dot_product_attention(query, key, value, attn_mask=mask)` in place of yours. It never holds the whole table of weights: on large pictures that saves gigabytes. With all words masked it gives 0, too. (Yours works as well; it gives back two things.)
+From here on you may use `F.scaled_dot_product_attention(query, key, value, attn_mask=mask)` in place of yours. With all words masked it gives 0, too. (Yours works as well; it gives back two things.)
 """
 
 # %%
@@ -278,7 +276,7 @@ show_attention.weight_bars(
 
 # %% [markdown]
 r"""
-The padding and nothing else. And nothing crashes. Train like this, and the loss still falls: the network learns to paint without words. (Section 9 inverts the mask only after training.)
+The padding and nothing else. And nothing crashes. Train like this, and the loss still falls: the network learns to paint without words.
 
 ## 6. Thinking it over: GEGLU
 
@@ -326,7 +324,7 @@ A **transformer block** is three corrections in turn: `attn1` looks at the pictu
 
 $$x \leftarrow x + \text{part}(\text{norm}(x))$$
 
-You know the pattern from the ResBlock: nobody replaces x, everybody adds to it. The norms are *layer norms*: each place's channels are brought to mean 0 and variance 1. They stand before the layers (*pre-norm*).
+You know the pattern from the ResBlock. The norms are *layer norms*: each place's channels are brought to mean 0 and variance 1.
 
 (Call the layers themselves, `self.attn2(…)`, and not their `.forward(…)`: section 9 looks on at these calls.)
 
@@ -405,7 +403,7 @@ assert torch.allclose(mirrored, out, atol=1e-5), (
 
 # %% [markdown]
 r"""
-That last check is worth a thought. Mirror the picture across its diagonal, and the result is mirrored: the transformer does not know where a pixel is. The convolutions around the transformer know the pixel's neighbours.
+The last check mirrors the picture, and the result is mirrored, too: the transformer does not know where a pixel is. The convolutions around the transformer know the pixel's neighbours.
 
 ## 8. The UNet gets words
 
@@ -424,7 +422,7 @@ How does a word become a vector? In the simplest way there is: a table with one 
 
 ![Boxes. The words a, red, seven and a grey padding go into WordEncoder, which gives a vector for each. From there two ways lead to the UNet, whose three parts down, mid and up each hold a ResBlock and a SpatialTransformer. The lower way: the context, all vectors, goes to every SpatialTransformer. The upper way: the mean of the real words goes through to_cond, is added to the time's vector, and the sum goes to every ResBlock.](figures/ways.png)
 
-From there the words go **two ways**. *Below*: all of their vectors are the context, and each place looks at the words it needs. *Above*: their mean (of the real words, not of the padding; 0 if all are masked) is added to the time vector, as the label was in lesson 5: a rough message to all places, beside the fine one. `SceneDenoiser` is all of this together. (Stable Diffusion 1.5 has only the lower way.)
+From there the words go **two ways**. *Below*: all of their vectors are the context, and each place looks at the words it needs. *Above*: their mean (of the real words, not of the padding; 0 if all are masked) is added to the time vector, as the label was in lesson 5. `SceneDenoiser` is all of this together.
 
 What is there to paint? **Scenes**, rendered without end: a digit or a shape in one of eight colours, with a caption in one of many phrasings.
 """
@@ -501,7 +499,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-Hardly. Your curve falls as the network learns to see the noise. In one run the loss was 0.19 after 50 steps and 0.027 after 400, or 0.029 with all words masked; with the course's weights, 0.0105 and 0.0123. So words help, at every noise step $t$ that we measured, and by the largest share where nearly all is noise. But you see that only if you ask with words and without about the same batches: from one batch of 48 scenes to the next the loss changes by more (standard deviation 0.0044, 24 batches). One curve cannot tell. So ask for pictures. Here are yours (25 steps of lesson 4's DDIM with $\eta = 1$, guidance scale 3):
+Hardly. Your curve falls as the network learns to see the noise. In one run the loss was 0.19 after 50 steps and 0.027 after 400. With the course's weights it is 0.0105, and 0.0123 with all words masked. So words help. But you see that only if you ask with words and without about the same batches: from one batch of 48 scenes to the next the loss changes by more ([more](more.md)). One curve cannot tell. So ask for pictures. Here are yours (25 steps of lesson 4's DDIM with $\eta = 1$, guidance scale 3):
 """
 
 # %%
@@ -519,7 +517,7 @@ The colours come first, the objects later. In one run when the course was made, 
 
 ### Trained weights
 
-From here on, **your** network gets weights that were trained for longer. If your code is right, it paints.
+From here on, **your** network gets weights that were trained for longer.
 """
 
 # %%
@@ -572,7 +570,7 @@ show_attention.map_strip(film, 0, moments=pick(smoke=3, cpu=7, gpu=7))
 r"""
 Yellow: from here the word is looked at most. Grey: about half as much. Dark blue: hardly at all. Each word has a scale of its own: the number beside it is the largest share of a look that it ever gets.
 
-The maps are coarse. The picture has 32×32 pixels; folded as in lesson 3, it has 16×16, and one stage down 8×8. This network has attention only there and in the middle of the UNet.
+The maps are coarse, as this network has attention only where the picture is small: at 8×8 places.
 
 When the course was made:
 
@@ -590,7 +588,7 @@ show_attention.show_film(film, 1)
 
 # %% [markdown]
 r"""
-With the course's weights only *blue* lies on the star. *Star* is yellow along the border and darker on the star itself, and *a* gets up to 87 % of a look. So a word's map need not show where its object is.
+With the course's weights only *blue* lies on the star. *Star* is yellow along the border and darker on the star itself. So a word's map need not show where its object is.
 
 ### One word swapped
 
@@ -654,7 +652,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-With the course's weights: by attention alone most objects are right, the two and the eight better than with both, but the 4 is almost gone. By the mean alone the star, the circle and the 4 are right, the rest is rough. A network that names colour and object, section 10's judge, saw 320 pictures of each row: the object was right in 78 % by attention alone, in 44 % by the mean alone, and the colour in 82 % and 86 % ([more](more.md)). So both carry the colour, and attention more of the object. (They were trained together: this does not show what either could have learnt alone.)
+With the course's weights, by attention alone the 4 is almost gone. A network that names colour and object, section 10's judge, saw 320 pictures of each row: the object was right in 78 % by attention alone, in 44 % by the mean alone, and the colour in 82 % and 86 % ([more](more.md)). So both carry the colour, and attention more of the object. (They were trained together: this does not show what either could have learnt alone.)
 
 ### The mask inverted
 
@@ -704,8 +702,7 @@ The aim is reached. And compare with the ceiling. What is missing is drawing, no
 ## 11. What was left out, and where these lines live in real systems
 
 - **One object only.** With two, the network has to know which colour belongs to which object. Words alone, looked at one by one, don't say that; lesson 7's text encoder reads the words in their sentence.
-- **More transformer blocks.** Each `SpatialTransformer` here has one, as in Stable Diffusion 1.5. Stable Diffusion XL goes up to ten.
-- **Attention is expensive.** Every pixel looks at every pixel: a picture twice as wide and twice as high has sixteen times as many looks. That is why Stable Diffusion works on a small *latent* picture: lesson 8.
+- **Attention is expensive.** Every pixel looks at every pixel. That is why Stable Diffusion works on a small *latent* picture: lesson 8.
 - **Numbers.** At which steps the words help, and what fresh noise is worth: [more about the measurements](more.md).
 
 In Hugging Face's *diffusers*:
@@ -721,7 +718,7 @@ In Hugging Face's *diffusers*:
 | `TextUNet` | `UNet2DConditionModel` |
 | `context`, `context_mask` | `encoder_hidden_states`, `encoder_attention_mask` |
 
-Their mask is 1 where one may look, just as ours is True there. But hand a float mask to the attention itself and it is *added* to the scores: 1 and 0 would hide nothing. Here your `SpatialTransformer` and theirs get the same weights, and compute the same:
+Their mask is 1 where one may look, just as ours is True there. Here your `SpatialTransformer` and theirs get the same weights, and compute the same:
 """
 
 # %%
