@@ -619,9 +619,9 @@ A small shift of the curve, and the trace of brightness is gone. (A thousand pic
 
 ## 10 · Why not noise in one go?
 
-A last question, and a good one: if we can jump to pure noise in one line, why so many steps? Because of the way *back*. For a moment, let us play the network ourselves.
+A last question: if we can jump to pure noise in one line, why so many steps? Because of the way *back*. Let us play the network ourselves.
 
-Somebody shows you $x_t$ and asks for your best guess of the clean digit. (The noise follows from it, by section 6's formula.) You know many other digits. A fair guess is their *average*, where a digit counts more the better it explains what you see: its weight is the bell curve's height, $e^{-\text{noise}^2/2}$, at the noise that it would need, multiplied over all pixels. (If these were all the digits in the world, that would be the best guess possible: the one with the smallest squared error. It is also what a network learns to give. You will meet it again.)
+Somebody shows you $x_t$ and asks for your best guess of the clean digit. (The noise follows from it, by section 6's formula.) You know many other digits. A fair guess is their *average*, where a digit counts more the better it explains what you see: its weight is the bell curve's height, $e^{-\text{noise}^2/2}$, at the noise that it would need, multiplied over all pixels. (If these were all the digits in the world, that would be the best guess possible: the one with the smallest squared error. It is also what a network learns to give.)
 
 **Predict.** From pure noise, what will this best guess look like?
 """
@@ -652,11 +652,11 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-One jump back from pure noise can only give a smudge, the average of all digits. But where a little less noise is left, the guess is a little clearer. So take a *small* step back; that helps the next step, and so on. Each small step makes a small decision: round or straight? open or closed? That is why the film has many frames.
+One jump back from pure noise can only give a smudge, the average of all digits. But where a little less noise is left, the guess is a little clearer. So take a *small* step back; that helps the next step, and so on. Each small step makes a small decision: round or straight? open or closed?
 
 (Here we cheated: all of these noisy pictures were made from a real three. When a model generates there is no three behind the noise. Then chance, in the noise itself, tips each decision. You will write that walk in lesson 3.)
 
-One honest remark. At low noise our guesser simply picks the stored digit that fits best: compare t = 600, that three is another person's. It remembers, it does not understand. A network with a million weights can't store the 47 million pixels of MNIST. It has to learn what strokes look like, and that is what lets it draw digits that nobody ever wrote. You will measure that in lesson 3.
+One honest remark. At low noise our guesser simply picks the stored digit that fits best: compare t = 600, that three is another person's. A network with a million weights can't store the 47 million pixels of MNIST. It has to learn what strokes look like, and that is what lets it draw digits that nobody ever wrote. You will measure that in lesson 3.
 
 ## 11 · Your laboratory
 
