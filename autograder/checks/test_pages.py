@@ -54,3 +54,18 @@ def test_every_figure_is_shown():
     figures = [path for path in committed("lessons/*/figures/*") if path.suffix != ".json"]
     assert len(figures) > 50
     assert not [str(figure) for figure in figures if figure not in shown]
+
+
+def read_words(page: Path) -> int:
+    """Words that every reader meets: no folded hints, alt texts, formulas and tables."""
+    text = re.sub(r"<details>.*?</details>|\$\$.*?\$\$|```.*?```", "", words_of(page), flags=re.S)
+    text = re.sub(r"!\[[^\]]*\]\([^)]*\)|<[^>]*>|\]\([^)]*\)", "", text)
+    text = re.sub(r"\$[^$\n]*\$", "x", text)
+    lines = (line for line in text.splitlines() if not line.startswith("|"))
+    return sum(len(re.findall(r"[A-Za-z][\w'’-]*", line)) for line in lines)
+
+
+@pytest.mark.parametrize("page", committed("lessons/[01]*/*.ipynb"), ids=lambda page: page.stem)
+def test_a_lesson_is_no_longer_than_promised(page):
+    most = 4200 if page.stem == "text_to_image" else 3550  # the last one trains three networks
+    assert 2000 < read_words(page) <= most, "say it shorter, or move a side road to more.md"

@@ -11,7 +11,7 @@ The method is called DDPM, *denoising diffusion probabilistic model* (Ho et al. 
 1. Train a network to say **which noise** is in a picture.
 2. Start from pure noise, and take away a little of the noise that the network sees. A thousand times.
 
-You bring `add_noise` from lesson 1 and the UNet from lesson 2. Plan about 90 minutes in all, with about 4 to 9 minutes of training; you can read on meanwhile.
+You bring `add_noise` from lesson 1 and the UNet from lesson 2. Plan about 90 minutes in all, with about 4 to 9 minutes of training.
 """
 
 # %%
@@ -229,13 +229,13 @@ Three tricks make eight minutes enough.
 
 $$\text{noise\_pred} = \sqrt{1-\bar\alpha_t}\; x_t + \sqrt{\bar\alpha_t}\cdot\text{unet}(x_t, t)$$
 
-The correction is scaled too: the more noise, the less of it. The UNet's last layer starts at zero, so at first it answers 0 everywhere. This scaled copy alone has an error of about $\bar\alpha_t$ (section 2's plain one had 2 near $t=0$). So at the steps that we practise, your loss begins at about 0.27, far below the ceiling, and only its fall from there has been learnt.
+The correction is scaled too: the more noise, the less of it. The UNet's last layer starts at zero, so at first it answers 0 everywhere and the scaled copy stands alone. So at the steps that we practise, your loss begins at about 0.27 ([why](more.md)), far below the ceiling, and only its fall from there has been learnt.
 
-**Practice where it counts.** A digit's shape is decided where there is much noise, but not where there is nothing else. So `middle_steps` draws nine of ten steps around 730, and the tenth evenly from below 450. Where there is little noise the errors are largest, as section 2 showed, but they hardly show in the picture. So `heard_by_noise` lets each picture move the weights only by its share of noise, $1-\bar\alpha_t$: it shrinks the gradients that run back into the network, and leaves the answer, and so the loss, as it is. ([More about it](more.md).)
+**Practice where it counts.** A digit's shape is decided where there is much noise, but not where there is nothing else. So `middle_steps` draws nine of ten steps around 730, and the tenth evenly from below 450. Where there is little noise the errors are largest, as section 2 showed, but they hardly show in the picture. So `heard_by_noise` lets each picture move the weights only by its share of noise, $1-\bar\alpha_t$. ([More about it](more.md).)
 
 **Less to look at.** The two outermost rows and columns on each side hold hardly any ink. So the network sees only the middle, 24×24 pixels: `model.middle` cuts it out, `model.inside` is the network for it. We treat the margin as empty paper, so whatever else is in it must be noise. (One digit in eight loses a little ink, like the foot of the 7 below.)
 
-Then the picture is *folded*: each block of 2×2 pixels becomes the four channels of one big pixel. Nothing is lost, and the UNet has four times fewer places to visit. Look at what it is given:
+Then the picture is *folded*: each block of 2×2 pixels becomes the four channels of one big pixel. Nothing is lost, and the UNet has four times fewer places to visit.
 """
 
 # %%
@@ -290,7 +290,7 @@ for state in train(model, loss_fn, batches, plan.training, checkpoint, ema_updat
 
 # %% [markdown]
 r"""
-Is that good? A loss alone says little. So here it is with the ceiling at 1.0 and the band in which the same recipe ran when the course was made.
+Is that good? Here is your loss with the ceiling at 1.0 and the band in which the same recipe ran when the course was made.
 
 **Predict before you run.** After how many steps will your loss have fallen below 0.1, a tenth of the ceiling: ten, a hundred, or all of them?
 """
@@ -387,7 +387,7 @@ And before $t = 0$? There is the clean picture itself, all signal and no noise: 
 
 # %% [markdown]
 r"""
-**Predict before you run.** What do mean and variance become at $t = 0$? Put $\bar\alpha_{-1} = 1$ into both formulas. It takes one line on paper.
+**Predict before you run.** What do mean and variance become at $t = 0$? Put $\bar\alpha_{-1} = 1$ into both formulas.
 """
 
 # %%
@@ -441,19 +441,17 @@ We do not know the clean picture. But we have a guess of it, $\hat x_0$, and we 
 
 $$x_{t-1} = \text{mean}(\hat x_0, x_t) + \sqrt{\text{variance}}\cdot\text{fresh noise}$$
 
-Four things in this line deserve a why.
+**Why may a guess, at worst a blur, stand for the clean picture?** Because the mean is a *weighted sum* of the clean picture and $x_t$. If the clean picture may be a 4 or a 9, the next $x_{t-1}$ lies in a bell round one of two means, and the average of these (each counted as it is likely) is just what the blur, the average of 4 and 9, gives. So the centre is right. All that is lost is a little extra spread, since the two means lie apart. It is little as long as the steps are short ([why](more.md)).
 
-**Why may a guess, at worst a blur, stand for the clean picture?** Because the mean is a *weighted sum* of the clean picture and $x_t$. If the clean picture may be a 4 or a 9, the next $x_{t-1}$ lies in a bell round one of two means, and the average of these (each counted as it is likely) is just what the blur, the average of 4 and 9, gives. So the centre is right. All that is lost is a little extra spread, since the two means lie apart. It is little where steps are short: either the clean picture's weight in the mean is small, or hardly any doubt is left about the clean picture. (With 20 long steps in place of 1,000 it is no longer little: one reason for lesson 4's better steps.)
-
-**Why add noise again, when we want to get rid of it?** Since the posterior is a bell and not a point. To land on its centre every time is to lose the spread at every step, until all paths are one. (In the picture they meet at once: at the noisiest steps the weight of $x_t$ is almost 0, as you saw at the right edge above, and the guess is the same for all.) Look at a world with one pixel, where real data are the two blue bumps. Each grey line is one path:
+**Why add noise again, when we want to get rid of it?** Since the posterior is a bell and not a point. To land on its centre every time is to lose the spread at every step, until all paths are one. Look at a world with one pixel, where real data are the two blue bumps. Each grey line is one path ([more about them](more.md)):
 
 ![Paths of one pixel from noise at the left to data at the right. With fresh noise the paths end spread over two bumps, just as the data do. Without it, all paths run together at once and end at one single value.](figures/why_noise.png)
 
 There is a second reason. In training each picture had *exactly* the noise of its step. Leave the fresh noise out, and our picture is too clean for its step: the network has never seen such a thing.
 
-**Why none at the last step?** Nobody would remove it again. The formula says so by itself, as you found: at $t = 0$ the variance is 0. Other choices of the variance do not: the paper also allows noise of size $\sqrt{\beta_t}$. At $t = 0$ that is 0.006 with our 1,000 steps, too faint to see, but 0.09 with 20: a grain on every picture. Such code must leave it out.
+**Why none at the last step?** Nobody would remove it again. The formula says so by itself, as you found: at $t = 0$ the variance is 0. Other choices of the variance are not 0 there. With few steps, they leave a grain on every picture ([how much](more.md)). Such code must leave out the noise of the last step.
 
-**Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero. What that does to an error in the network's answer, you will predict in a moment. Clipping stops it before it spreads. (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
+**Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero. Clipping stops an error there before it spreads. (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
 
 **Predict before you run.** At the noisiest step, let the predicted noise be wrong by just one hundredth. How wrong is the guess: by 0.01, by 1, or by more than 100?
 """
@@ -495,14 +493,14 @@ print(f"the guess is wrong by {(guess - x_0).abs().mean():,.0f}")
 r"""
 More than 100: the error of 0.01 is divided by $\sqrt{\bar\alpha_{T-1}}$, which is 0.00005.
 
-(Our network is safer than most: the $\sqrt{\bar\alpha_t}$ of its head start undoes this very division. Most networks have no such help, so nearly every DDPM on pixels clips.)
+(Our network is safer than most: the $\sqrt{\bar\alpha_t}$ of its head start undoes this very division. Most networks have no such help.)
 """
 
 # %% [markdown]
 r"""
 ## 8. The whole road
 
-Now only the loop is missing. This is algorithm 2 of the paper:
+Now only the loop is missing, algorithm 2 of the paper:
 
 > start from pure noise, $x_T$<br>
 > for $t = T-1, \dots, 1, 0$: ask the model for the noise, draw fresh noise, take one step
@@ -511,7 +509,7 @@ Now only the loop is missing. This is algorithm 2 of the paper:
 
 ($x_T$ is the papers' name for pure noise. They count their steps from 1; our network sees it at $t = T-1$.)
 
-`generator` is a source of random numbers with a seed: the same seed gives the same pictures again. `on_step` is a function that we call after each step with its number (an int), the picture and the predicted noise, so that somebody can watch. (That is how the film was made.)
+`generator` is a source of random numbers with a seed: the same seed gives the same pictures again. `on_step` is a function that we call after each step with its number (an int), the picture and the predicted noise, so that somebody can watch.
 
 **Predict before you run.** In the film, when can *you* first tell which digit it will be: from the upper row, and from the lower row?
 """
@@ -559,9 +557,9 @@ show.show_images(samples[:30], columns=10, alt="Pictures that your network made.
 
 # %% [markdown]
 r"""
-They are not all perfect. Neither is anybody's handwriting. (Look closely: the black is not quite even. The network's errors at the very last steps leave this faint grain. Section 9 shows a stronger one.)
+They are not all perfect. (Look closely: the black is not quite even. The network's errors at the very last steps leave this faint grain.)
 
-How did they come about? Move the slider to walk along the road yourself, with eight pictures at once: above, where they were; below, what the network took them for.
+Move the slider to walk along the road yourself, with eight pictures at once: above, where they were; below, what the network took them for.
 """
 
 
@@ -579,8 +577,6 @@ r"""
 In the film at the top of this section the guess is a 6 at t = 749; in $x_t$ itself one sees it near 600. When was it in yours? The guess is fog first, then a posture (slanted? round?), then a digit, then the ends of the strokes. On the way it may change its mind, from a 9 to a 7, say. **The large is decided first, the small last.**
 
 ## 9. Digits, or copies, or broken?
-
-Three questions before we may be proud.
 
 **Are they digits?** A judge reads them: a small network that was trained on real digits and on non-digits (noise, scribbles, halves of digits, overlaid pairs), to which it should answer "no digit". We count the pictures that it reads as a digit, more than 90 % sure. On its own, such a share means nothing, so the judge reads real test digits and pure noise too.
 """
@@ -626,7 +622,7 @@ show_ddpm.distance_picture(distances, distances_real)
 
 # %% [markdown]
 r"""
-The network of the CPU recipe has less than a million weights, and the training pictures have 47 million pixels. It has no room to store them all; it has to learn how strokes go. Copies would lie much *nearer* than test digits do, and exact ones at distance 0. Do yours? (With thirty samples, a difference of less than 1 between your two medians may be chance.)
+Less than a million weights have no room for the 47 million pixels of the training pictures: a network has to learn how strokes go. Copies would lie much *nearer* than test digits do, and exact ones at distance 0. Do yours? (With thirty samples, a difference of less than 1 between your two medians may be chance.)
 
 **Training, or broken?** When samples look bad, should you train longer, or search for a bug? Bugs have faces. In each row but the first, one thing was broken. All rows but one come from *the same trained network*.
 
@@ -672,9 +668,9 @@ show.show_images(x, columns=4, width=4, alt="Four pictures from the broken sampl
 r"""
 ## 10. How good is it? The lesson's own table
 
-The figures below are of the course's own network: the CPU recipe, and many more samples than a notebook has time for (`python -m t2i.runs.recipes train`, then `python -m t2i.runs.recipes evaluate`).
+The figures below are of the course's own network: the CPU recipe, and many more samples than a notebook has time for ([the commands](more.md)).
 
-Our aim was 85 % of what real digits get, a round number. The network just reaches it, but the margin is smaller than chance fluctuations in such a figure. What keeps it from 100 %: strokes break off, loops stay open. Lesson 4 shows what more training changes.
+Our aim was 85 % of what real digits get, a round number. The network just reaches it, but the margin is smaller than chance fluctuations in such a figure. What keeps it from 100 %: strokes break off, loops stay open.
 
 The *Fréchet distance* compares two crowds of pictures instead of single ones: are all digits there, as often and as varied as in real handwriting? (It is measured on the numbers that a digit classifier makes of each picture: how far apart are the crowds' means, how different is their spread? It has no unit.) Two crowds of real digits do not get 0 either, so what they get, the *floor*, stands next to it. Ours is well above the floor: its digits are less varied, or less well made, than people's.
 """
@@ -688,7 +684,6 @@ r"""
 
 - **A thousand steps are many.** Lesson 4 makes do with twenty, with the same network.
 - **You cannot say which digit you want.** Lesson 5 adds that, and from lesson 6 on it will be words.
-- **The variance is fixed.** Nichol and Dhariwal let the network predict it as well, which helps when there are few steps.
 - **Copies do happen elsewhere.** Large models that saw the same picture hundreds of times can give it back (Carlini et al. 2023). "It learns structure" is a thing to measure, as you did, and not a law.
 - **The papers' words** for what you did (score, Langevin dynamics, ELBO, FID): [Notation](../../NOTATION.md) has them, in this course's symbols.
 - **Smaller tricks**, and who clips: [more about the measurements](more.md).
@@ -739,7 +734,7 @@ r"""
 
 - Sohl-Dickstein et al. 2015, *Deep unsupervised learning using nonequilibrium thermodynamics*, [arXiv:1503.03585](https://arxiv.org/abs/1503.03585): the idea.
 - Ho, Jain, Abbeel 2020, *Denoising diffusion probabilistic models*, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239): this lesson. Algorithms 1 and 2 stand side by side on page 4; you can read them now.
-- Nichol, Dhariwal 2021, *Improved denoising diffusion probabilistic models*, [arXiv:2102.09672](https://arxiv.org/abs/2102.09672): the cosine schedule, learned variances.
+- Nichol, Dhariwal 2021, *Improved denoising diffusion probabilistic models*, [arXiv:2102.09672](https://arxiv.org/abs/2102.09672): the cosine schedule; the network predicts the variance too, which helps with few steps.
 - Carlini et al. 2023, *Extracting training data from diffusion models*, [arXiv:2301.13188](https://arxiv.org/abs/2301.13188): when models do memorise.
 
 **Next, lesson 4:** the same network, fifty times faster.
