@@ -4,7 +4,7 @@ r"""
 
 ![Three rows. Top: six small scenes with coloured digits and shapes. Middle: for each of them a much smaller picture in false colours, its latent. Bottom: the scenes as they come back out of the latents, hardly different.](figures/opening.png)
 
-**Top: pictures. Middle: all that is kept of them. Bottom: what comes back.** The middle row holds one twelfth of the numbers, and almost everything is there. (In false colours: red, green and blue are mixtures of a latent's four channels.)
+**Top: pictures. Middle: all that is kept of them. Bottom: what comes back.** The middle row, in false colours, holds one twelfth of the numbers, and almost everything is there.
 
 A denoiser that works on the middle row has far less to do. That is the step from lesson 6's little network to Stable Diffusion, which removes noise from a *latent picture* and never sees a pixel. At the end a **decoder** turns it into a picture. The **encoder** turns pictures into latent pictures. The two together, trained to give back what went in, are an **autoencoder**.
 
@@ -92,7 +92,7 @@ These pictures have 32×32 pixels, not 64×64 as in the count above, and so have
 
 You know half of it: the encoder is the way down of lesson 2's UNet, the decoder the way up. But there are no skip connections: with them, the picture would take that path, and the latents would not have to hold anything.
 
-Two parts are given; compare them with lesson 2. First the block, now without the time: an autoencoder's pictures are clean.
+Two parts are given. First lesson 2's block, now without the time:
 """
 
 # %%
@@ -100,7 +100,7 @@ Two parts are given; compare them with lesson 2. First the block, now without th
 
 # %% [markdown]
 r"""
-A level is what happens at one resolution: some blocks, then the step to the next size.
+Then the level, which is what happens at one resolution:
 """
 
 # %%
@@ -114,7 +114,7 @@ One part is new. Lesson 2's `Downsample` is a 3×3 convolution with stride 2 and
 
 ![Two grids of 6 by 6 pixels. Left, a border of zeros on all sides: the first three by three window hangs over the upper left edge, and the last one ends at the lower right pixel. Right, a border below and to the right: the first window starts at the first pixel, and the last one hangs over the lower right edge.](figures/padding.png)
 
-With an even width, windows that move by two pixels only ever reach the border of *one* side: lesson 2's on the left and above, these on the right and below. But weights that were trained with one are wrong with the other. Nothing crashes; section 5 shows what happens.
+Weights that were trained with one border are wrong with the other. Nothing crashes; section 5 shows what happens.
 
 `F.pad(x, (left, right, top, bottom))` adds a border of zeros. The *last* axis, the width, comes first.
 
@@ -186,7 +186,7 @@ Now `forward` is given, and you build the parts. Going up, everything is the oth
 
 - The middle comes first, at the width of the coarsest level.
 - Then the levels, from the coarsest to the finest: the channels come in reverse.
-- Each level has **one block more** than the encoder's. Taking apart is easier than putting together.
+- Each level has **one block more** than the encoder's.
 - Each level but the last ends with `Upsample(width)`, lesson 2's: at the last, all pixels are already there.
 - `conv_in` takes latent channels, `conv_out` makes the picture's.
 
@@ -222,8 +222,6 @@ The *variational* autoencoder, **VAE**, has two rules against that:
 
 1. The encoder says only **roughly** where a picture lies: for each latent value a mean and a variance, a Gaussian *cloud*. The decoder gets one **draw** from it. So everything within a cloud must decode to nearly the same picture: a small miss does no harm.
 2. Being unlike the standard Gaussian **costs** something: being far out, narrow, or wide. So the clouds don't run away from each other, and don't shrink to points for nothing.
-
-(Clouds need not touch. Section 5 shows what the decoder paints *between* two of them.)
 
 So the encoder's output has twice the channels: first the means, then the logarithms of the variances, **logvar**. (A network's output can be any number; a variance must be positive.)
 
@@ -266,7 +264,7 @@ r"""
 
 ### The price
 
-How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** (KL) says so, in *nats* (a nat is 1.44 bits). Think of the latents as a message to the decoder, which knows the standard Gaussian. Only how this picture's cloud *differs* from it has to be written. The farther out its middle, the longer the message. A narrower cloud takes more words, since it says more exactly where the picture lies. So does a wider one: its draws often lie far out, where the standard Gaussian hardly ever is. (Exactly: it is the mean, over the cloud's draws, of the logarithm of *how many times denser* the cloud is there than the standard Gaussian.) Each latent value adds a term:
+How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** (KL) says so, in *nats* (a nat is 1.44 bits). Think of the latents as a message to the decoder, which knows the standard Gaussian. Only how this picture's cloud *differs* from it has to be written. The farther out its middle, the longer the message. A narrower cloud takes more words, since it says more exactly where the picture lies. So does a wider one: its draws often lie far out, where the standard Gaussian hardly ever is. Each latent value adds a term:
 
 $$\text{KL} = \tfrac12\sum\left(\text{mean}^2 + \text{variance} - 1 - \log\text{variance}\right)$$
 
@@ -312,13 +310,13 @@ show.Picture(figure, in_words(variance, {"mean 0": price}, "variance", "nats"))
 
 # %% [markdown]
 r"""
-Twice the variance costs 0.15 nats, half of it 0.10: the price of a wide cloud grows like the variance, that of a narrow one only like its logarithm. A mean other than 0 costs ½ · mean² on top.
+Twice the variance costs 0.15 nats, half of it 0.10: the price of a wide cloud grows like the variance, that of a narrow one only like its logarithm.
 
-A standard Gaussian costs nothing and says nothing: it is the same for each picture. A narrow cloud says precisely where the picture lies, for a price. The encoder will spend nats where they buy most.
+A standard Gaussian costs nothing and says nothing: it is the same for each picture. The encoder will spend nats where they buy most.
 
 ### The whole
 
-What the encoder says of a picture, mean and logvar, is called the **posterior**: what one knows of the latents *after* having seen the picture. (Lesson 3's was the same idea, for a step.) The course keeps the two together, with your two functions as methods. (`LOGVAR_RANGE` is −30 to 20: inside it, `exp()` of logvar stays finite.)
+What the encoder says of a picture, mean and logvar, is called the **posterior**: what one knows of the latents *after* having seen the picture. Your two functions become its methods. (`LOGVAR_RANGE` is −30 to 20: inside it, `exp()` of logvar stays finite.)
 """
 
 # %%
@@ -326,7 +324,7 @@ What the encoder says of a picture, mean and logvar, is called the **posterior**
 
 # %% [markdown]
 r"""
-Here all parts come together. Round the latents stand two 1×1 convolutions, `quant_conv` and `post_quant_conv`; each mixes the channels of one place. (Ours has them because Stable Diffusion's has, and that one inherited them from a relative that rounds, *quantises*, its latents.)
+Here all parts come together. Round the latents stand two 1×1 convolutions, `quant_conv` and `post_quant_conv`; each mixes the channels of one place.
 """
 
 # %%
@@ -342,7 +340,7 @@ $$\text{loss} = \frac{1}{C\,H\,W}\Big(\sum (x_0 - \hat x_0)^2 + \text{kl\_weight
 
 The first sum runs over all $C\cdot H\cdot W$ colour values of a picture, the KL over all its latent values. Dividing *both* by $C\cdot H\cdot W$ only keeps the number handy. Dividing *one* of them changes the price: `F.mse_loss(...) + kl_weight * kl.mean()` looks innocent, and charges 3,072 times as much for a nat at 32×32 pixels.
 
-What does the weight mean? The latents are not the whole message: the decoder's colours are a little off, and the true ones have to be told, too. Telling something takes as many nats as minus the logarithm of its probability. If the errors are Gaussian, of about the size $s$, an error's density is a constant times $e^{-\text{error}^2/(2s^2)}$; so telling it takes $\text{error}^2/(2s^2)$ nats, plus a constant that no training changes. With $s = 0.02$, being wrong by 0.02 costs half a nat, and by 0.2 fifty nats. Add the nats of the KL and multiply all by $2s^2$: that is our loss, with `kl_weight` $= 2s^2$. ([more.md](more.md) has the derivation.)
+What does the weight mean? The latents are not the whole message: the decoder's colours are a little off, and the true ones have to be told, too. If the errors are Gaussian, of about the size $s$, telling one takes $\text{error}^2/(2s^2)$ nats, plus a constant that no training changes. With $s = 0.02$, being wrong by 0.02 costs half a nat, and by 0.2 fifty nats. Add the nats of the KL and multiply all by $2s^2$: that is our loss, with `kl_weight` $= 2s^2$. ([more.md](more.md) has the derivation.)
 
 So the weight answers a plain question: *how wrong may a colour be before it is worth writing more?* Ours is 0.001, so $s$ is 0.022, a hundredth of the way from −1 to 1. (The default in the code below is Stable Diffusion's, a millionth.)
 
@@ -460,9 +458,7 @@ show.film_strip({"picture": pictures, "came back": back}, alt="Six scenes, and s
 
 # %% [markdown]
 r"""
-The 4×4 means of section 1 come nowhere near, and none of these pictures was in the network's training data.
-
-Two things were wanted before it was trained: 28 dB, and copies that a judge reads nearly as well as the originals, at most 3 pictures in a hundred worse. This judge, like lesson 6's, says whether a picture shows what its caption says: all things, their colours and their places. It errs in some of the originals, too, so both are counted.
+Two things were wanted before the network was trained: 28 dB, and copies that a judge reads nearly as well as the originals, at most 3 pictures in a hundred worse. This judge, like lesson 6's, says whether a picture shows what its caption says: all things, their colours and their places. It errs in some of the originals, too, so both are counted.
 """
 
 # %%
@@ -472,7 +468,7 @@ Two things were wanted before it was trained: 28 dB, and copies that a judge rea
 r"""
 **±** and the brackets are 95 % intervals. *Spread* is the standard deviation from picture to picture, *worst 5 %* what one picture in twenty falls below. *Points lost* is how many percentage points worse the judge reads the copies than the originals.
 
-All scenes are new. *Held-out pairs* are colours with objects that training never joined, for instance an orange three; *held-out triples* are "this thing, placed like this, that thing" in combinations that it never showed, for instance a nine left of a star.
+All scenes are new. *Held-out pairs* are colours with objects that training never joined; *held-out triples* are "this thing, placed like this, that thing" in combinations that it never showed, for instance a nine left of a star.
 
 The first aim is reached everywhere. The second is reached as measured; but the intervals of the first and the last row go up to 3.1, so a little more than 3 points may be lost there.
 
@@ -511,7 +507,7 @@ show_vae.channel_strip(pictures[:4], z[:4], back[:4])
 
 # %% [markdown]
 r"""
-Hardly. One channel shows how bright the background is, and *where* something is can be seen in some; *what* it is, now and then. Still they are *pictures*: what is on the left in the scene is on the left in the latents. So a UNet or a transformer can work on them. But do not look for a channel of red things or of edges: the network chose some mixture, and another training would choose another.
+Hardly. One channel shows how bright the background is, and *where* something is can be seen in some; *what* it is, now and then. Still they are *pictures*: what is on the left in the scene is on the left in the latents. So a UNet or a transformer can work on them.
 
 ### A little off
 
@@ -531,7 +527,7 @@ show.film_strip(rows, alt="Six scenes, decoded from 0, 0.1, 0.3 and 1 off their 
 
 # %% [markdown]
 r"""
-**What you saw.** At a tenth off, almost nothing is lost: the cloud itself is about as wide, and training showed such draws all the time. Three tenths lie outside it ([more.md](more.md) has the lengths): colours begin to run, but the decoder is still fairly calm. That is rule 1, and it is what a denoiser needs. At one whole unit off, strokes of other things hang in the air.
+**What you saw.** At a tenth off, almost nothing is lost: the cloud itself is about as wide, and training showed such draws all the time. Three tenths lie outside it: colours begin to run, but the decoder is still fairly calm. That is rule 1, and it is what a denoiser needs. At one whole unit off, strokes of other things hang in the air.
 
 ### Halfway between two pictures
 
@@ -551,7 +547,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-A cross-fade, twice, the second with stranger colours and lines. No digit *turns into* another. A cloud is far smaller than the distance to the next picture (as lengths of latents: 2 against 13.5, [more.md](more.md)), so no training told the decoder what to paint there. Staying where the clouds are is the denoiser's job: **the autoencoder knows how pieces look, the denoiser knows what goes together.**
+A cross-fade, twice, the second with stranger colours and lines. No digit *turns into* another. A cloud is far smaller than the distance to the next picture ([more.md](more.md) has the lengths), so no training told the decoder what to paint there. Staying where the clouds are is the denoiser's job: **the autoencoder knows how pieces look, the denoiser knows what goes together.**
 
 ### When the weight is wrong
 
@@ -567,11 +563,11 @@ Here are short trainings that differ in `kl_weight` alone. (Short, so the usual 
 r"""
 *Idle* are latent values with σ above 0.9: about as wide as the standard Gaussian, so they say little, and nothing where their mean is near 0. With too high a weight, nats are too expensive. The network gives up details first: **blur**. At last it writes nothing, and the decoder paints the same thing for every picture: **posterior collapse**. The KL is a wonderful 0 then, and the loss stays where it is, high.
 
-With a weight of 0, hardly more comes back than with 0.001, for twice as many nats: nothing keeps the clouds from shrinking to points, and the latents from spreading as far as they like. Stable Diffusion's weight, a millionth, goes a long way in that direction.
+With a weight of 0, hardly more comes back than with 0.001, for twice as many nats: nothing keeps the clouds from shrinking to points, and the latents from spreading as far as they like.
 
 ## 6. The scale
 
-Diffusion adds noise of variance 1, and takes it for granted that the *picture* has about the same size: at ᾱ = ½, both are equally strong. But latents have the size that the encoder happened to choose. To see that, here is the same autoencoder in other units: means and clouds are 5.49 times larger. (A number with a story, see below.)
+Diffusion adds noise of variance 1, and takes it for granted that the *picture* has about the same size: at ᾱ = ½, both are equally strong. But latents have the size that the encoder happened to choose. To see that, here is the same autoencoder in other units: means and clouds are 5.49 times larger.
 
 **Predict before you run.** Which of its pictures will differ, and by how much?
 """
@@ -601,7 +597,7 @@ show.Picture(figure, f"Histograms of latent values beside N(0, 1): {'; '.join(to
 
 # %% [markdown]
 r"""
-No picture differs (but for rounding), since the decoder's first step divides by 5.49. But the latents do. Stable Diffusion's encoder happened to choose 5.49. Ours landed near 1. Our `kl_weight` is a thousand times as large, which will have helped: the KL charges for means that run off. But nobody set the spread to 1: do not rely on it. (What is near 1 is the spread of all pictures' draws together. Each picture's own cloud is far narrower, as you printed above: the clouds lie in different places.)
+No picture differs (but for rounding), since the decoder's first step divides by 5.49. But the latents do. Stable Diffusion's encoder happened to choose 5.49. Ours landed near 1. But nobody set the spread to 1: do not rely on it. (The spread of all pictures' draws together is meant. Each picture's own cloud is far narrower.)
 
 The remedy is one number, measured once on many latents and kept for ever: the **scaling factor**. Drawn latents that are multiplied by it have standard deviation 1, all channels and places together. Stable Diffusion's is 0.18215.
 
@@ -628,7 +624,7 @@ assert torch.isclose((factor * latents).std(), torch.tensor(1.0), atol=1e-3), (
 
 # %% [markdown]
 r"""
-So 0.18215 is 1 / 5.49. `encode` leads into the latent world: draw, then **multiply**. `decode` leads out: **divide**, then decode. Forget one of the two, and nothing crashes: the pictures come out grey, or burnt. You will see.
+So 0.18215 is 1 / 5.49. `encode` leads into the latent world: draw, then **multiply**. `decode` leads out: **divide**, then decode. Forget one of the two, and nothing crashes.
 
 The factor belongs to the weights without being learnt. So keep it as a **buffer** called `scaling_factor` (`self.register_buffer`): a tensor that is saved and moved with the module. The autoencoder is done: keep it as `self.vae`, in eval mode, and frozen.
 """
@@ -688,7 +684,7 @@ show.film_strip(
 r"""
 *Never multiplied* gives the decoder latents that are 5.5 times too large, and the pictures burn. In the other two the latents are too small, by factors of 5.5 and 30: the pictures are grey, except for some coloured specks where the background should be white. And with no factor at all, in either direction, nothing shows until diffusion adds its noise.
 
-Lesson 1's film, with the loud latents: the noise grows from left to right, and each moment is decoded. In one row somebody forgot the factor.
+Lesson 1's film, with the loud latents: each moment is decoded. In one row somebody forgot the factor.
 
 **Predict before you run.** Which of the two rows drowns later?
 """
@@ -712,11 +708,11 @@ show.film_strip(rows, [f"t = {t}" for t in steps_shown], alt="One scene drowning
 r"""
 The upper row ends in decoded noise. It is not a snow of pixels, but shreds of strokes: pieces are what the decoder knows.
 
-The lower row drowns later: at t = 600 the scene is still plainly readable. Its latents are more than five times as large as the noise, and outlast it. (It does not end in noise: the scene's latents shrink, and the decoder turns them first into snow, then into grey.)
+The lower row drowns later: at t = 600 the scene is still plainly readable. Its latents are more than five times as large as the noise, and outlast it. (It ends in snow, then in grey: [more.md](more.md) says why.)
 
-What is wrong with drowning late? At most steps the network has next to nothing to do: the scene is plain to see. What a picture shows is decided in the few noisiest ones, in long jumps. Latents that are too small drown at once: then most steps have nothing to see, and decide nothing. Either way it is not the schedule that you chose in lesson 1.
+What is wrong with drowning late? At most steps the network has next to nothing to do. What a picture shows is decided in the few noisiest ones, in long jumps. Latents that are too small drown at once: then most steps have nothing to see, and decide nothing. Either way it is not the schedule that you chose in lesson 1.
 
-How much does it matter, and which way is worse? Lesson 6's network learnt to paint latents of three sizes from words, in short trainings of 500 steps each: a fifth of the right one, the right one, and Stable Diffusion's without its factor. Seeds and steps were the same. The judge counts satisfied captions, with a 95 % interval.
+How much does it matter, and which way is worse? Lesson 6's network learnt to paint latents of three sizes from words, in short trainings of 500 steps: a fifth of the right one, the right one, and Stable Diffusion's without its factor. Seeds and steps were the same. The judge counts satisfied captions, with a 95 % interval.
 """
 
 # %%
@@ -728,7 +724,7 @@ r"""
 
 ## 7. Paint in latents
 
-Try it yourself. The network and the loss are lesson 6's, the sampler is lesson 5's. Only what goes in changes: in the CPU tier, four channels of 8×8 in place of three of 32×32. One setting has to go: the sampler's `clip_sample`. It keeps every guess of the clean picture within [−1, 1], right for colours, but wrong for latents, which have no such bounds. (`draw_latents` leaves it out.) Encoding the scenes takes up to a minute, training two minutes.
+The network and the loss are lesson 6's, the sampler is lesson 5's. Only what goes in changes: in the CPU tier, four channels of 8×8 in place of three of 32×32. One setting has to go: the sampler's `clip_sample`. It keeps every guess of the clean picture within [−1, 1], right for colours, but wrong for latents, which have no such bounds. (`draw_latents` leaves it out.) Encoding the scenes takes up to a minute, training two minutes.
 """
 
 # %%
@@ -755,7 +751,7 @@ show.show_images(drawn, wishes, columns=4, width=7, alt="Painted in latents: " +
 
 # %% [markdown]
 r"""
-**What you saw.** After about a thousand steps colours are right, and most shapes can be told; a heart may still be a shield. Some digits cannot be read yet. After a few hundred steps there is a blob in about the right colour. (The smoke tier's two seconds give shreds.) And this is what the same recipe painted when the course was made, after all its 1,200 steps:
+**What you saw.** After about a thousand steps colours are right, and most shapes can be told; a heart may still be a shield. Some digits cannot be read yet. After a few hundred steps there is a blob in about the right colour. (The smoke tier's two seconds give shreds.) And this is what the same recipe painted after all its 1,200 steps:
 
 ![Eight pictures on black, each as its caption asks: a red seven, a blue star, a pink heart, a green 4, a yellow circle, an orange two, a cyan cross and a purple 8. Outlines are a little soft, and the two is cut off at the right.](figures/painted.png)
 
@@ -780,7 +776,6 @@ After 400 steps only f = 2 can be read. With more training f = 4 gets there, too
 ## 9. What was left out, and where these lines live in real systems
 
 - **Sharpness.** Stable Diffusion's autoencoder was trained with two more losses: one compares what a picture-recognising network sees (*perceptual*), the other is a network that tries to tell copies from originals (*adversarial*). Both make photographs crisp.
-- **A shift.** Newer models subtract the latents' mean as well (`shift_factor`) before they scale.
 - **Numbers.** Seconds, lesson 10's autoencoder, how far apart the clouds lie: [more about the measurements](more.md).
 
 | yours | in Hugging Face's *diffusers* |
@@ -834,9 +829,8 @@ r"""
 r"""
 ## The papers
 
-- Kingma and Welling 2013, *Auto-encoding variational Bayes*, [arXiv:1312.6114](https://arxiv.org/abs/1312.6114): the VAE. Appendix B is your `kl_divergence`.
+- Kingma and Welling 2013, *Auto-encoding variational Bayes*, [arXiv:1312.6114](https://arxiv.org/abs/1312.6114): the VAE.
 - Rombach et al. 2021, *High-resolution image synthesis with latent diffusion models*, [arXiv:2112.10752](https://arxiv.org/abs/2112.10752): Stable Diffusion. Section 3.1 is today's lesson.
-- Esser et al. 2020, *Taming transformers for high-resolution image synthesis*, [arXiv:2012.09841](https://arxiv.org/abs/2012.09841): where encoder and decoder come from, and the losses that make them sharp.
 
 **Next, lesson 9:** the denoiser itself changes. A picture is cut into patches, and a transformer takes the UNet's place. Lesson 10 lets it work on your latents.
 """
