@@ -198,7 +198,7 @@ raise SystemExit
     "body, said",
     [
         ("x", "The first check in it that fails: half of four is two"),
-        ("x / 2", "Its checks all pass: what is wrong is something that they do not ask."),
+        ("x / 2", "The checks in this cell all pass. They ask less than the grader does."),
         ("x / 0", "Its checks stop with ZeroDivisionError: division by zero"),
         ("x / y", "Its checks stop with NameError: name 'y' is not defined"),
     ],

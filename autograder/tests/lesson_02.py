@@ -209,10 +209,12 @@ def resblock(s: dict[str, Tensor], x: Tensor, emb: Tensor, groups: int, wrong: s
         h = act(conv(h, "conv1"), "1")
     else:
         h = conv(act(h, "1"), "conv1")
-    h = norm(h, "norm2") + time if wrong == "time late" else norm(h + time, "norm2")
+    h = norm(h if wrong in ("time late", "time later still") else h + time, "norm2")
+    h = h + time if wrong == "time late" else h
     if wrong == "time times":
         h = norm(conv(act(norm(x, "norm1"), "1"), "conv1") * time, "norm2")
-    h = conv(act(h, "2"), "conv2")
+    h = act(h, "2")
+    h = conv(h + time if wrong == "time later still" else h, "conv2")
     if wrong == "silu first twice":
         before = conv(norm(act(x, "1"), "norm1"), "conv1") + time
         h = conv(norm(act(before, "2"), "norm2"), "conv2")
@@ -256,6 +258,8 @@ RESBLOCK_MISTAKES = {
     "not norm(silu(x)).",
     "time late": "The time is added after norm2; it must be added before: norm2 reads "
     "conv1(…) + time.",
+    "time later still": "The time is added after norm2 and its SiLU; it must be added before: "
+    "norm2 reads conv1(…) + time.",
     "time times": "The time is multiplied in; here it is added.",
     "time last": "The time is added at the very end; it belongs between conv1 and norm2.",
     "time of one": "Every picture got the time of the first: emb has one row a picture.",
@@ -426,6 +430,8 @@ def attention(s: dict[str, Tensor], x: Tensor, heads: int, groups: int, wrong: s
     pixels = source.flatten(2).transpose(1, 2)
     if wrong in ("reshape pixels", "reshape both"):
         pixels = source.reshape(b, height * width, c)
+    if wrong == "width first":
+        pixels = source.transpose(2, 3).flatten(2).transpose(1, 2)
     d = c // heads
 
     def to(name: str) -> Tensor:
@@ -524,6 +530,8 @@ ATTENTION_MISTAKES = {
     "mixes channels with places: exchange the axes first.",
     "height and width": "Height and width are exchanged on the way back: it only works for square "
     "pictures.",
+    "width first": "The pixels are read in another order, (w h), than they are put back, (h w): "
+    "each answer lands at another pixel's place.",
 }
 ATTENTION_HINTS = CUT_OFF | {
     "leaf Variable": IN_PLACE,
@@ -730,6 +738,8 @@ def test_upsample(student, rng):
         ),
         "This is a transposed convolution, which leaves a checkerboard: repeat the pixels, then "
         "use an ordinary convolution.": lambda x, w, b: F.conv_transpose2d(x, w, b, **transposed),
+        "After the repetition comes a transposed convolution, whose kernel works turned round: use "
+        "an ordinary one.": lambda x, w, b: F.conv_transpose2d(twice(x), w, b, padding=1),
         "The padding is missing: the convolution eats the border.": lambda x, w, b: F.conv2d(
             twice(x), w, b
         ),
@@ -806,6 +816,7 @@ class UNetParts(Parts):
         steps = t[:1].expand_as(t) if wrong == "time of one" else steps
         steps = t / 1000 if wrong == "time scaled" else t + 1 if wrong == "time later" else steps
         emb = self.student.timestep_embedding(steps, self.config["block_channels"][0])
+        emb = t[:, None].expand_as(emb) if wrong == "bare time" else emb
         emb = self("time_mlp", emb.to(x.dtype))
         emb = F.silu(emb) if wrong == "silu emb" else emb
         if cond is not None:
@@ -874,6 +885,8 @@ UNET_MISTAKES = {
     "no time": "The time is not used: every t gives the same answer.",
     "time of one": "Every picture got the time of the first one: embed the whole (B,) tensor t.",
     "time scaled": "t is divided by 1000 first; timestep_embedding takes t as it is.",
+    "bare time": "time_mlp reads t itself: it must read timestep_embedding(t, "
+    "self.embedding_channels).",
     "time later": "1 is added to t; timestep_embedding takes t as it is, counted from 0.",
     "silu emb": "There is a SiLU on the time vector after time_mlp: each ResBlock does that "
     "already.",

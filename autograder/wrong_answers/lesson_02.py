@@ -407,6 +407,17 @@ def forward(self, x, emb):
     ),
     dict(
         exercise="ResBlock.forward",
+        name="time_after_the_second_silu",
+        says="after norm2 and its SiLU",
+        code="""
+def forward(self, x, emb):
+    h = self.conv1(F.silu(self.norm1(x)))
+    h = F.silu(self.norm2(h)) + self.time_proj(F.silu(emb))[:, :, None, None]
+    return self.skip(x) + self.conv2(self.dropout(h))
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
         name="emb_ignored",
         says="time vector is not used",
         code="""
@@ -679,6 +690,19 @@ def forward(self, x):
     ),
     dict(
         exercise="SelfAttention2d.forward",
+        name="pixels_read_column_by_column",
+        says="another order",
+        code="""
+def forward(self, x):
+    b, c, h, w = x.shape
+    pixels = rearrange(self.norm(x), "b c h w -> b (w h) c")
+    q, k, v = (rearrange(to(pixels), "b n (heads d) -> b heads n d", heads=self.num_heads) for to in (self.to_q, self.to_k, self.to_v))
+    looked = rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n d -> b n (heads d)")
+    return x + rearrange(self.proj(looked), "b (h w) c -> b c h w", h=h)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
         name="there_and_back_by_plain_reshape",
         says="came back by one",
         code="""
@@ -878,6 +902,20 @@ class Upsample(nn.Module):
     ),
     dict(
         exercise="Upsample",
+        name="transposed_after_repeating",
+        says="works turned round",
+        code="""
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+""",
+    ),
+    dict(
+        exercise="Upsample",
         name="tiled",
         says="tiled",
         code="""
@@ -955,6 +993,33 @@ class Upsample(nn.Module):
         code="""
 def forward(self, x_t, t, cond=None):
     emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
+    h = self.conv_in(x_t)
+    skips = [h]
+    for stage in self.down:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(h, emb))
+            skips.append(h)
+        if stage.resize is not None:
+            h = stage.resize(h)
+            skips.append(h)
+    for block, attention in zip(self.mid.blocks, self.mid.attentions):
+        h = attention(block(h, emb))
+    for stage in self.up:
+        for block, attention in zip(stage.blocks, stage.attentions):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), emb))
+        if stage.resize is not None:
+            h = stage.resize(h)
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="UNet.forward",
+        name="time_not_embedded",
+        says="reads t itself",
+        code="""
+def forward(self, x_t, t, cond=None):
+    emb = self.time_mlp(t.to(x_t.dtype)[:, None].repeat(1, self.embedding_channels))
+    emb = emb if cond is None else emb + cond
     h = self.conv_in(x_t)
     skips = [h]
     for stage in self.down:
