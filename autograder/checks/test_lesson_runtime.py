@@ -220,7 +220,7 @@ def test_a_cell_that_ends_tells_what_its_checks_would_say(shell, capsys, monkeyp
     exec("def knows(x): seen.append(x)", shell.user_ns)  # of an earlier cell
     shell.user_ns["seen"] = kept = []
     shell.run('grade("half")\nseen = []\nknows(3)\nassert seen == [3], "not seen"')
-    assert grading.told_by_checks("half").startswith("Its checks all pass")
+    assert grading.told_by_checks("half").startswith("The checks in this cell all pass")
     assert shell.user_ns["seen"] is kept
     shell.run("half(3)")
     assert grading.told_by_checks("half") == "", "no grade in it"
