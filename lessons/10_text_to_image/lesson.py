@@ -260,6 +260,8 @@ assert t.shape == (5000,) and ((t > 0) & (t < 1)).all(), "as many times, all bet
 assert logit_normal_times(torch.zeros(1)) == 0.5, "the middle of the Gaussian is the middle"
 assert abs(t.mean() - 0.5) < 0.02, "as often early as late"
 assert logit_normal_times(gaussian, mean=1.0).mean() > 0.6, "a mean above 0: more noise"
+even, steep = (logit_normal_times(torch.zeros(1), 1.0, std) for std in (1.0, 3.0))
+assert even == steep, "where the Gaussian number is 0, std should not matter"
 middle = [
     ((logit_normal_times(gaussian, 0.0, s) - 0.5).abs() < 0.2).float().mean() for s in (0.5, 2)
 ]
@@ -269,9 +271,10 @@ assert middle[0] > middle[1], "a smaller std: more of the times in the middle"
 u = torch.randn(20_000)
 kinds = {"uniform": torch.rand(20_000), "logit-normal": logit_normal_times(u)}
 kinds |= {"std = 0.3": logit_normal_times(u, std=0.3), "std = 3": logit_normal_times(u, std=3.0)}
+alike = {"bins": 40, "limits": (0, 1), "normal": False, "xlabel": "t", "ylim": (0, 6)}
 figure, axes = show.panels(1, 4, 8, 2.2)
 for panel, (name, t) in zip(axes, kinds.items(), strict=True):
-    show.draw_histogram(panel, t, bins=40, limits=(0, 1), normal=False, title=name, xlabel="t")
+    show.draw_histogram(panel, t, title=name, **alike)
 middle = {name: ((t - 0.5).abs() < 0.2).float().mean() for name, t in kinds.items()}
 told = "; ".join(f"{name} {share:.0%}" for name, share in middle.items())
 show.Picture(figure, f"Histograms of t. Between 0.3 and 0.7 lie: {told}.")
