@@ -8,7 +8,7 @@ r"""
 
 This is CLIP. Its text half sits in Stable Diffusion, and yours has the same architecture: given the real weights, it gives the real numbers. At the end, lesson 6's painter listens to it, and understands words that it was never trained on.
 
-Plan about two and a half hours. Training takes two minutes here, since the course brings trained weights.
+Plan about two and a half hours.
 """
 
 # %%
@@ -61,7 +61,7 @@ r"""
 
 CLIP mends both. **Pieces of words** in place of words, so that every text can be written. And **training on pairs**: a picture and its caption should get vectors that point the same way.
 
-Our pictures come from two worlds, half of them from each. In `one`, the world of lesson 6, there is one large thing on black: the first row below. In `lone`, the second row, its size, its place and the background vary.
+Our pictures come from two worlds. In `one`, the world of lesson 6, there is one large thing on black: the first row below. In `lone`, the second row, its size, its place and the background vary.
 
 The captions are richer now: in half of the cases a colour or an object goes by **another name**, *crimson* or *scarlet* for red, *disc* for circle, Roman numerals and German words for the digits.
 """
@@ -85,7 +85,7 @@ How should a text become numbers? One number per *word*: the list is never compl
 
 ![A caption in boxes, one line for each number of merges. With no merges each letter has its own box. With more merges the boxes grow, first frequent endings, then whole words.](figures/merging.png)
 
-(The dot marks the end of a word; `c3` and `bc` are the two halves of *ü*: see below. The two colours only tell neighbours apart.)
+(The dot marks the end of a word; `c3` and `bc` are the two halves of *ü*. The two colours only tell neighbours apart.)
 
 Frequent words end up as one piece, rare ones stay in several, and nothing is unknown.
 
@@ -96,7 +96,7 @@ Four rules make it CLIP's:
 - The smallest symbols are **bytes**. In UTF-8 every text is made of them, and there are only 256. An *ü* is two bytes, an emoji four. (Some bytes are invisible, so each gets a visible stand-in: the first half of *ü* is printed as `Ã`. The pictures write its number, in hexadecimal: `c3`.)
 - The piece that ends a word carries a mark, `</w>`; the pictures draw a dot. So `red</w>` is a word and `red` the beginning of *redder*.
 
-`t2i.byte_words` takes care of them. Have a look:
+`t2i.byte_words` takes care of them:
 """
 
 # %%
@@ -157,17 +157,17 @@ show_clip.merging("there is a crimson fünf", merges, [0, 10, 40, 100, 160, len(
 
 # %% [markdown]
 r"""
-*th* comes first: it stands in *the*, *that*, *there* and *three*. (Of the 400 merges asked for, 276 were made: by then each word of the captions was one piece. Words from elsewhere stay in several.)
+*th* comes first: it stands in *the*, *that*, *there* and *three*. (Of the 400 merges asked for, 276 were made: by then each word of the captions was one piece.)
 
 ### Encode
 
-To encode a text, each word starts from its symbols again, and the merges are applied **in the order in which they were learnt**. Not the longest first, and not from left to right: of all pairs that stand side by side at this moment, the one with the lowest *rank* is joined everywhere in the word, until no known pair is left. Why? A merge was learnt when all earlier ones had been made already. Only in this order does a word get the pieces that it had in training. (So you may also go once through all merges, from the first to the last: a pair never comes up again after its turn.)
+To encode a text, each word starts from its symbols again, and the merges are applied **in the order in which they were learnt**. Not the longest first, and not from left to right: of all pairs that stand side by side at this moment, the one with the lowest *rank* is joined everywhere in the word, until no known pair is left. Why? A merge was learnt when all earlier ones had been made already. Only in this order does a word get the pieces that it had in training.
 
 Then the pieces become numbers, in a frame:
 
 $$\text{[start],\ pieces …,\ [end]}$$
 
-A tensor wants rows of one length L. Shorter texts are filled up **with the end token** itself, as in Stable Diffusion 1.5. Longer ones are cut, but their end token stays: it will matter more than all others.
+A tensor wants rows of one length L. Shorter texts are filled up **with the end token** itself. Longer ones are cut, but their end token stays: it will matter more than all others.
 
 `NumberedPieces` in `t2i.bpe` keeps the numbers. Its `vocabulary` gives each piece a number: first the 256 symbols, then the same with `</w>`, then the merges, start and end. Its `ranks` says when a pair was learnt:
 """
@@ -184,7 +184,7 @@ for piece in ("a", "a" + WORD_END, START, END):
 
 # %% [markdown]
 r"""
-A `Tokenizer` adds the way from a text to its numbers. In `encode` you have `self.ranks`, `self.vocabulary`, and the numbers `self.start` and `self.end`. (`__call__` takes several texts at once, and gives a tensor.)
+A `Tokenizer` adds the way from a text to its numbers. In `encode` you have `self.ranks`, `self.vocabulary`, and the numbers `self.start` and `self.end`.
 """
 
 # %%
@@ -211,7 +211,7 @@ assert mine.decode(mine.encode("A  Crimson fünf 🦆")) == "a crimson fünf �
 
 # %% [markdown]
 r"""
-This is the tokenizer for the rest of the lesson, and what it makes of four texts:
+This is the tokenizer for the rest of the lesson:
 """
 
 # %%
@@ -293,11 +293,11 @@ Here are attention and layer, with your `quick_gelu` inside. Read them:
 r"""
 ### Looking back only
 
-One thing is new. In CLIP's text encoder **a token may look at itself and at those before it, never ahead**:
+In CLIP's text encoder **a token may look at itself and at those before it, never ahead**:
 
 ![A square table, rows and columns labelled start, a, red, seven, end, end, end. On and below the diagonal the cells are filled: each token looks at itself and at those before it. The row of the first end token is framed: it looks at the whole text.](figures/causal.png)
 
-This is a *causal* mask, known from language models, which must not see the word they are to guess. It brings CLIP two gifts:
+This is a *causal* mask. It brings CLIP two gifts:
 
 - The **end token** stands behind all words, so it is the one that can read the whole text. Its vector, after a last norm, stands for the text: the *pooled* vector.
 - What comes after the first end token, the padding, cannot disturb anything before it. So CLIP needs no mask for its padding.
@@ -361,7 +361,7 @@ For pictures CLIP has a *vision transformer*, ViT: the very same layers, so the 
 - It is cut into square **patches**. One convolution whose kernel and stride are as large as a patch turns each into a vector. What comes out is a small picture, (B, width, rows, columns); the layers want a list, (B, patches, width), as in lesson 6's SpatialTransformer.
 - Every patch looks at all others, and none of them stands for the whole. So one more place is put **in front**, with a learnt vector of its own, the same for every picture: the *class* place. It holds nothing of the picture at first, looks at all patches in each layer, and at the end it stands for the picture.
 - No mask: patches have no before and after. Places get learnt vectors, as words do.
-- One norm more than usual, `norm_in`, before the first layer. (So it is in CLIP's files.)
+- One norm more than usual, `norm_in`, before the first layer.
 
 $$x = [\text{class},\ \text{patches}] + \text{positions}, \quad \text{hidden} = \text{layers}(\text{norm\_in}(x)), \quad \text{pooled} = \text{norm\_out}(\text{hidden at place 0})$$
 
@@ -410,9 +410,9 @@ Each row is a question with B possible answers: *which caption belongs to this p
 
 $$\text{logits} = s\cdot \text{images}\cdot\text{texts}^{\top}, \qquad \text{loss} = \tfrac12\big(\text{CE}(\text{rows}) + \text{CE}(\text{columns})\big), \qquad s = \min(e^{\text{logit\_scale}},\ 100)$$
 
-Row i's right answer is column i. So the rest of the batch serves as wrong answers, for free, and a larger batch asks harder questions. With 2 pairs, the colour alone decides seven times in eight. With 256, about 32 scenes are red, and two or so are red *and* seven: the model has to look more closely. (The real CLIP took 32,768 pairs a batch.)
+Row i's right answer is column i. So the rest of the batch serves as wrong answers, for free, and a larger batch asks harder questions. With 2 pairs, the colour alone decides seven times in eight. With 256, about 32 scenes are red, and two or so are red *and* seven: the model has to look more closely.
 
-And $s$? Cosines lie between -1 and 1. A softmax of such small numbers can never be sure of anything, so they are multiplied by a *scale*. How large? The model learns it too. CLIP stores its logarithm (`logit_scale`, at first $\log(1/0.07)$, so $s \approx 14$) and never lets $s$ exceed 100.
+And $s$? Cosines lie between -1 and 1. A softmax of such small numbers can never be sure of anything, so they are multiplied by a *scale*. The model learns it too. CLIP stores its logarithm (`logit_scale`, at first $\log(1/0.07)$, so $s \approx 14$) and never lets $s$ exceed 100.
 """
 
 # %%
@@ -466,7 +466,7 @@ Here is the whole, with your pieces inside:
 r"""
 ## 6. Train
 
-The next cell trains for two minutes and then stops by itself, wherever it is; read on meanwhile. The loop is the one from lesson 3, and the pictures are painted as they are needed. For each object, one colour never occurs in them: these are the *held-out pairs*. (`whole_training = True` does the whole training, in 6 to 20 minutes on the CPU.)
+The next cell trains for two minutes and then stops by itself, wherever it is; read on meanwhile. The loop is the one from lesson 3. (`whole_training = True` does the whole training, in 6 to 20 minutes on the CPU.)
 
 **Predict before you run.** What will it learn first: colours, or objects?
 """
@@ -538,7 +538,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-The loss begins above log(B): wrong with some confidence. (Not as far above as section 5's random vectors: an untrained encoder gives nearly the same vector to all pictures, and nearly the same to all texts.) Colours come first, objects much later. When the course was made, it knew 99 % of these colours after 50 steps, but only one object in seven. After 300 steps it knew two objects in three.
+The loss begins above log(B): wrong with some confidence. Colours come first, objects much later. When the course was made, it knew 99 % of these colours after 50 steps, but only one object in seven. After 300 steps it knew two objects in three.
 
 The loss cannot reach 0: in each batch several scenes have captions that fit others just as well. *A red seven* is true of every red seven.
 
@@ -574,7 +574,7 @@ show_clip.similarity_matrix(pictures, texts, image_vectors @ text_vectors.T)
 
 # %% [markdown]
 r"""
-The scale has grown, so the softmax has become surer. The two lines below it say what share of the 200 scenes the model you just trained recognises, and what share this one does.
+The scale has grown, so the softmax has become surer. The two lines below it say what share of the 200 scenes each of the two models recognises.
 
 The diagonal is bright, though no training picture showed these people's handwriting. Look off the diagonal, too: where a wrong caption shares the colour or the object, the cell is mostly less dark than elsewhere.
 
@@ -631,7 +631,7 @@ show_clip.zero_shot_bars(pictures, seen, KINDS)
 
 # %% [markdown]
 r"""
-These pictures show **held-out pairs**: this object in this colour never occurred in training. And classes can be made up on the spot, in any words that CLIP has read. Here are the eight colours by other names:
+These pictures show **held-out pairs**: for each object, one colour never occurred in training, and here it is. And classes can be made up on the spot, in any words that CLIP has read. Here are the eight colours by other names:
 """
 
 # %%
@@ -654,13 +654,13 @@ Pictures with handwriting nobody trained on; the brackets give the range in whic
 
 # %% [markdown]
 r"""
-Our aim, for large things on black: colour and object at least 90 % for seen pairs, and 80 % for pairs that were held out. Both are reached. What was never shown together is recognised nearly as well. In scenes of all sizes colours stay easy, and objects are harder: a small digit is 13 pixels high, and looked at through patches of 8.
+What was never shown together is recognised nearly as well as what was. In scenes of all sizes colours stay easy, and objects are harder: a small digit is 13 pixels high, and looked at through patches of 8.
 
 A harder test is **retrieval**: among 512 captions, find the very one that belongs to this picture. Nobody can reach 100 %, as many captions are true of several pictures. In scenes of all sizes (512 of them, seen pairs) our CLIP finds 63.3 %; a reader who makes no mistake would find 72.0 %, and chance 0.2 %.
 
 ### A map of the common space
 
-Vectors with 64 numbers cannot be drawn. But they can be looked at from one side, as one looks at a crowd from above: the map shows the two directions in which the words differ most. A small picture lies where its vector is. A word lies at its dot, and a line leads to its name. (Pictures and words do not have the same middle, since the loss only asks which caption is the *nearest*. For this map both crowds were moved until their middles lay at 0.)
+Vectors with 64 numbers cannot be drawn. But they can be looked at from one side: the map shows the two directions in which the words differ most. A small picture lies where its vector is. A word lies at its dot, and a line leads to its name.
 
 **Predict before you run.** Where will *crimson* be? And *lemon*?
 """
@@ -681,11 +681,11 @@ When the course was made:
 
 ![A map. Small pictures of the same colour lie together in groups; each group has its colour's word near it; red lies beside crimson and scarlet, blue beside azure, green beside emerald.](figures/map.png)
 
-*Crimson* lies beside *red*, and *lemon* beside *yellow*. Nobody said that they mean the same. But *crimson* and *red* both stood below red pictures, so both were pulled to the same place. That is the whole secret. (Orange and purple are neighbours only because two of 64 directions are drawn.)
+*Crimson* lies beside *red*, and *lemon* beside *yellow*. Nobody said that they mean the same. But *crimson* and *red* both stood below red pictures, so both were pulled to the same place. (Orange and purple are neighbours only because two of 64 directions are drawn.)
 
 ## 8. The painter learns new words from CLIP
 
-Back to lesson 6. Its painter now gets its words from CLIP: the vectors of all tokens are the `context` that the places look at, and the end token's vector is added to the time. (The padding is masked, as in lesson 6.) CLIP is **frozen**, its weights stay as they are; the painter is trained again from the start, for as many steps, with **plain captions only**. So the painter never met *crimson* or *vii*. CLIP did.
+Back to lesson 6. Its painter now gets its words from CLIP: the vectors of all tokens are the `context` that the places look at, and the end token's vector is added to the time. CLIP is **frozen**, its weights stay as they are; the painter is trained again from the start, for as many steps, with **plain captions only**. So the painter never met *crimson* or *vii*. CLIP did.
 
 Beside it stands lesson 6's own painter with a vector for each word. Its table has no rows for the new words, so we add them, filled with what every word has before training: random numbers.
 
@@ -738,11 +738,11 @@ if rows:
 
 # %% [markdown]
 r"""
-The first wish is plain; both know it. When the course was made:
+When the course was made:
 
 ![Two rows of six pictures from the same noise. With one vector per word only the red circle is as asked; for the other wishes purple digits and a blue heart appear. With CLIP all six are as asked: three red discs, a blue heart, a yellow seven and a green cross.](figures/told.png)
 
-And here are the counts, by lesson 6's judge. *Said otherwise*: both the colour and the object go by names that neither painter was trained on. *Shuffled* goes with *both*, and says what chance gives there: each picture is judged by another picture's caption.
+Here are the counts, by lesson 6's judge. *Said otherwise*: both the colour and the object go by names that neither painter was trained on. *Shuffled* goes with *both*, and says what chance gives there: each picture is judged by another picture's caption.
 """
 
 # %%
@@ -752,13 +752,13 @@ And here are the counts, by lesson 6's judge. *Said otherwise*: both the colour 
 r"""
 With plain captions both painters are right nearly always. Said otherwise, the one with a vector per word even stays below chance in colour (one in eight) and object (one in sixteen), because the judge finds no object at all in most of its pictures. (Six pictures are few: those above happen to be clear.) What a table of words cannot know, a text encoder can, if it learnt its words from pictures. This is why Stable Diffusion does not learn words itself, but takes CLIP's.
 
-But it has no magic. A word that CLIP did not learn either, *ultramarine* or the misspelt *crimsn*, comes as a row of pieces with no meaning. Whatever is painted then is a guess; for a colour, some colour. (In the other row such a wish stays grey: its table has no pieces.) And a word helps only if its vector is like one that the *painter* was trained on. CLIP knows *small* and *at the top*, but this painter only ever saw large things in the middle. Put *a small red seven at the top* among the wishes, and CLIP's row shows shreds, or noise. (The other row may well show a good large seven: in its table *small* and *top* are still untrained, and here it heeds them little.)
+But a word that CLIP did not learn either, *ultramarine* or the misspelt *crimsn*, comes as a row of pieces with no meaning. Whatever is painted then is a guess; for a colour, some colour. (In the other row such a wish stays grey: its table has no pieces.) And a word helps only if its vector is like one that the *painter* was trained on. CLIP knows *small* and *at the top*, but this painter only ever saw large things in the middle. Put *a small red seven at the top* among the wishes, and CLIP's row shows shreds, or noise.
 
 ## 9. What was left out, and where these lines live in real systems
 
-- **Size.** CLIP's text half has 12 layers, and 49,408 tokens; the image half of its *ViT-L/14* (a large vision transformer with patches of 14×14 pixels) has 24 layers, and takes 224 × 224 pixels. They were trained on 400 million pairs from the internet, with all that is true, false and unfair there.
+- **Size.** CLIP's text half has 12 layers, and 49,408 tokens. CLIP was trained on 400 million pairs from the internet, with all that is true, false and unfair there.
 - **Counting and order.** CLIP is known to be bad at *two red and one blue*, at *left of*, at *not*. To find the caption that fits best, a bag of words is often enough. Our scenes have one object only.
-- Stable Diffusion 1.5 uses all 77 vectors of ViT-L/14's text half, padding included; Stable Diffusion XL takes the second-to-last layer's, and adds a second encoder.
+- Stable Diffusion 1.5 uses all 77 vectors of CLIP's text half, padding included.
 - Tables of retrieval and of batch sizes, and how to load OpenAI's own weights, stand on a page of their own: [more about the measurements](more.md).
 
 In Hugging Face's *transformers*:
@@ -774,7 +774,7 @@ In Hugging Face's *transformers*:
 | `contrastive_loss` | `image_text_contrastive_loss` |
 | `zero_shot_probabilities` | `logits_per_image.softmax(dim=1)` |
 
-Do not take our word for it. Here both compute the same, with the same weights:
+Here both compute the same, with the same weights:
 """
 
 # %%
@@ -817,7 +817,7 @@ r"""
 r"""
 ## The papers
 
-- Radford et al. 2021, *Learning transferable visual models from natural language supervision*, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020): CLIP. Figure 3 is `contrastive_loss` in ten lines; section 7 is honest about what such data brings along.
+- Radford et al. 2021, *Learning transferable visual models from natural language supervision*, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020): CLIP. Figure 3 is `contrastive_loss` in ten lines.
 - Sennrich, Haddow and Birch 2015, *Neural machine translation of rare words with subword units*, [arXiv:1508.07909](https://arxiv.org/abs/1508.07909): byte-pair encoding.
 - Dosovitskiy et al. 2020, *An image is worth 16×16 words*, [arXiv:2010.11929](https://arxiv.org/abs/2010.11929): the vision transformer.
 - Hendrycks and Gimpel 2016, *Gaussian error linear units*, [arXiv:1606.08415](https://arxiv.org/abs/1606.08415): GELU, and its quick stand-in.
