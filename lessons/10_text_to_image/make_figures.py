@@ -121,7 +121,7 @@ def gallery() -> show.Picture:
 
 
 def changed() -> show.Picture:
-    """One picture, told three other prompts, begun at five strengths: other noise, all that came."""
+    """One picture, three other prompts, five strengths, other noise than its own: all that came."""
     pipe = load_text_to_image()
     (before,) = pipe(PROMPT, seed=1)
     wishes = ["a green seven above a blue star", "a red three above a blue star"]

@@ -140,7 +140,7 @@ def test_earlier_merges_go_first():
 
 
 def test_once_through_all_merges_does_the_same():
-    """As lesson 7 says on its other page; for merges that were learnt, not for any list of pairs."""
+    """As lesson 7's other page says; for merges that were learnt, not for any list of pairs."""
     rng = random.Random(0)
     for _ in range(200):
         letters = "abc"[: rng.randint(1, 3)]
