@@ -143,7 +143,7 @@ show.curves(t, wrong, alt=alt, **labels)
 
 # %% [markdown]
 r"""
-A small error in the *noise* becomes a huge one in the clean picture at the noisy end, since we divide by $\sqrt{\bar\alpha_t}$: 1.6 where this curve ends, and more than 100 at the very last step, as lesson 3 found. With `"sample"` it stays the same, with $v$ it never exceeds the network's own 0.01. This is one reason why so many newer models predict $v$. (You have trained one without knowing: compare lesson 3's head start with the formula that reads the noise off $v$. What that lesson's UNet answers, the correction, *is* $v$.)
+A small error in the *noise* becomes a huge one in the clean picture at the noisy end, since we divide by $\sqrt{\bar\alpha_t}$: 1.6 where this curve ends, and more than 100 at the very last step, as lesson 3 found. With `"sample"` it stays the same, with $v$ it never exceeds the network's own 0.01. This is one reason why so many newer models predict $v$. (You have trained one without knowing: what lesson 3's UNet answers, the correction of its head start, *is* $v$.)
 
 ## 3. Which steps?
 
@@ -415,7 +415,7 @@ Why is DDIM off when steps are long? During a whole step it keeps one guess $\ha
 
 ![The guess of one pixel as the noise falls, a smooth curve. DDIM takes the value at the start of the step for all of it: a flat line. 2M draws a line through the last two guesses and reads it in the middle of the step, much nearer to the curve.](figures/heading.png)
 
-DDIM's flat line is wrong in proportion to the length of the step. Suppose we remember the guess from **the step before**. Then we can draw a straight line through the two and ask where the guess will be *in the middle* of this step. (For a whole step we want the average guess, and a straight line's average is its middle. Not every moment counts alike, but for order 2 this is exact enough.) That costs no call of the network, only memory. This is DPM-Solver++(2M): M for *multistep*, as it uses the guesses of more than one step, 2 for its *order* (section 8).
+DDIM's flat line is wrong in proportion to the length of the step. Suppose we remember the guess from **the step before**. Then we can draw a straight line through the two and ask where the guess will be *in the middle* of this step. (Its middle is a straight line's average over the step.) That costs no call of the network, only memory. This is DPM-Solver++(2M): M for *multistep*, as it uses the guesses of more than one step, 2 for its *order* (section 8).
 
 The right measure of "how far" on this axis is not $t$. It is half of the logarithm of lesson 1's signal-to-noise ratio, $\lambda = \log(\sqrt{\bar\alpha}/\sqrt{1-\bar\alpha})$. It is very negative for noise and grows as the picture appears. On this axis a step of length $h$ means the same everywhere: the ratio of noise to picture falls to $e^{-h}$ of what it was.
 """
@@ -527,11 +527,11 @@ show_samplers.order_picture(counts, errors)
 
 # %% [markdown]
 r"""
-Order 1 and order 2 (the slopes are negative, as the lines fall). Look at the left edge too: **at 10 and 20 steps 2M is *worse* than DDIM here**, and the lines cross near 27 steps. It is bold to draw a line far beyond its two points, and with linspace the last stride, down to $t = 0$, is four or five times as long in $\lambda$ as the one before. (Why linspace, then? It begins and ends where the exact road does.) Order says how fast the error shrinks once there are many steps. It promises nothing about ten.
+Order 1 and order 2 (the slopes are negative, as the lines fall). Look at the left edge too: **at 10 and 20 steps 2M is *worse* than DDIM here**, and the lines cross near 27 steps. It is bold to draw a line far beyond its two points, and with linspace the last stride, down to $t = 0$, is four or five times as long in $\lambda$ as the one before. Order says how fast the error shrinks once there are many steps. It promises nothing about ten.
 
 ## 9. Quality against steps
 
-Which sampler would you buy? As in lesson 3 we use the **Fréchet distance**: how far is the crowd of samples from the crowd of real digits? Smaller is better. Two crowds of real digits don't get 0 either; that is the *floor*. It falls as the crowds grow, so compare only at the same number of samples.
+Which sampler would you buy? Again the **Fréchet distance** tells. Two crowds of real digits don't get 0 either; that is the *floor*. It falls as the crowds grow, so compare only at the same number of samples.
 
 **Our aim:** a distance at most a tenth above that of DDPM with all 1,000 steps.
 
@@ -598,7 +598,7 @@ show_samplers.quality_picture(lines, ruler.floor, count)
 
 # %% [markdown]
 r"""
-Your chart is a sketch: with 500 samples, a distance can be off by a third. (With another start noise the smooth lines at 20 and 50 steps stood at 6.3 to 7.4 in place of 8.6 to 9.4.) So it cannot say which of two near lines is lower, nor whether a line really rises at its end. The big chart has more samples, two seeds, and up to all thousand steps (`make measure-samplers`, which takes hours).
+Your chart is a sketch: with 500 samples, a distance can be off by a third. So it cannot say which of two near lines is lower, nor whether a line really rises at its end. The big chart has more samples, two seeds, and up to all thousand steps (`make measure-samplers`, which takes hours).
 
 **Predict before you look.** Will the lines meet at the right? And will the best of them reach the floor?
 """
@@ -625,7 +625,7 @@ r"""
 So twenty steps are enough with fresh noise and memory, and fifty with fresh noise alone: your `ddim_step` with $\eta = 1$. On the smooth road neither twenty nor fifty are enough. Back to the big chart:
 
 - **With a handful of steps a smooth sampler wins. With more steps the noisy ones do.** Memory helps most where steps are few. (In section 8 it did harm there. That was linspace, with its long last stride; here the steps are trailing.)
-- **The lines flatten.** What is left at the right is the network's error: a better sampler cannot draw better digits than its network knows. So no line reaches the floor, and they meet two by two: the smooth ones, and below them the noisy ones. From 20 steps on, extra steps hardly help the smooth road: it carries the errors along.
+- **The lines flatten.** What is left at the right is the network's error: a better sampler cannot draw better digits than its network knows. So no line reaches the floor, and they meet two by two: the smooth ones, and below them the noisy ones.
 - **Which one to take?** With a network like this one: fresh noise and memory from about ten steps on, 2M with fewer. Only smooth roads give each digit a code.
 
 ### A better road, or a better network?
@@ -661,7 +661,7 @@ In *diffusers*, which runs Stable Diffusion, your lines look like this:
 | `dpmpp_2m_step` | `DPMSolverMultistepScheduler` with its default settings |
 | `sample_sde_dpmpp_2m` (given) | the same with `algorithm_type="sde-dpmsolver++"` |
 
-Don't take our word for it. Both take the same twenty steps:
+Both take the same twenty steps:
 """
 
 # %%
