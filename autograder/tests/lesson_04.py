@@ -571,7 +571,7 @@ def check_ddim(student, s, eta, what, clip=False, causes=None, omit=()):
         what,
         causes=ddim_causes(s, eta) if causes is None else causes,
         otherwise="It is √ᾱ_prev · x_0_pred + √(1 - ᾱ_prev - σ²) · noise_pred + σ · noise "
-        "(equation 12 of DDIM).",
+        "(equation 12 of DDIM), with σ = η · √((1 - ᾱ_prev)/(1 - ᾱ_t)) · √(1 - ᾱ_t/ᾱ_prev).",
         **s.tolerance,
     )
 
@@ -915,7 +915,7 @@ def test_second_order(student, rng):
             "the result of a step with a guess before it",
             causes=causes,
             otherwise="Aim at x_0_pred + h/(2·h_last) · (x_0_pred - x_0_pred_last), with "
-            "h = λ_prev - λ_t and h_last = λ_t - λ_last.",
+            "h = λ_prev - λ_t and h_last = λ_t - λ_last (of t_last, not of t_prev).",
             **s.tolerance,
         )
 
@@ -1423,8 +1423,10 @@ def test_dpm_walk(student, rng):
                 "The guess is remembered before it is clipped; remember the clipped one.": (
                     lambda: with_guess(0, guesses[i - 1][1])
                 ),
-                "The memory never changes: it holds the first step's guess. Renew it after each "
-                "step.": lambda: with_guess(0, guesses[0][0], last=few[0].expand(len(x))),
+                "The memory does not hold the guess of the step before (but the first step's, or "
+                "this step's own). Renew it after each step.": (
+                    lambda: with_guess(0, guesses[0][0], last=few[0].expand(len(x)))
+                ),
                 "t_last is not renewed: it must be the step at which the remembered guess was "
                 "made.": lambda: with_guess(0, before, last=few[0].expand(len(x))),
                 "The step lands at t - 1. It must land at the next of the timesteps, the final one "

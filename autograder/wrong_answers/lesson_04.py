@@ -689,7 +689,7 @@ WRONG += [
     _sample_dpm("first_order_throughout", "first-order", (
         "alphas_cumprod, x_0_pred_last, t_last)", "alphas_cumprod)"
     )),
-    _sample_dpm("memory_never_renewed", "memory never changes", (
+    _sample_dpm("memory_never_renewed", "does not hold the guess", (
         "        x_0_pred_last, t_last = guess, t\n",
         "        if t_last is None:\n            x_0_pred_last, t_last = guess, t\n",
     )),

@@ -155,7 +155,7 @@ We want to visit $N$ of $T$ steps. The list is called `timesteps` and runs from 
 | trailing | from $T$ downwards, in strides of $T/N$; round, and take 1 off, because we count from 0 | 249, 499, 749, 999 |
 | linspace | $N$ numbers from 0 to $T-1$, both included, all equally far apart; round | 0, 333, 666, 999 |
 
-($\lfloor\cdot\rfloor$ means rounded down. A number halfway between two steps may go to either.) Your function returns them in falling order, as the sampler walks. With $N = 1$, linspace gives the step 0.
+($\lfloor\cdot\rfloor$ means rounded down. A number halfway between two steps may go to either.) Your function returns them in falling order, as the sampler walks. With $N = 1$, linspace gives the step 0. Any other name of a spacing must raise a `ValueError`: here a test does ask for it.
 
 **Predict before you run.** Take $T = 1000$ and $N = 5$, and write down the three lists (499.5 rounds to 500). In which one is the network given pure noise and told "there is still some picture in here"? In which one does it never get to see an almost clean picture?
 """

@@ -25,14 +25,15 @@ def convert_prediction(
 ) -> Tensor:
     """Say what a network predicted in another way: as noise, as clean picture, or as v.
 
-    x_t = √ᾱ_t · x_0 + √(1 - ᾱ_t) · noise and v = √ᾱ_t · noise - √(1 - ᾱ_t) · x_0, from which x_0
-    and the noise follow without a division.
+    x_t = √ᾱ_t · x_0 + √(1 - ᾱ_t) · noise and v = √ᾱ_t · noise - √(1 - ᾱ_t) · x_0. From
+    x_t and v, x_0 and the noise follow without a division.
 
     Args:
         prediction: (B, ...) what the network said, of type `source`.
         x_t: (B, ...) the noisy pictures that it was shown.
         t: (B,) int64 steps.
-        alphas_cumprod: (T,), above 0 at every t asked for if `source` is "epsilon".
+        alphas_cumprod: (T,), at every t asked for above 0 if `source` is "epsilon", and below 1
+            if it is "sample".
         source, target: "epsilon" (the noise), "sample" (x_0) or "v_prediction".
 
     Returns:
