@@ -642,6 +642,8 @@ Are the network's errors to blame? Here is the same network, trained eight times
 r"""
 **What you saw.** Every distance falls to less than half: a sampler saves time, training buys quality. **In points** the smooth road has come nearer: 2.6 above DDPM before, 1.6 now. **As a ratio**, and so measured by our aim, it has fallen behind: from 1.7 times DDPM's distance to 2.1 times, since DDPM gained even more. And fresh noise with memory is now a tenth worse than DDPM, just past our aim. That may be chance: the two ranges overlap.
 
+(And *where* does the smooth road go wrong? A good part of it between $t = 900$ and $800$, where a digit's shape begins to be decided: [measured](more.md).)
+
 ## 10. What was left out, and where these lines live in real systems
 
 - **Where to put the steps** is an art. Some samplers space them evenly in $\lambda$, or as Karras et al. 2022 propose.
