@@ -69,5 +69,7 @@ def read_words(page: Path) -> int:
 
 @pytest.mark.parametrize("page", committed("lessons/[01]*/*.ipynb"), ids=lambda page: page.stem)
 def test_a_lesson_is_no_longer_than_promised(page):
-    most = 3900 if page.stem == "text_to_image" else 3500  # the last one trains three networks
+    most = (
+        4800 if page.stem == "text_to_image" else 3500
+    )  # the last one is trained and judged whole
     assert 2000 < read_words(page) <= most, "say it shorter, or move a side road to more.md"
