@@ -75,7 +75,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-Why ask for the *noise*, and not for the picture? Both would do. The noise is hard to name where little of it was added: it hides in the details. It is easy where there is hardly anything else. With the clean picture it is the other way round. And whatever the pictures are, the noise always has mean 0 and variance 1. Jonathan Ho and colleagues tried both in 2020 and got better pictures by asking for noise. (Later lessons ask for other mixtures.)
+Why ask for the *noise*, and not for the picture? Both would do. The noise is easy to name where there is hardly anything else, and the clean picture where there is hardly any noise. And whatever the pictures are, the noise always has mean 0 and variance 1. Jonathan Ho and colleagues tried both in 2020 and got better pictures by asking for noise. (Later lessons ask for other mixtures.)
 
 How wrong is an answer? We take the average squared difference over all pixels. Two lazy answers will give us a ruler: "zero everywhere", and "all of $x_t$ is noise".
 
@@ -102,7 +102,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-Keep this number: **1.0 is what an answer of zero gets**, because the variance of the noise is 1. A network whose loss stays at 1.0 has learnt to keep silent, and nothing else. (The answer $x_t$ begins at 1.9, not at 1.4: the digits' mean counts as well as their variance of 0.4, as most pixels are −1.) And at the noisy end even the laziest copy is nearly right, so a small loss there is no great feat.
+Keep this number: **1.0 is what an answer of zero gets**, because the variance of the noise is 1. A network whose loss stays at 1.0 has learnt to keep silent, and nothing else. (The answer $x_t$ begins at 1.9: 1 from the noise that it misses, 0.4 from the digits' variance, and 0.5 from their mean, squared.) And at the noisy end even the laziest copy is nearly right, so a small loss there is no great feat.
 
 ## 2 · Telling the network what time it is
 
@@ -186,7 +186,7 @@ Most of a UNet is one brick, repeated. It looks at small neighbourhoods and refi
 - A **convolution** slides a 3 × 3 window over the picture; each new pixel is a learnt mixture of the nine under the window. Pictures inside a network have many **channels**: not red, green and blue, but *edge here*, *bright spot here*.
 - **Normalisation** (`GroupNorm`) brings the numbers back to mean 0 and variance 1, within each picture and each group of neighbouring channels (there are `norm_groups` of them), so that no layer gets numbers much larger than it is used to.
 - **SiLU** is the bend: $\text{silu}(x) = x\cdot\text{sigmoid}(x)$ lets positive numbers through and nearly silences negative ones. Without a bend, many layers would be no better than one: a mixture of mixtures is a mixture.
-- **Residual** means: add what came in to what comes out. The brick learns only *what to change*, and news finds a straight road through a hundred bricks, forwards and backwards.
+- **Residual** means: add what came in to what comes out. The brick learns only *what to change*, and news finds a straight road through a hundred bricks. (So do gradients, on their way back.)
 - **Dropout** sets some values to zero in training, so that the network never relies on one value alone. We mostly leave it at 0.
 
 ![Diagram of a ResBlock. x goes right through norm1, SiLU, conv1, then a plus sign, norm2, SiLU, dropout, conv2 and a final plus sign. From below, emb passes SiLU and time_proj into the first plus sign. Above, a road called skip leads from x straight to the final plus sign.](figures/resblock.png)
@@ -232,7 +232,7 @@ With a silent conv2 only `skip(x)` is left: the brick hands its input on.
 
 What did the residual buy? We stack 1 to 28 bricks and ask: how much of a tug at the *output* arrives at the *input*? That tug is the gradient, all that a layer ever learns from. Then we take away the roads called skip.
 
-**Predict.** In which tower does the tug depend on how tall it is?
+**Predict.** In which tower does the tug depend more on how tall it is?
 """
 
 
@@ -268,7 +268,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-With skips, the first brick of a tall tower feels about the same tug as that of a short one. Without, the tug changes by two orders of magnitude: here it grows (without the norms, it would often fade to nothing). No single learning rate suits such a tower.
+With skips, the tug on the first brick hardly depends on the tower's height: at most by a factor of two. Without, it changes by two orders of magnitude: here it grows (without the norms, it would often fade to nothing). No single learning rate suits such a tower.
 
 ## 4 · Small, to see the whole; big again, to place it
 
@@ -502,7 +502,7 @@ The skips are a **stack**, like plates. What is kept goes on top; what is taken 
 
 # %% [markdown]
 r"""
-One resolution of the network is called a **stage**: some bricks, attention after each of them if wanted, and at the end a resize that leads to the next resolution (in the drawing it stands where it leads to). `Stage` only holds them:
+One resolution of the network is called a **stage**: some bricks, attention after each of them if wanted, and at the end a resize that leads to the next resolution (in the drawing it stands where it leads to). `Stage` only holds them; you will need its `.blocks`, `.attentions` and `.resize`, and need not read how they are made:
 """
 
 # %%
@@ -512,7 +512,7 @@ One resolution of the network is called a **stage**: some bricks, attention afte
 r"""
 Now write the road through the network. You need not read `__init__`: `self.down` and `self.up` are lists of stages in the order of work, and `self.mid` is one stage, the third and fourth slab at 14 × 14. (Its second attention is an `Identity`, which does nothing.)
 
-The drawing has the order, and shows which pictures are kept and which bricks take one. Your code is for any number of stages R with any number of bricks L. (Does it come out even? Every slab on the way down is kept: 1 + R·L + (R − 1). The way up has one brick more at each resolution: R·(L + 1).)
+The drawing has the order, and shows which pictures are kept and which bricks take one. Your code is for any number of stages R with any number of bricks L. (It comes out even: R·(L + 1) pictures are kept, and the way up has L + 1 bricks at each of the R resolutions.)
 
 Two ends are not in the drawing:
 
@@ -718,13 +718,13 @@ for task, draw_batch in tasks.items():
 
 # %% [markdown]
 r"""
-By heart, both get down to about a thousandth or below, and the one without bridges much lower still. (We don't know why so much lower. Without the noisy pixels before its eyes it can only *store* its eight answers, and it does that well.) The last column shows what that is worth, where the same digits meet other noise: 0.8, hardly better than answering zero, while the whole network has begun to *look* at the noise (0.2). With fresh noise both have to look, and without bridges the error stays about a third larger (0.12 against 0.09, or near it). So the bridges help where it counts. And **passing the test does not prove that the wiring is right**: networks without any bridge, without attention or deaf to the time pass it as well. (We tried.) It finds networks that cannot learn at all. For the wiring there is `grade`.
+By heart, both get down to about a thousandth or below, and the one without bridges much lower still. (Why so much, we don't know.) The last column shows what that is worth, where the same digits meet other noise: 0.8, hardly better than answering zero, while the whole network has begun to *look* at the noise (0.2). With fresh noise both have to look, and without bridges the error stays about a third larger (0.12 against 0.09, or near it). So the bridges help where it counts. And **passing the test does not prove that the wiring is right**: networks without any bridge, without attention or deaf to the time pass it as well. (We tried.) It finds networks that cannot learn at all. For the wiring there is `grade`.
 
 ## 8 · What if nobody told it the time?
 
 Must the network be told $t$? Couldn't it *see* how noisy the picture is? Often it can: a digit's black background shows the grain plainly. But imagine pictures of **sand**. A clean picture of sand already looks like noise. Is this a noisy picture of calm sand, or a clean picture of rough sand? Nobody can tell by looking.
 
-We make the extreme case, so that we know the right answer exactly: clean pictures that are themselves pure Gaussian grain. Then $x_t$ looks the same at every $t$: grain of variance 1. How much of it is noise? Noise and $x_t$ share a covariance of $\sqrt{1-\bar\alpha_t}$, so the best answer there is, knowing $t$, is $\sqrt{1-\bar\alpha_t}\,x_t$: *this share of what you see is noise*. Its error is $\bar\alpha_t$. (It explains the share $1-\bar\alpha_t$ of the noise's variance 1; $\bar\alpha_t$ is left.) Somebody who doesn't know $t$ must say the same share every time; the best is the average share, $c = 0.642$ for our schedule.
+We make the extreme case, so that we know the right answer exactly: clean pictures that are themselves pure Gaussian grain. Then $x_t$ looks the same at every $t$: grain of variance 1. How much of it is noise? The best answer is some share $c$ of it, $c\,x_t$. Multiply out the mean of $(\text{noise} - c\,x_t)^2$: it is $1 - 2c\sqrt{1-\bar\alpha_t} + c^2$, and smallest at $c = \sqrt{1-\bar\alpha_t}$. So whoever knows $t$ says: *this share of what you see is noise*, and is left with an error of $\bar\alpha_t$. Somebody who doesn't know $t$ must say the same share every time; the best is the average share, $c = 0.642$ for our schedule.
 
 **Predict.** Draw both error curves against $t$. Where is the blind network worst?
 """
