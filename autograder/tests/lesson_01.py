@@ -12,7 +12,7 @@ from torch import Tensor
 from autograder.picture import Curve, drawable, pictured
 from autograder.remote import RemoteError
 from autograder.testing import exercise, expect, expect_close, fail
-from autograder.testing_modules import ask
+from autograder.testing_modules import ask, still_is
 
 FLOAT32 = "The docstring asks for float32; NumPy and Python count in float64 unless told otherwise."
 DEFAULTS = "Leave the defaults of the signature as they are."
@@ -61,15 +61,6 @@ def advice_on_defaults(actual: object, values: str) -> str:
     """
     right_dtype = getattr(actual, "dtype", torch.float32) == torch.float32
     return values if right_dtype else FLOAT32
-
-
-def expect_untouched(far, before: Tensor, name: str) -> None:
-    expect(
-        torch.equal(far.call("clone"), before),
-        f"Your function changes `{name}`, which belongs to its caller: the next cell that uses it "
-        "gets something else. Operations ending in an underscore, `+=`, `*=` and `x[...] =` work "
-        "in place; make a new tensor instead.",
-    )
 
 
 # linear_betas
@@ -377,7 +368,7 @@ def test_alphas_cumprod_leaves_betas_alone(student, rng):
     betas = rising_betas(rng)
     far = student.hold(betas)
     student.alphas_cumprod(far)
-    expect_untouched(far, betas, "betas")
+    still_is(far, betas, "betas")
 
 
 @pictured("alphas_cumprod")
@@ -566,7 +557,7 @@ def test_add_noise_leaves_its_inputs_alone(student, rng):
     for value, before, name in zip(
         far, (x_0, noise, ac), ("x_0", "noise", "alphas_cumprod"), strict=True
     ):
-        expect_untouched(value, before, name)
+        still_is(value, before, name)
 
 
 @pictured("add_noise")
@@ -657,7 +648,7 @@ def test_snr_leaves_its_input_alone(student, rng):
     ac = scheduler(rising_betas(rng)).alphas_cumprod
     far = student.hold(ac)
     student.snr(far)
-    expect_untouched(far, ac, "alphas_cumprod")
+    still_is(far, ac, "alphas_cumprod")
 
 
 @pictured("snr")
@@ -806,7 +797,7 @@ def test_rescale_leaves_betas_alone(student, rng):
     betas = rising_betas(rng)
     far = student.hold(betas)
     call_rescale(student, far)
-    expect_untouched(far, betas, "betas")
+    still_is(far, betas, "betas")
 
 
 @pictured("rescale_zero_terminal_snr")
