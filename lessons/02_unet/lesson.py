@@ -102,7 +102,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-Keep this number: **1.0 is what an answer of zero gets**, because the variance of the noise is 1. A network whose loss stays at 1.0 has learnt to keep silent, and nothing else. (The answer $x_t$ begins at 1.9: 1 from the noise that it misses, 0.4 from the digits' variance, and 0.5 from their mean, squared.) And at the noisy end even the laziest copy is nearly right, so a small loss there is no great feat.
+Keep this number: **1.0 is what an answer of zero gets**, because the variance of the noise is 1. A network whose loss stays at 1.0 has learnt to keep silent, and nothing else. (The answer $x_t$ begins at 1.9: 1 from the noise that it misses, 0.4 from the digits' variance, and a little over 0.5 from their mean, squared.) And at the noisy end even the laziest copy is nearly right, so a small loss there is no great feat.
 
 ## 2 · Telling the network what time it is
 
