@@ -4,7 +4,7 @@ r"""
 
 ![Three rows. Top: six small scenes with coloured digits and shapes. Middle: for each of them a much smaller picture in false colours, its latent. Bottom: the scenes as they come back out of the latents, hardly different.](figures/opening.png)
 
-**Top: pictures. Middle: all that is kept of them. Bottom: what comes back.** The middle row, in false colours, holds one twelfth of the numbers, and almost everything is there.
+**Top: pictures. Middle: all that is kept of them, their *latents*. Bottom: what comes back.** The middle row, in false colours, holds one twelfth of the numbers, and almost everything is there.
 
 A denoiser that works on the middle row has far less to do. That is the step from lesson 6's little network to Stable Diffusion, which removes noise from a *latent picture* and never sees a pixel. At the end a **decoder** turns it into a picture. The **encoder** turns pictures into latent pictures. The two together, trained to give back what went in, are an **autoencoder**.
 
@@ -218,7 +218,7 @@ A denoiser will have to *make* latents, and it will miss a little. What does the
 
 ![Left: latents are scattered dots. Small crosses lie beside three of them, each with a question mark. Right: each latent is the middle of a small cloud, and the crosses lie within the clouds. A dashed circle round all of them says: farther out costs more.](figures/clouds.png)
 
-The *variational* autoencoder, **VAE**, has two rules against that:
+(Not to scale: real clouds are much smaller.) The *variational* autoencoder, **VAE**, has two rules against that:
 
 1. The encoder says only **roughly** where a picture lies: for each latent value a mean and a variance, a Gaussian *cloud*. The decoder gets one **draw** from it. So everything within a cloud must decode to nearly the same picture: a small miss does no harm.
 2. Being unlike the standard Gaussian **costs** something: being far out, narrow, or wide. So the clouds don't run away from each other, and don't shrink to points for nothing.
@@ -324,7 +324,7 @@ What the encoder says of a picture, mean and logvar, is called the **posterior**
 
 # %% [markdown]
 r"""
-Here all parts come together. Round the latents stand two 1×1 convolutions, `quant_conv` and `post_quant_conv`; each mixes the channels of one place.
+Here all parts come together. Round the latents stand two 1×1 convolutions, `quant_conv` and `post_quant_conv`; each mixes the channels of one place ([why they are there](more.md)).
 """
 
 # %%
@@ -527,7 +527,7 @@ show.film_strip(rows, alt="Six scenes, decoded from 0, 0.1, 0.3 and 1 off their 
 
 # %% [markdown]
 r"""
-**What you saw.** At a tenth off, almost nothing is lost: the cloud itself is about as wide, and training showed such draws all the time. Three tenths lie outside it: colours begin to run, but the decoder is still fairly calm. That is rule 1, and it is what a denoiser needs. At one whole unit off, strokes of other things hang in the air.
+**What you saw.** At a tenth off, almost nothing is lost: the cloud itself is about as wide on average, and training showed such draws all the time. Three tenths lie outside it: colours begin to run, but the decoder is still fairly calm. That is rule 1, and it is what a denoiser needs. At one whole unit off, strokes of other things hang in the air.
 
 ### Halfway between two pictures
 
@@ -720,7 +720,7 @@ How much does it matter, and which way is worse? Lesson 6's network learnt to pa
 
 # %% [markdown]
 r"""
-*Nothing recognised*: the judge is not even half sure of any thing. ([more.md](more.md) shows what they paint.)
+It matters, and too large is worse than too small. *Nothing recognised*: the judge is not even half sure of any thing. ([more.md](more.md) shows what they paint.)
 
 ## 7. Paint in latents
 
@@ -751,7 +751,7 @@ show.show_images(drawn, wishes, columns=4, width=7, alt="Painted in latents: " +
 
 # %% [markdown]
 r"""
-**What you saw.** After about a thousand steps colours are right, and most shapes can be told; a heart may still be a shield. Some digits cannot be read yet. After a few hundred steps there is a blob in about the right colour. (The smoke tier's two seconds give shreds.) And this is what the same recipe painted after all its 1,200 steps:
+**What you saw.** After about a thousand steps colours are right, and most shapes can be told; a heart may still be a shield. Some digits cannot be read yet. After a few hundred steps there are blobs or rough shapes, and some colours are still wrong. (The smoke tier's two seconds give shreds.) And this is what the same recipe painted after all its 1,200 steps:
 
 ![Eight pictures on black, each as its caption asks: a red seven, a blue star, a pink heart, a green 4, a yellow circle, an orange two, a cyan cross and a purple 8. Outlines are a little soft, and the two is cut off at the right.](figures/painted.png)
 
