@@ -75,7 +75,7 @@ A batch holds captions of different lengths, but a tensor is rectangular. So sho
 
 The mask must act *before* the softmax, on the scores: a word with a hugely negative score (as negative as its dtype allows, but not minus infinity) gets a share of 0, and the others still sum to 1. If you *only* zero shares after the softmax, less than one whole look is left.
 
-One case is left: a row whose words are *all* masked. There is nothing to share out, and where all scores are minus infinity, the softmax answers NaN. We define: **no words, no answer. Weights and output are 0.** For guidance, a mask of nothing but False takes the place of lesson 5's null class.
+One case is left: a row whose words are *all* masked. There is nothing to share out, but the softmax shares all the same: evenly, as all scores are equal (or NaN, where they are minus infinity). We define: **no words, no answer. Weights and output are 0.** For guidance, a mask of nothing but False takes the place of lesson 5's null class.
 
 (Below, the docstring names a `ValueError` for wrong input. No test asks for it.)
 """
@@ -257,7 +257,7 @@ assert torch.allclose(myself(x), myself(x, x)), "without a context, x looks at i
 
 # %% [markdown]
 r"""
-What does an *inverted* mask do? It is the classic mistake, for half of the world's code says True where one may *not* look. Here is a short caption in a long row (`encode` gives each word its number, called its *token*, and 0 to the padding). Below each word stands the share of the look that it gets, averaged over the places. (Keys and queries are random; only the mask matters.)
+What does an *inverted* mask do? It is the classic mistake, for half of the world's code says True where one may *not* look. Here is a short caption in a long row (`encode` gives each word its number, called its *token*, and 0 to the padding). The bar over each word is the share of the look that it gets, averaged over the places. (Keys and queries are random; only the mask matters.)
 
 **Predict before you run.** Which words does the inverted mask look at?
 """
@@ -324,9 +324,7 @@ A **transformer block** is three corrections in turn: `attn1` looks at the pictu
 
 $$x \leftarrow x + \text{part}(\text{norm}(x))$$
 
-You know the pattern from the ResBlock. The norms are *layer norms*: each place's channels are brought to mean 0 and variance 1.
-
-(Call the layers themselves, `self.attn2(…)`, and not their `.forward(…)`: section 9 looks on at these calls.)
+You know the pattern from the ResBlock. The norms are *layer norms*: each place's channels are brought to mean 0 and variance 1. (Each sum is a new tensor: x belongs to the caller.)
 
 **Predict before you write.** Set the last layer of all three parts to zero. What does the block do then?
 """
@@ -499,7 +497,7 @@ show.curves(
 
 # %% [markdown]
 r"""
-Hardly. Your curve falls as the network learns to see the noise. In one run the loss was 0.19 after 50 steps and 0.027 after 400. With the course's weights it is 0.0105, and 0.0123 with all words masked. So words help. But you see that only if you ask with words and without about the same batches: from one batch of 48 scenes to the next the loss changes by more ([more](more.md)). One curve cannot tell. So ask for pictures. Here are yours (25 steps of lesson 4's DDIM with $\eta = 1$, guidance scale 3):
+Hardly. Your curve falls as the network learns to see the noise. In one run the loss was 0.19 after 50 steps and 0.027 after 400. With the course's weights it is 0.0105, and 0.0123 with all words masked. So words help. But you see that only if you ask with words and without about the same batches: from one batch of 48 scenes to the next the loss changes by more than this difference ([more](more.md)). One curve cannot tell. So ask for pictures. Here are yours (25 steps of lesson 4's DDIM with $\eta = 1$, guidance scale 3):
 """
 
 # %%
@@ -554,7 +552,7 @@ r"""
 
 ### Who looks at which word, and when
 
-The layers do not keep a record of who looked where. So we watch from outside: a *hook* is a function that PyTorch calls whenever a layer runs. `WordFilm` hangs one on every cross-attention and works out the weights by section 2's formula (averaged over the heads and layers).
+The layers do not keep a record of who looked where. So we watch from outside: `WordFilm` stands before every cross-attention, notes what goes in, and works out the weights by section 2's formula (averaged over the heads and layers).
 
 **Predict before you run.** Caption: *a drawing of a pink heart*. When all is noise, will the maps have a shape? Later, which words will be looked at inside the heart, and which outside?
 """
@@ -652,7 +650,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-With the course's weights, by attention alone the 4 is almost gone. A network that names colour and object, section 10's judge, saw 320 pictures of each row: the object was right in 78 % by attention alone, in 44 % by the mean alone, and the colour in 82 % and 86 % ([more](more.md)). So both carry the colour, and attention more of the object. (They were trained together: this does not show what either could have learnt alone.)
+With the course's weights, by attention alone most objects are right, but the 4 is almost gone; by the mean alone the star, the circle and the 4 are right, and the rest is rough. A network that names colour and object, section 10's judge, saw 320 pictures of each row: the object was right in 78 % by attention alone, in 44 % by the mean alone, and the colour in 82 % and 86 % ([more](more.md)). So both carry the colour, and attention more of the object. (They were trained together: this does not show what either could have learnt alone.)
 
 ### The mask inverted
 

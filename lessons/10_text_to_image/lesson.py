@@ -799,7 +799,7 @@ show.slider(lambda step: word_maps(film, 0, film.steps[step]), step=(0, len(film
 
 # %% [markdown]
 r"""
-The very first guess has a red blur above a blue one: so much do the words alone decide. Colours and background may still change for some steps; the edges come last. The number beside a word is its largest share of what a patch gives to words, and its yellow stands for that. So compare places, not words.
+The very first guess has a blurred red seven above a blue blot: so much do the words alone decide. Colours and background may still change for some steps; the edges come last. The number beside a word is its largest share of what a patch gives to words, and its yellow stands for that. So compare places, not words.
 
 Does *seven* light up where the seven comes to stand? In our film it does not: there *red* does, and *above*. In joint attention the words look, too, and can pass on what they have read: by then *red* may already know what it is that is red.
 

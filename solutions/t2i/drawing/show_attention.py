@@ -5,6 +5,7 @@ Nothing here is needed to build or train a network; it only looks at one, from o
 
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -61,19 +62,20 @@ class WordFilm:
         self.guess: dict[int, Tensor] = {}  # t -> (B, 3, size, size), the picture as guessed at t
         self._seen: list[Tensor] = []
         self._x_t: Tensor | None = None
-        self._hooks: list = []
+        self._watched: list[nn.Module] = []
 
     def __enter__(self) -> "WordFilm":
-        hook = self.model.register_forward_pre_hook(self._start)
-        self._hooks.append(hook)
-        for name, layer in self.model.named_modules():
-            if name.endswith("attn2"):
-                self._hooks.append(layer.register_forward_pre_hook(self._look, with_kwargs=True))
+        self._hook = self.model.register_forward_pre_hook(self._start)
+        layers = self.model.named_modules()
+        self._watched = [layer for name, layer in layers if name.endswith("attn2")]
+        for layer in self._watched:  # a block may call layer.forward(…), which goes past all hooks
+            layer.forward = partial(self._called, layer, layer.forward)
         return self
 
     def __exit__(self, *_) -> None:
-        while self._hooks:
-            self._hooks.pop().remove()
+        self._hook.remove()
+        for layer in self._watched:
+            del layer.forward  # the class's own comes back
 
     def __call__(self, step: int, x_prev: Tensor, noise_pred: Tensor) -> None:
         """What `on_step` is: put away what was seen at this step."""
@@ -86,6 +88,10 @@ class WordFilm:
 
     def _start(self, _, inputs: tuple) -> None:
         self._seen, self._x_t = [], inputs[0][-len(self.words) :]
+
+    def _called(self, layer: nn.Module, forward: Callable, *inputs, **named) -> Tensor:
+        self._look(layer, inputs, named)
+        return forward(*inputs, **named)
 
     @torch.no_grad()
     def _look(self, layer: nn.Module, inputs: tuple, named: dict) -> None:
