@@ -415,7 +415,7 @@ Why is DDIM off when steps are long? During a whole step it keeps one guess $\ha
 
 ![The guess of one pixel as the noise falls, a smooth curve. DDIM takes the value at the start of the step for all of it: a flat line. 2M draws a line through the last two guesses and reads it in the middle of the step, much nearer to the curve.](figures/heading.png)
 
-DDIM's flat line is wrong in proportion to the length of the step. Suppose we remember the guess from **the step before**. Then we can draw a straight line through the two and ask where the guess will be *in the middle* of this step. (Its middle is a straight line's average over the step.) That costs no call of the network, only memory. This is DPM-Solver++(2M): M for *multistep*, as it uses the guesses of more than one step, 2 for its *order* (section 8).
+DDIM's flat line is wrong in proportion to the length of the step. Suppose we remember the guess from **the step before**. Then we can draw a straight line through the two and ask where the guess will be *in the middle* of this step. (On a straight line, what stands in the middle is the average over the step.) That costs no call of the network, only memory. This is DPM-Solver++(2M): M for *multistep*, as it uses the guesses of more than one step, 2 for its *order* (section 8).
 
 The right measure of "how far" on this axis is not $t$. It is half of the logarithm of lesson 1's signal-to-noise ratio, $\lambda = \log(\sqrt{\bar\alpha}/\sqrt{1-\bar\alpha})$. It is very negative for noise and grows as the picture appears. On this axis a step of length $h$ means the same everywhere: the ratio of noise to picture falls to $e^{-h}$ of what it was.
 """
