@@ -9,13 +9,15 @@ Nothing here is needed to draw; it only looks, from outside.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.bpe import Tokenizer
 from t2i.byte_words import WORD_END
+from t2i.drawing.show_attention import spread
+from t2i.engine.watching import watching
 from t2i.runs.dit_studies import is_a, joint_weights
 from t2i.text_to_image import TextToImage, encode_prompt, repeat_prompts
 
@@ -46,19 +48,14 @@ class PromptFilm:
         self._start: tuple[Tensor, float] | None = None
         self._pooled = encode_prompt(pipe.tokenizer, pipe.text, prompts).pooled
         self._rows: slice | None = None  # of a batch: where the prompts are, not the empty ones
-        self._hooks: list = []
+        self._watching = ExitStack()
 
     def __enter__(self) -> "PromptFilm":
-        transformer = self.pipe.transformer
-        self._hooks.append(transformer.register_forward_pre_hook(self._begin))
-        for layer in transformer.modules():
-            if is_a(layer, "JointAttentionBlock"):
-                self._hooks.append(layer.register_forward_pre_hook(self._look))
+        self._watching.enter_context(watching(self.pipe.transformer, before=self._look))
         return self
 
     def __exit__(self, *_) -> None:
-        while self._hooks:
-            self._hooks.pop().remove()
+        self._watching.close()
 
     @torch.no_grad()
     def __call__(self, t_next: float, z: Tensor, direction: Tensor) -> None:
@@ -74,7 +71,7 @@ class PromptFilm:
             for maps, places in zip(weights, self._places, strict=True)
         ]
 
-    def _begin(self, _, inputs: tuple) -> None:
+    def _begin(self, inputs: tuple) -> None:
         z_t, t, pooled = *inputs[:2], inputs[4]
         self._rows, count = None, len(self.words)
         for rows in (slice(-count, None), slice(count)):
@@ -84,15 +81,15 @@ class PromptFilm:
                 break
 
     @torch.no_grad()
-    def _look(self, layer: nn.Module, inputs: tuple) -> None:
-        if self._rows is None:
+    def _look(self, _: str, layer: nn.Module, inputs: tuple) -> None:
+        if layer is self.pipe.transformer:
+            self._begin(inputs)
+        if self._rows is None or not is_a(layer, "JointAttentionBlock"):
             return
         last = [part if part is None else part[self._rows] for part in inputs]
         patches = inputs[0].shape[1]
         weights = joint_weights(layer, last).mean(1)[:, :patches, patches:]  # (B, N, L)
-        side = round(patches**0.5)
-        maps = weights.transpose(1, 2).unflatten(2, (side, side))
-        self._seen.append(F.interpolate(maps, (self.size, self.size), mode="nearest").cpu())
+        self._seen.append(spread(weights, self.size))
 
 
 def shares(maps: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Nothing here is needed to build or train a network; it only looks at one, from o
 
 import io
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import ExitStack
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from t2i.attention import scaled_dot_product_attention, split_heads
 from t2i.diffusion import predict_x_0
+from t2i.engine.watching import watching
 from t2i.show import BLUE, SKY, Picture, panels, to_array
 from t2i.world.caption_reading import words_of
 
@@ -37,6 +38,13 @@ def word_weights(
     key = split_heads(layer.to_k(context), layer.num_heads)
     mask = None if context_mask is None else context_mask[:, None, None, :]
     return scaled_dot_product_attention(query, key, key, mask)[1]
+
+
+def spread(weights: Tensor, size: int) -> Tensor:
+    """Weights (B, N, L) of square maps with N places, as maps (B, L, size, size) on the CPU."""
+    side = round(weights.shape[1] ** 0.5)
+    maps = weights.transpose(1, 2).unflatten(2, (side, side))
+    return F.interpolate(maps, (size, size), mode="nearest").cpu()
 
 
 class WordFilm:
@@ -62,20 +70,14 @@ class WordFilm:
         self.guess: dict[int, Tensor] = {}  # t -> (B, 3, size, size), the picture as guessed at t
         self._seen: list[Tensor] = []
         self._x_t: Tensor | None = None
-        self._watched: list[nn.Module] = []
+        self._watching = ExitStack()
 
     def __enter__(self) -> "WordFilm":
-        self._hook = self.model.register_forward_pre_hook(self._start)
-        layers = self.model.named_modules()
-        self._watched = [layer for name, layer in layers if name.endswith("attn2")]
-        for layer in self._watched:  # a block may call layer.forward(…), which goes past all hooks
-            layer.forward = partial(self._called, layer, layer.forward)
+        self._watching.enter_context(watching(self.model, before=self._look))
         return self
 
     def __exit__(self, *_) -> None:
-        self._hook.remove()
-        for layer in self._watched:
-            del layer.forward  # the class's own comes back
+        self._watching.close()
 
     def __call__(self, step: int, x_prev: Tensor, noise_pred: Tensor) -> None:
         """What `on_step` is: put away what was seen at this step."""
@@ -86,23 +88,14 @@ class WordFilm:
         guess = predict_x_0(self._x_t, noise_pred, t, self.model.alphas_cumprod)
         self.guess[step] = guess.clamp(-1, 1).cpu()
 
-    def _start(self, _, inputs: tuple) -> None:
-        self._seen, self._x_t = [], inputs[0][-len(self.words) :]
-
-    def _called(self, layer: nn.Module, forward: Callable, *inputs, **named) -> Tensor:
-        self._look(layer, inputs, named)
-        return forward(*inputs, **named)
-
     @torch.no_grad()
-    def _look(self, layer: nn.Module, inputs: tuple, named: dict) -> None:
+    def _look(self, name: str, layer: nn.Module, inputs: tuple) -> None:
         count = len(self.words)
-        given = dict(zip(("x", "context", "context_mask"), inputs, strict=False)) | named
-        x, context, mask = given["x"], given["context"], given.get("context_mask")
-        mask = None if mask is None else mask[-count:]
-        weights = word_weights(layer, x[-count:], context[-count:], mask).mean(1)  # (B, N, L)
-        side = round(weights.shape[1] ** 0.5)
-        maps = weights.transpose(1, 2).unflatten(2, (side, side))
-        self._seen.append(F.interpolate(maps, (self.size, self.size), mode="nearest").cpu())
+        if layer is self.model:
+            self._seen, self._x_t = [], inputs[0][-count:]
+        elif name.endswith("attn2"):
+            last = [part if part is None else part[-count:] for part in inputs]
+            self._seen.append(spread(word_weights(layer, *last).mean(1), self.size))
 
 
 def draw_map(axes: Axes, values: Tensor, most: float = 1.0) -> None:

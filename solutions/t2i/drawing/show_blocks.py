@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor, nn
 
+from t2i.engine.watching import watching
 from t2i.show import BLACK, GREEN, GREY, ORANGE, PURPLE, Picture, panels
 
 MIDDLE = {"ha": "center", "va": "center"}
@@ -56,16 +57,13 @@ def bent_arrow(axes: Axes, points: Sequence[tuple], colour: str = BLACK, lw: flo
 def block_shapes(block: nn.Module, x: Tensor, c: Tensor) -> dict[str, str]:
     """Run a DiTBlock once; what came out of each of its parts, as "8×49×64"."""
     shapes = {"x": x.shape, "c": c.shape}
-    parts = ("norm1", "attn", "norm2", "mlp", "modulation")
-    hooks = [
-        getattr(block, name).register_forward_hook(
-            lambda _, __, out, name=name: shapes.update({name: out.shape})
-        )
-        for name in parts
-    ]
-    shapes["out"] = block(x, c).shape
-    for hook in hooks:
-        hook.remove()
+
+    def note(name: str, _: nn.Module, __: tuple, output: Tensor) -> None:
+        if name in ("norm1", "attn", "norm2", "mlp", "modulation"):
+            shapes[name] = output.shape
+
+    with watching(block, after=note):
+        shapes["out"] = block(x, c).shape
     return {name: "×".join(map(str, shape)) for name, shape in shapes.items()}
 
 

@@ -14,8 +14,9 @@ from matplotlib.image import AxesImage
 from torch import Tensor, nn
 
 from t2i.drawing.show_dit import HEAT
+from t2i.engine.watching import watching
 from t2i.runs.dit_recipes import dit_contest, load_joint
-from t2i.runs.dit_studies import joint_weights, watching
+from t2i.runs.dit_studies import joint_weights
 from t2i.runs.relation_studies import draw_scenes
 from t2i.runs.scene_recipes import GUIDANCE_SCALE
 from t2i.schedules import add_noise

@@ -13,6 +13,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from torch import Tensor, nn
 
 from t2i import show
+from t2i.engine.watching import watching
 
 DIVERGING = LinearSegmentedColormap.from_list("blue-red", [show.BLUE, "#FFFFFF", show.VERMILLION])
 COLOURS = {"conv": show.GREY, "block": show.BLUE, "attention": show.PURPLE, "resize": show.GREEN}
@@ -50,14 +51,7 @@ def watch(model: nn.Module, x_t: Tensor, t: Tensor) -> list[Slab]:
     """
     slabs: list[Slab] = []
 
-    def note(name: str, kind: str):
-        def hook(_, inputs, output):
-            slabs.append(Slab(name, kind, tuple(inputs[0].shape[1:]), tuple(output.shape[1:])))
-
-        return hook
-
-    hooks = []
-    for name, module in model.named_modules():
+    def note(name: str, _: nn.Module, inputs: tuple, output: Tensor) -> None:
         parent, _, last = name.rpartition(".")
         kind = "conv" if name in ("conv_in", "conv_out") else ""
         kind = "resize" if last == "resize" else kind
@@ -65,12 +59,10 @@ def watch(model: nn.Module, x_t: Tensor, t: Tensor) -> list[Slab]:
             attention = model.get_submodule(name.replace("blocks", "attentions"))
             kind = "block" if isinstance(attention, nn.Identity) else "attention"
         if kind:
-            hooks.append(module.register_forward_hook(note(name, kind)))
-    try:
+            slabs.append(Slab(name, kind, tuple(inputs[0].shape[1:]), tuple(output.shape[1:])))
+
+    with watching(model, after=note):
         model(x_t, t)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return slabs
 
 

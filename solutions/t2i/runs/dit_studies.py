@@ -3,13 +3,13 @@
 Works on lesson 6's SceneDenoiser and on lesson 9's transformers alike; it looks on from outside.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from t2i.attention import scaled_dot_product_attention, split_heads
+from t2i.engine.watching import watching
 from t2i.folded_unet import noise_loss
 from t2i.joint import joint_mask
 from t2i.runs.class_recipes import Told
@@ -19,20 +19,6 @@ from t2i.world.caption_reading import MAX_LENGTH, encode
 from t2i.world.scenes import scenes
 
 HELDOUT = 1  # seed of the scenes that are measured on; training has seed 0
-
-
-@contextmanager
-def watching(model: nn.Module, look: Callable) -> Iterator[None]:
-    """Call look(name, module, inputs) before every layer of the model runs, for a while."""
-    hooks = [
-        module.register_forward_pre_hook(lambda layer, given, name=name: look(name, layer, given))
-        for name, module in model.named_modules()
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def joint_weights(layer: nn.Module, inputs: Sequence) -> Tensor | None:
@@ -62,7 +48,8 @@ def patch_weights(layer: nn.Module, inputs: Sequence) -> Tensor | None:
     """
     if is_a(layer, "JointAttentionBlock"):
         return joint_weights(layer, inputs)[:, :, : inputs[0].shape[1]]
-    looks_at_itself = is_a(layer, "CrossAttention") and len(inputs) == 1
+    without_words = len(inputs) == 1 or inputs[1] is None
+    looks_at_itself = is_a(layer, "CrossAttention") and without_words
     if not is_a(layer, "SelfAttention") and not looks_at_itself:
         return None
     query, key = (split_heads(to(inputs[0]), layer.num_heads) for to in (layer.to_q, layer.to_k))
