@@ -143,6 +143,7 @@ assert torch.allclose(emb[0], torch.tensor([1.0] * 4 + [0.0] * 4)), (
 assert abs(emb[1, 0] - math.cos(1)) < 1e-4, (
     "clock 0 has speed 1: after one step its angle is 1 (in radians)"
 )
+assert abs(emb[1, 5] - math.sin(0.1)) < 1e-4, "of 4 clocks, clock 1 has speed 10000^(-1/4) = 0.1"
 
 # %%
 table = timestep_embedding(torch.arange(1000), 64)
@@ -442,11 +443,13 @@ x = torch.randn(2, 8, 3, 5)
 assert layer(x).shape == x.shape, (
     f"attention keeps the shape {tuple(x.shape)}; yours: {tuple(layer(x).shape)}"
 )
-for linear in (layer.to_q, layer.to_v, layer.proj):
+for linear in (layer.to_v, layer.proj):
     nn.init.zeros_(linear.weight), nn.init.zeros_(linear.bias)
 assert torch.allclose(layer(x), x), "with a silent proj nothing but x should be left"
-nn.init.eye_(layer.to_v.weight)  # the values are norm(x)
-nn.init.eye_(layer.proj.weight)  # and pass unchanged
+nn.init.ones_(layer.to_v.bias), nn.init.eye_(layer.proj.weight)  # each pixel says 1, and is heard
+assert torch.allclose(layer(x), x + 1), "each pixel's weights should sum to 1: softmax(dim=-1)"
+nn.init.zeros_(layer.to_q.weight), nn.init.zeros_(layer.to_q.bias), nn.init.zeros_(layer.to_v.bias)
+nn.init.eye_(layer.to_v.weight)  # now the values are norm(x)
 mean = layer.norm(x).mean(dim=(2, 3), keepdim=True)
 assert torch.allclose(layer(x), x + mean, atol=1e-5), (
     "with queries of zero, each pixel should hear the average of all pixels"

@@ -492,6 +492,8 @@ start_points = torch.randn(5, 2)
 fast = sample_dpmpp_2m(clouds, start_points, alphas_cumprod, spaced_timesteps(T, 40), False)
 slow = sample_ddim(clouds, start_points, alphas_cumprod, spaced_timesteps(T, T), clip_sample=False)
 assert (fast - slow).norm(dim=1).median() < 0.1, "40 steps should end near DDIM's long road"
+ddim = sample_ddim(clouds, start_points, alphas_cumprod, spaced_timesteps(T, 40), clip_sample=False)
+assert not torch.allclose(fast, ddim, atol=1e-3), "this is DDIM: is the guess before it forgotten?"
 
 # %% [markdown]
 r"""

@@ -208,6 +208,7 @@ decoder = Decoder(3, 4, **sizes)
 assert decoder(torch.randn(2, 4, 4, 6)).shape == (2, 3, 16, 24), "back to four times the size"
 assert [len(level.blocks) for level in decoder.up] == [2, 2, 2], "one block more than the encoder"
 assert decoder.up[-1].resize is None, "the last level has all pixels already"
+assert decoder.conv_in.out_channels == 32, "the middle is as wide as the coarsest level"
 assert decoder.norm_out.eps == EPS, "the norms of this network have eps=EPS"
 
 # %% [markdown]

@@ -525,6 +525,8 @@ assert rows in ([8] * 3, [4] * 6), (
 one, other, *_ = show_text_to_image.to_tensor(pictures)
 alone = show_text_to_image.to_tensor(tiny("a red seven", num_inference_steps=3))[0]
 assert torch.allclose(alone, one, atol=0.05), "the same prompt and seed: the same picture"
+pair = show_text_to_image.to_tensor(tiny("a red seven", num_inference_steps=3, num_images=2))
+assert torch.allclose(pair[1], other, atol=0.05), "first all pictures of the first prompt"
 assert not torch.allclose(one, other, atol=0.05), "two pictures of a prompt begin at two noises"
 for scale in (0, 1, 3):
     before = len(rows)
@@ -535,6 +537,11 @@ assert torch.allclose(first[3], first[0] + 3 * (first[1] - first[0]), atol=1e-3)
     "uncond + guidance_scale · (cond - uncond)"
 )
 assert not torch.allclose(first[0], first[1]), "the prompt should matter"
+told, tiny.shift = [], 3.0
+tiny("a red seven", 3, on_step=lambda *at: told.append(at[0]))
+assert torch.allclose(torch.tensor(told), euler_times(3, 3.0)[1:]), (
+    "the walk should heed self.shift"
+)
 
 # %% [markdown]
 r"""
