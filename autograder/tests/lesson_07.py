@@ -947,10 +947,12 @@ def test_viewer_learns(student, rng):
 def contrast(images: Tensor, texts: Tensor, scale: Tensor, wrong: str = "") -> Tensor:
     """The loss; `wrong` makes one well-known mistake."""
     both = wrong == "normalised over the batch"
-    if wrong not in ("not normalised", "texts only"):
+    if wrong not in ("not normalised", "texts only", "all as one"):
         images = F.normalize(images, dim=0 if both or wrong == "pictures over the batch" else -1)
-    if wrong not in ("not normalised", "images only"):
+    if wrong not in ("not normalised", "images only", "all as one"):
         texts = F.normalize(texts, dim=0 if both or wrong == "texts over the batch" else -1)
+    if wrong == "all as one":
+        images, texts = images / images.norm(), texts / texts.norm()
     factor = scale.exp().clamp(max=100)
     factor = {
         "no scale": torch.ones(()),
@@ -1008,6 +1010,8 @@ LOSS_MISTAKES = {
     "is a vector, dim=-1.",
     "texts over the batch": "The texts' vectors are normalised over the wrong axis: each row is a "
     "vector, dim=-1.",
+    "all as one": "All vectors together are brought to length 1, as if they were one: .norm() "
+    "without a dim. Each row is a vector: dim=-1.",
     "no scale": "The scale is missing: the cosines are multiplied by exp(logit_scale).",
     "no exp": "The cosines are multiplied by logit_scale itself; it is a logarithm: take exp.",
     "divided": "The cosines are divided by the scale, and should be multiplied by it.",

@@ -1214,6 +1214,19 @@ def forward(self, images):
     # --- contrastive_loss ---
     dict(
         exercise="contrastive_loss",
+        name="normalised_all_as_one",
+        says="as if they were one",
+        code="""
+def contrastive_loss(image_features, text_features, logit_scale):
+    images = image_features / image_features.norm()
+    texts = text_features / text_features.norm()
+    logits = logit_scale.exp().clamp(max=100) * images @ texts.T
+    right = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+""",
+    ),
+    dict(
+        exercise="contrastive_loss",
         name="not_normalised",
         says="length 1",
         code="""

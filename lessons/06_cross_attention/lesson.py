@@ -422,7 +422,7 @@ How does a word become a vector? In the simplest way there is: a table with one 
 
 From there the words go **two ways**. *Below*: all of their vectors are the context, and each place looks at the words it needs. *Above*: their mean (of the real words, not of the padding; 0 if all are masked) is added to the time vector, as the label was in lesson 5. `SceneDenoiser` is all of this together.
 
-What is there to paint? **Scenes**, rendered without end: a digit or a shape in one of eight colours, with a caption in one of many phrasings.
+What is there to paint? **Scenes**, rendered without end: a digit or a shape (circle, square, triangle, star, cross, heart) in one of eight colours, with a caption in one of many phrasings.
 """
 
 # %%
@@ -438,14 +438,17 @@ show.show_images(
     alt="Twelve small pictures on black, each with its caption: " + "; ".join(captions),
 )
 
+# %% [markdown]
+r"""
+Some pairs of colour and object are **held out**: training shows every colour and every object, but never these together. If the network can paint them anyway, it *composes*: colour and object are two things to it. Eight captions of such pairs:
+"""
+
 # %%
 pictures, captions = scenes(range(22, 30), split="heldout_pairs")
-print("never seen in training, colour and object together:", *captions, sep="\n  ")
+print(*captions, sep="\n")
 
 # %% [markdown]
 r"""
-Some pairs of colour and object are **held out**: training shows every colour and every object, but never these together. If the network can paint them anyway, it *composes*: colour and object are two things to it.
-
 ### Train
 
 The loss is lesson 5's `noise_loss`, on 48 pictures of 32×32 pixels per step. One caption in ten is fully masked, for guidance. It runs for two minutes. (`whole_training = True` does all: about 6 minutes on two quiet cores, 18 on one.)

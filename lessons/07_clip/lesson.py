@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from t2i import show
 from t2i.attention import merge_heads, split_heads
 
-# These checks only say which argument does not fit; you need not call them (no test asks for the
-# ValueErrors in the docstrings).
+# These checks say which argument does not fit, in the code that you are given. You need not call
+# them: no test asks for the ValueErrors in your docstrings.
 from t2i.bpe import check_text, check_training
 from t2i.clip import MAX_SCALE  # 100
 from t2i.clip_layers import check_features, check_images, check_tokens
@@ -146,7 +146,7 @@ assert train_bpe(["low low", "lot"], 2) == [("l", "o"), ("lo", "w</w>")], (
     "l-o occurs three times; then lo-w, twice (low counts as often as it occurs), lo-t once"
 )
 assert train_bpe(["low low", "lot"], 99)[2:] == [("lo", "t</w>")], "stop when no pair is left"
-assert train_bpe(["ab", "ba"], 1) == [("a", "b</w>")], "equally frequent: sorted order decides"
+assert train_bpe(["ba", "ab"], 1) == [("a", "b</w>")], "equally frequent: sorted order decides"
 assert train_bpe(["x y", ""], 5) == [], "a word of one piece holds no pair"
 
 # %%
@@ -304,7 +304,7 @@ This is a *causal* mask. It brings CLIP two gifts:
 
 How does one find the end token? It is where `tokens == self.end_token` for the **first** time; `argmax` of a row of zeros and ones gives just that. (True and False must become numbers first, with `.int()`.) That place is different in each row. To take the vector there, give PyTorch rows *and* places: `hidden[rows, places]` is one vector for each pair of them. Beware of `-1`: if the text is short, the last place is an end token too, but a wrong one.
 
-The order of words is put in as in lesson 6: each *place* has a learnt vector, which is added to the token's. Then the layers of `self.layers` read in turn, each called as `layer(x, mask)`. The mask is an (L, L) table of truth values, as in the picture: True where row i may look at column j.
+The order of words is put in as in lesson 6: each *place* has a learnt vector, which is added to the token's. Then the layers of `self.layers` read in turn, each called as `layer(x, mask)`. The mask is an (L, L) table of truth values, as in the picture: True where row i may look at column j. (`.tril()` keeps what lies on and below a table's diagonal.)
 
 $$x = \text{tokens} + \text{positions}, \quad x \leftarrow \text{layers}(x, \text{mask}), \quad \text{hidden} = \text{norm}(x), \quad \text{pooled} = \text{hidden[first end]}$$
 """
@@ -384,6 +384,7 @@ images = torch.randn(3, 3, 12, 12)
 hidden, pooled = viewer(images)
 assert hidden.shape == (3, 10, 16), "9 patches and the class place"
 assert torch.allclose(pooled, viewer.norm_out(hidden[:, 0])), "pooled is norm_out of place 0"
+assert not torch.allclose(pooled, hidden[:, 0], atol=1e-3), "hidden is the list without norm_out"
 moved = images.roll(4, dims=3)  # the same patches at other places
 assert not torch.allclose(viewer(moved)[1], pooled, atol=1e-4), "where a patch is must matter"
 viewer.positions.data.zero_()
@@ -402,7 +403,7 @@ r"""
 
 Two encoders, two vectors. Each goes through a last linear layer into a **common space**. How should they learn?
 
-Not by the distance between a picture and its caption alone: if all vectors were equal, that distance would be 0 everywhere. What is needed is **contrast**: nearer to *its own* caption than to all *others*. Take a batch of B pairs, bring all vectors to length 1, and compare each picture with each caption. Their dot products, the *cosines*, make a table:
+Not by the distance between a picture and its caption alone: if all vectors were equal, that distance would be 0 everywhere. What is needed is **contrast**: nearer to *its own* caption than to all *others*. Take a batch of B pairs, bring each vector to length 1 (`F.normalize(x, dim=-1)`), and compare each picture with each caption. Their dot products, the *cosines*, make a table:
 
 ![A table of four pictures and four captions. The four cells on the diagonal are marked as right. A frame round a row asks: which text belongs to this picture? A dashed frame round a column asks: which picture belongs to this text?](figures/contrast.png)
 
@@ -441,8 +442,13 @@ own = torch.eye(8)
 assert contrastive_loss(own, own, at_first) < 1e-3, "each nearest to its own: almost 0"
 assert contrastive_loss(own, own.roll(1, 0), at_first) > 5, "each nearest to a wrong one: large"
 a, b = torch.randn(8, 16), torch.randn(8, 16)
-assert torch.allclose(contrastive_loss(a, b, at_first), contrastive_loss(3 * a, b, at_first)), (
-    "only the directions count"
+longer = torch.arange(1.0, 9)[:, None] * a  # each vector by another factor
+assert torch.allclose(contrastive_loss(a, b, at_first), contrastive_loss(longer, b, at_first)), (
+    "only the directions count: each row is a vector, and gets length 1"
+)
+most, too_much = torch.tensor(math.log(100)), torch.tensor(9.0)
+assert torch.allclose(contrastive_loss(a, b, most), contrastive_loss(a, b, too_much)), (
+    "s, not its logarithm, never exceeds 100"
 )
 assert torch.allclose(contrastive_loss(a, b, at_first), contrastive_loss(b, a, at_first)), (
     "symmetric"
@@ -544,7 +550,7 @@ The loss cannot reach 0: in each batch several scenes have captions that fit oth
 
 ### Trained weights
 
-From here on, the model is one that was trained for longer. Its weights go into **your** model:
+From here on, the model is one that was trained for longer. Its weights go into **your** model. (The last two lines below say what share of the 200 scenes each of the two recognises.)
 """
 
 # %%
@@ -574,7 +580,7 @@ show_clip.similarity_matrix(pictures, texts, image_vectors @ text_vectors.T)
 
 # %% [markdown]
 r"""
-The scale has grown, so the softmax has become surer. The two lines below it say what share of the 200 scenes each of the two models recognises.
+The scale has grown, so the softmax has become surer.
 
 The diagonal is bright, though no training picture showed these people's handwriting. Look off the diagonal, too: where a wrong caption shares the colour or the object, the cell is mostly less dark than elsewhere.
 
@@ -582,7 +588,7 @@ The diagonal is bright, though no training picture showed these people's handwri
 
 A model that compares any picture with any text can **recognise** things without training on classes: describe each class, and see which description fits best. This is called *zero-shot*.
 
-One sentence is a shaky description: *a red zero*, *a red star*, *a red heart* are all red, and each says more than *red*. So a class is described in **several ways**, and their vectors are averaged. Each is brought to length 1 first, so that none speaks louder, and the mean is brought to length 1 again. Then it is the equation of section 5, with classes in place of captions:
+One sentence is a shaky description: *a red zero*, *a red star*, *a red heart* are all red, and each says more than *red*. So a class is described in **several ways**, and their vectors are averaged. Each is brought to length 1 first, so that none speaks louder, and the mean is brought to length 1 again. Then it is the equation of section 5, with classes in place of captions, and with the same $s$, limit included:
 
 $$\text{probabilities} = \text{softmax}_{\text{classes}}\big(s\cdot\text{images}\cdot\text{classes}^{\top}\big)$$
 """
@@ -612,6 +618,8 @@ middle = F.normalize(ways, dim=-1).mean(1, keepdim=True)
 assert torch.allclose(quiet, zero_shot_probabilities(features, middle, at_first), atol=1e-5), (
     "the mean too is brought to length 1"
 )
+most, beyond = (zero_shot_probabilities(features, ways, s) for s in (most, too_much))
+assert torch.allclose(most, beyond), "s never exceeds 100 here either"
 
 # %%
 from t2i.world.captions import COLOURS, KINDS
@@ -660,7 +668,7 @@ A harder test is **retrieval**: among 512 captions, find the very one that belon
 
 ### A map of the common space
 
-Vectors with 64 numbers cannot be drawn. But they can be looked at from one side: the map shows the two directions in which the words differ most. A small picture lies where its vector is. A word lies at its dot, and a line leads to its name.
+Vectors with 64 numbers cannot be drawn. But they can be looked at from one side: the map shows the two directions in which the words differ most. A small picture lies where its vector is. A word lies at its dot, and a line leads to its name. (Words and pictures are each moved so that their middle lies at 0.)
 
 **Predict before you run.** Where will *crimson* be? And *lemon*?
 """
@@ -701,7 +709,7 @@ for name, cosines in zip(names, own_place @ own_place.T, strict=True):
 
 # %% [markdown]
 r"""
-Columns are in the order of the rows; 1 means the same direction. So yes: the cosine of *crimson* with *red* is 0.99, while that of *blue* is 0.2 (the course's own CLIP). The words in between were shaped too, for the end token reads *them*.
+Columns are in the order of the rows; 1 means the same direction. So yes: with the course's own CLIP *crimson* has a cosine of 0.99 with *red*, and *blue* one of 0.2. The words in between were shaped too, for the end token reads *them*.
 
 **Predict before you run.** Both painters get *a golden vii*. What will each paint?
 """

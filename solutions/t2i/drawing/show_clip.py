@@ -119,6 +119,7 @@ def zero_shot_bars(images: Tensor, probabilities: Tensor, names: Sequence[str]) 
         axis.set_yticks(range(len(names)), names if i == 0 else [""] * len(names), fontsize=8)
         axis.set_title(" ", pad=30)
         _thumbnail(axis, images[i], (0.5, -0.6), 1.3, (0, 25))
+    axes[0].set_xlabel("probability")
     best = ", ".join(names[int(row.argmax())] for row in probabilities)
     return Picture(figure, f"For each picture a bar a class. The most probable ones: {best}.")
 
