@@ -280,6 +280,10 @@ def table(dim: int, height: int, width: int, wrong: str = "") -> Tensor:
     y, x = (torch.tensor([place[i] for place in places]).double() for i in (0, 1))
     if wrong == "counted from one":
         y, x = y + 1, x + 1
+    if wrong == "columns from one":
+        x = x + 1
+    if wrong == "rows from one":
+        y = y + 1
     if wrong == "fractions":
         y, x = y / height, x / width
     first, second = (y, x) if wrong == "row first" else (x, y)
@@ -323,6 +327,8 @@ TABLE_MISTAKES = {
     "slow clocks": "The clocks turn at another pace: each half has dim // 2 channels, so it is "
     "clocks(…, dim // 2).",
     "counted from one": "Rows and columns are counted from 1; the first of each is 0.",
+    "columns from one": "The columns x are counted from 1; the first is 0.",
+    "rows from one": "The rows y are counted from 1; the first is 0.",
     "fractions": "Rows and columns were divided by the size of the grid; they are the whole "
     "numbers 0, 1, 2, …",
     "interleaved": "The channels of x and y are shuffled into one another; x has the first half.",
@@ -471,6 +477,10 @@ def block_forward(student, parts: Parts, x: Tensor, c: Tensor, wrong: str = "") 
         "by kind, scales first": ["scale1", "scale2", "shift1", "shift2", "gate1", "gate2"],
         "halves exchanged": names[3:] + names[:3],
     }.get(wrong, names)
+    wrong_half = {"scale first in 1": names[:3], "scale first in 2": names[3:]}.get(wrong, [])
+    if wrong_half:
+        shift, scale, gate = wrong_half
+        order = [{shift: scale, scale: shift}.get(name, name) for name in names]
     said = parts("modulation", F.silu(c) if wrong == "silu twice" else c).chunk(6, dim=-1)
     wish = dict(zip(order, said, strict=True))
     if wrong == "first wishes twice":
@@ -489,7 +499,8 @@ def block_forward(student, parts: Parts, x: Tensor, c: Tensor, wrong: str = "") 
         h = source if wrong == f"no {norm}" else parts(norm, source)
         normed = h
         if wrong != f"no modulate{number}":
-            h = student.modulate(h, wish[f"shift{number}"], wish[f"scale{number}"])
+            more = 1 if wrong == "scale plus one" else 0
+            h = student.modulate(h, wish[f"shift{number}"], more + wish[f"scale{number}"])
         found = parts(layer, h)
         gate = wish[f"gate{number}"][:, None]
         gate = {"one plus gate": 1 + gate, "gate through sigmoid": gate.sigmoid()}.get(wrong, gate)
@@ -533,6 +544,11 @@ BLOCK_MISTAKES = {
     "mlp first": "mlp comes first; the order is attn, then mlp.",
     "side by side": "Both halves read the x of the beginning; mlp must read what attn left.",
     "scale first": f"{WISHES} Yours have scale and shift exchanged.",
+    "scale first in 1": "shift1 and scale1 are exchanged: they are unpacked as shift1, scale1, "
+    "gate1, and modulate(x, shift, scale) gets the shift first.",
+    "scale first in 2": "shift2 and scale2 are exchanged: they are unpacked as shift2, scale2, "
+    "gate2, and modulate(x, shift, scale) gets the shift first.",
+    "scale plus one": "modulate gets 1 + scale, and adds a 1 itself: give it scale as it is.",
     "gate first": f"{WISHES} Yours have the gate first.",
     "gate in the middle": f"{WISHES} Yours have gate and scale exchanged.",
     "shift last": f"{WISHES} Yours have the shift last.",
@@ -570,6 +586,18 @@ def silu_stands_in_forward(block: Handle, rng, found: str) -> bool:
         return False
 
 
+def silu_stands_behind(block: Handle, rng, found: str) -> bool:
+    """Whether modulation is the linear layer, and the SiLU after it."""
+    state, c = block.state(), normal(rng, 3, 8)
+    state[found + "weight"] = normal(rng, *state[found + "weight"].shape)
+    try:
+        block.load_state(state)
+        linear = F.linear(c, state[found + "weight"], state.get(found + "bias"))
+        return matches(Parts(block)("modulation", c), F.silu(linear), **CLOSE)
+    except RemoteError:
+        return False
+
+
 @exercise("DiTBlock")
 def test_a_new_block_does_nothing(student, rng):
     block = ask(lambda: student.new("DiTBlock", 8, 2), BLOCK_NEW)
@@ -580,6 +608,8 @@ def test_a_new_block_does_nothing(student, rng):
             place = "is missing"
             if silu_stands_in_forward(block, rng, found):
                 place = "stands in the wrong place, in forward; it belongs into modulation"
+            elif silu_stands_behind(block, rng, found):
+                place = "stands behind the linear layer; it comes before it"
             fail(
                 f"The SiLU {place}: modulation is an nn.Sequential of nn.SiLU() first, and then "
                 "the linear layer, so saved weights look for modulation.1.weight."
@@ -803,7 +833,7 @@ def dit_forward(student, parts: Parts, x_t, t, label, depth: int, wrong: str = "
         x = parts(f"blocks.{i}", before if wrong == "side by side" else x, c)
         x = x + positions if wrong == "positions in each block" else x
     x = x + before if wrong == "outer sum" else x
-    out = parts("final", x, c)
+    out = parts("final", x, {"final told time": time, "final told class": what}.get(wrong, c))
     return student.unpatchify(out, SIZES["patch_size"], height, width)
 
 
@@ -814,6 +844,10 @@ DIT_MISTAKES = {
     "beginning, is enough.",
     "no time": "The time does not reach the blocks: c = time_mlp(time_clocks(t)) + labels(label).",
     "no label": "The class does not reach the blocks: c = time_mlp(…) + labels(label).",
+    "final told time": "final gets the time alone; it gets the same c as the blocks, with the "
+    "class.",
+    "final told class": "final gets the class alone; it gets the same c as the blocks, with the "
+    "time.",
     "no class clamped": "The label num_classes, which means no class, is taken for the last class: "
     "the table has a row of its own for it.",
     "multiplied": "Time and class are multiplied; they are added.",
@@ -966,7 +1000,7 @@ def new_joint(student, rng, dim: int, heads: int, ends=False, qk_norm=False) -> 
     block = ask(lambda: make(context_pre_only=ends, qk_norm=qk_norm), JOINT_NEW)
     block.eval()
     state = shuffled(JointAttentionBlock(dim, heads, ends, qk_norm).state_dict(), rng)
-    made = " This block was made with context_pre_only=True." if ends else ""
+    made = " This block was made with context_pre_only=True." if ends and not qk_norm else ""
     loaded = load(block, state, JOINT_PARTS + made)
     kept = loaded.state()
     if torch.equal(kept["words.to_q.weight"], kept["patches.to_q.weight"]):

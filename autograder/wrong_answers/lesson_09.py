@@ -542,6 +542,17 @@ def sincos_position_embedding_2d(dim, height, width):
     ),
     dict(
         exercise="sincos_position_embedding_2d",
+        name="columns_from_one",
+        says="columns x are counted from 1",
+        code="""
+def sincos_position_embedding_2d(dim, height, width):
+    x = torch.arange(1, width + 1).repeat(height)
+    y = torch.arange(height).repeat_interleave(width)
+    return torch.cat([clocks(x, dim // 2), clocks(y, dim // 2)], dim=-1)
+""",
+    ),
+    dict(
+        exercise="sincos_position_embedding_2d",
         name="in_float64",
         says="float64",
         code="""
@@ -930,6 +941,42 @@ def forward(self, x, c):
     ),
     dict(
         exercise="DiTBlock",
+        name="scale_before_shift_in_the_second_half",
+        says="shift2 and scale2 are exchanged",
+        code="""
+def forward(self, x, c):
+    shift1, scale1, gate1, scale2, shift2, gate2 = self.modulation(c).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="one_added_twice",
+        says="adds a 1 itself",
+        code="""
+def forward(self, x, c):
+    shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c).chunk(6, dim=-1)
+    x = x + gate1[:, None] * self.attn(modulate(self.norm1(x), shift1, 1 + scale1))
+    return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, 1 + scale2))
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
+        name="silu_behind",
+        says="stands behind the linear layer",
+        code="""
+def __init__(self, dim, num_heads, norm_eps=1e-6):
+    super().__init__()
+    self.norm1 = plain_norm(dim)
+    self.attn = SelfAttention(dim, num_heads)
+    self.norm2 = plain_norm(dim, norm_eps)
+    self.mlp = mlp(dim)
+    self.modulation = nn.Sequential(zero_linear(dim, 6 * dim), nn.SiLU())
+""",
+    ),
+    dict(
+        exercise="DiTBlock",
         name="scale_before_shift",
         says="shift1, scale1, gate1, shift2, scale2, gate2.*scale and shift exchanged",
         code="""
@@ -1104,6 +1151,20 @@ def forward(self, x_t, t, label):
     for block in self.blocks:
         x = block(x, c)
     return unpatchify(self.final(x, c), self.patch_size, *x_t.shape[2:])
+""",
+    ),
+    dict(
+        exercise="DiT.forward",
+        name="final_without_the_class",
+        says="final gets the time alone",
+        code="""
+def forward(self, x_t, t, label):
+    time = self.time_mlp(time_clocks(t).to(x_t.dtype))
+    c = time + self.labels(label)
+    x = self.patch_in(patchify(x_t, self.patch_size)) + self.positions
+    for block in self.blocks:
+        x = block(x, c)
+    return unpatchify(self.final(x, time), self.patch_size, *x_t.shape[2:])
 """,
     ),
     dict(

@@ -190,7 +190,7 @@ show_dit.similarity_map(table, 8, 8, [(0, 0), (3, 5), (7, 4)])
 
 # %% [markdown]
 r"""
-All places are rather alike: the colour bar begins at 0.71. Neighbours side by side are most alike, 0.98, and places in the same row or column stay above 0.85. So the table shows which places are near.
+All places are rather alike: the colour bar begins at 0.71. Neighbours side by side are most alike, 0.98, and places in the same row or column stay above 0.85. So the table shows which places are near. (How far a far one is, it hardly shows: along a row the likeness even rises again at the end.)
 """
 
 # %% [markdown]
@@ -242,7 +242,7 @@ r"""
 
 ## 5. The block that begins by doing nothing
 
-A DiT block is lesson 6's transformer block without the words: the patches look at each other, then each thinks for itself. The condition `c` (time plus class, one vector a picture) steers both halves, each with three wishes: shift, scale and a **gate**. A gate is `(B, D)`, like shift and scale. `modulate` gives those two the axis for the patches; the gate gets it from you.
+A DiT block is lesson 6's transformer block without the words: the patches look at each other, then each thinks for itself. (In a plain MLP, without GEGLU's gate. The gates below are something else.) The condition `c` (time plus class, one vector a picture) steers both halves, each with three wishes: shift, scale and a **gate**. A gate is `(B, D)`, like shift and scale. `modulate` gives those two the axis for the patches; the gate gets it from you.
 
 ![A column of boxes from x, (B, N, D), down: norm1, modulate, attention, gate1, plus x; norm2, modulate, mlp, gate2, plus x. From the side the condition c, (B, D), through SiLU and a linear layer that is zero at first, gives (B, 6 · D): shifts, scales, gates.](figures/block.png)
 
@@ -366,7 +366,7 @@ dit = DiT(1, None, 8, 4, dim=16, depth=2, num_heads=2, num_classes=5)
 x_t, t, label = torch.randn(2, 1, 8, 8), torch.tensor([3, 900]), torch.tensor([0, 5])
 print("all numbers that a new DiT answers with:", dit(x_t, t, label).unique().tolist())
 optimizer = torch.optim.SGD(dit.parameters(), lr=0.1)
-layers = {"final": dit.final.patch_out, "gates": dit.blocks[0].modulation[1]}
+layers = {"final": dit.final.patch_out, "modulation": dit.blocks[0].modulation[1]}
 layers["attn"] = dit.blocks[0].attn.to_v
 for step in (1, 2, 3):
     optimizer.zero_grad()
@@ -377,7 +377,7 @@ for step in (1, 2, 3):
 
 # %% [markdown]
 r"""
-**What you saw.** It answers 0. And it is a chain of locks. In step 1 only the final layer learns, for it multiplies all the rest by 0. In step 2 it lets gradients through to the gates. In step 3 the gates are a crack open, and attn and mlp learn, too.
+**What you saw.** It answers 0. And it is a chain of locks. In step 1 only the final layer learns, for it multiplies all the rest by 0. In step 2 it lets gradients through to the modulation, and there to the gates. In step 3 the gates are a crack open, and attn learns, too (and so does mlp).
 
 Is it *the* DiT? We give it and diffusers' the same random weights.
 """
@@ -425,7 +425,7 @@ images, labels = mnist("train")
 
 
 def digit_loss(model, batch):
-    """Lesson 5's loss: one label in ten is taken away."""
+    """Lesson 5's loss (`Told` hands the labels to the model): one label in ten is taken away."""
     x_0, label = batch
     return noise_loss(Told(model, drop_condition(label, NO_CLASS, 0.1)), x_0)
 
@@ -471,7 +471,8 @@ Now the digits in full size, with lesson 5's guidance and sampler. While it trai
 sizes = pick(smoke=(32, 2, 2), cpu=(64, 4, 4), gpu=(384, 12, 6))  # dim, depth, heads
 steps = pick(smoke=12, cpu=1000, gpu=2000)
 batches = Batches(images, labels, batch_size=pick(smoke=16, cpu=64, gpu=256))
-# muon_rate: Muon, an optimiser for matrices, moves those; on_gpu matters on a GPU alone
+# Muon, an optimiser made for matrices, moves the weights that are matrices (at muon_rate), and
+# AdamW the rest. on_gpu="recorded" makes small networks faster on a GPU; elsewhere it does nothing.
 config = TrainConfig(steps=steps, learning_rate=3e-3, muon_rate=0.02, on_gpu="recorded")
 torch.manual_seed(0)
 dit = DiT(1, None, 28, 4, *sizes, num_classes=10)
@@ -533,7 +534,7 @@ In Stable Diffusion 3 **the words go into the same sequence as the patches**, an
 r"""
 But words and patches are different things, so each kind keeps its **own weights** and shares nothing but the attention itself. We call these weights a *stream*; a joint block has two.
 
-Here is a stream: your DiTBlock, cut in two at the attention. `offer` comes before it, `take` after it. (`ends` is for the last block of a network, after which nobody reads the words any more: there they only offer. `qk_norm` is only handed on, for now.)
+Here is a stream: your DiTBlock, cut in two at the attention. `offer` comes before it, `take` after it. The condition c is now the time plus the mean of the words, as in lesson 6. (`ends` is for the last block of a network, after which nobody reads the words any more: there they only offer. `qk_norm` is only handed on, for now.)
 """
 
 # %%
@@ -576,7 +577,7 @@ mask = torch.tensor([[True, True, False], [True] * 3])
 changed = context.clone()
 changed[0, 2] = 7.0  # a word that nobody may look at
 assert torch.allclose(block(x, context, c, mask)[0], block(x, changed, c, mask)[0], atol=1e-5), (
-    "a masked word must not matter to the patches (are the patches first wherever you join?)"
+    "a masked word must not matter to the patches: is the mask used, and are the patches first?"
 )
 assert JointAttentionBlock(8, 2, context_pre_only=True)(x, context, c)[1] is None, "no words after"
 
@@ -584,7 +585,7 @@ assert JointAttentionBlock(8, 2, context_pre_only=True)(x, context, c)[1] is Non
 r"""
 **What you saw.** The check asserts both: a new block's gates are shut, so its words stay what they were; later they depend on the picture.
 
-Now the other switch. `qk_norm` brings queries and keys to one length, so that looks do not grow ever sharper in a long training.
+Now the other switch. In a long training queries and keys may grow, and with them their products, until each softmax picks one token alone. `qk_norm` brings them all to one length. (It divides each by the root of its mean square, an *RMS norm*.)
 
 The same numbers as diffusers' block of Stable Diffusion 3?
 """
@@ -680,7 +681,7 @@ show_contest.step_table(dit_contest(pick(smoke="smoke", cpu="cpu", gpu="cpu"))) 
 
 # %% [markdown]
 r"""
-**What you saw.** The UNet's step costs more, since its weights work at more places (fourth column, the average). A convolution's weight works at each pixel of its level, most of a DiT's weights at 64 patches or at up to 32 words. But **equal operations are not equal seconds**: compare the last column with the third.
+**What you saw.** The UNet's step costs more, since its weights work at more places (fourth column, the average). A convolution's weight works at each pixel of its level, most of a DiT's weights at 64 patches or at up to 32 words. But **equal operations are not equal seconds**: how fast they are done depends on the network and on the machine (last column).
 
 `python -m t2i.runs.dit_runs` has trained three sizes of each, with the same optimiser and the same learning rates.
 
@@ -703,9 +704,9 @@ r"""
 
 </details>
 
-A line is one training. Compare the *ends*, where the learning rate has fallen to 0.
+A line is one training. Compare the *ends*, where the learning rate has fallen to 0. (Where lines of different sizes overlap, the smaller network is nearer to its end.)
 
-**What you saw.** With the same operations the DiT's loss is lower at all three sizes: 0.0088 against 0.0121 at the largest. (In seconds it took about 1.7 to 1.8 times as long.) Why, nobody has tested: it took more than twice as many steps, too. And do not read too much into the result: each network was trained once, for minutes, and is hundreds of times smaller than the papers'.
+**What you saw.** With the same operations the DiT's loss is lower at all three sizes: 0.0088 against 0.0121 at the largest. (These trainings of it took about 1.7 to 1.8 times as many seconds.) One possible reason: it took more than twice as many steps. Nobody has tested it. And do not read too much into the result: each network was trained once, for minutes, and is hundreds of times smaller than the papers'.
 
 ### How far do they look?
 
@@ -734,10 +735,10 @@ Does one of them put the red seven left of the blue star? **Not yet.** Where the
 Pictures were drawn from captions with two objects and a relation, and lesson 6's judge said which colours it sees, and where:
 
 - *Both colours*: are both there? *And right*: and do they stand as asked?
-- *Right, if both*: of the pictures with both, in how many do the colours stand as asked? There are four relations: left, right, above, below. A model that does not read them is right in about one picture in four: *chance*, measured as a quarter of the pictures that fit any of the four.
+- *Right, if both*: of the pictures with both, in how many do the colours stand as asked? There are four relations: left, right, above, below. A model that does not read them is right in about one picture in four: *chance*. (It is a quarter of those pictures that fit one of the four at all.)
 - *All satisfied*: both objects, both colours, the background, and nothing besides.
 
-*Unseen relations* are those that training never showed for these objects. The last line tells how well the judge sees. Brackets: 95 % intervals.
+*Unseen relations* are those that training never showed for these objects; the *seen* ones it did. The last line tells how well the judge sees. Brackets: 95 % intervals.
 """
 
 # %%
