@@ -85,6 +85,11 @@ def ask(function, *arguments, **options):
                 "reach all pixels of its own sample: gather(alphas_cumprod, t, like=x_t) gives ᾱ_t "
                 "that shape, .reshape(-1, 1, 1, 1) anything else."
             )
+        if "Boolean value of Tensor" in text:
+            fail(
+                f"{text} t holds a step for each sample, so `if t == 0` has no single answer. No "
+                "`if` is needed: at t = 0 previous(alphas_cumprod) gives 1, and the variance is 0."
+            )
         if "same number of dimensions" in text and "previous" in text:
             fail(f"{text} previous takes the whole schedule, (T,): gather from what it returns.")
         if "t must lie in" in text and "-1" in text:

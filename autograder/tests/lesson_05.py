@@ -971,7 +971,7 @@ class Sampler:
         scheduler = DDIMScheduler(STEPS, clip_sample=slip.get("clip", self.clip))
         scheduler.alphas_cumprod = world.ac
         scheduler.final_alpha_cumprod = torch.ones((), dtype=torch.float64)
-        scheduler.num_inference_steps = len(self.timesteps)
+        scheduler.num_inference_steps = STEPS if slip.get("by one") else len(self.timesteps)
         for step in self.timesteps[: slip.get("stop")]:
             t = torch.full_like(world.label, step + slip.get("shift", 0))
             null = slip.get("null", world.null)
@@ -1017,6 +1017,8 @@ def sampler_causes(sampler: Sampler, scale: float, rescale: float) -> dict:
         ),
         "Each of the two guesses was clipped before guidance. Guide the noise first; "
         "ddim_step then clips the one guess.": (lambda: sampler.run(scale, rescale, late=True)),
+        "Every ddim_step goes from t to t - 1; it goes to the next of the timesteps, as "
+        "pairs(...) says.": lambda: sampler.run(scale, rescale, **{"by one": True}),
         "The last step is missing: from the last timestep it goes to the clean end, t = -1.": (
             lambda: sampler.run(scale, rescale, stop=-1)
         ),

@@ -459,6 +459,21 @@ def posterior_mean_variance(x_0, x_t, t, alphas_cumprod):
     # --- ddpm_step
     dict(
         exercise="ddpm_step",
+        name="one_t_for_the_batch",
+        says="t holds a step for each sample",
+        code="""
+def ddpm_step(x_t, noise_pred, t, noise, alphas_cumprod, clip_sample=True):
+    x_0 = predict_x_0(x_t, noise_pred, t, alphas_cumprod)
+    if clip_sample:
+        x_0 = x_0.clamp(-1, 1)
+    mean, variance = posterior_mean_variance(x_0, x_t, t, alphas_cumprod)
+    if t == 0:
+        return mean
+    return mean + variance.sqrt() * noise
+""",
+    ),
+    dict(
+        exercise="ddpm_step",
         name="noise_at_last_step",
         says="At t = 0 noise is added",
         also_breaks=["sample_ddpm"],

@@ -1078,7 +1078,7 @@ def sample_guided(model, x_T, condition, null, alphas_cumprod, timesteps, guidan
     dict(
         exercise="sample_guided",
         name="always_one_step_down",
-        says="ddim_step from t to the next",
+        says="goes from t to t - 1",
         code="""
 @torch.no_grad()
 def sample_guided(model, x_T, condition, null, alphas_cumprod, timesteps, guidance_scale=3.0,

@@ -86,7 +86,7 @@ This is equation 14 of the paper: the whole training of a diffusion model in one
 
 **Predict before you run.** You met two lazy models in lesson 2: one always answers zero, "no noise at all", the other gives back the picture that it was shown. Do you still know their losses, at the clean end of the road and at the noisy one?
 
-(The `ValueError` in some docstrings is optional: no test asks for it.)
+(Some docstrings below speak of a `ValueError`. It is optional: no test asks for it.)
 """
 
 
@@ -229,9 +229,9 @@ Three tricks make eight minutes enough.
 
 $$\text{noise\_pred} = \sqrt{1-\bar\alpha_t}\; x_t + \sqrt{\bar\alpha_t}\cdot\text{unet}(x_t, t)$$
 
-The correction is scaled too: the more noise, the less of it. The UNet's last layer starts at zero, so at first it answers 0 everywhere and the scaled copy stands alone. So at the steps that we practise, your loss begins at about 0.27 ([why](more.md)), far below the ceiling, and only its fall from there has been learnt.
+The correction is scaled too: the more noise, the less of it. (Section 7 shows what for.) The UNet's last layer starts at zero, so at first it answers 0 everywhere and the scaled copy stands alone. So at the steps that we practise, your loss begins at about 0.27 ([why](more.md)), far below the ceiling, and only its fall from there has been learnt.
 
-**Practice where it counts.** A digit's shape is decided where there is much noise, but not where there is nothing else. So `middle_steps` draws nine of ten steps around 730, and the tenth evenly from below 450. Where there is little noise the errors are largest, as section 2 showed, but they hardly show in the picture. So `heard_by_noise` lets each picture move the weights only by its share of noise, $1-\bar\alpha_t$. ([More about it](more.md).)
+**Practice where it counts.** A digit's shape is decided where there is much noise, but not where there is nothing else. So `middle_steps` draws nine of ten steps around 730, and the tenth evenly from below 450. Where there is little noise the errors are largest, as section 2 showed, but they hardly show in the picture. So `heard_by_noise` lets each picture move the weights only by its share of noise, $1-\bar\alpha_t$: it leaves the loss as it is, and shrinks its gradient. ([More about it](more.md).)
 
 **Less to look at.** The two outermost rows and columns on each side hold hardly any ink. So the network sees only the middle, 24×24 pixels: `model.middle` cuts it out, `model.inside` is the network for it. We treat the margin as empty paper, so whatever else is in it must be noise. (One digit in eight loses a little ink, like the foot of the 7 below.)
 
@@ -377,7 +377,7 @@ Where does it come from? Two bells are multiplied: where may $x_{t-1}$ be, if it
 
 $$\text{mean} = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t, \qquad \text{variance} = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t$$
 
-with $\alpha_t = \bar\alpha_t/\bar\alpha_{t-1}$, what one step keeps, and $\beta_t = 1 - \alpha_t$, what it adds. Do not learn it by heart. Read it. The weight of $x_0$ is (but for a root that is near 1) $\beta_t/(1-\bar\alpha_t)$: the noise that this one step added, *as a share of all noise in* $x_t$. The weight of $x_t$ goes with the noise that was there before, $1-\bar\alpha_{t-1}$.
+with $\alpha_t = \bar\alpha_t/\bar\alpha_{t-1}$, what one step keeps, and $\beta_t = 1 - \alpha_t$, what it adds. Do not learn it by heart. Read it. In the weight of $x_0$ stands $\beta_t/(1-\bar\alpha_t)$: the noise that this one step added, *as a share of all noise in* $x_t$. (The root before it says how strong the picture still is: near 1 at small $t$, near 0 at the noisy end.) The weight of $x_t$ goes with the noise that was there before, $1-\bar\alpha_{t-1}$.
 
 And before $t = 0$? There is the clean picture itself, all signal and no noise: $\bar\alpha_{-1} = 1$. This helper puts that 1 in front:
 """
@@ -424,11 +424,13 @@ show.curves(
     t,
     {label: value.flatten() for label, value in values.items()},
     xlabel="step t",
+    yscale="log",
+    ylim=(1e-3, 2),
 )
 
 # %% [markdown]
 r"""
-For most of the road the guess hardly moves the picture: its weight is a few thousandths. Only at small $t$ does it take over, and at $t = 0$ the result *is* the guess.
+For most of the road one guess hardly moves the picture: its weight is a few thousandths. But hundreds of steps add up. Only at small $t$ does it take over, and at $t = 0$ the result *is* the guess.
 
 (At the right edge the weight of $x_t$ drops as well. There the picture is all noise, and each step swaps old noise for new.)
 """
@@ -451,7 +453,7 @@ There is a second reason. In training each picture had *exactly* the noise of it
 
 **Why none at the last step?** Nobody would remove it again. The formula says so by itself, as you found: at $t = 0$ the variance is 0. Other choices of the variance are not 0 there. With few steps, they leave a grain on every picture ([how much](more.md)). Such code must leave out the noise of the last step.
 
-**Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero. Clipping stops an error there before it spreads. (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
+**Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero. Clipping stops an error there before it spreads. (Our own network hardly needs that, as you will see.) (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
 
 **Predict before you run.** At the noisiest step, let the predicted noise be wrong by just one hundredth. How wrong is the guess: by 0.01, by 1, or by more than 100?
 """
@@ -472,6 +474,7 @@ x_t = add_noise(x_0, noise, t, alphas_cumprod)
 fresh = torch.randn(4, 1, 28, 28)
 x_prev = ddpm_step(x_t, noise, t, fresh, alphas_cumprod)
 assert torch.allclose(x_prev[0], x_0[0], atol=1e-3), "at t = 0: the guess itself, without noise"
+assert x_prev[2:].abs().max() > 1, "x_{t-1} still holds noise: clip the guess, not the result"
 again = ddpm_step(x_t, noise, t, -fresh, alphas_cumprod)
 assert not torch.allclose(x_prev[2:], again[2:]), "at other steps the fresh noise must matter"
 _, variance = posterior_mean_variance(x_0, x_t, t, alphas_cumprod)
@@ -509,7 +512,7 @@ Now only the loop is missing, algorithm 2 of the paper:
 
 ($x_T$ is the papers' name for pure noise. They count their steps from 1; our network sees it at $t = T-1$.)
 
-`generator` is a source of random numbers with a seed: the same seed gives the same pictures again. `on_step` is a function that we call after each step with its number (an int), the picture and the predicted noise, so that somebody can watch.
+`generator` is a source of random numbers with a seed: the same seed gives the same pictures again. `on_step` is a function that we call after each step with its number (an int), the new picture and the predicted noise, so that somebody can watch.
 
 **Predict before you run.** In the film, when can *you* first tell which digit it will be: from the upper row, and from the lower row?
 """
@@ -628,7 +631,7 @@ Less than a million weights have no room for the 47 million pixels of the traini
 
 ![Seven rows of eight pictures. The first is healthy. The others, marked A to F, are broken in different ways.](figures/broken.png)
 
-**Predict before you look.** Match A to F with these: *noise is added at the last step too · no fresh noise at all · the guess is clipped to [0, 1] · the square roots are missing in the guess · the sampler uses another schedule than the training · the network was never trained*.
+**Predict before you look.** Match A to F with these: *noise is added at the last step too · no fresh noise at all · the guess is clipped to [0, 1] · the square roots are missing in the guess · the sampler uses another schedule (the linear one) than the training · the network was never trained*.
 """
 
 # %% [markdown]

@@ -104,7 +104,7 @@ r"""
 
 In lesson 2's UNet the step $t$ is a vector, and every ResBlock adds a projection of it to its channels. We let the label in through the same door: **its vector is added to the time's vector.** From then on every block hears both, "there is this much noise" and "it is a 3".
 
-The UNet can do that already: it takes such a vector, one per picture, as `cond`. So we only put a table in front of the old network. Its `forward` is yours to write:
+The UNet can do that already: it takes such a vector, one per picture, as `cond`, and does the adding itself. So we only put a table in front of the old network. Its `forward` is yours to write:
 """
 
 # %%
@@ -151,7 +151,7 @@ Two details decide whether it works:
 
 (A row holds all the numbers of one sample's sentence.)
 
-Write `drop_condition` so that it works for labels `(B,)` and for sentences `(B, L, D)` alike. The randomness may come from a `generator`, as in lesson 3's sampler.
+Write `drop_condition` so that it works for labels `(B,)` and for sentences `(B, L, D)`, L words of D numbers each, alike. The randomness may come from a `generator`, as in lesson 3's sampler.
 
 **Predict before you run.** In a batch of 64 with `cond_drop_prob = 0.1`, how many labels are hidden? Always the same number? Can it be none?
 """
@@ -299,7 +299,7 @@ Their "guidance 3" may be our 4. The test is always the same: which value gives 
 
 Look again at the last picture: the arrows of scale 4 are not only turned, they are also **longer**. Section 9 shows that they lead too far. (The cure below is for large colour models, whose pictures burn at high scales. Digits do without it, as section 13 measures.)
 
-Watch it on real pictures. We hide test digits under a lot of noise, and ask our network for its two guesses of the *clean picture*. (The wrapper `AsPicture` gets them from the predicted noise, with lesson 3's `predict_x_0`. Guiding pictures or guiding noise comes to the same thing, since one is the other, stretched and shifted.) A pixel should lie between −1, paper, and 1, ink.
+Watch it on real pictures. We hide test digits under a lot of noise, and ask our network for its two guesses of the *clean picture*. (The wrapper `AsPicture` gets them from the predicted noise, with lesson 3's `predict_x_0`. Guiding pictures or guiding noise comes to the same thing, since one is the other, stretched and shifted, and the two weights 1 − s and s add up to 1.) A pixel should lie between −1, paper, and 1, ink.
 
 **Predict before you run.** At scale 8, will the guesses be greyer than at scale 1, or harsher?
 """
@@ -334,7 +334,7 @@ The cure (Lin et al. 2023) is simple, though not perfect. Give the guided predic
 
 $$\text{rescaled} = \text{guided}\cdot\frac{\text{std}(\text{cond})}{\text{std}(\text{guided})}, \qquad \text{result} = \varphi\cdot\text{rescaled} + (1-\varphi)\cdot\text{guided}$$
 
-Full strength looks dull, so $\varphi$ (`guidance_rescale`, a share from 0 to 1, not lesson 4's angle) mixes the two; the paper likes 0.7. (The docstring's case of a sample without contrast is not tested.)
+Full strength looks dull, so $\varphi$ (`guidance_rescale`, a share from 0 to 1, not lesson 4's angle) mixes the two; the paper likes 0.7. (The predictions may be pictures or points, `(B, …)`. The docstring's case of a sample without contrast is not tested.)
 
 **Predict before you run.** Suppose one sample of a batch is far too strong and the others are not. What would go wrong if we took one std over the whole batch?
 """
@@ -494,6 +494,22 @@ assert torch.equal(distance.argmin(dim=1), clouds), (
     "each point should end at the class it asked for"
 )
 
+
+def guesses_pictures(x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
+    """The same model, with its answers as clean pictures."""
+    noise_pred = world(x_t, t, label)
+    return convert_prediction(noise_pred, x_t, t, world.alphas_cumprod, "epsilon", "sample")
+
+
+plain = sample_ddim(
+    lambda x, t: world(x, t, clouds), points, world.alphas_cumprod, steps, clip_sample=False
+)
+alone = sample_guided(
+    guesses_pictures, points, clouds, world.null, world.alphas_cumprod, steps, 1.0,
+    clip_sample=False, prediction_type="sample",
+)  # fmt: skip
+assert torch.allclose(alone, plain, atol=1e-4), "at scale 1 it should be lesson 4's DDIM"
+
 # %% [markdown]
 r"""
 Where do the samples end up in the flat world? Three hundred points, all asking for orange, from the same noise each time.
@@ -565,7 +581,7 @@ When the course was made:
 
 ![Ten digits in seven rows. At scale 0 most are other digits, or none. At scale 1 all can be read as asked, but the 0 has corners, the 8 is thin, and beside the 1 and the 9 there is a speck. At 5 and 8 the strokes are thick and hard.](figures/sweep.png)
 
-At 0 the row shows whatever the noise leads to. At 1 most are right, and a little more guidance may help a doubtful one: see the corners of the 0 go. From there on the strokes get thicker and harder. Guidance can also spoil: here the 9 gets worse from scale 2 on, and at 8 the speck beside the 1 is back. (Whether the digits get more alike is the next section.)
+At 0 the row shows whatever the noise leads to. At 1 most are right, though the 4 looks much like an H, and stays so. A little more guidance may help a doubtful one: see the corners of the 0 go. From there on the strokes get thicker and harder. Guidance can also spoil: here the 9 gets worse from scale 2 on, and at 8 the speck beside the 1 is back. (Whether the digits get more alike is the next section.)
 
 Type your own order here: a date, a price, a phone number. Only the digits count.
 """
@@ -585,7 +601,7 @@ Two questions, each with a number.
 
 **Fidelity: is it what I asked for?** A plain classifier, trained on real digits alone, reads the samples. We count how often it reads the digit that was asked for. (It misreads a few real digits as well, and guided ones can be easier to read: the real digits' share is no ceiling.)
 
-**Diversity: do the samples of one digit differ from each other as real ones do?** The classifier's last layer turns each picture into 64 numbers, its *features*: similar pictures lie near each other there. We take the variance of the features *within* each class, and divide by the same for real digits. 1 is as diverse as real handwriting; 0 is the same picture every time. (It can be above 1: malformed digits lie scattered far and wide.)
+**Diversity: do the samples of one digit differ from each other as real ones do?** The classifier's last layer turns each picture into 64 numbers, its *features*: similar pictures lie near each other there. We take the variance of the features *within* each class, summed over all 64, and divide by the same for real digits. 1 is as diverse as real handwriting; 0 is the same picture every time. (It can be above 1: malformed digits lie scattered far and wide.)
 """
 
 # %%
@@ -604,11 +620,11 @@ show_guidance.trade_picture(rows, handwriting, count)
 
 # %% [markdown]
 r"""
-Every point of the curve is the same network. From scale 1 to 1.5 the diversity falls most: in section 13's table from 1.31 to 0.80, below real handwriting's 1 (the star). Malformed digits disappear too: lesson 3's judge, who may say "no digit", is sure of 80 % before and of 94 % after (section 13). It is a trade, and there is no best scale: to make training data for a reading machine, stay near the star; for one perfect picture, go higher. (Stable Diffusion's usual setting is 7.5. A sentence is a weaker hint than a label, which may be why.)
+Every point of the curve is the same network. From scale 1 to 1.5 the diversity falls most: in section 13's table from 1.31 to 0.80, below real handwriting's 1 (the star). Malformed digits disappear too: lesson 3's judge, who may say "no digit", is sure of 80 % before and of 94 % after (section 13). It is a trade, and there is no best scale: to make training data for a reading machine, stay near the star; for one clean picture, try 2 or 3. (Beyond that the judge gets no surer.) (Stable Diffusion's usual setting is 7.5. A sentence is a weaker hint than a label, which may be why.)
 
 ## 12. Too much
 
-What exactly is wrong at scale 8? The sampler's clipping has hidden it from us. Below are the same orders four times: at scale 1 and at scale 8 without clipping, at scale 8 with `rescale_guidance` instead, and at scale 8 as usual, clipped. (Drawing a picture clips as well. Only the histograms show what lies outside.)
+What exactly is wrong at scale 8? The sampler's clipping has hidden it from us. (Digits, black and white, hardly show it anyway. The histograms will.) Below are the same orders four times: at scale 1 and at scale 8 without clipping, at scale 8 with `rescale_guidance` instead, and at scale 8 as usual, clipped. (Drawing a picture clips as well. Only the histograms show what lies outside.)
 
 **Predict before you run.** Order the four by the share of pixels clearly outside [-1, 1], beyond ±1.05. Which one has none at all?
 """
@@ -632,7 +648,7 @@ When the course was made:
 
 ![Four histograms of pixels. Outside -1 and 1 lie 1 % at scale 1, 6 % at scale 8, 3 % after rescaling, and none after clipping.](figures/outside.png)
 
-At scale 8 the most pixels lie outside. Rescaled, about half of them are left. Clipped, none are left, by force. For *digits*, black and white by nature, none of this is a must: in [the course's run](more.md) scale 8 unclipped looks cleanest. One clips because a pixel outside is certainly wrong. Clipping also leaves the digits more diverse. In photographs skies burn out and skin turns orange. There rescaling makes a high scale usable.
+At scale 8 the most pixels lie outside. Rescaled, about half of them are left. Clipped, none are left, by force. For *digits*, black and white by nature, none of this is a must: in [the course's run](more.md) scale 8 unclipped looks cleanest. One clips because a pixel outside is certainly wrong. Clipping also leaves the digits more diverse ([measured](more.md)). In photographs skies burn out and skin turns orange. There rescaling makes a high scale usable.
 
 ## 13. The lesson's own table
 

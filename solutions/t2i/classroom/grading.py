@@ -113,7 +113,7 @@ def told_by_checks(name: str) -> str:
         finally:
             names.clear()
             names.update(before)
-    return "The checks in this cell all pass. They ask less than the grader does."
+    return "Its checks would all pass, but they ask less than the grader does."
 
 
 def history() -> list[str]:
