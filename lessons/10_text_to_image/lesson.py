@@ -205,8 +205,9 @@ Each sample in a batch gets its own t. Are all times equally worth learning? We 
 # %%
 from t2i.runs.text_to_image_recipes import encode_scenes
 
-z_0, tokens = encode_scenes(given.space, plan.encoded(), 250)  # 250 scenes as latents
-z_0, tokens = (each[: pick(smoke=8, cpu=64, gpu=250)] for each in (z_0.float(), tokens))
+count = pick(smoke=8, cpu=64, gpu=250)  # scenes, as latents
+z_0, tokens = encode_scenes(given.space, plan.encoded(), count)
+z_0 = z_0.float()
 noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(10))
 with torch.no_grad():
     context, pooled = given.text(tokens)
@@ -658,7 +659,7 @@ def text_loss(model: nn.Module, batch: tuple) -> Tensor:
 
 
 # %%
-begun, count = time.perf_counter(), pick(smoke=250, cpu=5000, gpu=100_000)
+begun, count = time.perf_counter(), pick(smoke=64, cpu=5000, gpu=100_000)
 z_0, tokens = encode_scenes(space, plan.encoded(), count, tqdm)
 rate = count / (time.perf_counter() - begun)
 print(f"{count} scenes as latents {tuple(z_0.shape)}, {rate:.0f} a second")
@@ -716,7 +717,7 @@ r"""
 """
 
 # %%
-scales, wish = [1, 2, 3, 5, 8], prompts[4:8]
+scales, wish = [1, 2, 3, 5, 8], prompts[4 : pick(smoke=5, cpu=8, gpu=8)]
 columns = {f"guidance {scale}": pipe(wish, steps, scale) for scale in scales}
 show_text_to_image.sweep(columns, wish)
 

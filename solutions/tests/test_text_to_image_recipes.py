@@ -222,6 +222,9 @@ def test_scenes_are_encoded_once_and_always_the_same():
     assert z_0.shape == (500, 4, 8, 8) and z_0.dtype == torch.float16 and len(tokens) == 500
     again, _ = encode_scenes(space, plan.encoded(), 500)
     assert torch.equal(z_0, again)
+    few, told = encode_scenes(space, plan.encoded(), 260)  # no whole number of parts
+    assert torch.equal(few[:250], z_0[:250]) and len(few) == 260
+    assert torch.equal(told, tokens[:260])
     images, first = next(plan.encoded())
     posterior = space.vae.encode(images)
     assert torch.equal(tokens[:250], first)

@@ -156,10 +156,11 @@ def encode_scenes(
     """
     device, latents, tokens = space.scaling_factor.device, [], []
     for part in progress(range(-(-count // batches.batch_size))):
-        images, told = next(batches)
+        left = count - part * batches.batch_size  # of the last part some may be too many
+        images, told = (each[:left] for each in next(batches))
         latents.append(seeded_latents(space, images.to(device), seed=part).half().cpu())
         tokens.append(told.cpu())
-    return torch.cat(latents)[:count], torch.cat(tokens)[:count]
+    return torch.cat(latents), torch.cat(tokens)
 
 
 def text_to_image_recipe(tier: str) -> TextToImageRecipe:
