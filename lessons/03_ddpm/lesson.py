@@ -453,7 +453,7 @@ There is a second reason. In training each picture had *exactly* the noise of it
 
 **Why none at the last step?** Nobody would remove it again. The formula says so by itself, as you found: at $t = 0$ the variance is 0. Other choices of the variance are not 0 there. With few steps, they leave a grain on every picture ([how much](more.md)). Such code must leave out the noise of the last step.
 
-**Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero. Clipping stops an error there before it spreads. (Our own network hardly needs that, as you will see.) (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
+**Why clip the guess to [-1, 1]?** Real pixels lie there, so a guess outside is wrong for certain. At the noisiest steps we divide by $\sqrt{\bar\alpha_t}$, almost zero. Clipping stops an error there before it spreads, though our own network hardly needs that, as you will see. (Clip the *guess*, never $x_{t-1}$, which still holds noise and has every right to lie outside.)
 
 **Predict before you run.** At the noisiest step, let the predicted noise be wrong by just one hundredth. How wrong is the guess: by 0.01, by 1, or by more than 100?
 """

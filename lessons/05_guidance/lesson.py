@@ -620,7 +620,7 @@ show_guidance.trade_picture(rows, handwriting, count)
 
 # %% [markdown]
 r"""
-Every point of the curve is the same network. From scale 1 to 1.5 the diversity falls most: in section 13's table from 1.31 to 0.80, below real handwriting's 1 (the star). Malformed digits disappear too: lesson 3's judge, who may say "no digit", is sure of 80 % before and of 94 % after (section 13). It is a trade, and there is no best scale: to make training data for a reading machine, stay near the star; for one clean picture, try 2 or 3. (Beyond that the judge gets no surer.) (Stable Diffusion's usual setting is 7.5. A sentence is a weaker hint than a label, which may be why.)
+Every point of the curve is the same network. From scale 1 to 1.5 the diversity falls most: in section 13's table from 1.31 to 0.80, below real handwriting's 1 (the star). Malformed digits disappear too: lesson 3's judge, who may say "no digit", is sure of 80 % before and of 94 % after (section 13). It is a trade, and there is no best scale: to make training data for a reading machine, stay near the star; for one clean picture, try 2 or 3, beyond which the judge gets no surer. (Stable Diffusion's usual setting is 7.5. A sentence is a weaker hint than a label, which may be why.)
 
 ## 12. Too much
 

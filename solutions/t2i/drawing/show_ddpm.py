@@ -92,7 +92,7 @@ def loss_picture(
         _draw_band(axes, reference)
     line = smooth(torch.tensor(losses), window)
     axes.plot(steps or range(1, len(losses) + 1), line, color=BLUE, lw=2, label=label)
-    axes.axhline(1, color=BLACK, lw=1.2, ls="--", label="ceiling: always zero")
+    axes.axhline(1, color=BLACK, lw=1.2, ls="--", label="ceiling: always answering 0")
     axes.set(xlabel="training step", ylabel="loss (logarithmic)", yscale="log", ylim=(0.01, 1.4))
     marks = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
     axes.set_yticks(marks, [f"{mark:g}" for mark in marks])
