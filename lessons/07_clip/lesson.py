@@ -472,7 +472,7 @@ Here is the whole, with your pieces inside:
 r"""
 ## 6. Train
 
-The next cell trains for two minutes and then stops by itself, wherever it is; read on meanwhile. The loop is the one from lesson 3. (`whole_training = True` does the whole training, in 6 to 20 minutes on the CPU.)
+The next cell trains for two minutes and then stops by itself, wherever it is; read on meanwhile. The loop is the one from lesson 3: `plan` holds the sizes and the number of steps, `state.ema_model` is the slow copy. (`whole_training = True` does the whole training, in 6 to 20 minutes on the CPU.)
 
 **Predict before you run.** What will it learn first: colours, or objects?
 """

@@ -609,7 +609,7 @@ print(f"largest difference to diffusers: {difference:.1e} (below 1e-5 if yours i
 r"""
 ### A transformer that reads captions
 
-A pile of your blocks, with patches in front and the final layer behind, is Stable Diffusion 3's transformer in small. You know most of these lines from `DiT`; new is whatever has to do with `context`.
+A pile of your blocks, with patches in front and the final layer behind, is Stable Diffusion 3's transformer in small. You know most of these lines from `DiT`; those marked `# new` let the words in.
 """
 
 # %%

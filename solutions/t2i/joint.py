@@ -147,6 +147,8 @@ def check_told(
 class JointDiT(nn.Module):
     """Stable Diffusion 3's transformer in small; called like lesson 6's TextUNet.
 
+    What `DiT` does not have is marked `new`.
+
     Args:
         in_channels: channels of the picture.
         out_channels: channels of the prediction; None: as many.
@@ -177,11 +179,11 @@ class JointDiT(nn.Module):
         grid = (size[0] // patch_size, size[1] // patch_size)
         self.picture, self.patch_size = (in_channels, *size), patch_size
         self.patch_in = nn.Linear(patch_size**2 * in_channels, dim)
-        self.context_in = nn.Linear(context_dim, dim)
+        self.context_in = nn.Linear(context_dim, dim)  # new
         table = sincos_position_embedding_2d(dim, *grid)
         self.register_buffer("positions", table, persistent=False)  # (N, dim)
         self.time_mlp = nn.Sequential(nn.Linear(256, dim), nn.SiLU(), nn.Linear(dim, dim))
-        self.blocks = nn.ModuleList(
+        self.blocks = nn.ModuleList(  # new: your JointAttentionBlock
             JointAttentionBlock(dim, num_heads, i == depth - 1, qk_norm) for i in range(depth)
         )
         self.final = FinalLayer(dim, patch_size**2 * (out_channels or in_channels))
@@ -190,8 +192,8 @@ class JointDiT(nn.Module):
         self,
         x_t: Tensor,
         t: Tensor,
-        context: Tensor,
-        context_mask: Tensor | None = None,
+        context: Tensor,  # new
+        context_mask: Tensor | None = None,  # new
         cond: Tensor | None = None,
     ) -> Tensor:
         """Noisy pictures, their steps and their words in, one prediction a pixel out.
@@ -201,7 +203,7 @@ class JointDiT(nn.Module):
             t: (B,) steps.
             context: (B, L, context_dim), the words.
             context_mask: (B, L) bool, True = look at this word; None: at all of them.
-            cond: (B, dim), added to the time vector; None adds nothing.
+            cond: (B, dim), added to the time vector: the words' mean, say; None adds nothing.
 
         Returns:
             (B, out_channels, H, W).
@@ -215,7 +217,7 @@ class JointDiT(nn.Module):
         c = self.time_mlp(timestep_embedding(t, 256).to(x_t.dtype))
         c = c if cond is None else c + cond
         x = self.patch_in(patchify(x_t, self.patch_size)) + self.positions
-        context = self.context_in(context)
+        context = self.context_in(context)  # new
         for block in self.blocks:
-            x, context = block(x, context, c, context_mask)
+            x, context = block(x, context, c, context_mask)  # new
         return unpatchify(self.final(x, c), self.patch_size, *x_t.shape[2:])
