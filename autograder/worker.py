@@ -64,8 +64,7 @@ def preload() -> None:
     ours = ("wire", "session", "seccomp")
     for name in ("numpy", "einops", "torch.nn.functional", "safetensors.torch", *ours):
         importlib.import_module(name)
-    late = "torch.fx.experimental.symbolic_shapes"  # which backward(gradient) loads: half a second
-    for name in (late, *sys.argv[1:]):
+    for name in sys.argv[1:]:
         if not name.startswith("--"):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
