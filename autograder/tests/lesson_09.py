@@ -278,11 +278,9 @@ def table(dim: int, height: int, width: int, wrong: str = "") -> Tensor:
     if wrong == "both repeat":
         places = [(i % height, i % width) for i in range(height * width)]
     y, x = (torch.tensor([place[i] for place in places]).double() for i in (0, 1))
-    if wrong == "counted from one":
-        y, x = y + 1, x + 1
-    if wrong == "columns from one":
+    if wrong in ("counted from one", "columns from one"):
         x = x + 1
-    if wrong == "rows from one":
+    if wrong in ("counted from one", "rows from one"):
         y = y + 1
     if wrong == "fractions":
         y, x = y / height, x / width
@@ -468,6 +466,8 @@ def block_forward(student, parts: Parts, x: Tensor, c: Tensor, wrong: str = "") 
     names = ["shift1", "scale1", "gate1", "shift2", "scale2", "gate2"]
     order = {
         "scale first": ["scale1", "shift1", "gate1", "scale2", "shift2", "gate2"],
+        "scale first in 1": ["scale1", "shift1", *names[2:]],
+        "scale first in 2": [*names[:3], "scale2", "shift2", "gate2"],
         "gate first": ["gate1", "shift1", "scale1", "gate2", "shift2", "scale2"],
         "gate in the middle": ["shift1", "gate1", "scale1", "shift2", "gate2", "scale2"],
         "shift last": ["scale1", "gate1", "shift1", "scale2", "gate2", "shift2"],
@@ -477,10 +477,6 @@ def block_forward(student, parts: Parts, x: Tensor, c: Tensor, wrong: str = "") 
         "by kind, scales first": ["scale1", "scale2", "shift1", "shift2", "gate1", "gate2"],
         "halves exchanged": names[3:] + names[:3],
     }.get(wrong, names)
-    wrong_half = {"scale first in 1": names[:3], "scale first in 2": names[3:]}.get(wrong, [])
-    if wrong_half:
-        shift, scale, gate = wrong_half
-        order = [{shift: scale, scale: shift}.get(name, name) for name in names]
     said = parts("modulation", F.silu(c) if wrong == "silu twice" else c).chunk(6, dim=-1)
     wish = dict(zip(order, said, strict=True))
     if wrong == "first wishes twice":

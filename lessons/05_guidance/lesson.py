@@ -579,7 +579,7 @@ show.film_strip(
 r"""
 When the course was made:
 
-![Ten digits in seven rows. At scale 0 most are other digits, or none. At scale 1 all can be read as asked, but the 0 has corners, the 8 is thin, and beside the 1 and the 9 there is a speck. At 5 and 8 the strokes are thick and hard.](figures/sweep.png)
+![Ten digits in seven rows. At scale 0 most are other digits, or none. At scale 1 all can be read as asked, but the 4 looks like an H, the 0 has corners, the 8 is thin, and beside the 1 and the 9 there is a speck. At 5 and 8 the strokes are thick and hard.](figures/sweep.png)
 
 At 0 the row shows whatever the noise leads to. At 1 most are right, though the 4 looks much like an H, and stays so. A little more guidance may help a doubtful one: see the corners of the 0 go. From there on the strokes get thicker and harder. Guidance can also spoil: here the 9 gets worse from scale 2 on, and at 8 the speck beside the 1 is back. (Whether the digits get more alike is the next section.)
 

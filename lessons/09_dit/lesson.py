@@ -190,7 +190,7 @@ show_dit.similarity_map(table, 8, 8, [(0, 0), (3, 5), (7, 4)])
 
 # %% [markdown]
 r"""
-All places are rather alike: the colour bar begins at 0.71. Neighbours side by side are most alike, 0.98, and places in the same row or column stay above 0.85. So the table shows which places are near. (How far a far one is, it hardly shows: along a row the likeness even rises again at the end.)
+All places are rather alike: the colour bar begins at 0.71. Neighbours side by side are most alike, 0.98, and places in the same row or column stay above 0.85. So the table shows which places are near. (How far a far one is, it hardly shows: farther along a row the likeness hardly falls any more.)
 """
 
 # %% [markdown]

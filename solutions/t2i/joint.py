@@ -194,7 +194,7 @@ class JointDiT(nn.Module):
         t: Tensor,
         context: Tensor,  # new
         context_mask: Tensor | None = None,  # new
-        cond: Tensor | None = None,
+        cond: Tensor | None = None,  # new
     ) -> Tensor:
         """Noisy pictures, their steps and their words in, one prediction a pixel out.
 
@@ -215,7 +215,7 @@ class JointDiT(nn.Module):
         check_told(context, context_mask, cond, len(x_t), self.context_in)
         # SD3's clocks are lesson 2's own; those of DiT, time_clocks, run a little slower
         c = self.time_mlp(timestep_embedding(t, 256).to(x_t.dtype))
-        c = c if cond is None else c + cond
+        c = c if cond is None else c + cond  # new
         x = self.patch_in(patchify(x_t, self.patch_size)) + self.positions
         context = self.context_in(context)  # new
         for block in self.blocks:

@@ -1,1 +1,1 @@
-"""What `t2i.training` is made of: batches, optimisers, numbers, processes, a watcher."""
+"""What `t2i.training` is made of: batches, optimisers, numbers, processes. And who looks on."""

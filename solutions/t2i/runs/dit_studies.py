@@ -48,7 +48,7 @@ def patch_weights(layer: nn.Module, inputs: Sequence) -> Tensor | None:
     """
     if is_a(layer, "JointAttentionBlock"):
         return joint_weights(layer, inputs)[:, :, : inputs[0].shape[1]]
-    without_words = len(inputs) == 1 or inputs[1] is None
+    without_words = all(given is None for given in inputs[1:])
     looks_at_itself = is_a(layer, "CrossAttention") and without_words
     if not is_a(layer, "SelfAttention") and not looks_at_itself:
         return None
