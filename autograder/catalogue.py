@@ -17,6 +17,7 @@ from itertools import zip_longest
 
 import nbformat
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 
 from autograder import splice
 from autograder.build import build, write
@@ -80,6 +81,30 @@ def notebook_with(lesson: Lesson, together: tuple[Entry, ...]) -> bytes:
         if entry:
             cell.source = _merged(cell.source, entry)
     return write(notebook).encode()
+
+
+def with_right_variants(lesson: Lesson) -> NotebookNode:
+    """The solved notebook, in which every right variant meets the visible checks, too.
+
+    Each stands in a cell of its own before the checks of its exercise, together with them; then
+    comes the reference once more, with which the notebook goes on.
+    """
+    notebook, answer = _solved(lesson), ""
+    variants = [entry for entry in entries(lesson) if entry.right]
+    names = {exercise.grade_id: exercise.name for exercise in lesson.exercises}
+    found, name = [], None
+    for cell in notebook.cells:
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+        if grade_id in names:
+            name, answer = names[grade_id], cell.source
+        elif name and f'grade("{name}")' in cell.source:
+            for entry in (entry for entry in variants if entry.exercise == name):
+                source = f"# {entry.label}\n{_merged(answer, entry)}\n\n{cell.source}"
+                found.append(new_code_cell(source))
+            found.append(new_code_cell(answer))
+        found.append(cell)
+    notebook.cells = found
+    return notebook
 
 
 def _solved(lesson: Lesson) -> NotebookNode:

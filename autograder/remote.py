@@ -196,6 +196,10 @@ class Handle:
     def load_state(self, state: dict) -> None:
         self._request("load_state", state=dict(state))
 
+    def backward(self) -> None:
+        """Let a tensor's sum send its gradients back."""
+        self._request("backward")
+
     def grad(self, *args: Any, **kwargs: Any) -> dict:
         """Output, and the gradients of its weighted sum: see session.Session.do_grad."""
         return self._request("grad", args=args, kwargs=kwargs)

@@ -131,6 +131,10 @@ class Session:
         parameters = {name: p.grad for name, p in target.named_parameters()}
         return {"output": output, "inputs": inputs, "params": parameters}
 
+    def do_backward(self, target: Tensor) -> None:
+        """From the sum: a gradient of one's own makes torch load 486 modules first (0.4 s)."""
+        target.sum().backward()
+
     def ask(self, number: int, args: tuple, kwargs: dict) -> Any:
         """Call one of the grader's functions and wait for its answer."""
         message = {"callback": number, "args": self.out(list(args)), "kwargs": self.out(kwargs)}

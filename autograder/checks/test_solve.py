@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from autograder import build, clock, solve, splice
+from autograder import build, catalogue, clock, solve, splice
 from autograder.checks import fake_lesson
 from autograder.lesson import LESSONS, PACKAGE
 from autograder.text import Text
@@ -66,9 +66,10 @@ def test_the_command_writes_the_notebook_and_says_whether_it_ran(lesson, tmp_pat
 
 @pytest.mark.parametrize("lesson", READY, ids=lambda lesson: f"lesson_{lesson.number:02d}")
 def test_every_solved_lesson_runs_in_the_smoke_tier(lesson, tmp_path):
+    """And no right variant of the catalogue fails at the checks that a learner sees."""
     here = shutil.copytree(lesson.folder, tmp_path / lesson.folder.name)  # for its checkpoints
     before = _children()
-    solve.execute(solve.solved(lesson), "smoke", timeout=300, folder=here)
+    solve.execute(catalogue.with_right_variants(lesson), "smoke", timeout=300, folder=here)
     assert _children() - before <= CPU_SECONDS
 
 

@@ -166,6 +166,12 @@ def cosine_mistakes(steps: int, s: float, max_beta: float) -> dict[str, Tensor]:
         "You return the alphas, f((t+1)/T) / f(t/T); beta is 1 minus that.": ratio,
         "The angle runs too far: it should end at π/2, where the cosine reaches 0.":
             (1 - whole[1:] / whole[:-1]).clamp(max=max_beta),
+        "The first beta compares f(1/T) with 1: it is 1 - f(1/T) / f(0), and f(0), with its "
+        "offset s, is not quite 1.":
+            (1 - f[1:] / torch.cat([torch.ones(1), f[1:-1]])).clamp(max=max_beta),
+        "A 1 stands before T values of f: the first ratio compares f(1/T) with f(0), so take "
+        "f at T + 1 values of u and divide neighbours.":
+            (1 - short / torch.cat([torch.ones(1), short[:-1]])).clamp(max=max_beta),
         "The betas are one step late: the first compares f(1/T) with f(0), not f(0) with itself.":
             torch.cat([torch.zeros(1), (1 - ratio[:-1])]).clamp(max=max_beta),
         "The betas are one step late: the first compares f(1/T) with f(0), and the last one f(1) "
@@ -448,6 +454,8 @@ def add_noise_mistakes(x_0: Tensor, noise: Tensor, t: Tensor, ac: Tensor) -> dic
             lambda: a.sqrt() * (x_0 + (1 - a).sqrt() * noise),
         "The noise is subtracted; add_noise adds it.":
             mix(a, rest=lambda a: -((1 - a).sqrt())),
+        "x_t is cut off at -1 and 1. Noise goes beyond, and nothing limits it: no clamp.":
+            lambda: mix(a)().clamp(-1, 1),
         "The picture is at full strength and the noise comes on top, so the variance grows: "
         "x_0 must be multiplied by √ᾱ.": mix(a, torch.ones_like),
     }  # fmt: skip
@@ -784,8 +792,8 @@ def test_rescale_invariants(student, rng):
         actual,
         1 - alpha_bar[1:] / alpha_bar[:-1],
         "the repaired betas of a schedule in float64",
-        otherwise="The result should have the dtype of betas: make new tensors from betas itself, "
-        "or with torch.zeros_like(betas).",
+        otherwise=f"{ALGORITHM} Nothing else is cut or clamped, and the result has the dtype of "
+        "betas: make new tensors from betas itself, or with torch.zeros_like(betas).",
         check_dtype=True,
     )
     start = "The repair must leave the start of the schedule as it was."

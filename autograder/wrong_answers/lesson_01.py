@@ -453,6 +453,16 @@ def add_noise(x_0, noise, t, alphas_cumprod):
     ),
     dict(
         exercise="add_noise",
+        name="kept_within_the_picture",
+        says="no clamp",
+        code="""
+def add_noise(x_0, noise, t, alphas_cumprod):
+    a = gather(alphas_cumprod, t, x_0)
+    return (a.sqrt() * x_0 + (1 - a).sqrt() * noise).clamp(-1, 1)
+""",
+    ),
+    dict(
+        exercise="add_noise",
         name="root_before_subtracting",
         says="first subtract, then take the root",
         code="""
@@ -953,6 +963,30 @@ def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
     u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
     f = math.cos((u + s) / (1 + s) * math.pi / 2) ** 2
     return (1 - f[1:] / f[:-1]).clamp(max=max_beta).float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="compares_with_1_first",
+        says="is not quite 1",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.arange(1, num_train_timesteps + 1, dtype=torch.float64) / num_train_timesteps
+    f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+    before = torch.cat([torch.ones(1), f[:-1]])
+    return (1 - f / before).clamp(max=max_beta).float()
+""",
+    ),
+    dict(
+        exercise="cosine_betas",
+        name="a_1_before_too_few",
+        says="A 1 stands before T values",
+        code="""
+def cosine_betas(num_train_timesteps=1000, s=0.008, max_beta=0.999):
+    u = torch.linspace(0, 1, num_train_timesteps, dtype=torch.float64)
+    f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+    before = torch.cat([torch.ones(1), f[:-1]])
+    return (1 - f / before).clamp(max=max_beta).float()
 """,
     ),
     dict(

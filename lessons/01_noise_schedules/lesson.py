@@ -376,7 +376,7 @@ They wanted a gentle start, an even fall and a gentle end. A quarter of a cosine
 
 $$f(u)=\cos^2\!\left(\frac{u+s}{1+s}\cdot\frac{\pi}{2}\right)$$
 
-$f(u)$ is the ᾱ that we want at moment $u$, which runs from 0 (the film's beginning) to 1 (its end). How do we get betas from it? ᾱ is a product, so dividing two neighbours leaves just the one step between them: $\bar\alpha_t/\bar\alpha_{t-1} = 1-\beta_t$. Step t leads from the moment $u = t/T$ to $(t+1)/T$: $\bar\alpha_{t-1}$ is what was left before it, $\bar\alpha_t$ what is left after it. So
+$f(u)$ is the ᾱ that we want at moment $u$, which runs from 0 (the film's beginning) to 1 (its end); $s$ is a small offset, explained below. How do we get betas from it? ᾱ is a product, so dividing two neighbours leaves just the one step between them: $\bar\alpha_t/\bar\alpha_{t-1} = 1-\beta_t$. T steps lie between T + 1 moments: step t leads from $u = t/T$, where $\bar\alpha_{t-1}$ is left, to $(t+1)/T$, where $\bar\alpha_t$ is left. So
 
 $$\beta_t = \min\!\left(1-\frac{f\!\left(\frac{t+1}{T}\right)}{f\!\left(\frac{t}{T}\right)},\ \text{max\_beta}\right)$$
 
@@ -388,7 +388,7 @@ With only T = 4 steps, and s = 0 to keep the numbers simple:
 | 1 − ratio to the left neighbour | | 0.15 | 0.41 | 0.71 | 1, so cut to 0.999 |
 | this is | | $\beta_0$ | $\beta_1$ | $\beta_2$ | $\beta_3$ |
 
-Without the offset $s=0.008$ the first beta would be 0.0000025, too tiny even for the finest details. (With it, f(0) is a hair below 1. In the ratio that does no harm.) The limit is needed because $f(1)=0$: the last beta would be exactly 1, and lesson 3 would have to divide by what is left of the picture: 0.
+Without the offset $s=0.008$ the first beta would be 0.0000025, too tiny even for the finest details. (With it, f(0) is a hair below 1. The first ratio divides by this f(0), not by 1.) The limit is needed because $f(1)=0$: the last beta would be exactly 1, and lesson 3 would have to divide by what is left of the picture: 0.
 
 **Predict.** The opening picture told you that cosine keeps the digit longer. Yet both films end in noise, so somewhere cosine must catch up. From about which step on will its betas be the larger ones: 500, 700, 900?
 """
@@ -530,9 +530,9 @@ show.Picture(
 r"""
 The third one: too far left, as most pixels of a digit are black, and a little too narrow, as a digit's own variance is only 0.4: 0.36 · 0.4 + 0.64 is less than 1. After 100 steps ᾱ is still 0.36: the digit is there with $\sqrt{0.36} = 0.6$ of its strength. So a schedule belongs to its number of steps; 100 steps need larger betas. A model trained on that third schedule has never seen pure noise, and would be lost when it has to start there.
 
-The same thing happened, more quietly, to a famous model. Stable Diffusion 1.5 uses betas whose *roots* lie on a line. Its ᾱ ends at 0.0047. That looks like nothing. But $\sqrt{0.0047}\approx 0.07$: seven percent of the picture's *strength* is still there. Single pixels hardly show it. The average over *all* pixels of a picture does, because averaging cancels the noise and keeps the picture.
+The same thing happened, more quietly, to a famous model. Stable Diffusion 1.5 uses betas whose *roots* lie on a line. Its ᾱ ends at 0.0047. That looks like nothing. But $\sqrt{0.0047}\approx 0.07$: seven percent of the picture's *strength* is still there. Single pixels hardly show it. *All* pixels of a picture together do, because in their sum the noise cancels and the picture adds up.
 
-We measure the brightness of each noisy digit: the sum of its 784 pixels divided by 28. For pure noise, that is again $\mathcal N(0, 1)$. (28 = √784: the variances of 784 pixels add up to 784.)
+We measure the brightness of each noisy digit: the sum of its 784 pixels, divided by 28. For pure noise, that is again $\mathcal N(0, 1)$, because the variances of 784 pixels add up to 784, which is 28².
 """
 
 # %%
@@ -559,7 +559,7 @@ show.Picture(
 
 # %% [markdown]
 r"""
-Single pixels look almost exactly like noise. Their sum shows that the pictures were dark, and the model learned to read this from it. (In ours the two bells overlap. The larger the picture, the further they part: a sum of N pixels, all a little too dark, shifts by N times that little, and its noise spreads only by √N.) When it generates, it starts from real noise, whose brightness is always middling. So it made middling pictures; it could hardly paint a black night or a white page. Shanchuan Lin and colleagues traced this to the schedule in 2023, and gave the repair: *bend the schedule so that its last SNR is exactly zero*.
+Single pixels look almost exactly like noise. Their sum shows that the pictures were dark (a digit's average pixel is −0.74, and 0.07 · (−0.74) · 784/28 is −1.4), and the model learned to read this from it. (In ours the two bells overlap. The larger the picture, the further they part: a sum of N pixels, all a little too dark, shifts by N times that little, and its noise spreads only by √N.) When it generates, it starts from real noise, whose brightness is always middling. So it made middling pictures; it could hardly paint a black night or a white page. Shanchuan Lin and colleagues traced this to the schedule in 2023, and gave the repair: *bend the schedule so that its last SNR is exactly zero*.
 
 The strength of the picture is $\sqrt{\bar\alpha}$. Shift that curve down until it ends at 0. Then stretch it so that it starts where it did. With "first" and "last" for the ends of the old curve:
 
@@ -611,7 +611,7 @@ show.Picture(
 r"""
 <details><summary>What to see</summary>
 
-The last but one is 0.75, far from 0.012. Near its end, √ᾱ now runs down to 0 in nearly equal strides: 3, 2, 1, nothing. From 2 to 1 the strength is halved, so a quarter of the share is left, and three quarters are taken away. The beginning changes little: the very first beta stays as it is, and the next ones grow by 7 %.
+The last but one is 0.75, far from 0.012. Near its end, √ᾱ now runs down to 0 in nearly equal strides: its last four values are as 3, 2, 1 and 0. From 2 to 1 the strength is halved, so a quarter of the share is left, and three quarters are taken away. The beginning changes little: the very first beta stays as it is, and the next ones grow by 7 %, as all of the strength has to go now, not just 93 % of it.
 
 A small shift of the curve, and the trace of brightness is gone. (A thousand pictures are few, so the bars are jumpy.)
 
@@ -621,7 +621,7 @@ A small shift of the curve, and the trace of brightness is gone. (A thousand pic
 
 A last question: if we can jump to pure noise in one line, why so many steps? Because of the way *back*. Let us play the network ourselves.
 
-Somebody shows you $x_t$ and asks for your best guess of the clean digit. (The noise follows from it, by section 6's formula.) You know many other digits. A fair guess is their *average*, where a digit counts more the better it explains what you see: its weight is the bell curve's height, $e^{-\text{noise}^2/2}$, at the noise that it would need, multiplied over all pixels. (If these were all the digits in the world, that would be the best guess possible: the one with the smallest squared error. It is also what a network learns to give.)
+Somebody shows you $x_t$ and asks for your best guess of the clean digit. (The noise follows from it, by section 6's formula.) You know many other digits. A fair guess is their *average*, where a digit counts more the better it explains what you see: if this digit were $x_0$, the noise in each pixel would be $(x_t-\sqrt{\bar\alpha_t}\,x_0)/\sqrt{1-\bar\alpha_t}$. Its weight is the bell curve's height there, $e^{-\text{noise}^2/2}$, multiplied over all pixels. (If these were all the digits in the world, that would be the best guess possible: the one with the smallest squared error. It is also what a network learns to give.)
 
 **Predict.** From pure noise, what will this best guess look like?
 """

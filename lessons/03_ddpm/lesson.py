@@ -529,15 +529,17 @@ Now only the loop is missing, algorithm 2 of the paper:
 
 # %%
 #| check: sample_ddpm
-def a_perfect_model(x_t: Tensor, t: Tensor) -> Tensor:
+class PerfectModel(nn.Module):
     """Knows the noise exactly, for data that consist of one picture: a flat grey of 0.5."""
-    seen.append(t)
-    alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
-    return (x_t - 0.5 * alpha_bar_t.sqrt()) / (1 - alpha_bar_t).sqrt()
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        seen.append(t)
+        alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
+        return (x_t - 0.5 * alpha_bar_t.sqrt()) / (1 - alpha_bar_t).sqrt()
 
 
 seen = []
-grey = sample_ddpm(a_perfect_model, torch.randn(2, 1, 4, 4), alphas_cumprod)
+grey = sample_ddpm(PerfectModel(), torch.randn(2, 1, 4, 4), alphas_cumprod)
 assert grey.shape == (2, 1, 4, 4), "as many pictures as there were in x_T, of the same shape"
 assert all(t.shape == (2,) for t in seen), "the model wants one step a sample: t of shape (B,)"
 assert [t[0] for t in seen] == list(reversed(range(T))), "every t once, from T - 1 down to 0"

@@ -286,14 +286,16 @@ pairs(spaced_timesteps(1000, 4), alphas_cumprod)
 
 # %%
 #| check: sample_ddim
-def knows_grey(x_t: Tensor, t: Tensor) -> Tensor:
+class KnowsGrey(nn.Module):
     """Knows the noise exactly, for data that consist of one picture: a flat grey of 0.5."""
-    seen.append(int(t[0]))
-    alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
-    return (x_t - 0.5 * alpha_bar_t.sqrt()) / (1 - alpha_bar_t).sqrt()
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        seen.append(int(t[0]))
+        alpha_bar_t = gather(alphas_cumprod, t, like=x_t)
+        return (x_t - 0.5 * alpha_bar_t.sqrt()) / (1 - alpha_bar_t).sqrt()
 
 
-seen, few = [], spaced_timesteps(T, 4)
+knows_grey, seen, few = KnowsGrey(), [], spaced_timesteps(T, 4)
 grey = sample_ddim(knows_grey, torch.randn(2, 1, 4, 4), alphas_cumprod, few)
 assert seen == few.tolist(), "the model should be asked at each of the timesteps, once, in order"
 assert torch.allclose(grey, torch.full_like(grey, 0.5), atol=1e-2), "this should be flat grey"

@@ -168,7 +168,7 @@ Write `drop_condition` so that it works for labels `(B,)` and for sentences `(B,
 # %%
 #| check: drop_condition
 label = torch.arange(1000) % 10
-hidden = drop_condition(label, null=10, cond_drop_prob=0.25)
+hidden = drop_condition(label, 10, 0.25)
 assert hidden.shape == label.shape and hidden.dtype == label.dtype, "labels in, labels out"
 assert 180 < (hidden == 10).sum() < 320, "about a quarter of the labels should be hidden"
 assert torch.equal(hidden[hidden != 10], label[hidden != 10]), "the others stay as they are"

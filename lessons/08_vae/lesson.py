@@ -168,10 +168,10 @@ encoder = Encoder(3, 4, **sizes)
 out = encoder(torch.randn(2, 3, 16, 24))
 assert out.shape == (2, 8, 4, 6), "a quarter as high and wide, with 2 · 4 channels"
 assert not torch.equal(out, encoder(torch.zeros(2, 3, 16, 24))), "the picture must matter"
-visited = []
-encoder.mid.register_forward_hook(lambda *_: visited.append("the middle"))
+middle, visits = encoder.mid.forward, []
+encoder.mid.forward = lambda x: visits.append(x.shape) or middle(x)
 encoder(torch.randn(1, 3, 8, 8))
-assert visited == ["the middle"], "everything should pass through self.mid, once"
+assert len(visits) == 1, "everything should pass through self.mid, once"
 
 larger = Encoder(3, 4, block_channels=(16, 32, 64, 64), layers_per_block=1, norm_groups=8)
 print(tuple(larger(torch.zeros(1, 3, 48, 48)).shape))  # your prediction
@@ -647,10 +647,10 @@ quarter = LatentSpace(coarse, 0.25)
 x_0 = torch.randn(2, 3, 4, 6)
 noise = torch.randn(2, 3, 2, 3)
 mean = coarse.encode(x_0).mean
-assert torch.allclose(quarter.encode(x_0), 0.25 * mean), "without noise: the mean"
+assert torch.allclose(quarter.encode(x_0), 0.25 * mean, atol=1e-5), "without noise: the mean"
 drawn = coarse.encode(x_0).sample(noise)
-assert torch.allclose(quarter.encode(x_0, noise), 0.25 * drawn), "draw first, then scale"
-assert torch.allclose(quarter.decode(quarter.encode(x_0)), coarse.decode(mean)), (
+assert torch.allclose(quarter.encode(x_0, noise), 0.25 * drawn, atol=1e-5), "draw first, then scale"
+assert torch.allclose(quarter.decode(quarter.encode(x_0)), coarse.decode(mean), atol=1e-5), (
     "there and back again, the factor must cancel out: divide the latents, then decode"
 )
 assert "scaling_factor" in quarter.state_dict(), "the factor should be a buffer"

@@ -77,7 +77,7 @@ Nothing is computed, the numbers are only *moved*. A plain `reshape` gives the r
 
 # %%
 #| check: patchify
-x = torch.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6)  # 2 pictures, 3 channels, 4 rows, 6 columns
+x = torch.arange(144.0).reshape(2, 3, 4, 6)  # 2 pictures, 3 channels, 4 rows, 6 columns
 patches = patchify(x, 2)
 assert patches.shape == (2, 6, 12), "2 × 3 patches, each with 2 · 2 · 3 numbers"
 assert torch.equal(patches[0, 1, :3], x[0, :, 0, 2]), "first pixel of patch 1: all its channels"
