@@ -4,6 +4,7 @@ Looks first at what can be seen without importing anything, then imports torch i
 own, so that a broken package is a line of the report and not the end of it. Standard library only.
 """
 
+import importlib.util
 import json
 import os
 import platform
@@ -59,6 +60,11 @@ def findings() -> Iterator[Finding]:
 
 def is_untouched() -> bool:
     """Whether nothing was set up yet: what this Python lacks is what `make setup` will install."""
+    return is_elsewhere() and importlib.util.find_spec("torch") is None
+
+
+def is_elsewhere() -> bool:
+    """Whether this Python is neither `make setup`'s nor one that VENV names."""
     return not os.environ.get("VENV") and Path(sys.prefix) != VENV and not VENV.exists()
 
 
@@ -79,6 +85,8 @@ def look_at_environment() -> Iterator[Finding]:
         yield True, "environment", f"VENV={named}, used as it is"
     elif is_untouched():
         yield False, "environment", "not set up yet: make setup (any other target does it too)"
+    elif is_elsewhere():
+        yield True, "environment", f"{sys.prefix}, your own (make needs VENV={sys.prefix})"
     elif (VENV / UNDERWAY).exists():
         yield False, "environment", ".venv is half made (its set-up was interrupted): make setup"
     elif not is_whole():

@@ -116,10 +116,15 @@ def test_four_systems_and_their_attempts(gather):
             blackboard.format("cd2", "30") + ".txt": b"Name: C D (cd2)",
             "Berg_Eva_eberg_99/20261130101112_x.ipynb": notebook(),
             "Berg_Eva_eberg_99/20261101101112_x.ipynb": notebook("old"),
+            f"Lin Bo_12_assignsubmission_file_/{SLUG}.ipynb.txt": notebook("def snr(x): 4"),
+            "chen_22_40_lesson-1.ipynb.json": notebook("def snr(x): 5"),
+            "chen_22_40_lesson.ipynb": notebook(),
             "readme.txt": b"",
         }
     )
-    assert sorted(found.copies) == ["Lee_Anna", "ab1", "eberg", "obama"]
+    assert sorted(found.copies) == ["Lee_Anna", "Lin_Bo", "ab1", "chen", "eberg", "obama"]
+    assert b"def snr(x): 4" in found.copies["Lin_Bo"].read_bytes()
+    assert b"def snr(x): 5" in found.copies["chen"].read_bytes()
     assert b"def snr(x): 2" in found.copies["obama"].read_bytes()
     assert b"def snr(x): 3" in found.copies["ab1"].read_bytes()
     assert found.copies["Lee_Anna"].name == f"{SLUG}.ipynb"

@@ -13,7 +13,7 @@ from autograder.build import build, write
 from autograder.course import cycle
 from autograder.course.causes import likely, wrong_answers
 from autograder.course.folder import CourseError, make_course
-from autograder.course.report import gather, main
+from autograder.course.report import Outcome, gather, held_up, main
 from autograder.lesson import get_lesson
 
 pytestmark = pytest.mark.thorough  # a class is graded first
@@ -107,6 +107,14 @@ def test_points_and_flags(course):
     assert report.points == expected | {"eva": 0, "gus": 0}
     assert list(report.flagged) == ["gus"] and "could not be graded" in report.flagged["gus"]
     assert report.summary().startswith("7 handed in, 7 graded.")
+
+
+def test_whose_points_wait_is_to_look_at():
+    kinds = {"linear_betas": "wrong, known", "snr": "waits", "add_noise": "waits"}
+    outcomes = [Outcome("anna", name, kind) for name, kind in kinds.items()]
+    found = held_up([*outcomes, Outcome("ben", "snr", "right")], LESSON)
+    waiting = POINTS["snr"] + POINTS["add_noise"]
+    assert found == {"anna": f"{waiting} points wait for another exercise: snr, add_noise."}
 
 
 def test_what_is_flagged_in_the_formgrader_is_to_look_at(course):

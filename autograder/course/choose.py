@@ -109,7 +109,7 @@ def _kept(
         return not same, "the one in the course was chosen by hand"
     has = not lacking(target, lesson)
     if lack and has:
-        return True, f"{lack}, and the course has a notebook that does"
+        return True, f"{lack}; the course keeps the one that it has"
     stamp = stamp_of(target)
     if stamp and file.when and stamp > file.when and (has or lack):
         return False, f"the course has a newer one ({stamp:%Y-%m-%d %H:%M:%S} UTC)"

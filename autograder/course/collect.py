@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from autograder.course import archive
 from autograder.course.choose import STAMP, File, chosen
 from autograder.course.unpack import Found, Reader
-from autograder.course.who import Origin, Roster, is_lesson, origin, student_id
+from autograder.course.who import Origin, Roster, is_lesson, is_notebook, origin, student_id
 from autograder.lesson import Lesson
 
 
@@ -102,7 +102,10 @@ def use(course: Path, lesson: Lesson, number: int) -> dict[str, str]:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as scratch:
         content = archive.original(folder, row, Path(scratch))
         if content is None:
-            raise CollectError(f"file {number} ({row['file']}) was not kept as a notebook")
+            raise CollectError(
+                f"file {number} ({row['file']}) is not kept: no notebook came. "
+                "Mend or rename it, put it into a folder of its own, and collect that"
+            )
         when = datetime.datetime.strptime(row["time"], archive.TIME) if row["time"] else None
         when = when.replace(tzinfo=datetime.UTC) if when else None
         _write(_target(course, row["student"], lesson), content, when)
@@ -153,7 +156,7 @@ def _told(found: list[Found], is_zip: bool) -> list[Origin | None]:
     """Who handed in each file, a folder around all of them left aside."""
     paths = [each.path for each in found]
     while paths and len({path.parts[0] for path in paths}) == 1:
-        books = [path for path in paths if path.suffix.lower() == ".ipynb"]
+        books = [path for path in paths if is_notebook(path.name)]
         flat = is_zip and len(books) > 1 and not any(is_lesson(path.name) for path in books)
         if min(len(path.parts) for path in paths) < (2 if flat else 3):
             break

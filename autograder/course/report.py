@@ -16,6 +16,7 @@ import nbformat
 from nbgrader.api import MissingEntry
 from nbgrader.utils import is_grade
 
+from autograder.course.archive import BY_HAND, counting_rows
 from autograder.course.causes import NOT_WRITTEN, likely, waits, without_numbers
 from autograder.course.folder import Course, CourseError
 from autograder.course.rebuild import exercise_of
@@ -131,11 +132,28 @@ def gather(course: Course, lesson: Lesson) -> Report:
         if path.exists():
             outcomes += _outcomes(nbformat.read(path, as_version=4), lesson, student)
     handed_in = len(list((course.folder / "submitted").glob(f"*/{slug}")))
-    return Report(lesson, outcomes, points, flagged(course, lesson), handed_in)
+    look_at = flagged(course, lesson)
+    for student, why in held_up(outcomes, lesson).items():
+        look_at[student] = " ".join(filter(None, (look_at.get(student), why)))
+    return Report(lesson, outcomes, points, dict(sorted(look_at.items())), handed_in)
+
+
+def held_up(outcomes: list[Outcome], lesson: Lesson) -> dict[str, str]:
+    """Whose points wait because an exercise that others call is not right."""
+    points, found = {each.name: each.points for each in lesson.exercises}, defaultdict(list)
+    for each in outcomes:
+        if each.kind == "waits":
+            found[each.student].append(each.exercise)
+    return {
+        student: f"{sum(map(points.get, names))} points wait for another exercise: "
+        f"{', '.join(names)}."
+        for student, names in found.items()
+    }
 
 
 def flagged(course: Course, lesson: Lesson) -> dict[str, str]:
-    """Who must be looked at: what could not be graded, and what was flagged in the formgrader."""
+    """Who must be looked at: what could not be graded, what was flagged in the formgrader, and
+    what `collect` noted of the file that counts."""
     found = course.flagged(lesson.number)
     with course.gradebook() as gradebook:
         for student in gradebook.students:
@@ -145,6 +163,9 @@ def flagged(course: Course, lesson: Lesson) -> dict[str, str]:
                 continue
             if book.flagged:
                 found.setdefault(student.id, "flagged in the formgrader")
+    for student, row in counting_rows(course.folder, lesson).items():
+        if row["note"] not in ("", BY_HAND):
+            found.setdefault(student, row["note"])
     return {name: reason or "needs grading by hand" for name, reason in sorted(found.items())}
 
 

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from autograder.cells import MAX_NOTEBOOK_BYTES
+from autograder.course.who import is_notebook
 
 MAX_INNER_ZIP_BYTES = 200_000_000  # of one zip inside another, packed and unpacked
 MAX_INNER_FILES = 5_000
@@ -111,7 +112,7 @@ class Reader:
         depth: int,
     ) -> Iterator[Found]:
         kind = place.suffix.lower()
-        if kind == ".ipynb":
+        if is_notebook(place.name):
             self.count += 1
             copy = self.scratch / f"{self.count:06d}.ipynb"
             copy.write_bytes(stream.read(MAX_NOTEBOOK_BYTES + 1))

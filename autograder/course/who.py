@@ -27,6 +27,7 @@ _BLACKBOARD = re.compile(
 )
 _ILIAS = re.compile(r"(?P<name>[^_]+_[^_]+)_(?P<key>[^_]+)_\d+")
 _ILIAS_FILE = re.compile(r"(?P<when>\d{14})_(?P<file>.+)")
+_BOOK = re.compile(r"(.+)\.ipynb(\.txt|\.json)?", re.I)  # some browsers add an ending of theirs
 _COPY = re.compile(r"( ?\(\d+\)| ?[-_] ?(copy|kopie|copie)\d*|[-_ ]\d{1,2})+$", re.I)
 _SPELT_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae"})
 _PLAIN = str.maketrans(
@@ -81,23 +82,34 @@ def origin(place: PurePosixPath) -> Origin | None:
         when = _parsed(match["when"], "%Y-%m-%d-%H-%M-%S")
         return Origin(match["key"], match["key"], match["file"] or "", when, by_key=True)
     if match := _CANVAS.fullmatch(name):
-        again = re.search(r"-(\d+)\.[^.]+$", match["file"])
+        again = re.search(r"-(\d+)$", stem(match["file"]))
         attempt = int(match["number"]) * 1000 + min(int(again[1]) if again else 0, 999)
         late = bool(match["late"])
         return Origin(match["name"], match["key"], match["file"], None, attempt, late)
     if folders:
         return Origin(folders[0], file=name)
-    stem = PurePosixPath(name).stem
+    person = stem(name)
     for slug in (lesson.slug for lesson in LESSONS):
-        stem = re.sub(rf"[-_ ]+{slug}$", "", stem)
-    return None if is_lesson(name) else Origin(stem, file=name)
+        person = re.sub(rf"[-_ ]+{slug}$", "", person)
+    return None if is_lesson(name) else Origin(person, file=name)
+
+
+def is_notebook(name: str) -> bool:
+    """Whether a file is called like a notebook, also where a browser added .txt or .json."""
+    return _BOOK.fullmatch(name) is not None
+
+
+def stem(name: str) -> str:
+    """A file's name without its ending, or without both of them."""
+    book = _BOOK.fullmatch(name)
+    return book[1] if book else PurePosixPath(name).stem
 
 
 def is_lesson(name: str, slug: str | None = None) -> bool:
     """Whether a file is called like a lesson's notebook, or like a copy of it."""
-    stem = _COPY.sub("", PurePosixPath(name).stem).strip().casefold().replace(" ", "_")
+    called = _COPY.sub("", stem(name)).strip().casefold().replace(" ", "_")
     slugs = [slug] if slug else [lesson.slug for lesson in LESSONS]
-    return stem in slugs
+    return called in slugs
 
 
 def student_id(words: str) -> str:

@@ -2,7 +2,8 @@
 
 The functions are compared with PyTorch's and diffusers' own. Where an exercise runs the learner's
 other pieces, it is judged by calling those same pieces from here, one by one, in the right order:
-a mistake in split_heads costs the points of split_heads and no others.
+a split_heads that gives wrong numbers costs the points of split_heads and no others. (One that
+raises stops whatever calls it.)
 """
 
 from collections.abc import Callable
@@ -229,6 +230,7 @@ def test_lookup_with_large_scores(student, rng):
         "left to 1, is too late."
     )
     check_lookup(student, q, k, v, mask, {}, advice)
+    check_lookup(student, 15 * q, 15 * k, v, mask, {}, advice)
 
 
 @exercise("scaled_dot_product_attention")
@@ -323,17 +325,18 @@ def test_split_heads(student, rng):
 
 @exercise("split_heads")
 def test_split_heads_that_do_not_share_evenly(student, rng):
-    try:
-        student.split_heads(normal(rng, 2, 3, 10), 4)
-    except RemoteError as error:
-        if error.type_name == "NotImplementedError":
-            raise
-        return
-    fail(
-        "Ten channels cannot be shared out evenly among four heads, and your code does it without "
-        "complaint: channels are lost or made up. Use reshape, unflatten or rearrange with the "
-        "exact sizes, or raise a ValueError."
-    )
+    for channels, word in ((10, "Ten"), (6, "Six")):
+        try:
+            student.split_heads(normal(rng, 2, 3, channels), 4)
+        except RemoteError as error:
+            if error.type_name == "NotImplementedError":
+                raise
+            continue
+        fail(
+            f"{word} channels cannot be shared out evenly among four heads, and your code does it "
+            "without complaint: channels are lost, or there are fewer heads than asked for. Use "
+            "reshape, unflatten or rearrange with the exact sizes, or raise a ValueError."
+        )
 
 
 @exercise("split_heads")
@@ -752,7 +755,8 @@ def block_forward(parts: Parts, x: Tensor, context: Tensor, mask, wrong: str = "
             "norm1 always": "norm1",
             "norm2 twice": {"norm3": "norm2"}.get(norm, norm),
         }.get(wrong)
-        h = x if wrong in (f"no {norm}", "post norm") else parts(read or norm, x)
+        after = wrong in ("post norm", "norm of the answer")
+        h = x if after or wrong == f"no {norm}" else parts(read or norm, x)
         source = h if wrong == "normed sum" else x
         source = start if wrong == "side by side" else source
         if wrong == "side by side":
@@ -762,6 +766,7 @@ def block_forward(parts: Parts, x: Tensor, context: Tensor, mask, wrong: str = "
         if wrong == "ff reads after attn1" and layer == "ff":
             h = parts(norm, after_first)
         found = parts("ff", h) if layer == "ff" else look(layer, h)
+        found = parts(norm, found) if wrong == "norm of the answer" else found
         if wrong == "side by side":
             x = x + found
         else:
@@ -786,6 +791,8 @@ BLOCK_MISTAKES = {
     "no norm1": "norm1 is not used: attn1 reads norm1(x).",
     "no norm2": "norm2 is not used: attn2 reads norm2(x).",
     "no norm3": "norm3 is not used: ff reads norm3(x).",
+    "norm of the answer": "Each norm stands behind its layer; it belongs before: "
+    "x + layer(norm(x)).",
     "norms mixed": "norm1 and norm2 have changed places.",
     "norm1 always": "norm1 stands in all three lines: each correction has a norm of its own.",
     "no attn1": "attn1 is left out: the picture looks at itself first.",

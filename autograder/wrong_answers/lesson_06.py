@@ -313,6 +313,21 @@ def scaled_dot_product_attention(query, key, value, mask=None):
     ),
     dict(
         exercise="scaled_dot_product_attention",
+        name="mask_hopeless_for_small_scores",
+        says="hopeless",
+        code="""
+def scaled_dot_product_attention(query, key, value, mask=None):
+    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -1e4)
+    weights = scores.softmax(dim=-1)
+    if mask is not None:
+        weights = weights.masked_fill(~mask, 0)
+    return weights @ value, weights
+""",
+    ),
+    dict(
+        exercise="scaled_dot_product_attention",
         name="mask_not_hopeless",
         says="hopeless",
         code="""
@@ -466,6 +481,15 @@ def split_heads(x, num_heads):
 def split_heads(x, num_heads):
     d = x.shape[-1] // num_heads
     return torch.stack([x[..., i * d : (i + 1) * d] for i in range(num_heads)], dim=1)
+""",
+    ),
+    dict(
+        exercise="split_heads",
+        name="fewer_heads",
+        says="fewer heads than asked for",
+        code="""
+def split_heads(x, num_heads):
+    return torch.stack(x.chunk(num_heads, dim=-1), dim=1)
 """,
     ),
     # --- merge_heads ---
@@ -1136,6 +1160,17 @@ def forward(self, x, context, context_mask=None):
     x = x + self.attn1(self.norm1(x))
     x = x + self.attn2(self.norm2(x), context, context_mask)
     return self.ff(self.norm3(x))
+""",
+    ),
+    dict(
+        exercise="TransformerBlock.forward",
+        name="norm_of_the_answer",
+        says="stands behind its layer",
+        code="""
+def forward(self, x, context=None, context_mask=None):
+    x = x + self.norm1(self.attn1(x))
+    x = x + self.norm2(self.attn2(x, context, context_mask))
+    return x + self.norm3(self.ff(x))
 """,
     ),
     dict(

@@ -73,7 +73,7 @@ A batch holds captions of different lengths, but a tensor is rectangular. So sho
 
 > `True` means: **look at this word.**
 
-The mask must act *before* the softmax, on the scores: a word with a hugely negative score (as negative as its dtype allows, but not minus infinity) gets a share of 0, and the others still sum to 1. If you *only* zero shares after the softmax, less than one whole look is left.
+The mask must act *before* the softmax, on the scores: a word with a hugely negative score (as negative as its dtype allows, but not minus infinity) gets a share of 0, and the others still sum to 1. If you *only* zero shares after the softmax, less than one whole look is left. (Stretching the rest to 1 is no way out: beside a masked word with a large score, the other shares may already be rounded to 0.)
 
 One case is left: a row whose words are *all* masked. There is nothing to share out, but the softmax shares all the same: evenly, as all scores are equal (or NaN, where they are minus infinity). We define: **no words, no answer. Weights and output are 0.** For guidance, a mask of nothing but False takes the place of lesson 5's null class.
 
@@ -226,7 +226,7 @@ The three are split into heads, each head looks up, the answers are merged, and 
 
 `context` is `(B, L, context_dim)`, the words' vectors. Give no context, and x looks at itself: that is self-attention.
 
-The mask comes as `(B, L)`, one row per picture, and must fit scores of shape `(B, heads, N, L)`: give it two more axes of size 1.
+The mask comes as `(B, L)`, one row per picture, and must fit scores of shape `(B, heads, N, L)`: give it two more axes of size 1, where the heads and the N places stand.
 
 From here on you may use `F.scaled_dot_product_attention(query, key, value, attn_mask=mask)` in place of yours. With all words masked it gives 0, too. (Yours works as well; it gives back two things.)
 """
@@ -280,7 +280,7 @@ The padding and nothing else. And nothing crashes. Train like this, and the loss
 
 ## 6. Thinking it over: GEGLU
 
-After looking, each place thinks about what it found: a small network of two layers works on every place alone. Between the two a place has four times as many channels. The first layer has a **gate**: it makes twice as many channels as needed. The first half is the *content*; the second half, passed through the curve GELU, says how far each channel of the content is let through. Such a layer is a *gated linear unit*, GLU; with GELU it is a GEGLU. So `GEGLU` is the first of the two layers, gate included; the second one is a plain linear layer behind it.
+After looking, each place thinks about what it found: a small network of two layers works on every place alone. Between the two a place has four times as many channels (`dim_out` is four times `dim_in` here). The first layer has a **gate**: its one linear layer, `proj`, makes twice as many as that. The first half is the *content*; the second half, passed through the curve GELU, says how far each channel of the content is let through. Such a layer is a *gated linear unit*, GLU; with GELU it is a GEGLU. So `GEGLU` is the first of the two layers, gate included; the second one is a plain linear layer behind it.
 
 $$\text{out} = \text{content}\cdot\text{gelu}(\text{gate})$$
 
@@ -324,7 +324,7 @@ A **transformer block** is three corrections in turn: `attn1` looks at the pictu
 
 $$x \leftarrow x + \text{part}(\text{norm}(x))$$
 
-You know the pattern from the ResBlock. The norms are *layer norms*: each place's channels are brought to mean 0 and variance 1. (Each sum is a new tensor: x belongs to the caller.)
+You know the pattern from the ResBlock. The norms are *layer norms*: each place's channels are brought to mean 0 and variance 1. (Each sum is a new tensor: x belongs to the caller, and the way back needs each x as it was.) `attn1` gets x alone; context and mask are for `attn2`.
 
 **Predict before you write.** Set the last layer of all three parts to zero. What does the block do then?
 """
@@ -634,7 +634,7 @@ With another colour the seven stays nearly the same, even the blue one. With ano
 
 The words come by cross-attention, and as their mean. Silence each in turn, by setting a layer to zero.
 
-**Predict before you run.** Which of the two carries the colour, and which the shape?
+**Predict before you run.** What carries the colour, and what the shape: the one, the other, or both?
 """
 
 # %%
@@ -653,7 +653,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-With the course's weights, by attention alone most objects are right, but the 4 is almost gone; by the mean alone the star, the circle and the 4 are right, and the rest is rough. A network that names colour and object, section 10's judge, saw 320 pictures of each row: the object was right in 78 % by attention alone, in 44 % by the mean alone, and the colour in 82 % and 86 % ([more](more.md)). So both carry the colour, and attention more of the object. (They were trained together: this does not show what either could have learnt alone.)
+With the course's weights, by attention alone most objects are right, but the 4 is almost gone; by the mean alone the star, the circle and the 4 are right, and the rest is rough. A network that names colour and object (section 10 introduces this judge) saw 320 pictures of each row: the object was right in 78 % by attention alone, in 44 % by the mean alone, and the colour in 82 % and 86 % ([more](more.md)). So both carry the colour, and attention more of the object. (They were trained together: this does not show what either could have learnt alone.)
 
 ### The mask inverted
 
@@ -682,7 +682,7 @@ When the course was made:
 
 ![Three rows of six pictures from the same noise. With the right mask each shows what its caption asks for, but for a broken two. With the mask inverted all six show dark red strokes in coloured noise, some like a digit, none asked for. Without words each shows some object in some colour.](figures/mask.png)
 
-No words at all is something the network knows from training. At padding it has never looked before: the padding's vectors mean nothing to it, and guidance makes the nonsense three times as loud. As padding is always the same word, it is nearly the same nonsense for all six.
+No words at all is something the network knows from training. At padding it has never looked before: the padding's vectors mean nothing to it, and guidance makes the nonsense three times as loud. As padding is always the same word, it is nearly the same nonsense for all six. (A network that was *trained* with the inverted mask, section 5's, would paint well, but what it likes.)
 
 ## 10. Does it do as it is told? The lesson's own table
 
