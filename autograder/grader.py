@@ -111,7 +111,7 @@ def _grade_exercises(
     worker: Worker | None,
     pictures: bool,
 ) -> tuple[list[ExerciseResult], str]:
-    known = [_without_running(submission, exercise) for exercise in wanted]
+    known = [_without_running(submission, lesson, exercise) for exercise in wanted]
     if all(known):
         return known, "not needed"  # a blank notebook costs no process
     own = worker is None
@@ -140,7 +140,7 @@ def _settle(
     pictures: bool = False,
 ) -> dict[str, ExerciseResult]:
     """The result of each wanted exercise, each judged by its own tests."""
-    settled = {exercise.name: _without_running(submission, exercise) for exercise in wanted}
+    settled = {exercise.name: _without_running(submission, lesson, exercise) for exercise in wanted}
     open_names = [name for name, result in settled.items() if result is None]
     if open_names:
         suite = Suite(worker, submission, seed, open_names, pictures)
@@ -164,7 +164,9 @@ def _stands_on(result: ExerciseResult, wrong: set[str]) -> ExerciseResult:
     return replace(result, message=words, waits_for=tuple(names), picture="", caption="")
 
 
-def _without_running(submission: Submission, exercise: Exercise) -> ExerciseResult | None:
+def _without_running(
+    submission: Submission, lesson: Lesson, exercise: Exercise
+) -> ExerciseResult | None:
     """The result where no code needs to run to know it."""
     if exercise.name in submission.unreached:
         return _zero(exercise, "failed", UNREACHED)
@@ -172,6 +174,9 @@ def _without_running(submission: Submission, exercise: Exercise) -> ExerciseResu
         result = _zero(exercise, "failed", "Not yet written.")
         return replace(result, written=False)
     if exercise.name in submission.missing:
+        if len(submission.missing) == len(lesson.exercises) > 1:
+            why = f"The notebook holds no exercise of lesson {lesson.number}: is it another's?"
+            return _zero(exercise, "failed", why)
         head = exercise.name.partition(".")[0]
         return _zero(exercise, "failed", f"Nothing called {head} is defined in the notebook.")
     if exercise.name in submission.broken:

@@ -162,6 +162,13 @@ def mixed(x):
         worker.end_session()
 
 
+def test_a_notebook_of_another_lesson_is_called_that(tiny, worker, make_notebook):
+    result = grade(make_notebook("x = 1"), tiny, worker=worker)
+    assert {each.message for each in result.exercises} == {
+        "The notebook holds no exercise of lesson 1: is it another's?"
+    }
+
+
 def test_an_untouched_notebook_is_blank(tiny, worker, make_notebook):
     stubs = [
         f"def {name}(x):\n    raise NotImplementedError('{name} is not written yet')"
