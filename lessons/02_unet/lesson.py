@@ -222,8 +222,17 @@ assert out.shape == (2, 12, 7, 5), (
 assert not torch.allclose(out, block(x, emb + 1)), (
     "another time should give another answer: is emb used?"
 )
+assert torch.allclose(block(x, emb - 50), block(x, emb - 60), atol=1e-5), (
+    "SiLU makes 0 of -50 and of -60: emb goes through it before time_proj"
+)
+nn.init.zeros_(block.time_proj.weight), nn.init.zeros_(block.time_proj.bias)
+out = block(x, emb)
+nn.init.ones_(block.time_proj.bias)
+assert torch.allclose(block(x, emb), out, atol=1e-4), (
+    "1 more in each channel should change nothing: the time comes before norm2, which takes it off"
+)
 nn.init.zeros_(block.conv2.weight), nn.init.zeros_(block.conv2.bias)
-assert torch.allclose(block(x, emb), block.skip(x)), (
+assert torch.allclose(block(x, emb), block.skip(x), atol=1e-5), (
     "with a silent conv2, only skip(x) should be left"
 )
 

@@ -110,15 +110,25 @@ def copy_input(x_t: Tensor, t: Tensor) -> Tensor:
 
 # %%
 #| check: ddpm_loss
-x_0, noise, t = test_images[:64], torch.randn(64, 1, 28, 28), torch.randint(T, (64,))
-loss = ddpm_loss(always_zero, x_0, t, noise, alphas_cumprod)
+x_0, noise, steps = test_images[:64], torch.randn(64, 1, 28, 28), torch.randint(T, (64,))
+loss = ddpm_loss(always_zero, x_0, steps, noise, alphas_cumprod)
 assert loss.ndim == 0, "the loss should be one number (a tensor without dimensions)"
 assert abs(loss - 1) < 0.1, f"'always zero' should get a loss of about 1, not {loss:.3f}"
-assert ddpm_loss(lambda x_t, t: noise, x_0, t, noise, alphas_cumprod) == 0, (
+assert ddpm_loss(lambda x_t, t: noise, x_0, steps, noise, alphas_cumprod) == 0, (
     "a model that gives exactly the right noise should get a loss of 0"
 )
+
+
+def looks(x_t: Tensor, t: Tensor) -> Tensor:
+    assert torch.equal(t, steps), "the model should get the steps as they are"
+    right = add_noise(x_0, noise, steps, alphas_cumprod)
+    assert torch.allclose(x_t, right, atol=1e-5), "the model should see x_t, made of this noise"
+    return noise
+
+
+ddpm_loss(looks, x_0, steps, noise, alphas_cumprod)
 weight = torch.ones((), requires_grad=True)
-loss = ddpm_loss(lambda x_t, t: weight * x_t, x_0, t, noise, alphas_cumprod)
+loss = ddpm_loss(lambda x_t, t: weight * x_t, x_0, steps, noise, alphas_cumprod)
 assert loss.requires_grad, (
     "the loss must stay connected to the model's weights: no .item(), no no_grad"
 )
@@ -408,6 +418,12 @@ assert variance.shape == (3, 1, 1, 1), "the variance is one number a sample: (B,
 assert torch.allclose(mean[0], x_0[0], atol=1e-3), "at t = 0 the mean is the clean picture"
 assert variance[0].abs() < 1e-6, "at t = 0 nothing is left to decide: variance 0"
 assert (variance[1:] > 0).all(), "at other steps the variance is above 0"
+two, one, zero = torch.tensor([0.9, 0.5]), torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+mean, variance = posterior_mean_variance(one, zero, torch.tensor([1]), two)  # a film of 2 steps
+assert abs(mean - 0.8433) < 1e-3, f"by hand: √0.9 · (4/9) / 0.5 = 0.843 of x_0, not {mean.item()}"
+assert abs(variance - 0.0889) < 1e-3, f"by hand: (4/9) · 0.1 / 0.5 = 0.089, not {variance.item()}"
+mean, _ = posterior_mean_variance(zero, one, torch.tensor([1]), two)
+assert abs(mean - 0.1491) < 1e-3, f"by hand: √(5/9) · 0.1 / 0.5 = 0.149 of x_t, not {mean.item()}"
 
 # %% [markdown]
 r"""

@@ -467,6 +467,14 @@ assert not torch.allclose(second[:2], first[:2]), "the guess before should make 
 assert ((second - first) * (guess - last) >= 0).all(), "aim on, to where the guess is heading"
 same = dpmpp_2m_step(x_t, guess, t, t_prev, alphas_cumprod, guess, t_last)
 assert torch.allclose(same, first, atol=1e-5), "if the guess has not changed, aim at it"
+for h_last, share in ((1, 1 / 2), (2, 1 / 4)):  # λ rises by h_last in the last step, by 1 in this
+    steps = torch.sigmoid(2 * torch.tensor([1.0, 0.0, -h_last]))
+    t_prev, t, t_last = torch.arange(3)[:, None].expand(3, 3)
+    aimed = dpmpp_2m_step(x_t, guess, t, t_prev, steps, last, t_last)
+    right = dpmpp_2m_step(x_t, guess + share * (guess - last), t, t_prev, steps)
+    assert torch.allclose(aimed, right, atol=1e-4), (
+        f"h = 1 and h_last = {h_last}: the guess goes on by {share} of its last change"
+    )
 
 # %% [markdown]
 r"""

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from t2i import show
 from t2i.drawing import show_attention, show_ddpm
+from t2i.engine.watching import watching
 from t2i.lesson import pick, tier
 
 # %% [markdown]
@@ -252,6 +253,13 @@ assert torch.allclose(attend(x, context, mask), attend(x, changed, mask), atol=1
     "masked words must not matter"
 )
 assert not torch.allclose(attend(x, context), attend(x, changed)), "without a mask they must"
+nn.init.eye_(attend.to_out.weight), nn.init.zeros_(attend.to_out.bias)
+out = attend(x, context)
+nn.init.normal_(attend.to_q.weight[:4])  # the first head asks something else
+changed = (attend(x, context) - out).abs().amax(dim=(0, 1)) > 1e-6
+assert changed.tolist() == [True] * 4 + [False] * 8, "each head makes its own 4 channels of 12"
+nn.init.zeros_(attend.to_out.weight)
+assert not attend(x, context).any(), "all that comes out has passed through to_out"
 myself = CrossAttention(query_dim=12, num_heads=3, head_dim=4)
 assert torch.allclose(myself(x), myself(x, x), atol=1e-5), "without a context, x looks at itself"
 
@@ -315,6 +323,8 @@ with torch.no_grad():
     layer.proj.weight.zero_()
     layer.proj.bias.copy_(torch.tensor([2.0] * 10 + [-20.0] * 10))
 assert layer(x).abs().max() < 1e-6, "with a gate far below zero nothing should pass"
+nn.init.constant_(layer.proj.bias, 2.0)
+assert (layer(x) - 2 * 1.9545).abs().max() < 1e-4, "content 2 and gate 2: 2 · gelu(2) = 2 · 1.9545"
 
 # %% [markdown]
 r"""
@@ -351,6 +361,13 @@ mask, changed = torch.arange(5).expand(2, 5) < 2, context.clone()
 changed[:, 2:] = torch.randn(2, 3, 10)
 assert torch.allclose(block(x, context, mask), block(x, changed, mask), atol=1e-5), (
     "masked words must not matter: is the mask handed on?"
+)
+order = []
+with watching(block, before=lambda name, *_: order.append(name)):
+    block(x, context)
+parts = [name for name in order if name and "." not in name]  # not what lies inside of them
+assert parts == "norm1 attn1 norm2 attn2 norm3 ff".split(), (
+    f"yours are called in this order: {parts}"
 )
 for last in (block.attn1.to_out, block.attn2.to_out, block.ff[1]):
     nn.init.zeros_(last.weight)

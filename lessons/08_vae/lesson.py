@@ -172,6 +172,13 @@ middle, visits = encoder.mid.forward, []
 encoder.mid.forward = lambda x: visits.append(x.shape) or middle(x)
 encoder(torch.randn(1, 3, 8, 8))
 assert len(visits) == 1, "everything should pass through self.mid, once"
+nn.init.zeros_(encoder.norm_out.weight), nn.init.constant_(encoder.norm_out.bias, -50.0)
+out = encoder(torch.randn(1, 3, 8, 8))
+assert torch.equal(out, encoder(torch.randn(1, 3, 8, 8))), "norm_out, if it is 0, lets nothing pass"
+nn.init.constant_(encoder.norm_out.bias, -60.0)
+assert torch.allclose(out, encoder(torch.randn(1, 3, 8, 8)), atol=1e-5), (
+    "SiLU makes 0 of -50 and of -60: it comes between norm_out and conv_out"
+)
 
 larger = Encoder(3, 4, block_channels=(16, 32, 64, 64), layers_per_block=1, norm_groups=8)
 print(tuple(larger(torch.zeros(1, 3, 48, 48)).shape))  # your prediction

@@ -284,6 +284,24 @@ assert torch.equal(x, before), "x belongs to the caller: don't change it in plac
 assert not torch.equal(out, x), "with other wishes something else should come out"
 assert not torch.equal(block(x, c)[0], block(x, c.flip(0))[0]), "another condition, another result"
 
+
+def wish(**wishes: float) -> Tensor:
+    """The block's answer where every channel has these wishes, whatever c is."""
+    names = ["shift1", "scale1", "gate1", "shift2", "scale2", "gate2"]
+    listed = torch.tensor([wishes.get(name, 0.0) for name in names])
+    nn.init.zeros_(block.modulation[1].weight)
+    block.modulation[1].bias.data = listed.repeat_interleave(8)
+    return block(x, c)
+
+
+first, second = block.attn(block.norm1(x)), block.mlp(block.norm2(x))
+assert torch.allclose(wish(gate1=1), x + first, atol=1e-5), "gate1 alone: x + attn(norm1(x))"
+assert torch.allclose(wish(gate2=1), x + second, atol=1e-5), "gate2 alone: x + mlp(norm2(x))"
+wanted = x + block.mlp(3 * block.norm2(x) + 1)
+assert torch.allclose(wish(shift2=1, scale2=2, gate2=1), wanted, atol=1e-5), (
+    "scale by 1 + 2, then + 1"
+)
+
 # %% [markdown]
 r"""
 The same picture, drawn from *your* block, with the shapes of 8 digits of 28×28 pixels in patches of 4×4:
