@@ -14,7 +14,7 @@ NEEDS_LESSON = @test -n "$(lesson)" || { echo "Which lesson? For example: make $
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help lab grade progress mine doctor setup sample demo stable-diffusion train evaluate \
-	solve build catalogue course-check test test-all format lint clean clean-venv train-classifier \
+	solve build catalogue visible course-check test test-all format lint clean clean-venv train-classifier \
 	train-ddpm train-guidance train-scene-judge train-scenes train-clip train-clip-scenes \
 	train-vae race measure measure-samplers measure-headline measure-guidance measure-scenes \
 	measure-clip measure-clip-scenes measure-vae measure-dit compare-batch-sizes study-vae \
@@ -96,6 +96,10 @@ build: ## build the student notebooks from the lessons' text and the package
 catalogue: ## prove the grader on a lesson's wrong and right answers: lesson=1
 	$(NEEDS_LESSON)
 	@$(COURSE) catalogue "$(lesson)"
+
+visible: ## which wrong answers pass the checks that a learner can read: lesson=1
+	$(NEEDS_LESSON)
+	@$(COURSE) visible "$(lesson)"
 
 course-check: ## run nbgrader's whole cycle on a scratch course [lesson=1]
 	@$(COURSE) course-check $(lesson)

@@ -150,6 +150,14 @@ def catalogue(lesson: Number) -> None:
 
 
 @app.command()
+def visible(lesson: Number) -> None:
+    """Say which wrong answers pass the checks that a learner can read."""
+    from autograder.visible import main
+
+    raise typer.Exit(main(_lesson(lesson)))
+
+
+@app.command()
 def course_check(lesson: Annotated[int, typer.Argument(help="lesson to use")] = 1) -> None:
     """Run nbgrader's whole cycle on a scratch course and compare with `grade`."""
     from autograder.course.cycle import main

@@ -79,7 +79,7 @@ def notebook_with(lesson: Lesson, together: tuple[Entry, ...]) -> bytes:
     for cell in notebook.cells:
         entry = by_id.get(cell.metadata.get("nbgrader", {}).get("grade_id"))
         if entry:
-            cell.source = _merged(cell.source, entry)
+            cell.source = merged(cell.source, entry)
     return write(notebook).encode()
 
 
@@ -99,7 +99,7 @@ def with_right_variants(lesson: Lesson) -> NotebookNode:
             name, answer = names[grade_id], cell.source
         elif name and f'grade("{name}")' in cell.source:
             for entry in (entry for entry in variants if entry.exercise == name):
-                source = f"# {entry.label}\n{_merged(answer, entry)}\n\n{cell.source}"
+                source = f"# {entry.label}\n{merged(answer, entry)}\n\n{cell.source}"
                 found.append(new_code_cell(source))
             found.append(new_code_cell(answer))
         found.append(cell)
@@ -156,7 +156,7 @@ def _judge(result: Result, entry: Entry) -> list[str]:
     return found
 
 
-def _merged(cell: str, entry: Entry) -> str:
+def merged(cell: str, entry: Entry) -> str:
     """The entry's source as a cell; bare methods go into the class that the cell holds."""
     code = textwrap.dedent(entry.code).strip("\n") + "\n"
     head = entry.exercise.partition(".")[0]

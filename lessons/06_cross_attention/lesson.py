@@ -367,7 +367,7 @@ with watching(block, before=lambda name, *_: order.append(name)):
     block(x, context)
 parts = [name for name in order if name and "." not in name]  # not what lies inside of them
 assert parts == "norm1 attn1 norm2 attn2 norm3 ff".split(), (
-    f"yours are called in this order: {parts}"
+    f"each part after its own norm, in the order of the text; yours run like this: {parts}"
 )
 for last in (block.attn1.to_out, block.attn2.to_out, block.ff[1]):
     nn.init.zeros_(last.weight)
