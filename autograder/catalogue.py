@@ -89,15 +89,10 @@ def with_right_variants(lesson: Lesson) -> NotebookNode:
     Each stands in a cell of its own before the checks of its exercise, together with them; then
     comes the reference once more, with which the notebook goes on.
     """
-    notebook, answer = _solved(lesson), ""
+    notebook, found = _solved(lesson), []
     variants = [entry for entry in entries(lesson) if entry.right]
-    names = {exercise.grade_id: exercise.name for exercise in lesson.exercises}
-    found, name = [], None
-    for cell in notebook.cells:
-        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
-        if grade_id in names:
-            name, answer = names[grade_id], cell.source
-        elif name and f'grade("{name}")' in cell.source:
+    for cell, name, answer in with_answers(notebook, lesson):
+        if name:
             for entry in (entry for entry in variants if entry.exercise == name):
                 source = f"# {entry.label}\n{merged(answer, entry)}\n\n{cell.source}"
                 found.append(new_code_cell(source))
@@ -105,6 +100,18 @@ def with_right_variants(lesson: Lesson) -> NotebookNode:
         found.append(cell)
     notebook.cells = found
     return notebook
+
+
+def with_answers(notebook: NotebookNode, lesson: Lesson) -> Iterator[tuple[NotebookNode, str, str]]:
+    """Each cell; with the checks of an exercise come its name and the answer that stands there."""
+    names = {exercise.grade_id: exercise.name for exercise in lesson.exercises}
+    name = answer = ""
+    for cell in notebook.cells:
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+        if grade_id in names:
+            name, answer = names[grade_id], cell.source
+        its = bool(name) and f'grade("{name}")' in cell.source
+        yield cell, name if its else "", answer
 
 
 def _solved(lesson: Lesson) -> NotebookNode:

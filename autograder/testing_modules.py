@@ -90,7 +90,7 @@ def expect_gradients(
         "": "",
     }
     result = ask(lambda: student.new(name, *(arguments | held).values()), hints)
-    ask(lambda: result.backward(), hints)
+    ask(result.backward, hints)
     for word, right in expected.items():
         found = held[word].get("grad")
         expect(isinstance(found, Tensor), f"No gradient reaches {word}. {UNLEARNT} {advice}")

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from autograder.catalogue import Entry, entries, merged
+from autograder.catalogue import Entry, entries, merged, with_answers
 from autograder.lesson import Lesson
 from autograder.solve import solved
 
@@ -31,9 +31,7 @@ def main(lesson: Lesson) -> int:
     for entry, said in look(lesson):
         met, passed = met + 1, passed + (not said)
         if not said:
-            print(
-                f"passes {entry.exercise}: {entry.name}  (the grader: /{entry.says}/)", flush=True
-            )
+            print(f"passes {entry.exercise}: {entry.name}  (grader: /{entry.says}/)", flush=True)
     print(f"lesson {lesson.number}: {passed} of {met} wrong answers pass the visible checks")
     return 0
 
@@ -41,20 +39,15 @@ def main(lesson: Lesson) -> int:
 def look(lesson: Lesson) -> Iterator[tuple[Entry, str]]:
     """Each wrong answer whose exercise has visible checks, and which error stops it; "" if none."""
     wrong = [entry for entry in entries(lesson) if not entry.right]
-    names = {exercise.grade_id: exercise.name for exercise in lesson.exercises}
     held = {"__name__": "__main__"} | dict.fromkeys(("grade", "quiz", "display"), _nothing)
-    answers: dict[str, str] = {}
     with _a_copy_of(lesson.folder), warnings.catch_warnings(action="ignore"):
-        for cell in solved(lesson).cells:
+        for cell, name, answer in with_answers(solved(lesson), lesson):
             if cell.cell_type != "code":
                 continue
             tree = ast.parse(cell.source)
-            answers[names.get(cell.metadata.get("nbgrader", {}).get("grade_id"), "")] = cell.source
-            if any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
-                for entry in wrong:
-                    if f'grade("{entry.exercise}")' in cell.source:
-                        answer = merged(answers[entry.exercise], entry)
-                        yield entry, _said(answer, cell.source, held)
+            if name and any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
+                for entry in (entry for entry in wrong if entry.exercise == name):
+                    yield entry, _said(merged(answer, entry), cell.source, held)
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
                 exec(compile(tree, "cell", "exec"), held)
 

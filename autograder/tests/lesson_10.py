@@ -393,7 +393,7 @@ def test_the_loss_teaches_the_model(student, rng):
         "The loss does not teach the model anything: the way back through the model's answer is "
         "cut, by no_grad(), detach() or .data. (x_t and the target may be made without gradients.)"
     )
-    ask(lambda: loss.backward(), {"": cut})
+    ask(loss.backward, {"": cut})
     leaf = weight.clone().requires_grad_()
     said = F.linear(point(x_0, noise, t), leaf, bias)
     (slope(x_0, noise) - said).square().mean().backward()
