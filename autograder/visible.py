@@ -16,7 +16,10 @@ import signal
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+
+import torch
 
 from autograder.catalogue import Entry, entries, merged, with_answers
 from autograder.lesson import Lesson
@@ -38,6 +41,7 @@ def main(lesson: Lesson) -> int:
 
 def look(lesson: Lesson) -> Iterator[tuple[Entry, str]]:
     """Each wrong answer whose exercise has visible checks, and which error stops it; "" if none."""
+    torch.set_num_threads(1)  # a fork has none of the others, and would wait for them
     wrong = [entry for entry in entries(lesson) if not entry.right]
     held = {"__name__": "__main__"} | dict.fromkeys(("grade", "quiz", "display"), _nothing)
     with _a_copy_of(lesson.folder), warnings.catch_warnings(action="ignore"):
@@ -48,7 +52,7 @@ def look(lesson: Lesson) -> Iterator[tuple[Entry, str]]:
             if name and any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
                 for entry in (entry for entry in wrong if entry.exercise == name):
                     yield entry, _said(merged(answer, entry), cell.source, held)
-            with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            with open(os.devnull, "w") as out, redirect_stdout(out), redirect_stderr(out):
                 exec(compile(tree, "cell", "exec"), held)
 
 
