@@ -14,9 +14,9 @@ NEEDS_LESSON = @test -n "$(lesson)" || { echo "Which lesson? For example: make $
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help lab grade progress mine doctor setup sample demo stable-diffusion train evaluate \
-	solve build catalogue visible course-check test test-all format lint clean clean-venv train-classifier \
-	train-ddpm train-guidance train-scene-judge train-scenes train-clip train-clip-scenes \
-	train-vae race measure measure-samplers measure-headline measure-guidance measure-scenes \
+	solve build catalogue visible course-check test test-all format lint clean clean-venv \
+	train-classifier train-ddpm train-guidance train-scene-judge train-scenes train-clip \
+	train-clip-scenes train-vae race measure measure-samplers measure-headline measure-guidance measure-scenes \
 	measure-clip measure-clip-scenes measure-vae measure-dit compare-batch-sizes study-vae \
 	study-latents bench bench-sd bench-scenes time-trainings time-notebooks
 

@@ -9,15 +9,15 @@ the reference's place and meets them. There is no sandbox, since the catalogue i
 """
 
 import ast
-import contextlib
 import os
 import shutil
 import signal
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -79,19 +79,15 @@ def _said(answer: str, checks: str, held: dict) -> str:
     return said or (f"ended with status {status}" if status else "")
 
 
-@contextlib.contextmanager
+@contextmanager
 def _a_copy_of(folder: Path) -> Iterator[None]:
     """In the smoke tier and in a copy of the lesson's folder, for what its cells write."""
-    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
-        here = shutil.copytree(folder, Path(scratch, folder.name))
-        before = {name: os.environ.get(name) for name in ("T2I_TIER", "MPLBACKEND")}
-        os.environ |= {"T2I_TIER": "smoke", "MPLBACKEND": "Agg"}
-        try:
-            with contextlib.chdir(here):
-                yield
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        chdir(shutil.copytree(folder, Path(scratch, folder.name))),
+        mock.patch.dict(os.environ, T2I_TIER="smoke", MPLBACKEND="Agg"),
+    ):
+        yield
 
 
 def _nothing(*_: object, **__: object) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from autograder import catalogue, sandbox
 from autograder.build import build, write
-from autograder.course import cycle
+from autograder.course import archive, cycle, report
 from autograder.course.causes import likely, wrong_answers
 from autograder.course.folder import CourseError, make_course
 from autograder.course.report import Outcome, gather, held_up, main
@@ -105,7 +105,9 @@ def test_points_and_flags(course):
             "dora": ("linear_betas", "snr", "add_noise"), "finn": ("linear_betas",)}  # fmt: skip
     expected = {who: 100 - sum(POINTS[name] for name in names) for who, names in lost.items()}
     assert report.points == expected | {"eva": 0, "gus": 0}
-    assert list(report.flagged) == ["gus"] and "could not be graded" in report.flagged["gus"]
+    assert list(report.flagged) == ["eva", "gus"], "as autograde names them"
+    assert report.flagged["eva"] == "nothing is written in it yet"
+    assert "could not be graded" in report.flagged["gus"]
     assert report.summary().startswith("7 handed in, 7 graded.")
 
 
@@ -115,6 +117,14 @@ def test_whose_points_wait_is_to_look_at():
     found = held_up([*outcomes, Outcome("ben", "snr", "right")], LESSON)
     waiting = POINTS["snr"] + POINTS["add_noise"]
     assert found == {"anna": f"{waiting} points wait for another exercise: snr, add_noise."}
+
+
+def test_what_collect_noted_is_to_look_at_unless_it_was_chosen_by_hand(course, monkeypatch):
+    said = "nothing is written in it yet"
+    rows = {"anna": {"note": said}, "ben": {"note": archive.BY_HAND}, "cem": {"note": ""}}
+    monkeypatch.setattr(report, "counting_rows", lambda *_: rows)
+    found = report.flagged(course, LESSON)
+    assert found["anna"] == said and not {"ben", "cem"} & found.keys()
 
 
 def test_what_is_flagged_in_the_formgrader_is_to_look_at(course):

@@ -50,6 +50,12 @@ def keep(folder: Path, download: Path, files: Sequence) -> None:
     write(folder, [*before, *(file.row | {"archive": place.name} for file in files)])
 
 
+def noted(row: dict[str, str]) -> str:
+    """What a person should know of the file of a row; nothing where one chose it by hand."""
+    note = row.get("note", "")
+    return "" if note == BY_HAND else note
+
+
 def counting_rows(course: Path, lesson: Lesson) -> dict[str, dict[str, str]]:
     """For each student, the row of `collected.csv` whose file counts."""
     found = rows(course / "downloaded" / lesson.slug)

@@ -16,7 +16,7 @@ import nbformat
 from nbgrader.api import MissingEntry
 from nbgrader.utils import is_grade
 
-from autograder.course.archive import BY_HAND, counting_rows
+from autograder.course.archive import counting_rows, noted
 from autograder.course.causes import NOT_WRITTEN, likely, waits, without_numbers
 from autograder.course.folder import Course, CourseError
 from autograder.course.rebuild import exercise_of
@@ -164,8 +164,8 @@ def flagged(course: Course, lesson: Lesson) -> dict[str, str]:
             if book.flagged:
                 found.setdefault(student.id, "flagged in the formgrader")
     for student, row in counting_rows(course.folder, lesson).items():
-        if row["note"] not in ("", BY_HAND):
-            found.setdefault(student, row["note"])
+        if noted(row):
+            found.setdefault(student, noted(row))
     return {name: reason or "needs grading by hand" for name, reason in sorted(found.items())}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbgrader.api import Gradebook, MissingEntry, Student
 
-from autograder.course.archive import BY_HAND, counting_rows
+from autograder.course.archive import counting_rows, noted
 from autograder.course.folder import STUDENTS, Course
 from autograder.course.ungraded import FAILED
 from autograder.course.who import Roster, RosterError
@@ -45,7 +45,7 @@ def rows(
             flags, collected = course.flagged(lesson.number), counting_rows(course.folder, lesson)
             for student in students:
                 handed = collected.get(student.id, {})
-                marked, note = handed.get("late") == "yes", handed.get("note", "")
+                marked = handed.get("late") == "yes"
                 row = {"student": student.id, "lesson": lesson.slug, "flag": ""}
                 row["name"] = " ".join(filter(None, (student.first_name, student.last_name)))
                 row["max"] = f"{known[lesson.slug].max_score:g}"
@@ -58,7 +58,7 @@ def rows(
                     points = handed_in.score - (handed_in.late_submission_penalty or 0)
                     seconds = handed_in.total_seconds_late
                     late = str(-int(-seconds // 3600)) if seconds > 0 else "yes" if marked else ""
-                    flag = flags.get(student.id) or ("" if note == BY_HAND else note)
+                    flag = flags.get(student.id) or noted(handed)
                     points = "" if FAILED in flag else f"{max(0, points):g}"
                     row |= {"points": points, "late": late, "flag": flag}
                 found.append({column: _harmless(row[column]) for column in COLUMNS})
