@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2i.sampler_parts import check_signal
 from t2i.schedules import add_noise, gather
 
 
@@ -138,7 +139,7 @@ def sample_ddpm(
         model: called as model(x_t, t) with t (B,) int64, returns the predicted noise.
         x_T: (B, C, H, W) standard Gaussian noise to start from, float32 or better: half
             precision cannot hold the schedule's ends (a model may compute in it by autocast).
-        alphas_cumprod: (T,).
+        alphas_cumprod: (T,), above 0 to its end.
         generator: source of the fresh noise of each step, for repeatable pictures; with None
             every call draws other noise.
         clip_sample: keep each guess of the clean picture within [-1, 1].
@@ -149,6 +150,7 @@ def sample_ddpm(
 
     Source: Ho et al. 2020, arXiv:2006.11239, algorithm 2.
     """
+    check_signal(alphas_cumprod)
     x = x_T
     for step in reversed(range(len(alphas_cumprod))):
         t = torch.full((len(x),), step, dtype=torch.int64, device=x.device)

@@ -8,7 +8,9 @@ fast it moves when t grows; `model(x_t, t)` has the shape of x_t. This is how St
 and Flux are trained.
 """
 
+import math
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -28,15 +30,14 @@ def flow_point(x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         t: (B,) in [0, 1]; 0 is the picture, 1 the noise.
 
     Returns:
-        x_t: (B, ...).
+        x_t: (B, ...) in x_0's dtype.
 
     Raises:
-        ValueError: shapes that do not fit, or t outside [0, 1].
+        ValueError: shapes that do not fit, whole numbers in place of pictures, or t outside [0, 1].
 
     Source: Liu et al. 2022, arXiv:2209.03003, equation 1 (there the time runs the other way).
     """
-    if noise.shape != x_0.shape:
-        raise ValueError(f"noise must be {tuple(x_0.shape)} like x_0, got {tuple(noise.shape)}")
+    _check_ends(x_0, noise)
     if t.shape != x_0.shape[:1]:
         raise ValueError(f"t must be (B,) = ({len(x_0)},), got {tuple(t.shape)}")
     check_t(t)
@@ -54,13 +55,12 @@ def flow_target(x_0: Tensor, noise: Tensor) -> Tensor:
         (B, ...).
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or there are whole numbers in place of pictures.
 
     Source: Liu et al. 2022, arXiv:2209.03003, equation 1; Esser et al. 2024, arXiv:2403.03206,
         equation 13.
     """
-    if noise.shape != x_0.shape:
-        raise ValueError(f"noise must be {tuple(x_0.shape)} like x_0, got {tuple(noise.shape)}")
+    _check_ends(x_0, noise)
     return noise - x_0
 
 
@@ -99,7 +99,7 @@ def logit_normal_times(gaussian: Tensor, mean: float = 0.0, std: float = 1.0) ->
         std: above 0; how widely the times are spread. 1.7 is close to uniform.
 
     Returns:
-        t: (B,) in (0, 1).
+        t: (B,) between 0 and 1.
 
     Raises:
         ValueError: std is not above 0.
@@ -124,16 +124,16 @@ def euler_times(num_inference_steps: int, shift: float = 1.0) -> Tensor:
         (N + 1,) float32, descending from 1 to 0.
 
     Raises:
-        ValueError: no step, part of a step, or shift not above 0.
+        ValueError: no step, part of a step, or shift not above 0 or infinite.
 
     Source: Esser et al. 2024, arXiv:2403.03206, equation 23.
     """
-    if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
+    if not isinstance(num_inference_steps, Integral) or num_inference_steps < 1:
         raise ValueError(
             f"num_inference_steps must be a whole number, 1 or more, got {num_inference_steps}"
         )
-    if not shift > 0:
-        raise ValueError(f"shift must be above 0, got {shift}")
+    if not 0 < shift < math.inf:
+        raise ValueError(f"shift must be above 0 and finite, got {shift}")
     u = torch.linspace(1, 0, num_inference_steps + 1, dtype=torch.float64)
     return (shift * u / (1 + (shift - 1) * u)).float()  # float32 would miss 1 by its rounding
 
@@ -181,6 +181,14 @@ def check_t(t: Tensor) -> None:
         raise ValueError(
             f"t must lie in [0, 1] in a flow (no step numbers), got {t.min():g} to {t.max():g}"
         )
+
+
+def _check_ends(x_0: Tensor, noise: Tensor) -> None:
+    """Say that a line's two ends do not belong together, or are no pictures; nothing otherwise."""
+    if noise.shape != x_0.shape:
+        raise ValueError(f"noise must be {tuple(x_0.shape)} like x_0, got {tuple(noise.shape)}")
+    if not x_0.is_floating_point():
+        raise ValueError(f"x_0 must be floats, as a rule in [-1, 1], got {x_0.dtype}")
 
 
 def _check_direction(direction: Tensor, x_t: Tensor) -> None:

@@ -45,18 +45,20 @@ def cosine_betas(
 
     Args:
         num_train_timesteps: T, the number of steps, at least 1.
-        s: a small offset that keeps the first betas from being vanishingly small.
+        s: a small offset, 0 or more, that keeps the first betas from being vanishingly small.
         max_beta: upper limit of a single beta; without it the last one would be 1.
 
     Returns:
         betas: (T,) float32, ascending.
 
     Raises:
-        ValueError: no steps.
+        ValueError: no steps, or s below 0.
 
     Source: Nichol and Dhariwal 2021, arXiv:2102.09672, equation 17.
     """
     _check_num_train_timesteps(num_train_timesteps)
+    if s < 0:
+        raise ValueError(f"s must be 0 or more, got {s}")
     u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
     signal = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
     betas = 1 - signal[1:] / signal[:-1]
@@ -128,19 +130,21 @@ def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
     √ᾱ shifted to end at 0 and scaled to keep its start, then squared. new is the new ᾱ.
 
     Args:
-        betas: (T,) noise strengths in [0, 1), T at least 2.
+        betas: (T,) noise strengths in [0, 1), T at least 2, not all of them 0.
 
     Returns:
         betas: (T,) like betas; the last is exactly 1, so the last ᾱ is exactly 0.
 
     Raises:
-        ValueError: fewer than two steps.
+        ValueError: fewer than two steps, or no noise at all after the first.
 
     Source: Lin et al. 2023, arXiv:2305.08891, algorithm 1.
     """
     _check_num_train_timesteps(len(betas), at_least=2)
     alpha_bar_sqrt = torch.cumprod(1 - betas, dim=0).sqrt()
     first, last = alpha_bar_sqrt[0], alpha_bar_sqrt[-1]
+    if first == last:
+        raise ValueError("betas must be above 0 somewhere after the first, all are 0 there")
     alpha_bar = ((alpha_bar_sqrt - last) * first / (first - last)) ** 2
     alphas = torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
     return 1 - alphas
@@ -150,7 +154,7 @@ def gather(values: Tensor, t: Tensor, like: Tensor) -> Tensor:
     """Pick each sample's value and shape it so that it multiplies that sample.
 
     Args:
-        values: (T,) one value a step.
+        values: (T,) one value a step, float32 or float64.
         t: (B,) int64 steps in [0, T).
         like: (B, ...) the tensor that the values will multiply.
 
@@ -159,8 +163,13 @@ def gather(values: Tensor, t: Tensor, like: Tensor) -> Tensor:
         where that is half precision, in which 1 - ᾱ is 0 at the first steps.
 
     Raises:
-        ValueError: t is not (B,), or lies outside [0, T).
+        ValueError: t is not (B,), not made of whole numbers, or lies outside [0, T); or values in
+            half precision.
     """
+    if not isinstance(t, Tensor) or t.is_floating_point():
+        raise ValueError(f"t must be whole numbers, one step a sample, (B,) int64: got {t!r}")
+    if values.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(f"values must be float32 or float64, got {values.dtype}: too coarse")
     if t.shape != like.shape[:1]:
         raise ValueError(f"t {tuple(t.shape)} must be one step a sample: ({like.shape[0]},)")
     known = t.numel() and t.device.type == "cpu"  # a GPU would have to stop for a look

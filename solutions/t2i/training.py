@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from t2i.engine.batches import Batches, batch_length, random_stream, to_device
-from t2i.engine.distributed import ALONE, Team
+from t2i.engine.distributed import ALONE, Team, whole
 from t2i.engine.optim import make_optimizers, set_learning_rates
 from t2i.engine.precision import fastest_precision
 from t2i.engine.recorded import RecordedStep, can_compile, compile_blocks
@@ -86,7 +86,7 @@ def train(
 
     Raises:
         CheckpointError: the checkpoint is damaged or belongs to another run.
-        FloatingPointError: the loss became infinite or not a number.
+        FloatingPointError: the loss or its gradient became infinite or not a number.
     """
     since = time.perf_counter()
     device, progress = next(model.parameters()).device, progress and team.is_first
@@ -165,20 +165,22 @@ class Update:
             self.run.loss = _finite(self.team.mean(loss), self.run.step)
         model.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), self.config.clip_norm)
+        length = whole(nn.utils.clip_grad_norm_(model.parameters(), self.config.clip_norm))
+        if not self.recorded:
+            _finite(length.item(), self.run.step, "The gradient's length")
         for optimizer in self.optimizers:
             optimizer.step()
         if slow is not model:
             (self.ema_update or _default_ema_update())(slow, model, self.decay)
-        return loss.detach()
+        return torch.where(length.isfinite(), loss.detach(), math.nan)  # a recording looks later
 
 
-def _finite(loss: float, step: int) -> float:
-    if not math.isfinite(loss):
+def _finite(value: float, step: int, what: str = "The loss") -> float:
+    if not math.isfinite(value):
         raise FloatingPointError(
-            f"The loss became {loss} at step {step}: a smaller learning rate usually helps."
+            f"{what} became {value} at step {step}: a smaller learning rate usually helps."
         )
-    return loss
+    return value
 
 
 def _default_ema_update() -> Callable:

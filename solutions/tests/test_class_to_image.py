@@ -202,6 +202,6 @@ def test_what_does_not_fit_is_named(theirs, tmp_path):
 
 def test_a_class_that_there_is_not_is_refused(folder):
     ours = ClassToImage.from_pretrained(folder)
-    for labels in ([], [ours.transformer.null], [-1], 3):
+    for labels in ([], [ours.transformer.null], [-1], 3, [0.9, 1.2]):
         with pytest.raises(ValueError, match="labels must be numbers from 0 to"):
             ours(labels, 1)

@@ -44,6 +44,12 @@ def test_zero_terminal_snr_equals_diffusers():
         ("betas must grow", lambda: linear_betas(3, 5, -2)),
         ("betas must grow", lambda: linear_betas(3, 0.02, 1e-4)),
         ("must be at least 2", lambda: rescale_zero_terminal_snr(linear_betas(1))),
+        ("must be above 0", lambda: rescale_zero_terminal_snr(torch.zeros(5))),
+        ("s must be 0 or more", lambda: cosine_betas(10, s=-0.5)),
+        ("t must be whole numbers", lambda: add_noise(X, X, 3, linear_betas(5))),
+        ("t must be whole numbers", lambda: add_noise(X, X, T.float(), linear_betas(5))),
+        ("too coarse", lambda: add_noise(X, X, T, linear_betas(5).half())),
+        ("must be above 0 at every t", lambda: sample_ddpm(None, X, torch.tensor([0.5, 0.0]))),
         ("noise .* x_t's shape", lambda: ddpm_step(X, X, T, X[:1], alphas_cumprod(cosine_betas()))),
     ],
 )

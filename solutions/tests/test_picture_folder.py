@@ -23,6 +23,7 @@ from t2i.engine.train_config import TrainConfig
 from t2i.files import picture_folder
 from t2i.files.checkpoint import CheckpointError, load_tensors
 from t2i.files.folders import FilesError
+from t2i.files.picture_files import picture_pixels
 from t2i.files.picture_folder import read_folder
 from t2i.files.shard_files import LATENT, POOLED, read_shard
 from t2i.latents import BlockMeans, LatentSpace
@@ -120,6 +121,8 @@ def test_every_kind_of_picture_becomes_three_colours_on_white(tmp_path, name):
     for columns, colour in ((slice(0, 4), left), (slice(4, 8), right)):
         found = folder.levels[0, :, :, columns].flatten(1).T.int()
         assert (found - torch.tensor(colour)).abs().max() <= 1, (found[0], colour)
+    alone = picture_pixels(Image.open(tmp_path / name), 8)
+    assert torch.equal(alone, folder.images()), "a picture that comes by itself is read alike"
     white, black = (folder.images()[folder.levels == level] for level in (255, 0))
     assert (white == 1).all() and (black == -1).all()
 
@@ -153,6 +156,8 @@ def test_a_photo_is_turned_upright_and_of_a_film_the_first_frame_is_taken(tmp_pa
     first, second = two_halves("RGB", RED, BLUE), two_halves("RGB", BLUE, RED)
     first.save(tmp_path / "film.gif", save_all=True, append_images=[second], duration=100)
     folder = read_folder(write_rows(tmp_path, row("photo.png"), row("film.gif")), 8)
+    alone = picture_pixels(Image.open(tmp_path / "photo.png"), 8)
+    assert torch.equal(alone, folder.images()[:1])
     for picture in folder.levels:
         assert picture[:, 0, 0].tolist() == list(RED) and picture[:, 0, 7].tolist() == list(BLUE)
     assert folder.report.handled["turned as its EXIF data say"] == ["photo.png"]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from t2i.engine.batches import changed, tensors_of
 from t2i.engine.train_config import TrainConfig, ema_decay_at, learning_rate_at
 from t2i.files.checkpoint import (
     HOST,
@@ -102,9 +104,13 @@ def test_learning_rate_can_fall_in_a_straight_line():
         TrainConfig(steps=1, decay="line")
 
 
-@pytest.mark.parametrize("wrong", [{"steps": -1}, {"save_every": 0}, {"learning_rate": 0.0}])
+WRONG = {"steps": -1, "save_every": 0, "learning_rate": 0.0, "clip_norm": -1.0}
+WRONG |= {"muon_rate": -0.1, "weight_decay": -1.0, "warmup": 2.0, "ema_horizon": -1.0}
+
+
+@pytest.mark.parametrize("wrong", [{name: value} for name, value in WRONG.items()])
 def test_a_config_that_makes_no_training_is_refused(wrong):
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must"):
         TrainConfig(**({"steps": 10} | wrong))
 
 
@@ -334,6 +340,9 @@ def test_weights_alone_come_back(tmp_path):
     save_weights(tmp_path / "w.safetensors", model, {"steps": 7}, dtype=torch.float32)
     assert load_weights(tmp_path / "w.safetensors", other)["steps"] == 7
     assert_same_bits(other.state_dict(), model.state_dict())
+    nn.init.constant_(model[0].bias, 1e5)
+    with pytest.raises(ValueError, match="0.bias holds a weight too large for torch.float16"):
+        save_weights(tmp_path / "w.safetensors", model)
 
 
 def test_batches_visit_every_sample_once_an_epoch():
@@ -348,8 +357,41 @@ def test_batches_visit_every_sample_once_an_epoch():
 def test_batches_refuse_what_cannot_work():
     with pytest.raises(ValueError, match="differ in length"):
         Batches(torch.zeros(3), torch.zeros(4), batch_size=1)
-    with pytest.raises(ValueError, match="batch_size"):
-        Batches(torch.zeros(3), batch_size=4)
+    for size in (4, 2.5):
+        with pytest.raises(ValueError, match="batch_size"):
+            Batches(torch.zeros(3), batch_size=size)
+
+
+def test_a_batch_may_hold_texts_and_have_names():
+    class Pair(NamedTuple):
+        images: torch.Tensor
+        captions: list[str]
+
+    def twice(batch):
+        return changed(batch, lambda tensor: 2 * tensor)
+
+    pair = Pair(torch.ones(3), ["a", "b", "c"])
+    assert isinstance(twice(pair), Pair) and twice(pair).captions == pair.captions
+    assert twice(pair).images.tolist() == [2, 2, 2] and len(list(tensors_of(pair))) == 1
+    assert twice({"x": torch.ones(1), "what": "a"})["what"] == "a"
+    assert isinstance(twice([torch.ones(1)]), list)
+
+
+def test_a_gradient_without_a_value_stops_before_it_spoils_the_checkpoint(tmp_path):
+    """The root's slope at 0 is infinite, times a square's slope of 0: not a number."""
+    model, file, calls = network(), tmp_path / "run.safetensors", []
+
+    def breaks(model, images):
+        calls.append(1)
+        nothing = (model[0](images) - model[0](images)).square().sum().sqrt()
+        return loss_fn(model, images) + (nothing if len(calls) == 5 else 0)
+
+    config = dataclasses.replace(CONFIG, save_every=1)
+    with pytest.raises(FloatingPointError, match="The gradient's length became nan at step 4"):
+        list(train(model, breaks, data(), config, file, progress=False))
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    *_, state = train(network(), loss_fn, data(), config, file, progress=False)  # goes on
+    assert state.step == 20 and all(w.isfinite().all() for w in weights(state).values())
 
 
 def test_nan_stops_with_advice():

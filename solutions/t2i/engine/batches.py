@@ -6,6 +6,7 @@ And the random numbers of the trainings: made from (seed, number), not taken fro
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from operator import index
 from typing import Any
 
@@ -25,14 +26,17 @@ class Batches:
         seed: of the orders.
 
     Raises:
-        ValueError: the tensors differ in length, or hold less than one batch.
+        ValueError: the tensors differ in length, or hold less than one batch; or batch_size is no
+            whole number.
     """
 
     def __init__(self, *tensors: Tensor, batch_size: int, seed: int = 0):
         if len({len(tensor) for tensor in tensors}) != 1:
             raise ValueError(f"tensors differ in length: {[len(tensor) for tensor in tensors]}")
-        if not 1 <= batch_size <= len(tensors[0]):
-            raise ValueError(f"batch_size must lie in [1, {len(tensors[0])}], got {batch_size}")
+        if not isinstance(batch_size, Integral) or not 1 <= batch_size <= len(tensors[0]):
+            raise ValueError(
+                f"batch_size must be a whole number in [1, {len(tensors[0])}], got {batch_size}"
+            )
         self.tensors, self.batch_size, self.seed = tensors, batch_size, seed
         self.position = 0
         self._order = (-1, torch.empty(0))
@@ -139,21 +143,24 @@ def to_device(batch: Any, device: torch.device) -> Any:
 
 
 def changed(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A batch of the same make, with every tensor changed."""
+    """A batch of the same make, with every tensor changed; what is no tensor stays as it is."""
     if isinstance(batch, Tensor):
         return change(batch)
     if isinstance(batch, dict):
         return {name: changed(value, change) for name, value in batch.items()}
-    return tuple(changed(value, change) for value in batch)
+    if isinstance(batch, list | tuple):
+        values = [changed(value, change) for value in batch]
+        return type(batch)(*values) if hasattr(batch, "_fields") else type(batch)(values)
+    return batch
 
 
 def tensors_of(batch: Any) -> Iterator[Tensor]:
     """All tensors of a batch, from the first to the last."""
     if isinstance(batch, Tensor):
         yield batch
-        return
-    for part in batch.values() if isinstance(batch, dict) else batch:
-        yield from tensors_of(part)
+    elif isinstance(batch, dict | list | tuple):
+        for part in batch.values() if isinstance(batch, dict) else batch:
+            yield from tensors_of(part)
 
 
 def batch_length(batch: Any) -> int:

@@ -47,11 +47,16 @@ class TrainConfig:
     on_gpu: str = "plain"
 
     def __post_init__(self):
-        for name, least in (("steps", 0), ("save_every", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        least = {"steps": 0, "save_every": 1, "muon_rate": 0, "weight_decay": 0}
+        for name, value in least.items():
+            if not getattr(self, name) >= value:
+                raise ValueError(f"{name} must be {value} or more, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("warmup", "ema_horizon"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if self.on_gpu not in ("plain", "recorded", "compiled"):
             raise ValueError(
                 f'on_gpu must be "plain", "recorded" or "compiled", got {self.on_gpu!r}'

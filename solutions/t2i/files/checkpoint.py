@@ -132,11 +132,18 @@ def save_weights(
         model: whose state_dict is written.
         info: what to remember beside them, for example how they were trained.
         dtype: precision of the floating-point weights in the file.
+
+    Raises:
+        ValueError: a weight is too large for dtype.
     """
+    weights = model.state_dict()
     tensors = {
         name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-        for name, tensor in model.state_dict().items()
+        for name, tensor in weights.items()
     }
+    for name, tensor in tensors.items():
+        if (tensor.isinf() & weights[name].isfinite()).any():
+            raise ValueError(f"{name} holds a weight too large for {dtype}: save it as float32")
     save_tensors(path, tensors, {"format": "t2i-weights", **(info or {})})
 
 

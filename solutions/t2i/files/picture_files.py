@@ -35,18 +35,21 @@ def to_tensor(pictures: Sequence[Image.Image]) -> Tensor:
 def picture_pixels(image: Image.Image, multiple: int) -> Tensor:
     """A picture as (1, 3, H, W) in [-1, 1], its sides rounded down to a multiple of `multiple`.
 
+    It is turned as its EXIF data say, and what is transparent shows white behind it.
+
     Raises:
         ValueError: it is no picture, or smaller than that.
     """
     if not isinstance(image, Image.Image):
         raise ValueError(f"image must be a picture, PIL.Image.open(file), got {image!r}")
-    width, height = (side // multiple * multiple for side in image.size)
+    upright = ImageOps.exif_transpose(image)
+    width, height = (side // multiple * multiple for side in upright.size)
     if not width or not height:
         raise ValueError(
             f"image must be at least {multiple} pixels high and wide, "
-            f"got {image.height} × {image.width}"
+            f"got {upright.height} × {upright.width}"
         )
-    return to_tensor([image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)])
+    return to_tensor([to_rgb(upright).resize((width, height), Image.Resampling.LANCZOS)])
 
 
 def read_picture(path: str | Path, size: int) -> tuple[Tensor, list[str]]:

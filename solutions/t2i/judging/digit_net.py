@@ -62,6 +62,8 @@ def load_network(name: str, folder: Path = DATA) -> DigitNet:
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
     """Run a network over many images, a batch at a time: (N, ...) -> (N, outputs) on the CPU."""
-    device = next(model.parameters()).device
+    device, trains = next(model.parameters()).device, model.training
     model.eval()
-    return torch.cat([model(part.to(device)).cpu() for part in images.split(batch_size)])
+    outputs = torch.cat([model(part.to(device)).cpu() for part in images.split(batch_size)])
+    model.train(trains)
+    return outputs

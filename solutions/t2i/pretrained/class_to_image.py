@@ -94,8 +94,9 @@ class ClassToImage:
         Raises:
             ValueError: a class that there is not, none at all, or a number out of range.
         """
-        wanted, known = torch.tensor(labels, dtype=torch.int64), self.transformer.null
-        if wanted.ndim != 1 or not len(wanted) or not ((wanted >= 0) & (wanted < known)).all():
+        wanted, known = torch.tensor(labels), self.transformer.null
+        whole = wanted.ndim == 1 and len(wanted) and not wanted.is_floating_point()
+        if not whole or not ((wanted >= 0) & (wanted < known)).all():
             raise ValueError(f"labels must be numbers from 0 to {known - 1}, got {labels}")
         z_T = torch.randn(
             len(labels), *self.transformer.picture, generator=torch.Generator().manual_seed(seed)

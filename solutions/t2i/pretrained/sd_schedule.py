@@ -125,7 +125,7 @@ def start_of(timesteps: Tensor, strength: float) -> Tensor:
 
     Source: Meng et al. 2021, arXiv:2108.01073 (SDEdit).
     """
-    kept = int(len(timesteps) * strength) if 0 < strength <= 1 else 0
+    kept = int(len(timesteps) * strength) if 0 < strength <= 1 else 0  # 0.29 · 100: 28, as theirs
     if not kept:
         raise ValueError(
             f"strength must lie in (0, 1] and leave a step to take: of {len(timesteps)} steps, "

@@ -39,7 +39,7 @@ class Part:
     """What is to be trained, and how.
 
     Args:
-        model: fresh; it stays so.
+        model: fresh; it gets the part's trained weights.
         loss_fn, training: as train takes them.
         batches: makes the batches, only if there is something to train.
         finish: what to measure of the trained part and write down.
