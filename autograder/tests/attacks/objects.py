@@ -189,6 +189,6 @@ ATTACKS = [
         "the test of inputs changed in place put out of work by a Tensor of its own",
         {"alphas_cumprod": IN_PLACE},
         cells=(NO_TENSOR,),
-        says="belongs to its",
+        says="belongs to the caller",
     ),
 ]
