@@ -484,7 +484,7 @@ for name, a in schedules.items():
 
 # %% [markdown]
 r"""
-SNR = 1 means ᾱ = ½. Linear is there in the first third of its steps, cosine halfway: cosine spends half of its steps on either side. Near that line the digit is full of speckles, and you can still read it: look at the film strips. There a network has most to learn. (Far above, hardly any noise is left to find; far below, hardly any picture.) From the next lesson on we use the cosine schedule for digits.
+SNR = 1 means ᾱ = ½. Linear is there in the first third of its steps, cosine halfway: cosine spends half of its steps on either side. Near that line the digit is full of speckles, and you can still read it: look at the film strips. On both sides of it a network has much to learn: above it fine strokes, below it the shape. (Far above, hardly any noise is left to find; far below, hardly any picture.) From the next lesson on we use the cosine schedule for digits.
 
 ## 9 · Does the film end in pure noise?
 

@@ -582,7 +582,7 @@ show_unet.draw_unet(net, x_t, t)
 
 # %% [markdown]
 r"""
-There is the U again, drawn from your own code this time: a slab in another place, or another number of channels, would be a mistake. Stable Diffusion's UNet is this drawing with four resolutions and up to 1,280 channels.
+There is the U again, drawn from your own code this time: a slab in another place, or another number of channels, would be a mistake. Stable Diffusion's UNet is such a U with four resolutions and up to 1,280 channels. (Attention stands in it at three of them: it works on small pictures, see lesson 8.)
 
 ## 7 · Can it learn one batch?
 

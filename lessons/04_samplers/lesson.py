@@ -9,7 +9,7 @@ r"""
 Three ideas get you there:
 
 1. **Skip steps, but say so.** A step may be long if its formula knows how long it is.
-2. **Keep the noise.** DDPM throws the noise away at each step and draws new. DDIM keeps it, and the road becomes smooth (Song et al. 2021).
+2. **Keep the noise.** At each step DDPM swaps a part of the noise for fresh noise, and the longer the step, the larger the part. DDIM keeps it all, and the road becomes smooth (Song et al. 2021).
 3. **Look where the guess is heading.** DPM-Solver++ remembers one guess and cuts the corner less (Lu et al. 2022).
 
 Plan about 90 minutes. There is no training in this lesson.
@@ -207,7 +207,7 @@ Look at the arc again. The network tells us both its ends: a guess of the clean 
 
 $$x_{\text{prev}} = \sqrt{\bar\alpha_{\text{prev}}}\;\hat x_0 + \sqrt{1-\bar\alpha_{\text{prev}} - \sigma^2}\;\text{noise\_pred} + \sigma\cdot\text{noise}$$
 
-Take $\sigma = 0$ first. Then it is just `add_noise` with the *predicted* noise. It knows both ends of the step, so the step may be as long as we like. And nothing is random any more: the same $x_T$ always gives the same digit. This is DDIM.
+Take $\sigma = 0$ first. Then it is just `add_noise` with the *predicted* noise. It knows both ends of the step, so the step may be long. (What that costs, section 7 tells.) And nothing is random any more: the same $x_T$ always gives the same digit. This is DDIM.
 
 (In lesson 3 all paths ran together without fresh noise: the old noise grew weaker, and nothing took its place. Here the *predicted* noise goes back in at the full strength of `t_prev`, so the spread stays.)
 
@@ -318,6 +318,7 @@ points = torch.randn(14, 2, generator=torch.Generator().manual_seed(1))
 def road(sampler: Callable, steps: int, **options) -> Tensor:
     """Where each point was after each step: (steps + 1, 14, 2)."""
     places = [points]
+    options["generator"] = torch.Generator().manual_seed(11)
     options["on_step"] = lambda t, x_prev, prediction: places.append(x_prev)
     few = spaced_timesteps(T, steps)
     sampler(clouds, points, alphas_cumprod, few, clip_sample=False, **options)
@@ -341,7 +342,7 @@ show_samplers.roads_picture(roads, clouds.draw(600))
 
 # %% [markdown]
 r"""
-With fresh noise at every step a point staggers about, and ends wherever chance takes it. Without it, the roads are smooth curves, and **a smooth curve can be walked in long strides**: five of them end nearly where five hundred did. (They cut the corners; section 7 mends that.) With fresh noise five strides are too few: look for the point that ends outside every cloud.
+With fresh noise at every step a point staggers about, and ends wherever chance takes it. Without it, the roads are smooth curves, and **a smooth curve can be walked in long strides**: five of them end nearly where five hundred did. (They cut the corners; section 7 mends that.) With fresh noise five strides are too few: look for the point that ends outside every cloud. (With another seed it is another point, or none.)
 
 (A rule that says, at each point, which way to go and how fast is an *ordinary differential equation*, ODE. DDIM with $\eta = 0$ follows one in steps: it is an ODE *solver*.)
 
@@ -417,9 +418,9 @@ Why is DDIM off when steps are long? During a whole step it keeps one guess $\ha
 
 ![The guess of one pixel as the noise falls, a smooth curve. DDIM takes the value at the start of the step for all of it: a flat line. 2M draws a line through the last two guesses and reads it in the middle of the step, much nearer to the curve.](figures/heading.png)
 
-DDIM's flat line is wrong in proportion to the length of the step. Suppose we remember the guess from **the step before**. Then we can draw a straight line through the two and ask where the guess will be *in the middle* of this step. (On a straight line, what stands in the middle is the average over the step.) That costs no call of the network, only memory. This is DPM-Solver++(2M): M for *multistep*, as it uses the guesses of more than one step, 2 for its *order* (section 8).
+DDIM's flat line is wrong in proportion to the length of the step. Suppose we remember the guess from **the step before**. Then we can draw a straight line through the two and ask where the guess will be *in the middle* of this step. (On a straight line, what stands in the middle is the average over the step. Strictly, the later part of the step counts a little more; in short steps that hardly matters.) That costs no call of the network, only memory. This is DPM-Solver++(2M): M for *multistep*, as it uses the guesses of more than one step, 2 for its *order* (section 8).
 
-The right measure of "how far" on this axis is not $t$. It is half of the logarithm of lesson 1's signal-to-noise ratio, $\lambda = \log(\sqrt{\bar\alpha}/\sqrt{1-\bar\alpha})$. It is very negative for noise and grows as the picture appears. On this axis a step of length $h$ means the same everywhere: the ratio of noise to picture falls to $e^{-h}$ of what it was.
+The right measure of "how far" on this axis is not $t$. It is half of the natural logarithm of lesson 1's signal-to-noise ratio (which lesson 1 drew with $\log_{10}$), $\lambda = \log(\sqrt{\bar\alpha}/\sqrt{1-\bar\alpha})$. It is very negative for noise and grows as the picture appears. On this axis a step of length $h$ means the same everywhere: the ratio of noise to picture falls to $e^{-h}$ of what it was.
 """
 
 # %%
@@ -593,7 +594,7 @@ $$x_{\text{prev}} = \frac{\sqrt{1-\bar\alpha_{\text{prev}}}}{\sqrt{1-\bar\alpha_
 
 Compare it with the step that you wrote: $x_t$ has an extra $e^{-h}$, the factor before the aim has $2h$ in the place of $h$, and the third term is new. The aim itself stays as it was, and the final step returns the guess.
 
-This is SDE-DPM-Solver++(2M), in many programs "DPM++ 2M SDE". (An SDE, a *stochastic* differential equation, is an ODE with random noise added all along the way.) The course gives it to you: `sample_sde_dpmpp_2m`.
+This is SDE-DPM-Solver++(2M), in many programs "DPM++ 2M SDE". (An SDE, a *stochastic* differential equation, has random noise added all along the way. To make up for that, it must pull harder towards the picture than the ODE: here twice as hard.) The course gives it to you: `sample_sde_dpmpp_2m`.
 
 **Predict before you run.** Both good ideas at once: at which numbers of steps will the new line lie below the other three, and at which not?
 """
@@ -672,7 +673,7 @@ In *diffusers*, which runs Stable Diffusion, your lines look like this:
 | `spaced_timesteps` | `timestep_spacing` in `DDIMScheduler.set_timesteps` |
 | `ddim_step` | `DDIMScheduler.step(…, use_clipped_model_output=True)` |
 | `alpha_bar_at`, at $-1$ | `set_alpha_to_one=True`, `final_sigmas_type="zero"` |
-| `dpmpp_2m_step` | `DPMSolverMultistepScheduler` with its default settings |
+| `dpmpp_2m_step` | `DPMSolverMultistepScheduler` with its default settings, but for the spacing: its `"linspace"` makes one step more and drops the lowest |
 | `sample_sde_dpmpp_2m` (given) | the same with `algorithm_type="sde-dpmsolver++"` |
 
 Both take the same twenty steps:

@@ -132,7 +132,10 @@ def circle() -> show.Picture:
 def ddim_step() -> show.Picture:
     """One step down the arc: with the same noise, and with part of it swapped."""
     figure, panels = show.panels(1, 2, 8, 3.3)
-    start, end, kept = at(68), at(32), 0.26
+    start, end = at(68), at(32)
+    before, after = end[0] ** 2, start[0] ** 2  # ᾱ_prev, ᾱ_t
+    sigma = math.sqrt((1 - before) / (1 - after) * (1 - after / before))  # η = 1
+    kept, away = math.sqrt(1 - before - sigma**2), sigma / math.sqrt(2)
     for axes, fresh in zip(panels, (False, True), strict=True):
         draw_arc(axes)
         axes.plot(*start, "o", color=show.BLACK, ms=8)
@@ -142,11 +145,11 @@ def ddim_step() -> show.Picture:
         foot = (end[0], 0)
         arrow(axes, (0, 0), foot, show.BLUE, lw=4)
         if fresh:
-            middle, x_prev = (end[0], kept), (end[0] + 0.3, kept + 0.29)
+            middle, x_prev = (end[0], kept), (end[0] + away, kept + away)
             arrow(axes, foot, middle, show.ORANGE, lw=4)
             arrow(axes, middle, x_prev, show.GREEN, lw=4)
             axes.text(
-                middle[0] + 0.24, kept + 0.08, "fresh noise · σ", color=show.GREEN, fontsize=10
+                middle[0] + 0.2, kept + 0.02, "fresh noise · σ", color=show.GREEN, fontsize=10
             )
             axes.set_title("η = 1: part of the noise is swapped")
         else:

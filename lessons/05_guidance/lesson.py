@@ -8,7 +8,7 @@ r"""
 
 The dial is called *classifier-free guidance* (Ho and Salimans 2022). It is one line of code. Before that, a second network, a classifier, judged each step and pushed. Here no classifier is needed, hence the name. Nearly every text-to-image model has it: without it, Stable Diffusion's pictures hardly look like what was asked for.
 
-You bring the network and the loss from lesson 3 and the fast sampler from lesson 4. Plan about 90 minutes, of which about 6 to 8 are training (11 on a single core).
+You bring a network like lesson 3's, its loss, and the fast sampler from lesson 4. Plan about 90 minutes, of which about 6 to 8 are training (11 on a single core).
 """
 
 # %%
@@ -194,7 +194,7 @@ About six, but each batch differs: by chance it may be two or twelve, and about 
 
 One thing is new: the network hears the label, unless it was dropped. `Told(model, label)` is a small wrapper that fills the label in, so that the network can be called as `model(x_t, t)`, as before.
 
-The loss is lesson 3's, wrapped as `noise_loss`. It also draws the steps, in place of lesson 3's `middle_steps`: 800 comes twice as often as 400, since shape is decided in strong noise. The head start of lesson 3 stays, and on a CPU so does the folding.
+The loss is lesson 3's, wrapped as `noise_loss`. It also draws the steps, in place of lesson 3's `middle_steps`: 800 comes twice as often as 400, since shape is decided in strong noise. The head start of lesson 3 stays, and on a CPU so does the folding. `heard_by_noise` and the cut margin are left out, and on a CPU the network is smaller: do not compare this loss with lesson 3's.
 
 It takes about 6 to 8 minutes on two CPU cores, and 11 on one. If you stop it, it goes on from its last save in `data/runs`. After a change to your code delete the file that the cell names. Meanwhile write `rescale_guidance` and `guided_prediction` (sections 7 and 8). Their cells have to wait, but if you save, `make grade lesson=5` works in a terminal.
 """
@@ -235,7 +235,7 @@ A first order: lesson 4's sampler draws each digit four times. No guidance yet.
 """
 
 # %%
-alphas_cumprod = denoiser.denoiser.alphas_cumprod  # lesson 3's network keeps its schedule
+alphas_cumprod = denoiser.denoiser.alphas_cumprod  # the network inside keeps its schedule
 timesteps = spaced_timesteps(len(alphas_cumprod), pick(smoke=4, cpu=25, gpu=25))
 wish = torch.arange(10, device=device).repeat(4)
 x_T = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(1)).to(device)
@@ -601,7 +601,7 @@ Two questions, each with a number.
 
 **Fidelity: is it what I asked for?** A plain classifier, trained on real digits alone, reads the samples. We count how often it reads the digit that was asked for. (It misreads a few real digits as well, and guided ones can be easier to read: the real digits' share is no ceiling.)
 
-**Diversity: do the samples of one digit differ from each other as real ones do?** The classifier's last layer turns each picture into 64 numbers, its *features*: similar pictures lie near each other there. We take the variance of the features *within* each class, summed over all 64, and divide by the same for real digits. 1 is as diverse as real handwriting; 0 is the same picture every time. (It can be above 1: malformed digits lie scattered far and wide.)
+**Diversity: do the samples of one digit differ from each other as real ones do?** The classifier's last layer but one turns each picture into 64 numbers, its *features*: similar pictures lie near each other there. We take the variance of the features *within* each class, summed over all 64, and divide by the same for real digits. 1 is as diverse as real handwriting; 0 is the same picture every time. (It can be above 1: malformed digits lie scattered far and wide.)
 """
 
 # %%
@@ -652,7 +652,7 @@ At scale 8 the most pixels lie outside. Rescaled, about half of them are left. C
 
 ## 13. The lesson's own table
 
-Measured with the code behind two commands, `python -m t2i.runs.class_recipes train` and `python -m t2i.runs.class_recipes evaluate`. In brackets: 95 % intervals (of a hundred such intervals, some 95 hold the true share). *Judge is sure* is lesson 3's strict judge, who knows "no digit" as well. *Fréchet* is lesson 3's distance between two crowds: less is better, and the real digits' own value is the floor. (Lesson 4 puts its crowds together differently: do not compare its figures with these.)
+Measured with the code behind two commands, `python -m t2i.runs.class_recipes train` and `python -m t2i.runs.class_recipes evaluate`. In brackets: 95 % intervals, as in lesson 3 (of a hundred, some 95 hold the true share). *Judge is sure* is lesson 3's strict judge, who knows "no digit" as well. *Fréchet* is lesson 3's distance between two crowds: less is better, and the real digits' own value is the floor. (Lesson 4 puts its crowds together differently: do not compare its figures with these.)
 """
 
 # %%
@@ -730,7 +730,7 @@ r"""
 r"""
 ## The papers
 
-- Ho, Salimans 2022, *Classifier-free diffusion guidance*, [arXiv:2207.12598](https://arxiv.org/abs/2207.12598): this lesson. Algorithms 1 and 2 are the `loss_fn` of section 5 and your `sample_guided`.
+- Ho, Salimans 2022, *Classifier-free diffusion guidance*, [arXiv:2207.12598](https://arxiv.org/abs/2207.12598): this lesson. Algorithm 1 is the `loss_fn` of section 5. Algorithm 2 is your `sample_guided`, but with fresh noise at each step.
 - Dhariwal, Nichol 2021, *Diffusion models beat GANs on image synthesis*, [arXiv:2105.05233](https://arxiv.org/abs/2105.05233): guidance with a classifier, which came first.
 - Saharia et al. 2022, *Photorealistic text-to-image diffusion models* (Imagen), [arXiv:2205.11487](https://arxiv.org/abs/2205.11487): large scales, and what they do to the contrast.
 - Lin et al. 2023, *Common diffusion noise schedules and sample steps are flawed*, [arXiv:2305.08891](https://arxiv.org/abs/2305.08891): rescaling, section 3.4.

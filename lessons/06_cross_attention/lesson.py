@@ -711,7 +711,7 @@ Eight pictures are no measurement. So a large number of captions are drawn, as i
 
 # %% [markdown]
 r"""
-*Both*: colour and object right. *Shuffled*: each picture judged by the caption of another one; chance gives this. (It is higher for held-out pairs, as there are only 16.) *Ceiling*: rendered scenes judged by their own captions; nobody does better than the judge can see. Brackets: where the true share lies, with 95 % confidence.
+*Both*: colour and object right. *Shuffled*: each picture judged by the caption of another one; chance gives this. (It is higher for held-out pairs, as there are only 16.) *Ceiling*: rendered scenes judged by their own captions. What is missing there, the judge could not read. Brackets: where the true share lies, with 95 % confidence.
 
 Compare downwards: held-out pairs and held-out phrasings do about as well as seen ones. So the network composes, and it copes with phrasings it never saw. (Not with every phrasing: go back and try *seven* alone.)
 

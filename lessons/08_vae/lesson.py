@@ -476,7 +476,7 @@ Two things were wanted before the network was trained: 28 dB, and copies that a 
 r"""
 **±** and the brackets are 95 % intervals. *Spread* is the standard deviation from picture to picture, *worst 5 %* what one picture in twenty falls below. *Points lost* is how many percentage points worse the judge reads the copies than the originals.
 
-All scenes are new. *Held-out pairs* are colours with objects that training never joined; *held-out triples* are "this thing, placed like this, that thing" in combinations that it never showed, for instance a nine left of a star.
+All scenes are new. *Held-out pairs* are colours with objects that training never joined; *held-out triples* (lesson 9 calls them *unseen relations*) are "this thing, placed like this, that thing" in combinations that it never showed, for instance a nine left of a star.
 
 The first aim is reached everywhere. The second is reached as measured; but the intervals of the first and the last row go up to 3.1, so a little more than 3 points may be lost there.
 

@@ -724,7 +724,7 @@ r"""
 
 A line is one training. Compare the *ends*, where the learning rate has fallen to 0. (Where lines of different sizes overlap, the smaller network is nearer to its end.)
 
-**What you saw.** With the same operations the DiT's loss is lower at all three sizes: 0.0088 against 0.0121 at the largest. One possible reason: it took more than twice as many steps (and 1.7 to 1.8 times as many seconds). Nobody has tested it. And do not read too much into the result: each network was trained once, for minutes, and is hundreds of times smaller than the papers'.
+**What you saw.** With the same operations the DiT's loss is lower at all three sizes: 0.0088 against 0.0121 at the largest. One possible reason: it took more than twice as many steps (and 1.7 to 1.8 times as many seconds). Nobody has tested it. And do not read too much into the result: each network was trained once, for minutes, and is hundreds of times smaller than the papers' largest.
 
 ### How far do they look?
 

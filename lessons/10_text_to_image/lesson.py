@@ -62,7 +62,7 @@ show_text_to_image.first_look(given, prompts, steps)
 r"""
 ## 1. Straight roads
 
-![Left: from four points of data to four points of noise lead arcs; dots at equal times lie close together at one end. Middle: the same points are joined by straight lines, with dots at equal distances. Right: many straight lines from three clouds to noise all pass through one point; a thick arrow from there points against their mean direction, towards the clouds: that way we walk.](figures/roads.png)
+![Left: from four points of data to four points of noise lead arcs, with dots at equal times. Middle: the same points are joined by straight lines, with dots at equal distances. Right: many straight lines from three clouds to noise all pass through one point; a thick arrow from there points against their mean direction, towards the clouds: that way we walk.](figures/roads.png)
 
 Recall lesson 1. A picture is mixed with noise, and the shares are √ᾱ and √(1−ᾱ), so that the variance stays 1. On its way the picture walks an *arc* (left). But nobody needs the variance to stay 1.
 
@@ -360,7 +360,7 @@ show_roads.roads(walks, exact)
 
 # %% [markdown]
 r"""
-Yes, to the same points: the grey roads end alike, at the black dots. (Those on the right bend, too, as section 1 said.) But look at the blue ones. On the left the last step has to do nearly everything. On the right the way is shared out evenly: first towards the middle, the mean of all clouds, then a turn to one of them.
+Yes, to the same points: the grey roads end alike, at the black dots. (Those on the right bend, too, as section 1 said.) But look at the blue ones. On the left the first two steps hardly move, and the last two have to do nearly everything. On the right the way is shared out evenly: first towards the middle, the mean of all clouds, then a turn to one of them.
 
 Which is better? Count: how far do 500 walks end from their goals (the root of the mean square)? If twice as many steps halve the error, the method has **order 1**, like Euler's in every textbook.
 
@@ -417,7 +417,7 @@ Lesson 7's encoder reads a prompt and gives two things, and Stable Diffusion 3 u
 - `context`: a vector for **each token**. They go into the joint attention, beside the patches.
 - `pooled`: **one vector** for the whole. It is added to the time, and so steers every block through adaLN.
 
-A `mask` goes along: every prompt is filled up to the same length, and the patches must not look at the filling. (CLIP itself needed no mask for it, since no word looks ahead.)
+A `mask` goes along: every prompt is filled up to the same length, and the patches must not look at the padding. (CLIP itself needed no mask for it, since no word looks ahead.)
 
 The encoder is called as `text(tokens)`, with as many tokens as `text.positions` has rows; the tokens must lie where these do (`text.positions.device`). `text.end_token` is the end's number.
 """
@@ -566,11 +566,11 @@ Scenes are encoded *once*, before the third training.
 r"""
 ### What a plain CLIP does not hear
 
-Lesson 7's CLIP had to find the right caption among those of a batch, and it stops listening as soon as that works. So it lost three things that a painter needs:
+Trained as in lesson 7, a CLIP only has to find the right caption among those of a batch, and it stops listening as soon as that works. On this lesson's scenes it loses three things that a painter needs:
 
-- **The order.** Hardly two captions of a hundred hold the same words in another order. So CLIP never learnt that *a red seven above a blue star* is something else than *a blue star above a red seven*.
+- **The order.** Hardly two captions of a hundred hold the same words in another order. So it never learns that *a red seven above a blue star* is something else than *a blue star above a red seven*.
 - **The second thing.** Two colours and one thing are enough to find the caption.
-- **The words.** Only the *end token's* vector is compared with a picture, so the other tokens' vectors forgot their words. But our transformer looks at all of them: it painted one digit for another.
+- **The words.** Only the *end token's* vector is compared with a picture, so the other tokens' vectors forget their words. But our transformer looks at all of them: it painted one digit for another.
 """
 
 # %% [markdown]
@@ -581,7 +581,7 @@ For each scene with two or three things, CLIP also gets wrong captions, and has 
 
 | wrong caption | what changed |
 |---|---|
-| *a red star above a blue seven* | the shapes have exchanged their places |
+| *a red star above a blue seven* | the colours have exchanged their places |
 | *a blue star above a red seven* | the things have exchanged their places |
 | *a red four above a blue star* | one thing is another (drawn by lot: which, and what it becomes) |
 
@@ -769,7 +769,7 @@ show_text_to_image.sweep(columns, wishes)
 
 # %% [markdown]
 r"""
-A colour is the easiest: no ink has to move. At 0.4 the seven is green, and its handwriting is the old one. For another shape the noise must first hide the old one: at 0.2 star and seven are still what they were. At 1 nothing of the old picture is left. (The noise is not the picture's own, hence `seed=2`. Its own would lead near it again even then. On 100 scenes: [more.md](more.md).)
+A colour is the easiest: no ink has to move. At 0.4 the seven is green, and its handwriting is the old one. For another digit or shape the noise must first hide the old one: at 0.2 seven and star are still what they were. Ours became a circle at 0.4, and a three only at 0.6. At 1 nothing of the old picture is left. (The noise is not the picture's own, hence `seed=2`. Its own would lead near it again even then. On 100 scenes: [more.md](more.md).)
 
 Or keep *a part* of the picture, and draw the rest from pure noise. This is called *inpainting*. For what stays we know the right direction, section 1's noise − x_0: there `redraw` takes it in place of the network's answer. Here the lower half stays.
 
@@ -924,11 +924,11 @@ print(f"latents {n * picture / 1e12:.0f} TB, text vectors {n * words / 1e12:.0f}
 
 # %% [markdown]
 r"""
-The words are larger than the pictures! So our shards leave out the filling.
+The words are larger than the pictures! So our shards leave out the padding.
 
 **Operations.** A token meets 12·d² weights in a block (d is `dim`; 4·d² in the attention, 8·d² in the MLP, which is four times as wide), each costs a multiplication and an addition, and attention compares every token with every other:
 
-$$\text{operations of a picture} = \text{depth}\cdot(24\,d^2 N + 4\,d\,N^2), \qquad N = \text{patches} + \text{words}$$
+$$\text{operations of a picture} = \text{depth}\cdot(24\,d^2 n + 4\,d\,n^2), \qquad n = \text{patches} + \text{words}$$
 
 That is forward. Backward costs twice as much, so training costs three times. How much of what a machine *could* do does a training make use of? For yours, section 7 measured the speed. **Guess first.**
 """
@@ -1023,7 +1023,7 @@ r"""
 
 Put your pictures into a folder, and beside them a file `metadata.jsonl` that says in each line what one of them shows (Hugging Face's *imagefolder* layout). Then `make train data=my_pictures` trains all three parts on them, and `make sample prompt="…" out=picture.png model=FOLDER` draws. Section 7's wrong captions need scenes, so expect your CLIP to mix up which is which. And take thousands of pictures: a hundred are soon learnt by heart.
 
-Some captions are held out. If your folder has a *red heart*, a *blue heart*, a *red square* and a *blue square*, the last is held out, and the report names it. Ask for it at the end: does your model compose?
+Some captions are held out: one in twenty of those that differ in one word from a seen one. The report names them. Ask for them at the end: does your model compose?
 
 Here is a small folder, of four pictures drawn for *Failures*. **Predict before you run:** the file has five lines; how many pictures will be read?
 """

@@ -191,7 +191,7 @@ def contrastive_loss(image_features: Tensor, text_features: Tensor, logit_scale:
     Raises:
         ValueError: the shapes do not fit, or something is NaN or infinite.
 
-    Source: Radford et al. 2021, arXiv:2103.00020, figure 3.
+    Source: Radford et al. 2021, arXiv:2103.00020, figure 3, and section 2.5 for the limit of 100.
     """
     check_features(image_features, text_features, logit_scale)
     if image_features.shape != text_features.shape:

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i.sampler_parts import check_signal
 from t2i.schedules import add_noise, gather
 
 
@@ -148,9 +147,13 @@ def sample_ddpm(
     Returns:
         x_0: (B, C, H, W), made without gradients (hence the no_grad above).
 
+    Raises:
+        ValueError: a schedule that ends at 0: in noise alone there is no noise to be told.
+
     Source: Ho et al. 2020, arXiv:2006.11239, algorithm 2.
     """
-    check_signal(alphas_cumprod)
+    if alphas_cumprod[-1] == 0:
+        raise ValueError("alphas_cumprod must be above 0, also at its end")
     x = x_T
     for step in reversed(range(len(alphas_cumprod))):
         t = torch.full((len(x),), step, dtype=torch.int64, device=x.device)

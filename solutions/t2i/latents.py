@@ -85,7 +85,7 @@ def vae_loss(
         ValueError: the shapes do not fit, or kl_weight is negative.
 
     Source: Kingma and Welling 2013, arXiv:1312.6114, equation 10; Rombach et al. 2021,
-        arXiv:2112.10752, appendix G, take the absolute error and add two more losses.
+        arXiv:2112.10752, appendix G, add an adversarial loss, and their code a perceptual one.
     """
     _same_shape(x_0, reconstruction=reconstruction)
     if kl_weight < 0 or len(mean) != len(x_0):

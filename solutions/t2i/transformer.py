@@ -43,7 +43,8 @@ class TransformerBlock(nn.Module):
         num_heads, head_dim: heads of both attentions, and channels of one head.
         context_dim: channels of the words.
 
-    Source: Rombach et al. 2021, arXiv:2112.10752, appendix E.2.1 (table 16).
+    Source: Rombach et al. 2021, arXiv:2112.10752, appendix E.2.1 (table 16; the order is that of
+        Stable Diffusion's code, in the table ff comes before attn2).
     """
 
     def __init__(self, dim: int, num_heads: int, head_dim: int, context_dim: int):
@@ -74,7 +75,8 @@ class SpatialTransformer(nn.Module):
         depth: how many transformer blocks.
         norm_groups: groups of the group normalisation (its eps is 1e-6, as in Stable Diffusion).
 
-    Source: Rombach et al. 2021, arXiv:2112.10752, appendix E.2.1 (table 16).
+    Source: Rombach et al. 2021, arXiv:2112.10752, appendix E.2.1 (table 16; the group norm is that
+        of Stable Diffusion's code).
     """
 
     def __init__(

@@ -25,7 +25,7 @@ class Encoder(nn.Module):
         norm_groups: as in ConvBlock.
 
     Source: Rombach et al. 2021, arXiv:2112.10752, section 3.1; Esser et al. 2020,
-        arXiv:2012.09841, appendix A (table 7).
+        arXiv:2012.09841, appendix B (table 7).
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Decoder(nn.Module):
         norm_groups: as in ConvBlock.
 
     Source: Rombach et al. 2021, arXiv:2112.10752, section 3.1; Esser et al. 2020,
-        arXiv:2012.09841, appendix A (table 7).
+        arXiv:2012.09841, appendix B (table 7).
     """
 
     def __init__(

@@ -49,7 +49,10 @@ def test_zero_terminal_snr_equals_diffusers():
         ("t must be whole numbers", lambda: add_noise(X, X, 3, linear_betas(5))),
         ("t must be whole numbers", lambda: add_noise(X, X, T.float(), linear_betas(5))),
         ("too coarse", lambda: add_noise(X, X, T, linear_betas(5).half())),
-        ("must be above 0 at every t", lambda: sample_ddpm(None, X, torch.tensor([0.5, 0.0]))),
+        (
+            "must be above 0, also at its end",
+            lambda: sample_ddpm(None, X, torch.tensor([0.5, 0.0])),
+        ),
         ("noise .* x_t's shape", lambda: ddpm_step(X, X, T, X[:1], alphas_cumprod(cosine_betas()))),
     ],
 )

@@ -145,7 +145,7 @@ def test_what_clip_hears_is_read_from_the_log(tmp_path):
     heard = {"order_heard": 0.9685, "kind_heard": 0.871}
     (tmp_path / "training.json").write_text(json.dumps({"clip": heard}))
     told = show_measured.captions_heard(tmp_path).data
-    assert "**96.9%** of the cases where shapes" in told and "**87.1%** of those" in told
+    assert "**96.9%** of the cases where colours" in told and "**87.1%** of those" in told
 
 
 def test_tables_are_made_of_what_was_measured_and_bear_gaps(tmp_path):

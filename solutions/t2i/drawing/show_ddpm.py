@@ -177,7 +177,8 @@ def results_table() -> Markdown:
             f"{r['nearest_noise']:.1f}",
         ),
     )
-    note = f"{r['n']:,} samples, 1,000 steps each; in brackets 95 % intervals. "
+    note = f"{r['n']:,} samples, 1,000 steps each; in brackets 95 % intervals (chance "
+    note += "reaches that far: of a hundred such intervals, some 95 hold the true share). "
     note += how_trained(r, "digits")
     return table(("", "samples", "real digits", "pure noise"), rows, note, right=True)
 

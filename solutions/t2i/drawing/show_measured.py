@@ -59,8 +59,8 @@ def captions_heard(folder: Path = CHECKPOINT) -> Markdown:
         return Markdown(NO_TRAINING)
     return Markdown(
         "The right caption scored higher than the wrong one in "
-        f"**{log['order_heard']:.1%}** of the cases where shapes or things had changed places, and "
-        f"in **{log['kind_heard']:.1%}** of those where one thing was another. Guessing: 50 %."
+        f"**{log['order_heard']:.1%}** of the cases where colours or things had changed places, "
+        f"and in **{log['kind_heard']:.1%}** of those where one thing was another. Guessing: 50 %."
     )
 
 
@@ -154,16 +154,17 @@ def names_table(folder: Path = EMOJI) -> Markdown:
     sets = read(folder, "evaluation").get("sets", {})
     if not sets:
         return Markdown("Not measured yet: `make evaluate data=… model=…` does it.")
-    head = ("names", "how many", "its own picture is the nearest", "among the nearest ten")
-    head += ("by chance", "ceiling")
+    head = ("names", "how many", "its own picture is the nearest", "by chance", "ceiling")
+    head += ("it is among the nearest ten", "by chance")
     rows = [
         (
             set_name(name),
             f"{found['n']:,}",
             share_told(found["drawn"]["nearest"]),
-            share_told(found["drawn"]["near"]),
             _share(found["shuffled"]["nearest"], False),
             _share(found["vae"]["nearest"], False),
+            share_told(found["drawn"]["near"]),
+            _share(found["shuffled"]["near"], False),
         )
         for name, found in sets.items()
     ]
