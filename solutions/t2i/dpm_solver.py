@@ -82,7 +82,7 @@ def sample_dpmpp_2m(
 
     Args:
         model: called as model(x_t, t) with t (B,) int64, returns a prediction.
-        x_T: (B, ...) standard Gaussian noise to start from.
+        x_T: (B, ...) standard Gaussian noise to start from, float32 or better.
         alphas_cumprod: (T,).
         timesteps: (N,) int64, strictly descending, as spaced_timesteps gives them; the last step
             goes from timesteps[-1] to the clean end.

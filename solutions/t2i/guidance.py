@@ -191,7 +191,8 @@ def sample_guided(
 
     Args:
         model: called as model(x_t, t, condition), returns a prediction.
-        x_T: (B, ...) standard Gaussian noise to start from: pictures (B, C, H, W), or points.
+        x_T: (B, ...) standard Gaussian noise to start from, float32 or better: pictures
+            (B, C, H, W), or points.
         condition: (B, ...) what is wanted of each picture.
         null: the condition that asks for nothing.
         alphas_cumprod: (T,), above 0 at every timestep.

@@ -88,11 +88,10 @@ def vae_loss(
         arXiv:2112.10752, appendix G, add an adversarial loss, and their code a perceptual one.
     """
     _same_shape(x_0, reconstruction=reconstruction)
-    if kl_weight < 0 or len(mean) != len(x_0):
-        raise ValueError(
-            f"kl_weight must be 0 or more, got {kl_weight}; mean and x_0 must have one batch "
-            f"size, got {len(mean)} and {len(x_0)}"
-        )
+    if kl_weight < 0:
+        raise ValueError(f"kl_weight must be 0 or more, got {kl_weight}")
+    if len(mean) != len(x_0):
+        raise ValueError(f"mean must have x_0's batch size {len(x_0)}, got {len(mean)}")
     wrong = (x_0 - reconstruction).square().flatten(1).sum(dim=1)  # (B,)
     each = wrong + kl_weight * kl_divergence(mean, logvar)
     return each.mean() / x_0[0].numel()

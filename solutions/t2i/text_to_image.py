@@ -91,6 +91,8 @@ def encode_prompt(tokenizer: Tokenizer, text: TextTransformer, prompts: Sequence
 class Pipeline:
     """The parts of a text-to-image model: where they run, how they are saved, their noise.
 
+    They draw from now on, and are frozen: of a network that still trains, give a copy.
+
     Args:
         tokenizer, text: of one CLIP; what reads the prompt.
         transformer: what finds the way from noise to a latent picture.

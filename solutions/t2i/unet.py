@@ -137,7 +137,11 @@ class UNet(nn.Module):
 
         Returns:
             (B, out_channels, H, W), in x_t's dtype.
+
+        Raises:
+            ValueError: x_t or t has another shape.
         """
+        _check_input(x_t, t, 2 ** (len(self.down) - 1))
         emb = self.time_mlp(timestep_embedding(t, self.embedding_channels).to(x_t.dtype))
         if cond is not None:
             emb = emb + cond
@@ -158,3 +162,12 @@ class UNet(nn.Module):
             if stage.resize is not None:
                 h = stage.resize(h)
         return self.conv_out(F.silu(self.norm_out(h)))
+
+
+def _check_input(x_t: Tensor, t: Tensor, side: int) -> None:
+    if x_t.ndim != 4 or x_t.shape[-2] % side or x_t.shape[-1] % side:
+        raise ValueError(
+            f"x_t must be (B, C, H, W) with H and W divisible by {side}, got {tuple(x_t.shape)}"
+        )
+    if t.shape != x_t.shape[:1]:
+        raise ValueError(f"t must be one step a sample, ({len(x_t)},), got {tuple(t.shape)}")

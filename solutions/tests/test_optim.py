@@ -74,6 +74,11 @@ def test_a_convolution_is_the_matrix_of_its_filters():
     torch.testing.assert_close(conv.flatten(1), matrix)
 
 
+def test_a_network_of_matrices_alone_needs_no_adamw():
+    (only,) = make_optimizers(nn.Linear(2, 2, bias=False), 1e-3, muon_rate=0.02)
+    assert isinstance(only, Muon)
+
+
 def test_muon_refuses_vectors():
     with pytest.raises(ValueError, match=r"matrices or convolutions, got \(5,\)"):
         Muon([nn.Parameter(torch.zeros(5))])

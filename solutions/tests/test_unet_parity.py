@@ -68,6 +68,20 @@ def test_unet_equals_diffusers(block_channels, layers, levels, head, shape):
 
 
 @pytest.mark.parametrize(
+    "shape, steps, match",
+    [
+        ((2, 1, 14, 15), 2, r"H and W divisible by 2, got \(2, 1, 14, 15\)"),
+        ((1, 14, 14), 1, r"x_t must be \(B, C, H, W\)"),
+        ((2, 1, 14, 14), 1, r"t must be one step a sample, \(2,\), got \(1,\)"),
+    ],
+)
+def test_pictures_and_steps_of_another_shape_are_named(shape, steps, match):
+    network = UNet(1, 1, (32, 64), attention_levels=(False, False))
+    with pytest.raises(ValueError, match=match):
+        network(torch.zeros(shape), torch.arange(steps))
+
+
+@pytest.mark.parametrize(
     "block_channels, levels, head",
     [((64, 96), (False, True), 64), ((16, 32), (True, False), 32), ((16,), (False,), 32)],
 )

@@ -39,14 +39,16 @@ def make_optimizers(
     inner = {id(p) for p in inner_matrices(model)} if muon_rate else set()
     rest = [p for p in model.parameters() if id(p) not in inner]
     adamw = {"lr": learning_rate, "betas": betas, "weight_decay": weight_decay}
-    made = [torch.optim.AdamW(rest, fused=True, capturable=recorded, **adamw)]
+    made = []
+    if rest:
+        made.append(torch.optim.AdamW(rest, fused=True, capturable=recorded, **adamw))
     if inner:
         matrices = [p for p in model.parameters() if id(p) in inner]
         made.append(Muon(matrices, lr=muon_rate, weight_decay=weight_decay))
     for group in (optimizer.param_groups[0] for optimizer in made):
         group["highest_lr"] = group["lr"]
         if recorded:
-            group["lr"] = torch.tensor(group["lr"], device=rest[0].device)
+            group["lr"] = torch.tensor(group["lr"], device=group["params"][0].device)
     return made
 
 

@@ -23,7 +23,7 @@ class TrainConfig:
         weight_decay: pull of the weights towards 0.
         clip_norm: gradients longer than this are shortened to it.
         ema_horizon: the slow copy averages about the last ema_horizon · steps updates; 0: no
-            slow copy, state.ema_model is the model itself.
+            slow copy, state.ema_model is the model itself, in training mode.
         seed: of all randomness inside the loop.
         save_every: steps between two checkpoints.
         on_gpu: how a GPU is told what to do. "plain": by Python, job by job. "recorded": the step

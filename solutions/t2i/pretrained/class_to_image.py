@@ -28,6 +28,8 @@ from t2i.text_to_image import to_pil
 class ClassToImage:
     """A label in, a picture out, in the latent space of Stable Diffusion's autoencoder.
 
+    Both parts draw from now on, and are frozen: of a network that still trains, give a copy.
+
     Args:
         transformer: predicts the noise in latents, told the step and the label; what it says in
             further channels about the noise's variance is not used.
