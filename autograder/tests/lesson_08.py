@@ -127,6 +127,8 @@ def test_downsample_learns(student, rng):
 ENCODER_HINTS = {
     "does not require grad": f"The result has no gradient at all. {UNLEARNT}",
     "in-place": "Do not change x_0 in place: it belongs to the caller.",
+    "Expected weight to be a vector": "A layer got another number of channels than it is made for. "
+    "The order is conv_in, all levels of self.down, and only then mid, norm_out and conv_out.",
     "": "Go through conv_in, all levels of self.down, mid, norm_out and conv_out.",
 }
 ENCODER_MISTAKES = {
@@ -140,6 +142,7 @@ ENCODER_MISTAKES = {
     "silu in": "There is an activation after conv_in; the levels begin with a norm by themselves.",
     "silu last": "There is an activation after conv_out; means and log-variances may be negative.",
     "silu between": "There is an activation between the levels; their blocks bring their own.",
+    "silu before mid": "There is an activation before the middle, which begins with a norm.",
     "one level": "Not every level is run: go through all of self.down.",
     "skip": "Something is added that should not be: there are no skips round the levels.",
     "twice mid": "The middle runs twice; once is enough.",
@@ -158,6 +161,7 @@ def encode(part: Parts, x: Tensor, levels: int, wrong: str = "") -> Tensor:
         before, h = h, part(f"down.{level}", h)
         h = F.silu(h) if wrong == "silu between" else h
         h = h + before if wrong == "skip" else h
+    h = F.silu(h) if wrong == "silu before mid" else h
     for _ in range({"no mid": 0, "mid first": 0, "twice mid": 2}.get(wrong, 1)):
         h = part("mid", h)
     if wrong == "silu first":
@@ -505,6 +509,7 @@ def nats(mean: Tensor, logvar: Tensor, way: str = "") -> Tensor:
         "plus logvar": mean**2 + variance - 1 + logvar,
         "std": mean**2 + (0.5 * logvar).exp() - 1 - logvar,
         "log std": mean**2 + variance - 1 - 0.5 * logvar,
+        "std twice": mean**2 + (0.5 * logvar).exp() - 1 - 0.5 * logvar,
         "variance squared": mean**2 + variance**2 - 1 - logvar,
         "logvar as variance": mean**2 + logvar - 1 - logvar.log(),  # nothing but NaN
         "minus": -(mean**2 + variance - 1 - logvar),
@@ -551,6 +556,8 @@ KL_MISTAKES = {
     "std": "There is the standard deviation where the variance belongs: exp(logvar).",
     "log std": "There is the logarithm of the standard deviation (half of logvar) where that of "
     "the variance belongs.",
+    "std twice": "Is your variance exp(logvar / 2)? That is the standard deviation; the variance "
+    "is exp(logvar).",
     "variance squared": "The variance is squared: exp(logvar) is the variance already.",
     "logvar as variance": "Is logvar treated as the variance? It is its logarithm already; the "
     "variance is logvar.exp().",
@@ -648,6 +655,8 @@ def price(x, back, mean, logvar, weight: float, way: str = "") -> Tensor:
         return (wrong + weight * kl).mean() / x.numel()
     if way == "pixels":
         return (wrong + weight * kl).mean() / x[0, 0].numel()
+    if way == "as in the cell":
+        return (wrong + weight * kl).mean() / 192
     if way == "latents":
         return (wrong + weight * kl).mean() / mean[0].numel()
     if way == "no kl":
@@ -684,6 +693,7 @@ LOSS_MISTAKES = {
     "divided twice": "It is divided by all numbers of the batch after the mean over the pictures: "
     "that counts the batch twice. C · H · W is x_0[0].numel().",
     "pixels": "It is divided by H · W; the colours count too: C · H · W.",
+    "as in the cell": "It is divided by 192, whatever the pictures' size: take x_0[0].numel().",
     "latents": "It is divided by the number of latent values; C · H · W is that of colour values, "
     "x_0[0].numel().",
     "no kl": "The KL is missing.",

@@ -680,6 +680,52 @@ def kl_divergence(mean, logvar):
     ),
     dict(
         exercise="kl_divergence",
+        name="deviation_called_variance",
+        says="Is your variance exp",
+        code="""
+def kl_divergence(mean, logvar):
+    variance = torch.exp(logvar / 2)
+    return 0.5 * (mean**2 + variance - 1 - torch.log(variance)).flatten(1).sum(1)
+""",
+    ),
+    dict(
+        exercise="Encoder.forward",
+        name="middle_before_the_last_level",
+        says="and only then mid",
+        code="""
+def forward(self, x_0):
+    h = self.conv_in(x_0)
+    for level in self.down[:-1]:
+        h = level(h)
+    h = self.down[-1](self.mid(h))
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="Encoder.forward",
+        name="activation_before_the_middle",
+        says="activation before the middle",
+        code="""
+def forward(self, x_0):
+    h = self.conv_in(x_0)
+    for level in self.down:
+        h = level(h)
+    h = self.mid(F.silu(h))
+    return self.conv_out(F.silu(self.norm_out(h)))
+""",
+    ),
+    dict(
+        exercise="vae_loss",
+        name="the_cells_own_size",
+        says="divided by 192",
+        code="""
+def vae_loss(x_0, reconstruction, mean, logvar, kl_weight=1e-6):
+    wrong = (x_0 - reconstruction).square().flatten(1).sum(1)
+    return (wrong + kl_weight * kl_divergence(mean, logvar)).mean() / 192
+""",
+    ),
+    dict(
+        exercise="kl_divergence",
         name="four_axes_only",
         says="flatten|dimensions",
         code="""

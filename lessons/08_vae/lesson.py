@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from t2i import show
 from t2i.drawing import show_ddpm, show_vae
 from t2i.drawing.in_words import in_words
+from t2i.engine.watching import watching
 from t2i.latents import LOGVAR_RANGE, BlockMeans
 from t2i.lesson import pick, tier
 from t2i.runs.vae_runs import psnr
@@ -59,7 +60,7 @@ show_vae.cost_bars({"FLOPs of one step": flops, "seconds of one step": seconds})
 
 # %% [markdown]
 r"""
-The small picture has a sixteenth of the places. So what the network does at each place by itself costs a sixteenth. Attention, where each place looks at every other place, costs a 256th. In total that is 24 times fewer FLOPs. Seconds follow only roughly: much of so short a time goes into starting each operation.
+The small picture has a sixteenth of the places. So what the network does at each place by itself costs a sixteenth. Attention, where each place looks at every other place, costs a 256th. In total that is 24 times fewer FLOPs. Seconds follow only roughly, now above and now below: starting an operation takes time too, and the numbers of a large picture no longer fit into the fast memory beside the processor.
 
 But something has to translate, there and back, and must not lose what matters. Here is an autoencoder that needs no learning: keep the mean colour of each block of pixels, and paint the block in it again.
 """
@@ -168,10 +169,11 @@ encoder = Encoder(3, 4, **sizes)
 out = encoder(torch.randn(2, 3, 16, 24))
 assert out.shape == (2, 8, 4, 6), "a quarter as high and wide, with 2 · 4 channels"
 assert not torch.equal(out, encoder(torch.zeros(2, 3, 16, 24))), "the picture must matter"
-middle, visits = encoder.mid.forward, []
-encoder.mid.forward = lambda x: visits.append(x.shape) or middle(x)
-encoder(torch.randn(1, 3, 8, 8))
-assert len(visits) == 1, "everything should pass through self.mid, once"
+order = []
+with watching(encoder, before=lambda name, *_: order.append(name)):
+    encoder(torch.randn(1, 3, 8, 8))
+assert order.count("mid") == 1, "everything should pass through self.mid, once"
+assert order.index("down.2") < order.index("mid"), "self.mid comes after all the levels"
 nn.init.zeros_(encoder.norm_out.weight), nn.init.constant_(encoder.norm_out.bias, -50.0)
 out = encoder(torch.randn(1, 3, 8, 8))
 assert torch.equal(out, encoder(torch.randn(1, 3, 8, 8))), "norm_out, if it is 0, lets nothing pass"
@@ -216,6 +218,7 @@ assert decoder(torch.randn(2, 4, 4, 6)).shape == (2, 3, 16, 24), "back to four t
 assert [len(level.blocks) for level in decoder.up] == [2, 2, 2], "one block more than the encoder"
 assert decoder.up[-1].resize is None, "the last level has all pixels already"
 assert decoder.conv_in.out_channels == 32, "the middle is as wide as the coarsest level"
+assert decoder.conv_out.in_channels == 16, "the channels come in reverse: the finest level is last"
 assert decoder.norm_out.eps == EPS, "the norms of this network have eps=EPS"
 
 # %% [markdown]
@@ -272,7 +275,7 @@ r"""
 
 ### The price
 
-How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** (KL) says so, in *nats* (a nat is 1.44 bits). Think of the latents as a message to the decoder, which knows the standard Gaussian. Only how this picture's cloud *differs* from it has to be written. The farther out its middle, the longer the message. A narrower cloud takes more words, since it says more exactly where the picture lies. So does a wider one: its draws often lie far out, where the standard Gaussian hardly ever is. Each latent value adds a term:
+How far is a Gaussian from the standard one? The **Kullback-Leibler divergence** (KL) says so, in *nats* (a nat is 1.44 bits). Think of the latents as a message to the decoder, which knows the standard Gaussian. Only how this picture's cloud *differs* from it has to be written. The farther out its middle, the longer the message: a mean of 2, with variance 1, costs 2 nats. A narrower cloud takes more words, since it says more exactly where the picture lies. So does a wider one: its draws often lie far out, where the standard Gaussian hardly ever is. Each latent value adds a term:
 
 $$\text{KL} = \tfrac12\sum\left(\text{mean}^2 + \text{variance} - 1 - \log\text{variance}\right)$$
 
@@ -350,7 +353,7 @@ The first sum runs over all $C\cdot H\cdot W$ colour values of a picture, the KL
 
 What does the weight mean? The latents are not the whole message: the decoder's colours are a little off, and the true ones have to be told, too. If the errors are Gaussian, of about the size $s$, telling one takes $\text{error}^2/(2s^2)$ nats, plus a constant that no training changes. With $s = 0.02$, being wrong by 0.02 costs half a nat, and by 0.2 fifty nats. Add the nats of the KL and multiply all by $2s^2$: that is our loss, with `kl_weight` $= 2s^2$. ([more.md](more.md) has the derivation.)
 
-So the weight answers a plain question: *how wrong may a colour be before it is worth writing more?* Ours is 0.001, so $s$ is 0.022, a hundredth of the way from −1 to 1. (The default in the code below is Stable Diffusion's, a millionth.)
+So the weight answers a plain question: *how wrong may a colour be before it is worth writing more?* Ours is 0.001, so $s$ is 0.022, a hundredth of the way from −1 to 1. (The default in the code below, a millionth, is Stable Diffusion's. It counts errors in another way, and its nats cost next to nothing.)
 
 The square has a habit: where the decoder is in doubt between two pictures, the best answer is their mean, **blur**.
 """
@@ -374,6 +377,10 @@ assert torch.isclose(vae_loss(x_0, x_0 + 0.5, 0 * mean, logvar), torch.tensor(0.
 price = vae_loss(x_0, x_0, mean, logvar, 6.0)
 assert torch.isclose(price, 6 * kl_divergence(mean, logvar).mean() / 192), (
     "the KL too is divided by the number of colour values, 3 · 8 · 8"
+)
+x_0, nothing = torch.randn(5, 3, 4, 8), torch.zeros(5, 4, 1, 2)
+assert torch.isclose(vae_loss(x_0, x_0 + 0.5, nothing, nothing), torch.tensor(0.25)), (
+    "other sizes, the same loss a colour"
 )
 
 # %% [markdown]
@@ -586,7 +593,7 @@ import math
 loud, k = copy.deepcopy(vae), 5.49
 loud.quant_conv.weight[:4] *= k  # the means
 loud.quant_conv.bias[:4] *= k
-loud.quant_conv.bias[4:] += 2 * math.log(k)  # the logarithms of the variances
+loud.quant_conv.bias[4:] += 2 * math.log(k)  # σ times k: the variance times k²
 loud.post_quant_conv.weight /= k
 difference = (vae(pictures) - loud(pictures)).abs().max()
 print(f"largest difference between the pictures: {difference:.0e}")
@@ -623,7 +630,8 @@ The remedy is one number, measured once on many latents and kept for ever: the *
 
 # %%
 #| check: latent_scaling_factor
-latents = 3 + 5 * torch.randn(200, 4, 3, 3)
+spreads = torch.tensor([1.0, 3.0, 5.0, 9.0])[:, None, None]  # one a channel
+latents = 3 + spreads * torch.randn(200, 4, 3, 3)
 factor = torch.as_tensor(latent_scaling_factor(latents))
 assert factor.ndim == 0, "one number for all channels and places"
 assert torch.isclose((factor * latents).std(), torch.tensor(1.0), atol=1e-3), (
@@ -661,6 +669,7 @@ assert torch.allclose(quarter.decode(quarter.encode(x_0)), coarse.decode(mean), 
     "there and back again, the factor must cancel out: divide the latents, then decode"
 )
 assert "scaling_factor" in quarter.state_dict(), "the factor should be a buffer"
+assert not quarter.vae.training, "the autoencoder is done: eval mode"
 
 # %%
 factors = {name: latent_scaling_factor(latents) for name, latents in draws.items()}
@@ -690,7 +699,7 @@ show.film_strip(
 
 # %% [markdown]
 r"""
-*Never multiplied* gives the decoder latents that are 5.5 times too large, and the pictures burn. In the other two the latents are too small, by factors of 5.5 and 30: the pictures are grey, except for some coloured specks where the background should be white. And with no factor at all, in either direction, nothing shows until diffusion adds its noise.
+*Never multiplied* gives the decoder latents that are 5.5 times too large, and the colours burn: too strong in places, or others than they were. In the other two the latents are too small, by factors of 5.5 and 30: the pictures are grey (with a few coloured specks, where it is 5.5 and the background should be white). And with no factor at all, in either direction, nothing shows until diffusion adds its noise.
 
 Lesson 1's film, with the loud latents: each moment is decoded. In one row somebody forgot the factor.
 

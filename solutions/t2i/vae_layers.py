@@ -42,7 +42,7 @@ class ConvBlock(nn.Module):
 class PaddedDownsample(nn.Module):
     """Halve height and width; the border of zeros stands below and to the right only.
 
-    out = conv(pad(x)), a 3×3 convolution with stride 2 and no padding of its own
+    out = self.conv(pad(x)), a 3×3 convolution with stride 2 and no padding of its own
 
     Args:
         channels: channels in and out.
