@@ -70,6 +70,11 @@ def ask(function, *arguments, **options):
             )
         if "t must lie in" in text and "-1" in text:
             fail(f"{text} Step -1 is the clean end, ᾱ = 1: alpha_bar_at knows it, gather does not.")
+        if "NoneType" in text:
+            fail(
+                f"{text} None says that something is not there: no noise where eta is 0, no guess "
+                "before the first step. Use it only where it is."
+            )
         raise
     shape = arguments[0].shape  # of the pictures
     if isinstance(answer, Tensor) and answer.ndim > len(shape):
@@ -333,11 +338,13 @@ def check_spacing(student, rng, spacing):
         if isinstance(actual, Tensor) and actual.is_floating_point():
             fail("Steps are whole numbers: make them int64, for instance with .long().")
         if isinstance(actual, Tensor) and actual.ndim == 1 and len(actual) != len(expected):
+            room = "in strides of ⌊T/N⌋ may have room for more than N steps"
+            if spacing != "leading":
+                room = "whose stride is not whole may overshoot its end, by rounding"
             fail(
                 f"spaced_timesteps should give exactly num_inference_steps steps with {spacing!r}; "
                 f"yours are {'more' if len(actual) > len(expected) else 'fewer'} for {steps} of "
-                f"{total}. (A range whose stride is not whole may overshoot its end, by rounding: "
-                f"count N steps first, then multiply by the stride"
+                f"{total}. (A range {room}: count N steps first, then multiply by the stride"
                 f"{', which is T/N, not T // N' if spacing == 'trailing' else ''}.)"
             )
         if isinstance(actual, Tensor) and actual.shape == expected.shape:
@@ -520,6 +527,9 @@ def ddim_causes(s, eta):
             ),
             "Only one of the two factors of σ has its root.": mix(
                 s, eta, sigma=eta * ((1 - p) / (1 - a)) * (1 - a / p).sqrt()
+            ),
+            "eta is squared: σ is eta times the root of the variance.": mix(
+                s, eta, sigma=eta**2 * variance.sqrt()
             ),
             "eta is ignored: the fresh noise is always at full strength.": mix(
                 s, eta, sigma=variance.sqrt()
@@ -973,8 +983,8 @@ def test_step_to_the_clean_end(student, rng):
             "x_0_pred itself.": torch.where(end, 1.5 * s.prediction - 0.5 * s.before, first),
         },
         otherwise="At t_prev = -1, ᾱ_prev is 1 and h infinite; e^(-h) is 0 and the factor before "
-        "the difference must be set to 0, so that x_0_pred itself is returned. Samples at other "
-        "steps of the same batch keep their second order.",
+        "the difference must be set to 0, so that x_0_pred itself is returned (with torch.where: "
+        "infinity times 0 is NaN). The other samples of a batch keep their second order.",
         **s.tolerance,
     )
 

@@ -392,6 +392,13 @@ WRONG += [
         "eta * ((1 - p) / (1 - a) * (1 - a / p)).sqrt()",
         "eta * (1 - p) / (1 - a) * (1 - a / p)",
     ),
+    _ddim("eta_squared", "eta is squared", "sigma = eta *", "sigma = eta**2 *"),
+    _ddim(
+        "noise_where_there_is_none",
+        "no noise where eta is 0",
+        "    if eta > 0:\n        x_prev = x_prev + sigma * noise\n    return x_prev",
+        "    return x_prev + sigma * noise",
+    ),
     _ddim("sigma_not_taken_off", "not taken off", "(1 - p - sigma**2)", "(1 - p)"),
     _ddim("no_clamp", "below zero", ".clamp(min=0)", ""),
     _ddim("sigma_not_squared", "not σ², is taken off", "sigma**2", "sigma"),

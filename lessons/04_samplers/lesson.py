@@ -143,7 +143,7 @@ show.curves(t, wrong, alt=alt, **labels)
 
 # %% [markdown]
 r"""
-A small error in the *noise* becomes a huge one in the clean picture at the noisy end, since we divide by $\sqrt{\bar\alpha_t}$: 1.6 where this curve ends, and more than 100 at the very last step, as lesson 3 found. With `"sample"` it stays the same, with $v$ it never exceeds the network's own 0.01. This is one reason why so many newer models predict $v$. (You have trained one without knowing: what lesson 3's UNet answers, the correction of its head start, *is* $v$.)
+A small error in the *noise* becomes a huge one in the clean picture at the noisy end, since we divide by $\sqrt{\bar\alpha_t}$: 1.6 where this curve ends, and more than 100 a few steps further, at the very last one, as lesson 3 found. With `"sample"` it stays the same, with $v$ it never exceeds the network's own 0.01. This is one reason why so many newer models predict $v$. (You have trained one without knowing: what lesson 3's UNet answers, the correction of its head start, *is* $v$.)
 
 ## 3. Which steps?
 
@@ -175,8 +175,8 @@ few = {name: spaced_timesteps(1000, 4, name) for name in SPACINGS}
 assert few["leading"].tolist() == [750, 500, 250, 0], "leading, 4 of 1000"
 assert few["trailing"].tolist() == [999, 749, 499, 249], "trailing, 4 of 1000"
 assert few["linspace"].tolist() == [999, 666, 333, 0], "linspace, 4 of 1000"
-five = spaced_timesteps(1000, 5, "linspace")
-assert five.tolist() == [999, 749, 500, 250, 0], "linspace, 5 of 1000: round, don't cut off"
+six = spaced_timesteps(1000, 6, "linspace")
+assert six.tolist() == [999, 799, 599, 400, 200, 0], "linspace, 6 of 1000: round, don't cut off"
 assert few["leading"].dtype == torch.int64, "steps are whole numbers: int64"
 for name in SPACINGS:
     timesteps = spaced_timesteps(1000, 7, name)
@@ -255,6 +255,11 @@ one_step = ddim_step(x_t, fresh, t, t - 1, alphas_cumprod, eta=1.0, noise=noise)
 assert torch.allclose(one_step, ddpm_step(x_t, fresh, t, noise, alphas_cumprod), atol=1e-3), (
     "eta = 1 and t_prev = t - 1 should be lesson 3's ddpm_step, with clipping too"
 )
+nothing = torch.zeros_like(x_t)  # with it only the third term is left
+half, full = (
+    ddim_step(nothing, nothing, t, t - 1, alphas_cumprod, eta=eta, noise=noise) for eta in (0.5, 1)
+)
+assert torch.allclose(half, 0.5 * full, atol=1e-6), "half of eta should be half of σ"
 top, t_prev = torch.full((4,), 999), torch.tensor([0, 49, 100, 799])
 x_prev = ddim_step(fresh, x_t, top, t_prev, alphas_cumprod, eta=1.0, noise=noise)
 assert x_prev.isfinite().all(), "NaN from t = 999: is the number under the root clamped at 0?"
@@ -303,6 +308,24 @@ grey = sample_ddim(knows_grey, torch.randn(2, 1, 4, 4), alphas_cumprod, few, eta
 assert torch.allclose(grey, torch.full_like(grey, 0.5), atol=1e-2), (
     "with eta = 1 too: no noise at the end"
 )
+
+
+def says_three(x_t: Tensor, t: Tensor) -> Tensor:
+    """A clean picture far too bright, whatever it sees."""
+    return torch.full_like(x_t, 3.0)
+
+
+start = torch.ones(2, 1, 4, 4)
+for clip, end in ((True, 1.0), (False, 3.0)):
+    told = {"prediction_type": "sample", "clip_sample": clip}
+    bright = sample_ddim(says_three, start, alphas_cumprod, few, **told)
+    assert torch.allclose(bright, torch.tensor(end)), f"a model that says 3, with {told}: {end}"
+dice = [torch.Generator().manual_seed(4) for _ in range(2)]
+twice = [
+    sample_ddim(lambda x_t, t: 0 * x_t, start, alphas_cumprod, few, eta=1.0, generator=each)
+    for each in dice
+]
+assert torch.equal(*twice), "fresh noise comes from generator: the same seed, the same pictures"
 
 # %% [markdown]
 r"""
@@ -505,6 +528,14 @@ slow = sample_ddim(clouds, start_points, alphas_cumprod, spaced_timesteps(T, T),
 assert (fast - slow).norm(dim=1).median() < 0.1, "40 steps should end near DDIM's long road"
 ddim = sample_ddim(clouds, start_points, alphas_cumprod, spaced_timesteps(T, 40), clip_sample=False)
 assert not torch.allclose(fast, ddim, atol=1e-3), "this is DDIM: is the guess before it forgotten?"
+after_each = {sample_ddim: [], sample_dpmpp_2m: []}
+for sampler, places in after_each.items():
+    watch = lambda t, x_prev, prediction, places=places: places.append(x_prev)  # noqa: E731
+    sampler(says_three, start, alphas_cumprod, few, prediction_type="sample", on_step=watch)
+assert torch.allclose(*map(torch.stack, after_each.values()), atol=1e-4), (
+    "if the model always says 3, the clipped guess never changes, and this is DDIM: "
+    "clip the guess, then use *and* remember it"
+)
 
 # %% [markdown]
 r"""
@@ -584,7 +615,7 @@ Your three samplers differ in two things only:
 
 Why want fresh noise back? The network errs a little at every step. A smooth road carries each error along to the end. Fresh noise drowns a part of the picture, and old errors with it; the network looks again (Karras et al. 2022). The price: the fresh noise must be removed, too, and a handful of steps is too few for that.
 
-How does a step that must land at `t_prev` make room for fresh noise? **Walk twice as far as asked, then let fresh noise carry you half of the way back.** (Why twice? Because then, without memory, it is DDPM.)
+How does a step that must land at `t_prev` make room for fresh noise? **Walk twice as far as asked, then let fresh noise carry you half of the way back.** (Why twice? Then, without memory, it is DDPM: [more.md](more.md).)
 
 ![A line with λ growing to the right, and three noisy pictures of one digit on it. From x_t a long arrow of length 2h goes past x_prev to a clearer picture, further down; from there a shorter green arrow, fresh noise, leads back by h to x_prev.](figures/there_and_back.png)
 

@@ -9,6 +9,7 @@ from IPython.display import Markdown
 from t2i.drawing.show_samplers import NAMES, quality_picture
 from t2i.files.results import figures_in, table
 from t2i.runs.sampler_runs import HEADLINE, HEADLINE_CELLS, HEADLINE_LONG, RESULTS
+from t2i.samplers import SPACINGS
 from t2i.show import Picture
 
 AIM = 1.1  # at most this many times the Fréchet distance of DDPM's 1,000 steps
@@ -69,7 +70,7 @@ def headline() -> Markdown:
     floors = [known["floor"][str(seed)] for seed in range(len(slow))]
     note = (
         f"{known['n']:,} samples for each seed, {len(slow)} seeds, in brackets the lowest and the "
-        f"highest. The floor is {mean(floors):.2f}."
+        f"highest. The floor is {mean(floors):.2f}. Compared are the means before they are rounded."
     )
     return Markdown(head + "|---|---|---|---|\n" + "\n".join(rows) + f"\n\n{note}")
 
@@ -111,13 +112,13 @@ def _with_range(values: Sequence[float]) -> str:
 def spacing_table(sampler: str = "ddim") -> Markdown:
     """Fréchet distance of each spacing, from what the repository's command measured."""
     known, rows = results(), []
-    columns = {how: measured(known, sampler, how) for how in ("leading", "linspace", "trailing")}
+    columns = {how: measured(known, sampler, how) for how in SPACINGS}
     for steps in columns["leading"]:
         if all(steps in points for points in columns.values()):
             cells = [f"{mean(points[steps]):.1f}" for points in columns.values()]
             rows.append(f"| {NAMES[sampler]}, {steps} steps | {' | '.join(cells)} |")
     if not rows:
         return Markdown(MISSING)
-    head = "| Fréchet distance | leading | linspace | trailing |\n|---|--:|--:|--:|\n"
+    head = f"| Fréchet distance | {' | '.join(SPACINGS)} |\n|---|--:|--:|--:|\n"
     note = f"\n\nMeans of two seeds, {known['n']:,} samples each."
     return Markdown(head + "\n".join(rows) + note)

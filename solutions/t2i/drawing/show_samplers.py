@@ -179,7 +179,7 @@ def quality_picture(
     marks = [mark for mark in marks if mark < 1.5 * axes.get_ylim()[1]]
     axes.set_yticks(marks, [f"{mark:g}" for mark in marks])
     axes.minorticks_off()
-    axes.legend(loc="best")
+    axes.legend(loc="best", handlelength=4, markerscale=0.7)
     return Picture(
         figure,
         "Fréchet distance against the number of steps for each sampler, both axes logarithmic, "
