@@ -310,20 +310,25 @@ assert torch.allclose(grey, torch.full_like(grey, 0.5), atol=1e-2), (
 )
 
 
-def says_three(x_t: Tensor, t: Tensor) -> Tensor:
-    """A clean picture far too bright, whatever it sees."""
-    return torch.full_like(x_t, 3.0)
+class Says(nn.Module):
+    """Gives one number for all pixels, whatever it sees."""
+
+    def __init__(self, number: float):
+        super().__init__()
+        self.number = number
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return torch.full_like(x_t, self.number)
 
 
 start = torch.ones(2, 1, 4, 4)
 for clip, end in ((True, 1.0), (False, 3.0)):
     told = {"prediction_type": "sample", "clip_sample": clip}
-    bright = sample_ddim(says_three, start, alphas_cumprod, few, **told)
+    bright = sample_ddim(Says(3.0), start, alphas_cumprod, few, **told)
     assert torch.allclose(bright, torch.tensor(end)), f"a model that says 3, with {told}: {end}"
 dice = [torch.Generator().manual_seed(4) for _ in range(2)]
 twice = [
-    sample_ddim(lambda x_t, t: 0 * x_t, start, alphas_cumprod, few, eta=1.0, generator=each)
-    for each in dice
+    sample_ddim(Says(0.0), start, alphas_cumprod, few, eta=1.0, generator=each) for each in dice
 ]
 assert torch.equal(*twice), "fresh noise comes from generator: the same seed, the same pictures"
 
@@ -531,7 +536,7 @@ assert not torch.allclose(fast, ddim, atol=1e-3), "this is DDIM: is the guess be
 after_each = {sample_ddim: [], sample_dpmpp_2m: []}
 for sampler, places in after_each.items():
     watch = lambda t, x_prev, prediction, places=places: places.append(x_prev)  # noqa: E731
-    sampler(says_three, start, alphas_cumprod, few, prediction_type="sample", on_step=watch)
+    sampler(Says(3.0), start, alphas_cumprod, few, prediction_type="sample", on_step=watch)
 assert torch.allclose(*map(torch.stack, after_each.values()), atol=1e-4), (
     "if the model always says 3, the clipped guess never changes, and this is DDIM: "
     "clip the guess, then use *and* remember it"
