@@ -81,8 +81,8 @@ def embedding_mistakes(t: Tensor, dim: int, max_period: float = 1e4) -> dict[str
         "The clocks are numbered from 1; the first one is i = 0, with the frequency 1.": lambda: (
             both(max_period ** (-(i + 1) / half))
         ),
-        "The slowest clock is exactly 1/max_period: you divide by dim/2 - 1, as if both ends were "
-        "included. Here the last one stops before it.": lambda: both(
+        "Your slowest clock has the speed 1/max_period itself: you divide by dim/2 - 1, as if "
+        "both ends were included. Here the last one stops before it.": lambda: both(
             max_period ** (-i / (half - 1))
         ),
         "Every frequency is 2π times too large: ω is already in radians per step.": lambda: both(
@@ -220,7 +220,8 @@ def resblock(s: dict[str, Tensor], x: Tensor, emb: Tensor, groups: int, wrong: s
         h = conv(norm(act(before, "2"), "norm2"), "conv2")
     if wrong == "time last":
         h = conv(act(norm(conv(act(norm(x, "norm1"), "1"), "conv1"), "norm2"), "2"), "conv2") + time
-    shortcut = norm(x, "norm1") if wrong == "normed skip" else x
+    shortcut = norm(x, "norm1") if wrong in ("normed skip", "activated skip") else x
+    shortcut = act(shortcut, "1") if wrong == "activated skip" else shortcut
     if wrong.startswith("own skip") and "skip.weight" not in s:
         shortcut = conv(act(norm(x, "norm1"), "1"), "conv1")
         shortcut = shortcut + time if wrong == "own skip, time" else shortcut
@@ -264,6 +265,8 @@ RESBLOCK_MISTAKES = {
     "time last": "The time is added at the very end; it belongs between conv1 and norm2.",
     "time of one": "Every picture got the time of the first: emb has one row a picture.",
     "normed skip": "The skip carries norm1(x); it must carry x as it came in.",
+    "activated skip": "The skip carries silu(norm1(x)); it must carry x as it came in: give what "
+    "conv1 reads a name of its own.",
     "own skip": "The skip carries what conv1 made of x: skip must get the x that came in. Give "
     "what comes out of conv1 a name of its own.",
     "own skip, time": "The skip carries what conv1 made of x: skip must get the x that came in. "
@@ -428,7 +431,7 @@ def attention(s: dict[str, Tensor], x: Tensor, heads: int, groups: int, wrong: s
     normed = F.group_norm(x, groups, s["norm.weight"], s["norm.bias"])
     source = x if wrong == "no norm" else normed
     pixels = source.flatten(2).transpose(1, 2)
-    if wrong in ("reshape pixels", "reshape both"):
+    if wrong in ("reshape pixels", "reshape both", "reshape everywhere"):
         pixels = source.reshape(b, height * width, c)
     if wrong == "width first":
         pixels = source.transpose(2, 3).flatten(2).transpose(1, 2)
@@ -436,7 +439,7 @@ def attention(s: dict[str, Tensor], x: Tensor, heads: int, groups: int, wrong: s
 
     def to(name: str) -> Tensor:
         out = F.linear(pixels, s[f"{name}.weight"], s[f"{name}.bias"])
-        if wrong == "heads by reshape":
+        if wrong in ("heads by reshape", "heads by reshape twice", "reshape everywhere"):
             return out.reshape(b, heads, -1, d)
         if wrong in ("heads interleaved", "heads interleaved twice"):
             return out.unflatten(2, (d, heads)).permute(0, 3, 1, 2)
@@ -464,14 +467,14 @@ def attention(s: dict[str, Tensor], x: Tensor, heads: int, groups: int, wrong: s
     looked = weights @ v
     looked = looked.transpose(1, 2) if wrong == "between heads" else looked
     merged = looked.transpose(1, 2).reshape(b, -1, c)
-    if wrong == "merge by reshape":
+    if wrong in ("merge by reshape", "heads by reshape twice", "reshape everywhere"):
         merged = looked.reshape(b, -1, c)
     if wrong in ("merge interleaved", "heads interleaved twice"):
         merged = looked.permute(0, 2, 3, 1).reshape(b, -1, c)
     out = merged
     if wrong != "no proj":
         out = F.linear(merged, s["proj.weight"], s["proj.bias"])
-    if wrong in ("back by reshape", "reshape both"):
+    if wrong in ("back by reshape", "reshape both", "reshape everywhere"):
         out = out.reshape(b, c, height, width)
     elif wrong == "height and width":
         out = out.transpose(1, 2).reshape(b, c, width, height).transpose(2, 3)
@@ -512,6 +515,10 @@ ATTENTION_MISTAKES = {
     "heads by reshape": "The heads are mixed by a plain reshape: (B, N, C) must become "
     "(B, N, heads, d) first, and then its axes are exchanged, so that a head keeps d "
     "neighbouring channels of the same pixel.",
+    "heads by reshape twice": "The heads are mixed by plain reshapes, there and back: (B, N, C) "
+    "must become (B, N, heads, d) first, then its axes are exchanged; the same on the way back.",
+    "reshape everywhere": "All moves are plain reshapes, which mix channels, places and heads: an "
+    "axis that goes to another place must be exchanged, with rearrange or transpose.",
     "heads interleaved": "The channels of the heads are interleaved (d heads): a head has d "
     "neighbouring channels, '(heads d)'.",
     "heads interleaved twice": "The channels of the heads are interleaved, (d heads), there and "
@@ -633,7 +640,7 @@ def check_resize(student, rng, name: str, theirs: nn.Module, mistakes: dict, adv
         x = normal(rng, *shape, dtype=dtype)
         weight, bias = (tensor.to(dtype) for tensor in state.values())
         expect_close(
-            ask(lambda x=x: layer(x), {"": "x is (B, C, H, W), of any height and width."}),
+            ask(lambda x=x: layer(x), UPSAMPLE_HINTS),
             theirs(x).detach(),
             f"the output of {name} for {'odd' if shape[-1] % 2 or shape[-2] % 2 else 'even'} sizes",
             causes={
@@ -699,6 +706,12 @@ def test_downsample(student, rng):
     theirs = Downsample2D(5, use_conv=True, padding=1, name="op")
     advice = "One 3×3 convolution: stride 2, padding 1, and nothing else."
     check_resize(student, rng, "Downsample", theirs, mistakes, advice)
+
+
+UPSAMPLE_HINTS = {
+    "should be the same": "The dtype of what you make must be that of x: dtype=x.dtype.",
+    "": "x is (B, C, H, W), of any height and width.",
+}
 
 
 @exercise("Upsample")

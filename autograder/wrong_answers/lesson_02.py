@@ -372,6 +372,71 @@ def forward(self, x, emb):
     ),
     dict(
         exercise="ResBlock.forward",
+        name="x_is_overwritten_at_once",
+        says="The skip carries silu",
+        code="""
+def forward(self, x, emb):
+    x = F.silu(self.norm1(x))
+    h = self.conv1(x) + self.time_proj(F.silu(emb))[:, :, None, None]
+    return self.skip(x) + self.conv2(self.dropout(F.silu(self.norm2(h))))
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="heads_split_and_joined_by_reshape",
+        says="plain reshapes, there and back",
+        code="""
+def forward(self, x):
+    B, C, H, W = x.shape
+    d = C // self.num_heads
+    pixels = self.norm(x).flatten(2).transpose(1, 2)
+    q, k, v = (
+        layer(pixels).reshape(B, self.num_heads, H * W, d)
+        for layer in (self.to_q, self.to_k, self.to_v)
+    )
+    out = ((q @ k.transpose(-1, -2)) / d**0.5).softmax(dim=-1) @ v
+    out = self.proj(out.reshape(B, H * W, C))
+    return x + out.transpose(1, 2).reshape(B, C, H, W)
+""",
+    ),
+    dict(
+        exercise="SelfAttention2d.forward",
+        name="plain_reshapes_everywhere",
+        says="All moves are plain reshapes",
+        code="""
+def forward(self, x):
+    B, C, H, W = x.shape
+    d = C // self.num_heads
+    pixels = self.norm(x).reshape(B, H * W, C)
+    q, k, v = (
+        layer(pixels).reshape(B, self.num_heads, H * W, d)
+        for layer in (self.to_q, self.to_k, self.to_v)
+    )
+    out = ((q @ k.transpose(-1, -2)) / d**0.5).softmax(dim=-1) @ v
+    return x + self.proj(out.reshape(B, H * W, C)).reshape(B, C, H, W)
+""",
+    ),
+    dict(
+        exercise="Upsample",
+        name="a_float32_buffer",
+        says="The dtype of what you make must be that of x",
+        code="""
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        B, C, H, W = x.shape
+        big = torch.empty(B, C, 2 * H, 2 * W)
+        for i in (0, 1):
+            for j in (0, 1):
+                big[:, :, i::2, j::2] = x
+        return self.conv(big)
+""",
+    ),
+    dict(
+        exercise="ResBlock.forward",
         name="x_is_overwritten_by_the_sum",
         says="skip must get the x that came in",
         code="""

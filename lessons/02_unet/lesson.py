@@ -32,6 +32,7 @@ from t2i import show
 from t2i.data import mnist
 from t2i.drawing import show_unet
 from t2i.drawing.in_words import in_words
+from t2i.engine.watching import watching
 from t2i.lesson import pick
 from t2i.schedules import add_noise, alphas_cumprod, cosine_betas, gather
 
@@ -144,6 +145,8 @@ assert abs(emb[1, 0] - math.cos(1)) < 1e-4, (
     "clock 0 has speed 1: after one step its angle is 1 (in radians)"
 )
 assert abs(emb[1, 5] - math.sin(0.1)) < 1e-4, "of 4 clocks, clock 1 has speed 10000^(-1/4) = 0.1"
+emb = timestep_embedding(torch.tensor([1]), 4, max_period=100.0)
+assert abs(emb[0, 1] - math.cos(0.1)) < 1e-4, "of 2 clocks, clock 1 has speed max_period^(-1/2)"
 
 # %%
 table = timestep_embedding(torch.arange(1000), 64)
@@ -229,7 +232,8 @@ nn.init.zeros_(block.time_proj.weight), nn.init.zeros_(block.time_proj.bias)
 out = block(x, emb)
 nn.init.ones_(block.time_proj.bias)
 assert torch.allclose(block(x, emb), out, atol=1e-4), (
-    "1 more in each channel should change nothing: the time comes before norm2, which takes it off"
+    "1 more in all channels alike should change nothing: the time comes before norm2, which takes "
+    "off what the channels of a group share"
 )
 nn.init.zeros_(block.conv2.weight), nn.init.zeros_(block.conv2.bias)
 assert torch.allclose(block(x, emb), block.skip(x), atol=1e-5), (
@@ -316,6 +320,11 @@ assert down(torch.randn(2, 4, 8, 6)).shape == (2, 4, 4, 3), (
 assert down(torch.randn(1, 4, 7, 5)).shape == (1, 4, 4, 3), (
     "odd sizes are rounded up: 7 × 5 becomes 4 × 3 (padding=1)"
 )
+nn.init.ones_(down.conv.weight), nn.init.zeros_(down.conv.bias)  # a window that adds up all it sees
+spot = torch.zeros(1, 4, 7, 7)
+spot[:, 0, 3, 3] = 1
+assert down(spot)[0, 0].sum() == 4, "stride 2: four windows overlap on the pixel in the middle"
+assert down(torch.ones(1, 1, 7, 7).expand(1, 4, 7, 7))[0, 0, 0, 0] == 16, "the border is made of 0"
 
 # %%
 #| exercise: unet_blocks.Upsample
@@ -336,6 +345,10 @@ nn.init.zeros_(up.conv.bias)
 assert torch.equal(up(x)[:, :, ::2, 1::2], x), (
     "with a copying window, each pixel should stand there four times, unblended"
 )
+nn.init.ones_(up.conv.weight)  # a window that adds up all it sees
+spot = torch.zeros(1, 4, 5, 5)
+spot[:, 0, 2, 2] = 1
+assert (up(spot)[0, 0] > 0).sum() == 16, "repeat first, then convolve: 2 × 2, seen from 4 × 4"
 
 # %% [markdown]
 r"""
@@ -452,6 +465,22 @@ x = torch.randn(2, 8, 3, 5)
 assert layer(x).shape == x.shape, (
     f"attention keeps the shape {tuple(x.shape)}; yours: {tuple(layer(x).shape)}"
 )
+layer.to_q.weight.data.mul_(4)  # so that it matters by what the scores are divided
+theirs, qkv = nn.MultiheadAttention(8, 2, batch_first=True), (layer.to_q, layer.to_k, layer.to_v)
+theirs.load_state_dict(
+    {
+        "in_proj_weight": torch.cat([linear.weight for linear in qkv]),
+        "in_proj_bias": torch.cat([linear.bias for linear in qkv]),
+        "out_proj.weight": layer.proj.weight,
+        "out_proj.bias": layer.proj.bias,
+    }
+)
+pixels = layer.norm(x).flatten(2).mT
+answer = x + theirs(pixels, pixels, pixels)[0].mT.unflatten(2, (3, 5))
+assert torch.allclose(layer(x), answer, atol=1e-5), (
+    "PyTorch's attention with the same weights says otherwise: the √d of one head? neighbouring "
+    "channels in one head? axes exchanged there and back?"
+)
 for linear in (layer.to_v, layer.proj):
     nn.init.zeros_(linear.weight), nn.init.zeros_(linear.bias)
 assert torch.allclose(layer(x), x, atol=1e-5), "with a silent proj nothing but x should be left"
@@ -560,6 +589,15 @@ assert torch.allclose(answer[:1], tiny(x[:1], torch.tensor([3])), atol=1e-5), (
 assert not torch.allclose(answer, tiny(x, torch.tensor([3, 700]), torch.randn(2, 64))), (
     "with a cond the answer should be another one"
 )
+seen = {}
+with watching(
+    tiny, after=lambda name, layer, inputs, output: seen.update({name: (inputs, output)})
+):
+    tiny(x, torch.tensor([3, 700]))
+(last, _), (_, kept) = seen["up.1.blocks.1"], seen["conv_in"]
+assert torch.equal(last[0][:, -16:], kept), (
+    "the last brick gets h and, behind it, the first picture that was kept"
+)
 
 # %% [markdown]
 r"""
@@ -582,7 +620,7 @@ show_unet.draw_unet(net, x_t, t)
 
 # %% [markdown]
 r"""
-There is the U again, drawn from your own code this time: a slab in another place, or another number of channels, would be a mistake. Stable Diffusion's UNet is such a U with four resolutions and up to 1,280 channels. (Attention stands in it at three of them: it works on small pictures, see lesson 8.)
+There is the U again, drawn from your own code this time: a slab in another place, or another number of channels, would be a mistake. Stable Diffusion's UNet is such a U with four resolutions and up to 1,280 channels. (Attention stands at three of them: its pictures are small, see lesson 8.)
 
 ## 7 · Can it learn one batch?
 
@@ -864,7 +902,7 @@ r"""
 r"""
 ## What you have now
 
-A network that takes a noisy picture and a time, and answers with the noise; every step of its way is yours, and real weights fit into it. In **lesson 3** you train it on all of MNIST and let it draw digits that nobody ever wrote.
+A network that takes a noisy picture and a time, and answers with the noise; every step of its way is yours, and the weights of *diffusers*' UNet fit into it. In **lesson 3** you train it on all of MNIST and let it draw digits that nobody ever wrote.
 
 **The papers.** Ronneberger, Fischer and Brox 2015, [arXiv:1505.04597](https://arxiv.org/abs/1505.04597): the UNet, made for cells under the microscope. He et al. 2015, [arXiv:1512.03385](https://arxiv.org/abs/1512.03385): residual blocks. Vaswani et al. 2017, [arXiv:1706.03762](https://arxiv.org/abs/1706.03762): attention (equation 1) and the wall of clocks (section 3.5). Odena, Dumoulin and Olah 2016, [Deconvolution and checkerboard artifacts](https://distill.pub/2016/deconv-checkerboard/). Ho, Jain and Abbeel 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239): this very network (appendix B). Sun et al. 2025, [arXiv:2502.13129](https://arxiv.org/abs/2502.13129): is the time needed at all?
 """

@@ -20,8 +20,7 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> Ten
     Args:
         t: (B,) steps, integer or float.
         dim: length of each vector, even.
-        max_period: sets the slowest clock: one turn takes it up to 2π · max_period steps (the
-            larger dim, the nearer).
+        max_period: a clock of speed 1/max_period would come next after the slowest one.
 
     Returns:
         (B, dim) float32 in [-1, 1]: all the cosines, then all the sines.
