@@ -31,6 +31,7 @@ from t2i.pretrained.clip_files import (
     save_clip_files,
 )
 from t2i.pretrained.clip_names import from_transformers, to_transformers
+from t2i.runs.clip_runs import closest_class
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 names = ("image_text_contrastive_loss", "clip_loss")  # newer and older releases
@@ -315,6 +316,7 @@ def test_probabilities_average_the_phrasings_on_the_sphere():
     centres = (texts / texts.norm(dim=-1, keepdim=True)).mean(1)
     cosines = F.cosine_similarity(images[:, None], centres[None], dim=-1)
     torch.testing.assert_close(found, (math.exp(2.0) * cosines).softmax(-1))
+    assert torch.equal(closest_class(images, texts), cosines.argmax(-1))
 
 
 def test_a_small_clip_learns_a_batch_by_heart():
