@@ -315,8 +315,10 @@ end = sample_euler(lambda x, t: seen.append(t) or x, noise, torch.tensor([1.0, 0
 assert len(seen) == 2 and seen[0].shape == (3,), "two steps, and a t for each sample"
 assert torch.allclose(seen[1], torch.tensor(0.6)), "each step starts where the last one ended"
 assert torch.allclose(end, 0.6 * 0.9 * noise), "x, less 0.4 · x, and of that less 0.1 of it"
-told = []
-sample_euler(lambda x, t: x, noise, euler_times(2), on_step=lambda t, x, d: told.append(t))
+told, places = [], []
+watch = lambda t, x, direction: (told.append(t), places.append(x))  # noqa: E731
+sample_euler(lambda x, t: x, noise, euler_times(2), on_step=watch)
+assert not torch.equal(*places), "what on_step gets should stay as it is: no += on it afterwards"
 assert told == [0.5, 0.0] and isinstance(told[0], float), "on_step hears t as a plain number"
 
 # %% [markdown]
@@ -494,7 +496,7 @@ What is given:
 
 <details><summary>Another way: with lesson 5's guided_prediction</summary>
 
-`guided_prediction(model, x_t, t, condition, null, guidance_scale)` is imported, too. It wants tensors as its two conditions, and a Prompt is not a tensor. Row numbers can form one: read `[*prompts, ""]` at once, let `condition` be the numbers of the prompts' rows and `null` the number of the last one, and let the model that it asks pick those rows. Writing the formula yourself is just as good.
+`guided_prediction(model, x_t, t, condition, null, guidance_scale)` is imported, too. It wants tensors as its two conditions, and a Prompt is not a tensor. Row numbers can form one: read `[*prompts, ""]` at once, let `condition` be the numbers of the prompts' rows and `null` the one number of the last one, and let the model that it asks pick those rows. Writing the formula yourself is just as good.
 
 </details>
 
@@ -785,7 +787,7 @@ show_text_to_image.gallery([picture, *kept], ["before", *wishes], 5)
 
 # %% [markdown]
 r"""
-Mostly the new half fits the old one, as the network sees both in every step: the background goes on. The eight failed: the network took *pink* for the paper, and the half that was kept did not stop it. (Of seven seeds that we tried, it failed with three.) The last prompt wants a star above, and gets one. Now there are two, and no seven: below there was no room for it.
+Mostly the new half fits the old one, as the network sees both in every step: the background goes on. The eight failed: the network took *pink* for the paper, and the half that was kept did not stop it. (Three of seven seeds failed so. Kept are latents; the decoder, which sees the whole, recolours them.) The last prompt wants a star above, and gets one. Now there are two, and no seven: below there was no room for it.
 
 ### Who looks where
 
@@ -853,7 +855,7 @@ if wrong:
 
 # %% [markdown]
 r"""
-When the course was made, the judge called 4 of these 128 wrong (on a GPU the noise is different). Here are all that it called wrong among the first 600, with what it read in brackets (where several readings stand there, the surest first):
+When the course was made, the judge called 4 of these 128 wrong (on a GPU the noise is different). Here are all that it called wrong among the first 600, with what it read in brackets (a reading for each thing that it found, the surest first):
 
 ![Twenty pictures of three things each, called wrong out of 600. Sixteen have one digit that is hard to read or reads as another; in four everything asked for is there.](figures/failures.png)
 
@@ -876,12 +878,12 @@ A handful of pictures proves nothing. So the course counts, with 2,000 prompts o
 What to compare it with:
 
 - *Rendered*: real scenes. What is missing there is what the judge itself cannot read, mostly odd handwriting.
-- *Vae*: real scenes through the autoencoder. What is missing in addition is what latents cannot hold.
+- *Vae*: real scenes through the autoencoder. What is missing in addition is what latents cannot hold. (Chance can lead past both.)
 - Chance: the same pictures judged by *other* prompts get under 1 %. (The axis does not begin at 0.)
 
 The judge calls our pictures right about as often as real scenes. But with real scenes it is the judge who errs, with ours it is mostly the model.
 
-Now compare held-out with seen. *Relations* have two or three things, so they belong between *seen two* and *seen three*. *Pairs* and *phrasings* have one, two or three, as *seen mixed* has, so they belong beside it. Near: the model composes. Far below: it memorises. **Which of the two does ours do?** Look before you unfold.
+Now compare held-out with seen. *Relations* have two or three things, so they belong between *seen two* and *seen three*. *Pairs* and *phrasings* have one, two or three, as *seen mixed* has, so they belong beside it. Near: the model composes. Far below: it memorises. **Which of the two does ours do?**
 
 <details><summary>What we read in it</summary>
 
@@ -900,7 +902,7 @@ It composes. Unseen relations (98.7 %) lie between *seen two* (99.5 %) and *seen
 r"""
 ## 9. From two cores to 400 million pictures
 
-Stable Diffusion was trained on some hundreds of millions of pictures from the web. Your loop can go there as it is. The first line starts one process, the second eight:
+Stable Diffusion was trained on hundreds of millions of pictures from the web. Your loop can go there as it is. One process, and eight:
 
 ```sh
 python -m t2i.runs.text_to_image_runs --tier gpu
@@ -911,7 +913,7 @@ Each of the eight has a GPU and takes its eighth of every batch, and their gradi
 
 What would 400 million take?
 
-**Storage**: latents of 4×64×64 (pictures of 512×512), two bytes a number, and the vectors of at most 77 tokens.
+**Storage**: latents of 4×64×64 (pictures of 512×512), two bytes a number, and vectors of up to 77 tokens.
 """
 
 # %%
@@ -919,8 +921,8 @@ from t2i.drawing import show_scale
 from t2i.speed import scale
 
 n = 400e6  # pictures
-picture, words = scale.latent_bytes(512), scale.prompt_bytes(77, 768)
-print(f"latents {n * picture / 1e12:.0f} TB, text vectors {n * words / 1e12:.0f} TB at most")
+in_latents, in_words = scale.latent_bytes(512), scale.prompt_bytes(77, 768)
+print(f"latents {n * in_latents / 1e12:.0f} TB, text vectors {n * in_words / 1e12:.0f} TB at most")
 
 # %% [markdown]
 r"""
@@ -930,7 +932,7 @@ The words are larger than the pictures! So our shards leave out the padding.
 
 $$\text{operations of a picture} = \text{depth}\cdot(24\,d^2 n + 4\,d\,n^2), \qquad n = \text{patches} + \text{words}$$
 
-That is forward. Backward costs twice as much, so training costs three times. How much of what a machine *could* do does a training make use of? For yours, section 7 measured the speed. **Guess first.**
+That is forward. Backward costs twice as much, so training costs three times. How much of what a machine *could* do does a training make use of? For yours, section 7 measured the speed. **Guess first:** a tenth, a third, all?
 """
 
 # %%

@@ -30,7 +30,7 @@ def flow_point(x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         t: (B,) in [0, 1]; 0 is the picture, 1 the noise.
 
     Returns:
-        x_t: (B, ...) in x_0's dtype.
+        x_t: (B, ...).
 
     Raises:
         ValueError: shapes that do not fit, whole numbers in place of pictures, or t outside [0, 1].
@@ -154,7 +154,7 @@ def sample_euler(
         x_1: (B, ...) standard Gaussian noise.
         times: (N + 1,) strictly descending within [0, 1], as euler_times gives them.
         on_step: called after each step as on_step(t_next, x, direction), to draw or to count;
-            t_next is a plain number.
+            t_next is a plain number, and x stays as it is afterwards.
 
     Returns:
         x: (B, ...), where the walk ends.
