@@ -172,7 +172,7 @@ class Update:
             optimizer.step()
         if slow is not model:
             (self.ema_update or _default_ema_update())(slow, model, self.decay)
-        return torch.where(length.isfinite(), loss.detach(), math.nan)  # a recording looks later
+        return loss.detach().masked_fill(~length.isfinite(), math.nan)  # a recording looks later
 
 
 def _finite(value: float, step: int, what: str = "The loss") -> float:
