@@ -374,7 +374,7 @@ def test_generator(student, rng):
     expect_close(
         again,
         first,
-        "the labels dropped with the same generator",
+        "the choice of labels with the same generator",
         otherwise="The same seed must make the same choice: hand `generator` to torch.rand.",
     )
     words, null = torch.randn(200, 2, 2, generator=rng), torch.zeros(2, 2)

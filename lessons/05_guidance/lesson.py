@@ -6,7 +6,7 @@ r"""
 
 **Each row was ordered.** Until now your network drew whatever came out of the noise. At the end of this lesson you type a digit, and it draws that one. And you hold a dial that says *how much* you mean it.
 
-The dial is called *classifier-free guidance* (Ho and Salimans 2022). It is one line of code. Before that, a second network, a classifier, judged each step and pushed. Here no classifier is needed, hence the name. Nearly every text-to-image model has it: without it, Stable Diffusion's pictures hardly look like what was asked for.
+The dial is called *classifier-free guidance* (Ho and Salimans 2022). It is one line of code. Before it, a second network was needed, a classifier, which at each step pushed the picture towards the asked class. Here no classifier is needed, hence the name. Nearly every text-to-image model has it: without it, Stable Diffusion's pictures hardly look like what was asked for.
 
 You bring a network like lesson 3's, its loss, and the fast sampler from lesson 4. Plan about 90 minutes, of which about 6 to 8 are training (11 on a single core).
 """
@@ -90,6 +90,8 @@ assert vectors.shape == (3, 96), "one vector for each label"
 assert torch.equal(vectors[0], vectors[2]), "the same label, the same vector"
 assert not torch.equal(vectors[0], vectors[1]), "another label, another vector"
 assert table(torch.arange(11)).isfinite().all(), "the labels 0 to 9, and 10 for the null class"
+table(torch.tensor([10])).sum().backward()
+assert any(w.grad.any() for w in table.parameters()), "the null class's vector has to learn, too"
 
 # %%
 table = LabelEmbedding(num_classes=10, dim=96)
@@ -176,6 +178,12 @@ assert (label < 10).all(), "the caller's labels must not be changed"
 words, nothing = torch.randn(200, 12, 4), torch.zeros(12, 4)
 lost = (drop_condition(words, nothing, 0.25) == 0).float().mean(dim=(1, 2))
 assert set(lost.tolist()) == {0.0, 1.0}, "each sample should lose all of its condition, or nothing"
+counts = {(drop_condition(label, 10, 0.25) == 10).sum().item() for _ in range(10)}
+assert len(counts) > 1, (
+    "each sample throws a die of its own: ten times the same number is no chance"
+)
+first, again = (drop_condition(label, 10, 0.25, torch.Generator().manual_seed(3)) for _ in range(2))
+assert torch.equal(first, again), "the dice come from generator: the same seed, the same choice"
 
 # %%
 batch = drop_condition(labels[:64], null=10, cond_drop_prob=0.1)
@@ -194,9 +202,9 @@ About six, but each batch differs: by chance it may be two or twelve, and about 
 
 One thing is new: the network hears the label, unless it was dropped. `Told(model, label)` is a small wrapper that fills the label in, so that the network can be called as `model(x_t, t)`, as before.
 
-The loss is lesson 3's, wrapped as `noise_loss`. It also draws the steps, in place of lesson 3's `middle_steps`: 800 comes twice as often as 400, since shape is decided in strong noise. The head start of lesson 3 stays, and on a CPU so does the folding. `heard_by_noise` and the cut margin are left out, and on a CPU the network is smaller: do not compare this loss with lesson 3's.
+The loss is lesson 3's, wrapped as `noise_loss`. It also draws the steps, in place of lesson 3's `middle_steps`: 800 comes twice as often as 400, since shape is decided in strong noise. The head start of lesson 3 stays, and on a CPU so does the folding (blocks of pixels become channels). Lesson 3's `heard_by_noise` and the margin that it cut off are left out here, and on a CPU the network is smaller: do not compare this loss with lesson 3's.
 
-It takes about 6 to 8 minutes on two CPU cores, and 11 on one. If you stop it, it goes on from its last save in `data/runs`. After a change to your code delete the file that the cell names. Meanwhile write `rescale_guidance` and `guided_prediction` (sections 7 and 8). Their cells have to wait, but if you save, `make grade lesson=5` works in a terminal.
+It takes about 6 to 8 minutes on two CPU cores, and 11 on one. If you stop it, it goes on from its last save in `data/runs`. After a change to your code delete the file whose name the cell prints. Meanwhile write `rescale_guidance` and `guided_prediction` (sections 7 and 8). Their cells have to wait, but if you save, `make grade lesson=5` works in a terminal.
 """
 
 # %%
@@ -219,6 +227,7 @@ def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 batches = Batches(images, labels, batch_size=plan.batch_size)
 file = metrics.DATA / "runs" / f"lesson_5_{tier()}_{len(images)}.safetensors"
 checkpoint = pick(smoke=None, cpu=file, gpu=file)  # where to go on after a break
+print(f"saved now and then in {checkpoint or 'no file: the smoke tier is over too soon'}")
 for state in train(model, loss_fn, batches, plan.training, checkpoint):
     denoiser = state.ema_model  # lesson 3's slow copy
 
@@ -299,7 +308,7 @@ Their "guidance 3" may be our 4. The test is always the same: which value gives 
 
 Look again at the last picture: the arrows of scale 4 are not only turned, they are also **longer**. Section 9 shows that they lead too far. (The cure below is for large colour models, whose pictures burn at high scales. Digits do without it, as section 13 measures.)
 
-Watch it on real pictures. We hide test digits under a lot of noise, and ask our network for its two guesses of the *clean picture*. (The wrapper `AsPicture` gets them from the predicted noise, with lesson 3's `predict_x_0`. Guiding pictures or guiding noise comes to the same thing, since one is the other, stretched and shifted, and the two weights 1 − s and s add up to 1.) A pixel should lie between −1, paper, and 1, ink.
+Watch it on real pictures. We hide test digits under a lot of noise, and ask our network for its two guesses of the *clean picture*. (The wrapper `AsPicture` gets them from the predicted noise, with lesson 3's `predict_x_0`. Guiding pictures or guiding noise comes to the same thing, since one is the other, stretched and shifted, and the two weights in (1 − s) · uncond + s · cond, the same line in other words, add up to 1.) A pixel should lie between −1, the black background, and 1, the ink.
 
 **Predict before you run.** At scale 8, will the guesses be greyer than at scale 1, or harsher?
 """
@@ -328,13 +337,13 @@ show_guidance.contrast_picture(guesses)
 
 # %% [markdown]
 r"""
-The larger the scale, the more contrast, and beyond scale 1 more pixels lie outside. (We count those beyond ±1.05, since a network's paper is never exactly −1. The end bars hold all further out.) In colour pictures the colours glare. They are *saturated*: everything beyond the edge is cut off, to pure white, black or red.
+The larger the scale, the more contrast, and beyond scale 1 more pixels lie outside. (We count those beyond ±1.05, since a network's background is never exactly −1. The end bars hold all further out.) In colour pictures the colours glare. They are *saturated*: everything beyond the edge is cut off, to pure white, black or red.
 
 The cure (Lin et al. 2023) is simple, though not perfect. Give the guided prediction back the *contrast* of the plain one: the standard deviation over all numbers of one sample, written std:
 
 $$\text{rescaled} = \text{guided}\cdot\frac{\text{std}(\text{cond})}{\text{std}(\text{guided})}, \qquad \text{result} = \varphi\cdot\text{rescaled} + (1-\varphi)\cdot\text{guided}$$
 
-Full strength looks dull, so $\varphi$ (`guidance_rescale`, a share from 0 to 1, not lesson 4's angle) mixes the two; the paper likes 0.7. (The predictions may be pictures or points, `(B, …)`. The docstring's case of a sample without contrast is not tested.)
+Full strength looks dull, so $\varphi$ (`guidance_rescale`, a share from 0 to 1, not lesson 4's angle) mixes the two; Lin et al. 2023 like 0.7. (The predictions may be pictures or points, `(B, …)`. The docstring's case of a sample without contrast is not tested.)
 
 **Predict before you run.** Suppose one sample of a batch is far too strong and the others are not. What would go wrong if we took one std over the whole batch?
 """
@@ -368,7 +377,7 @@ show_guidance.contrast_picture(
 
 # %% [markdown]
 r"""
-Look at the peak, the paper: the multiplication has pulled it from −1 to about −0.5, halfway to grey, together with everything else. The steps that follow mend most of that, as the network knows how black paper is.
+Look at the peak, the background: the multiplication has pulled it from −1 to about −0.5, halfway to grey, together with everything else. The steps that follow mend most of that, as the network knows how black a background is.
 
 (One std over the whole batch: the strong sample makes it large, so all samples are shrunk alike. The good ones turn grey, and the strong one stays too strong.)
 
@@ -442,6 +451,12 @@ points = torch.tensor([[0.0, 1.0], [2.0, 3.0]])  # two samples of the flat world
 flat = guided_prediction(model_that_counts, points, *given, guidance_scale=2.0)
 assert flat.shape == points.shape, (
     "points (B, 2) should come back as (B, 2): give the scale as many dimensions as x_t has"
+)
+tamed = guided_prediction(  # the answers are 3, 7 and 10 times the picture
+    lambda x_t, t, label: label.reshape(-1, 1, 1, 1) * x_t, pictures, *given, 0.5, 1.0
+)
+assert torch.allclose(tamed, torch.tensor([3, 7]).reshape(2, 1, 1, 1) * pictures, rtol=1e-3), (
+    "guidance_rescale = 1 should give the contrast of the answers for 3 and 7"
 )
 words, nothing = torch.ones(2, 3, 4), torch.zeros(3, 4)  # two sentences, and the null of one
 heard = guided_prediction(
@@ -620,7 +635,7 @@ show_guidance.trade_picture(rows, handwriting, count)
 
 # %% [markdown]
 r"""
-Every point of the curve is the same network. From scale 1 to 1.5 the diversity falls most: in section 13's table from 1.31 to 0.80, below real handwriting's 1 (the star). Malformed digits disappear too: lesson 3's judge, who may say "no digit", is sure of 80 % before and of 94 % after (section 13). It is a trade, and there is no best scale: to make training data for a reading machine, stay near the star; for one clean picture, try 2 or 3, beyond which the judge gets no surer. (Stable Diffusion's usual setting is 7.5. A sentence is a weaker hint than a label, which may be why.)
+Every point of the curve is the same network. From scale 1 to 1.5 the diversity falls most: in section 13's table from 1.31 to 0.80, below real handwriting's 1 (the star). Malformed digits disappear too: lesson 3's judge, who may say "no digit", is sure of 80 % before and of 94 % after (section 13). It is a trade, and there is no best scale: to make training data for a reading machine, stay near the star, with a scale between 1 and 1.5; for one clean picture, try 2 or 3, beyond which the judge gets no surer. (Stable Diffusion's usual setting is 7.5. A sentence is a weaker hint than a label, which may be why.)
 
 ## 12. Too much
 
@@ -652,7 +667,7 @@ At scale 8 the most pixels lie outside. Rescaled, about half of them are left. C
 
 ## 13. The lesson's own table
 
-Measured with the code behind two commands, `python -m t2i.runs.class_recipes train` and `python -m t2i.runs.class_recipes evaluate`. In brackets: 95 % intervals, as in lesson 3 (of a hundred, some 95 hold the true share). *Judge is sure* is lesson 3's strict judge, who knows "no digit" as well. *Fréchet* is lesson 3's distance between two crowds: less is better, and the real digits' own value is the floor. (Lesson 4 puts its crowds together differently: do not compare its figures with these.)
+Measured with the code behind two commands, `python -m t2i.runs.class_recipes train` and `python -m t2i.runs.class_recipes evaluate`. In brackets: 95 % intervals, as in lesson 3 (of a hundred, some 95 hold the true share). *Judge is sure* is lesson 3's judge, who knows "no digit" as well. *Fréchet* is lesson 3's distance between two crowds: less is better, and the real digits' own value is the floor. (Lesson 4 puts its crowds together differently: do not compare its figures with these.)
 """
 
 # %%
