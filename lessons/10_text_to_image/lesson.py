@@ -316,10 +316,14 @@ assert len(seen) == 2 and seen[0].shape == (3,), "two steps, and a t for each sa
 assert torch.allclose(seen[1], torch.tensor(0.6)), "each step starts where the last one ended"
 assert torch.allclose(end, 0.6 * 0.9 * noise), "x, less 0.4 · x, and of that less 0.1 of it"
 told, places = [], []
-watch = lambda t, x, direction: (told.append(t), places.append(x))  # noqa: E731
-sample_euler(lambda x, t: x, noise, euler_times(2), on_step=watch)
-assert not torch.equal(*places), "what on_step gets should stay as it is: no += on it afterwards"
+sample_euler(
+    lambda x, t: x,
+    noise,
+    euler_times(2),
+    on_step=lambda t, x, direction: (told.append(t), places.append(x)),
+)
 assert told == [0.5, 0.0] and isinstance(told[0], float), "on_step hears t as a plain number"
+assert not torch.equal(*places), "what on_step gets should stay as it is: no += on it afterwards"
 
 # %% [markdown]
 r"""
@@ -787,7 +791,7 @@ show_text_to_image.gallery([picture, *kept], ["before", *wishes], 5)
 
 # %% [markdown]
 r"""
-Mostly the new half fits the old one, as the network sees both in every step: the background goes on. The eight failed: the network took *pink* for the paper, and the half that was kept did not stop it. (Three of seven seeds failed so. Kept are latents; the decoder, which sees the whole, recolours them.) The last prompt wants a star above, and gets one. Now there are two, and no seven: below there was no room for it.
+Mostly the new half fits the old one, as the network sees both in every step: the background goes on. The eight failed: the network took *pink* for the paper, and the half that was kept did not stop it. (Two of the seeds 0 to 6 fail so. Kept are latents; the decoder, which sees the whole, recolours them.) The last prompt wants a star above, and gets one. Now there are two, and no seven: below there was no room for it.
 
 ### Who looks where
 

@@ -42,9 +42,9 @@ def check_pictures(**pictures: Tensor) -> None:
             raise ValueError(f"{name} must be finite, but holds NaN or infinity")
 
 
-def check_signal(alpha_bar: Tensor) -> None:
+def check_signal(alpha_bar_t: Tensor) -> None:
     """Say that predicted noise alone does not tell the picture where nothing is left of it."""
-    if (alpha_bar == 0).any():
+    if (alpha_bar_t == 0).any():
         raise ValueError(
             "alphas_cumprod must be above 0 at every t here, the last ones are 0: where x_t is "
             "noise alone, noise_pred says nothing of the picture (a network that predicts v or the "

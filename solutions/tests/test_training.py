@@ -110,7 +110,7 @@ WRONG |= {"muon_rate": -0.1, "weight_decay": -1.0, "warmup": 2.0, "ema_horizon":
 
 @pytest.mark.parametrize("wrong", [{name: value} for name, value in WRONG.items()])
 def test_a_config_that_makes_no_training_is_refused(wrong):
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
         TrainConfig(**({"steps": 10} | wrong))
 
 

@@ -56,7 +56,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("warmup", "ema_horizon"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
         if self.on_gpu not in ("plain", "recorded", "compiled"):
             raise ValueError(
                 f'on_gpu must be "plain", "recorded" or "compiled", got {self.on_gpu!r}'
